@@ -1,0 +1,8 @@
+// Package version names the release a binary was built from.
+package version
+
+// Version is the release, set at link time with
+// -ldflags "-X github.com/phasebased/phase/internal/version.Version=…".
+// It is part of the image, so it must come from the sources, never from
+// the clock or the machine that built them.
+var Version = "devel"
