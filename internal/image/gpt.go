@@ -1,0 +1,142 @@
+package image
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"unicode/utf16"
+)
+
+const (
+	sectorSize  = 512
+	gptEntries  = 128
+	gptEntryLen = 128
+	gptTable    = gptEntries * gptEntryLen / sectorSize // sectors of one partition table
+	gptFirst    = 2 + gptTable                          // first usable sector
+	// PartitionAlign is the alignment in bytes of partitions: 1 MiB, a multiple of
+	// every erase block and physical sector in use.
+	PartitionAlign = 1 << 20
+)
+
+// TypeESP is the EFI system partition (UEFI 2.10, table 5-7),
+// c12a7328-f81f-11d2-ba4b-00a0c93ec93b.
+func TypeESP() GUID {
+	return GUID{0xc1, 0x2a, 0x73, 0x28, 0xf8, 0x1f, 0x11, 0xd2, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b}
+}
+
+// TypeLinux is "Linux file system data", 0fc63daf-8483-4772-8e79-3d69d8477de4.
+func TypeLinux() GUID {
+	return GUID{0x0f, 0xc6, 0x3d, 0xaf, 0x84, 0x83, 0x47, 0x72, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4}
+}
+
+// A Partition of a GPT disk. Size is in bytes and is rounded up to
+// [PartitionAlign]; Offset is set by [Layout].
+type Partition struct {
+	Label  string // PARTLABEL, at most 36 UTF-16 units
+	Type   GUID
+	ID     GUID // unique partition GUID (PARTUUID)
+	Size   int64
+	Offset int64
+}
+
+// Layout places the partitions one after the other and returns them with Offset
+// and the rounded Size set, and the size in bytes of the whole disk.
+func Layout(parts []Partition) ([]Partition, int64, error) {
+	if len(parts) == 0 || len(parts) > gptEntries {
+		return nil, 0, fmt.Errorf("image: gpt: %d partitions, need 1 to %d", len(parts), gptEntries)
+	}
+	placed := make([]Partition, len(parts))
+	next := int64(PartitionAlign)
+	for i, p := range parts {
+		if p.Size <= 0 || p.Size > 1<<50 {
+			return nil, 0, fmt.Errorf("image: gpt: partition %q: bad size %d", p.Label, p.Size)
+		}
+		if len(utf16.Encode([]rune(p.Label))) > 36 {
+			return nil, 0, fmt.Errorf("image: gpt: partition label %q is longer than 36 characters", p.Label)
+		}
+		p.Size = alignUp(p.Size, PartitionAlign)
+		p.Offset = next
+		next += p.Size
+		placed[i] = p
+	}
+	return placed, next + PartitionAlign, nil // the last MiB holds the backup table
+}
+
+// WriteGPT writes a protective MBR, the primary and the backup partition table
+// for partitions placed by [Layout] onto a disk of size bytes (UEFI 2.10, section
+// 5.3). It touches nothing inside the partitions.
+func WriteGPT(w io.WriterAt, disk GUID, parts []Partition, size int64) error {
+	table := gptEntryArray(parts)
+	last := uint64(size/sectorSize) - 1
+	primary := gptHeader(disk, 1, last, 2, last, table)
+	backup := gptHeader(disk, last, 1, last-gptTable, last, table)
+	for _, write := range []struct {
+		sector uint64
+		data   []byte
+	}{
+		{0, protectiveMBR(last)},
+		{1, primary},
+		{2, table},
+		{last - gptTable, table},
+		{last, backup},
+	} {
+		if _, err := w.WriteAt(write.data, int64(write.sector)*sectorSize); err != nil {
+			return fmt.Errorf("image: writing gpt: %w", err)
+		}
+	}
+	return nil
+}
+
+func gptEntryArray(parts []Partition) []byte {
+	var b bytes.Buffer
+	for _, p := range parts {
+		var name [36]uint16
+		copy(name[:], utf16.Encode([]rune(p.Label)))
+		binary.Write(&b, binary.LittleEndian, struct {
+			Type, ID    [16]byte
+			First, Last uint64
+			Attributes  uint64
+			Name        [36]uint16
+		}{p.Type.disk(), p.ID.disk(), uint64(p.Offset / sectorSize),
+			uint64((p.Offset+p.Size)/sectorSize) - 1, 0, name})
+	}
+	b.Write(make([]byte, gptEntries*gptEntryLen-b.Len()))
+	return b.Bytes()
+}
+
+// gptHeader returns the header sector that lies at self. Its checksum covers the
+// header with the checksum field zero.
+func gptHeader(disk GUID, self, other, tableAt, last uint64, table []byte) []byte {
+	var b bytes.Buffer
+	binary.Write(&b, binary.LittleEndian, struct {
+		Signature               [8]byte
+		Revision, Length        uint32
+		Checksum, Reserved      uint32
+		Self, Other             uint64
+		FirstUsable, LastUsable uint64
+		Disk                    [16]byte
+		TableAt                 uint64
+		Entries, EntryLen       uint32
+		TableChecksum           uint32
+	}{[8]byte([]byte("EFI PART")), 0x00010000, 92, 0, 0, self, other, gptFirst, last - gptTable - 1,
+		disk.disk(), tableAt, gptEntries, gptEntryLen, crc32.ChecksumIEEE(table)})
+	header := b.Bytes()
+	binary.LittleEndian.PutUint32(header[16:], crc32.ChecksumIEEE(header))
+	return append(header, make([]byte, sectorSize-len(header))...)
+}
+
+// protectiveMBR claims the whole disk for GPT, so that tools that know only MBR
+// leave it alone (UEFI 2.10, section 5.2.3).
+func protectiveMBR(last uint64) []byte {
+	mbr := make([]byte, sectorSize)
+	entry := mbr[446:]
+	copy(entry, []byte{0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff})
+	binary.LittleEndian.PutUint32(entry[8:], 1)
+	binary.LittleEndian.PutUint32(entry[12:], uint32(min(last, 0xffffffff)))
+	mbr[510], mbr[511] = 0x55, 0xaa
+	return mbr
+}
+
+func alignUp(n, align int64) int64 { return (n + align - 1) / align * align }
