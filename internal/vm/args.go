@@ -1,0 +1,303 @@
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// File descriptors of the sockets that QEMU inherits (after stdin, stdout and
+// stderr). They are connected before QEMU starts, so that no byte of an early
+// console is lost and no path is too long for a socket address.
+const (
+	fdConsole = 3
+	fdQMP     = 4
+	fdReport  = 5
+)
+
+// plan is a Config with every choice made; args is a pure function of it.
+type plan struct {
+	Config
+	accel string // kvm or tcg
+	code  string // firmware code; empty: the machine's own BIOS or none
+	vars  string // this machine's variable store
+}
+
+// withDefaults fills in the documented defaults and refuses what contradicts
+// itself or cannot work.
+func (c Config) withDefaults() (Config, error) {
+	setDefault(&c.Arch, X8664)
+	setDefault(&c.Accel, AccelAuto)
+	setDefault(&c.Memory, 1024)
+	setDefault(&c.CPUs, 2)
+	c.Disks = append([]Disk(nil), c.Disks...)
+	c.Nets = append([]Net(nil), c.Nets...)
+	for i := range c.Disks {
+		setDefault(&c.Disks[i].Format, "raw")
+		setDefault(&c.Disks[i].Bus, BusVirtio)
+	}
+	for i := range c.Nets {
+		setDefault(&c.Nets[i].Kind, NetUser)
+		// 52:54:00 is QEMU's own locally administered prefix.
+		setDefault(&c.Nets[i].MAC, fmt.Sprintf("52:54:00:70:68:%02x", i+1))
+	}
+	return c, c.check()
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c Config) check() error {
+	switch {
+	case c.Arch != X8664 && c.Arch != ARM64:
+		return fmt.Errorf("unknown architecture %q", c.Arch)
+	case c.Accel != AccelAuto && c.Accel != AccelKVM && c.Accel != AccelTCG:
+		return fmt.Errorf("unknown accelerator %q", c.Accel)
+	case c.Memory < 16 || c.CPUs < 1:
+		return fmt.Errorf("%d MiB and %d processors do not make a machine", c.Memory, c.CPUs)
+	case c.Kernel == "" && (c.Initrd != "" || c.Append != ""):
+		return errors.New("an initrd or a command line without a kernel")
+	case c.BIOS && c.Arch != X8664:
+		return errors.New("a legacy BIOS exists on x86_64 only")
+	case len(c.Nets) > 250:
+		return errors.New("more than 250 network cards")
+	}
+	for _, d := range c.Disks {
+		if err := d.check(); err != nil {
+			return fmt.Errorf("disk %s: %w", d.Path, err)
+		}
+	}
+	for i, n := range c.Nets {
+		if err := n.check(); err != nil {
+			return fmt.Errorf("network card %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (d Disk) check() error {
+	switch {
+	case d.Path == "":
+		return errors.New("no path")
+	case d.Format != "raw" && d.Format != "qcow2":
+		return fmt.Errorf("unknown format %q", d.Format)
+	case d.Bus == BusSATA && d.ReadOnly:
+		return errors.New("a SATA disk cannot be read-only")
+	}
+	switch d.Bus {
+	case BusVirtio, BusUSB, BusNVMe, BusSATA:
+		return nil
+	}
+	return fmt.Errorf("unknown bus %q", d.Bus)
+}
+
+func (n Net) check() error {
+	switch n.Kind {
+	case NetUser:
+		if n.Group.IsValid() {
+			return errors.New("a user network has no group")
+		}
+	case NetLAN:
+		if !n.Group.Addr().IsMulticast() || n.Group.Port() == 0 {
+			return fmt.Errorf("group %v is not a multicast address with a port", n.Group)
+		}
+		if n.Restrict || len(n.Forwards) > 0 {
+			return errors.New("restrict and forwards are for user networks")
+		}
+	default:
+		return fmt.Errorf("unknown kind %q", n.Kind)
+	}
+	return nil
+}
+
+// args builds QEMU's command line (without the program's name).
+func (p plan) args() []string {
+	a := []string{
+		// Every device below is one that we ask for; QEMU's defaults would add
+		// a floppy drive, a CD drive and a network card with a boot ROM.
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-machine", p.machine(),
+		"-accel", p.accelArg(),
+		"-cpu", p.cpu(),
+		"-m", strconv.Itoa(p.Memory),
+		"-smp", strconv.Itoa(p.CPUs),
+		"-chardev", socketFD("console", fdConsole), "-serial", "chardev:console",
+		"-chardev", socketFD("qmp", fdQMP), "-mon", "chardev=qmp,mode=control",
+		"-object", "rng-builtin,id=rng",
+		"-device", "virtio-rng-pci,rng=rng",
+	}
+	if !p.Reboot {
+		a = append(a, "-no-reboot")
+	}
+	if !p.RTC.IsZero() {
+		a = append(a, "-rtc", "base="+p.RTC.UTC().Format("2006-01-02T15:04:05"))
+	}
+	if p.Display {
+		a = append(a, "-device", p.video())
+	}
+	a = append(a, p.bootArgs()...)
+	a = append(a, p.reportArgs()...)
+	a = append(a, p.diskArgs()...)
+	a = append(a, p.netArgs()...)
+	return append(a, p.Extra...)
+}
+
+func socketFD(id string, fd int) string {
+	return fmt.Sprintf("socket,id=%s,fd=%d", id, fd)
+}
+
+func (p plan) machine() string {
+	if p.Arch == ARM64 {
+		return "virt"
+	}
+	return "q35"
+}
+
+func (p plan) accelArg() string {
+	if p.accel == AccelKVM {
+		return "kvm"
+	}
+	return "tcg,thread=multi"
+}
+
+func (p plan) cpu() string {
+	switch {
+	case p.CPU != "":
+		return p.CPU
+	case p.accel == AccelKVM:
+		return "host"
+	case p.Arch == ARM64:
+		return "cortex-a57"
+	}
+	return tcgCPU
+}
+
+func (p plan) video() string {
+	if p.Arch == ARM64 {
+		return "virtio-gpu-pci"
+	}
+	return "VGA"
+}
+
+func (p plan) bootArgs() []string {
+	var a []string
+	if p.code != "" {
+		a = append(a,
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+escape(p.code),
+			"-drive", "if=pflash,unit=1,format=raw,file="+escape(p.vars))
+	}
+	if p.Kernel == "" {
+		return a
+	}
+	a = append(a, "-kernel", p.Kernel)
+	if p.Initrd != "" {
+		a = append(a, "-initrd", p.Initrd)
+	}
+	if p.Append != "" {
+		a = append(a, "-append", p.Append)
+	}
+	return a
+}
+
+func (p plan) reportArgs() []string {
+	if !p.Report {
+		return nil
+	}
+	return []string{
+		"-device", "virtio-serial-pci",
+		"-chardev", socketFD("report", fdReport),
+		"-device", "virtserialport,chardev=report,name=" + ReportPort,
+	}
+}
+
+func (p plan) diskArgs() []string {
+	var a []string
+	if p.hasBus(BusUSB) {
+		a = append(a, "-device", "qemu-xhci,id=usb")
+	}
+	if p.hasBus(BusSATA) {
+		// Not the q35's built-in controller: "virt" has none, and this one
+		// serves both.
+		a = append(a, "-device", "ich9-ahci,id=sata")
+	}
+	sata := 0
+	for i, d := range p.Disks {
+		id := "disk" + strconv.Itoa(i)
+		drive := fmt.Sprintf("if=none,id=%s,format=%s,file=%s", id, d.Format, escape(d.Path))
+		if d.ReadOnly {
+			drive += ",readonly=on"
+		}
+		if d.Snapshot {
+			// What nobody will read again needs no flush to the host's disk.
+			drive += ",snapshot=on,cache=unsafe"
+		}
+		device := d.device(id, sata)
+		if d.Bus == BusSATA {
+			sata++
+		}
+		a = append(a, "-drive", drive, "-device", fmt.Sprintf("%s,bootindex=%d", device, i+1))
+	}
+	return a
+}
+
+func (p plan) hasBus(bus string) bool {
+	for _, d := range p.Disks {
+		if d.Bus == bus {
+			return true
+		}
+	}
+	return false
+}
+
+// device names the disk's front end; sata is the number of its SATA port.
+func (d Disk) device(id string, sata int) string {
+	switch d.Bus {
+	case BusUSB:
+		return "usb-storage,bus=usb.0,removable=on,drive=" + id
+	case BusNVMe:
+		return "nvme,serial=phase-" + id + ",drive=" + id
+	case BusSATA:
+		return fmt.Sprintf("ide-hd,bus=sata.%d,drive=%s", sata, id)
+	}
+	return "virtio-blk-pci,drive=" + id
+}
+
+func (p plan) netArgs() []string {
+	var a []string
+	for i, n := range p.Nets {
+		id := "net" + strconv.Itoa(i)
+		a = append(a, "-netdev", n.backend(id),
+			// An empty romfile: no network boot ROM for the firmware to load
+			// and try.
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,romfile=", id, n.MAC))
+		if n.Capture != "" {
+			a = append(a, "-object", fmt.Sprintf("filter-dump,id=capture%d,netdev=%s,file=%s", i, id, escape(n.Capture)))
+		}
+	}
+	return a
+}
+
+func (n Net) backend(id string) string {
+	if n.Kind == NetLAN {
+		return fmt.Sprintf("socket,id=%s,mcast=%s,localaddr=127.0.0.1", id, n.Group)
+	}
+	s := "user,id=" + id
+	if n.Restrict {
+		s += ",restrict=on"
+	}
+	for _, f := range n.Forwards {
+		s += fmt.Sprintf(",hostfwd=tcp:%s-:%d", f.Host, f.Guest)
+	}
+	return s
+}
+
+// escape doubles the commas of a path inside one of QEMU's option lists.
+func escape(path string) string {
+	return strings.ReplaceAll(filepath.Clean(path), ",", ",,")
+}

@@ -1,0 +1,179 @@
+//go:build unix
+
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// probeDeadline is how long the probe's guest has to speak. Where KVM works it
+// needs about half a second, where not it hangs for ever.
+const probeDeadline = 3 * time.Second
+
+// Probe is the answer of ProbeKVM.
+type Probe struct {
+	// KVM says that a guest ran under KVM on this host.
+	KVM bool `json:"kvm"`
+	// Reason is one sentence for people: why KVM cannot be used, or that it can.
+	Reason string `json:"reason"`
+}
+
+// Accel is the accelerator to use.
+func (p Probe) Accel() string {
+	if p.KVM {
+		return AccelKVM
+	}
+	return AccelTCG
+}
+
+// ProbeKVM finds out whether guests really run under KVM on this host. The
+// device node says little: it may be there and not be permitted, and on nested
+// or para-virtual hosts QEMU aborts or the guest never executes its first
+// instruction. So a guest of one disk sector is started, which greets on its
+// serial port; the greeting within three seconds is the only "yes".
+//
+// qemu is the emulator's path; empty looks for it. Only x86_64 hosts are
+// probed so far.
+func ProbeKVM(ctx context.Context, qemu string) Probe {
+	if runtime.GOARCH != "amd64" {
+		return Probe{Reason: "KVM is only probed on x86_64 hosts"}
+	}
+	if p, ok := probeDevice("/dev/kvm"); !ok {
+		return p
+	}
+	return probeGuest(ctx, qemu, AccelKVM, probeDeadline)
+}
+
+// probeDevice looks for the cheap reasons to say no.
+func probeDevice(path string) (Probe, bool) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	switch {
+	case err == nil:
+		_ = f.Close() // nothing was written
+		return Probe{}, true
+	case errors.Is(err, os.ErrNotExist):
+		return Probe{Reason: "this machine has no " + path}, false
+	case errors.Is(err, os.ErrPermission):
+		return Probe{Reason: "no permission to use " + path + " (add yourself to the group kvm)"}, false
+	}
+	return Probe{Reason: err.Error()}, false
+}
+
+// probeGuest runs the probe's guest under an accelerator.
+func probeGuest(ctx context.Context, qemu, accel string, deadline time.Duration) (p Probe) {
+	dir, err := os.MkdirTemp("", "phase-kvm-")
+	if err != nil {
+		return Probe{Reason: err.Error()}
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	disk := filepath.Join(dir, "sector.img")
+	if err := os.WriteFile(disk, greetingSector(), 0o600); err != nil {
+		return Probe{Reason: err.Error()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	m, err := Start(ctx, Config{
+		Arch: X8664, Accel: accel, BIOS: true, CPUs: 1, Memory: 64,
+		Disks: []Disk{{Path: disk, ReadOnly: true}}, Dir: dir, QEMU: qemu,
+	})
+	if err != nil {
+		return Probe{Reason: fmt.Sprintf("%s does not start: %v", strings.ToUpper(accel), err)}
+	}
+	_, err = m.WaitConsole(ctx, func(line string) bool { return strings.Contains(line, greeting) })
+	took := time.Since(m.PowerOn()).Round(10 * time.Millisecond)
+	exit := m.Quit(ctx)
+	switch {
+	case err == nil:
+		return Probe{KVM: accel == AccelKVM, Reason: fmt.Sprintf("a guest ran under %s within %v", strings.ToUpper(accel), took)}
+	case errors.Is(err, ErrEnded):
+		return Probe{Reason: fmt.Sprintf("QEMU gave up under %s (%s) %s", strings.ToUpper(accel), exit.Reason, exit.Stderr)}
+	}
+	return Probe{Reason: fmt.Sprintf("guests hang under %s on this machine (none ran within %v)", strings.ToUpper(accel), deadline)}
+}
+
+// probeFor answers for a machine with AccelAuto: only a guest of the host's
+// own architecture can use KVM. With cfg.ProbeCache the answer is kept there.
+func probeFor(ctx context.Context, cfg Config) Probe {
+	if cfg.Arch != hostArch() {
+		return Probe{Reason: "the guest is " + cfg.Arch + ", this machine is " + hostArch()}
+	}
+	if cfg.ProbeCache == "" {
+		return ProbeKVM(ctx, cfg.QEMU)
+	}
+	boot := bootID()
+	path := filepath.Join(cfg.ProbeCache, "kvm-probe.json")
+	if p, ok := loadProbe(path, boot); ok {
+		return p
+	}
+	p := ProbeKVM(ctx, cfg.QEMU)
+	// An answer forced by the caller's hurry is not worth keeping; a cache that
+	// cannot be written costs the next start a probe, no more.
+	if ctx.Err() == nil {
+		_ = saveProbe(path, boot, p)
+	}
+	return p
+}
+
+func hostArch() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return X8664
+	case "arm64":
+		return ARM64
+	}
+	return runtime.GOARCH
+}
+
+// cachedProbe is the cache file: an answer and the boot of the host for which
+// it holds.
+type cachedProbe struct {
+	Boot  string `json:"boot"`
+	Probe Probe  `json:"probe"`
+}
+
+// bootID identifies the host's current boot; empty where there is no such id.
+func bootID() string {
+	f, err := os.Open("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	id, err := io.ReadAll(io.LimitReader(f, 64))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}
+
+func loadProbe(path, boot string) (Probe, bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Probe{}, false
+	}
+	defer f.Close()
+	var c cachedProbe
+	if err := json.NewDecoder(io.LimitReader(f, 4096)).Decode(&c); err != nil {
+		return Probe{}, false
+	}
+	return c.Probe, boot != "" && c.Boot == boot
+}
+
+func saveProbe(path, boot string, p Probe) error {
+	data, err := json.Marshal(cachedProbe{Boot: boot, Probe: p})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o644)
+}
