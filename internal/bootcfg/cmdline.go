@@ -1,0 +1,184 @@
+package bootcfg
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+const lineSource = "kernel command line"
+
+// line is what the kernel command line asks for. A nil field was not
+// mentioned.
+type line struct {
+	mode      *string
+	channel   *string
+	cache     *bool
+	noWrite   *bool
+	providers []string
+	network   *netWish
+}
+
+// lineKeys is the one table of keys. Setters are called in the order of
+// the line, so the last one of several wins.
+func lineKeys() map[string]lineKey {
+	return map[string]lineKey{
+		"phase.mode":     {"internet, local, private", (*line).setMode},
+		"phase.channel":  {channelNames, (*line).setChannel},
+		"phase.cache":    {switchNames, func(l *line, v string) error { return setSwitch(&l.cache, v) }},
+		"phase.nowrite":  {switchNames, func(l *line, v string) error { return setSwitch(&l.noWrite, v) }},
+		"phase.provider": {"an http or https URL, repeatable, at most 16", (*line).addProvider},
+		"phase.ip":       {"dhcp, off, or <address>/<length>,<gateway>,<dns>[,<interface or MAC>]", (*line).setIP},
+	}
+}
+
+type lineKey struct {
+	allowed string
+	set     func(*line, string) error
+}
+
+// parseLine reads the phase.* keys of a kernel command line and passes
+// over all others.
+func parseLine(cmdline string) (line, error) {
+	var l line
+	words, err := splitLine(cmdline)
+	if err != nil {
+		return l, &Error{Kind: BadLine, Source: lineSource, Err: err}
+	}
+	keys := lineKeys()
+	for _, w := range words {
+		if !isPhaseKey(w.key) {
+			continue
+		}
+		key, known := keys[w.key]
+		if !known {
+			return l, &Error{Kind: UnknownKey, Source: lineSource, Key: w.key, Value: w.value, Allowed: keyNames()}
+		}
+		if err := key.set(&l, w.value); err != nil {
+			return l, &Error{Kind: BadValue, Source: lineSource, Key: w.key, Value: w.value, Allowed: key.allowed, Err: err}
+		}
+	}
+	return l, nil
+}
+
+func keyNames() string {
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.ip"
+}
+
+// isPhaseKey also claims "Phase.mode" and the like: passing over a
+// mistyped private mode would be worse than refusing it.
+func isPhaseKey(key string) bool {
+	const prefix = "phase."
+	return len(key) >= len(prefix) && strings.EqualFold(key[:len(prefix)], prefix)
+}
+
+// word is one parameter of the command line.
+type word struct{ key, value string }
+
+// splitLine takes a command line apart as the kernel does (next_arg in
+// lib/cmdline.c): blanks separate, double quotes protect blanks, and a pair
+// of quotes around the parameter or around the value is removed. Unlike the
+// kernel it does not stop at "--": a mode given behind it would be lost.
+func splitLine(s string) ([]word, error) {
+	if len(s) > MaxCommandLine {
+		return nil, errors.New("longer than 8 KiB")
+	}
+	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
+		return nil, errors.New("not plain text")
+	}
+	var words []word
+	quoted, start := false, -1
+	for i := 0; i <= len(s); i++ {
+		end := i == len(s) || !quoted && isBlank(s[i])
+		switch {
+		case end && start >= 0:
+			words = append(words, newWord(s[start:i]))
+			start = -1
+		case !end && start < 0:
+			start = i
+		}
+		if i < len(s) && s[i] == '"' {
+			quoted = !quoted
+		}
+	}
+	return words, nil
+}
+
+func isBlank(b byte) bool { return b == ' ' || b >= '\t' && b <= '\r' }
+
+// newWord splits one parameter at its first equals sign and removes the
+// quotes the kernel removes.
+func newWord(s string) word {
+	if rest, ok := strings.CutPrefix(s, `"`); ok {
+		s = strings.TrimSuffix(rest, `"`)
+	}
+	key, value, _ := strings.Cut(s, "=")
+	if rest, ok := strings.CutPrefix(value, `"`); ok {
+		value = strings.TrimSuffix(rest, `"`)
+	}
+	return word{key, value}
+}
+
+func (l *line) setMode(v string) error {
+	l.mode = &v // an unknown name is not an error here: see Config.setMode
+	return nil
+}
+
+func (l *line) setChannel(v string) error {
+	l.channel = &v
+	return checkChannel(v)
+}
+
+func (l *line) addProvider(v string) error {
+	if len(l.providers) == MaxProviders {
+		return errors.New("too many providers")
+	}
+	u, err := checkProvider(v)
+	l.providers = append(l.providers, u)
+	return err
+}
+
+func (l *line) setIP(v string) error {
+	wish, err := parseIP(v)
+	l.network = &wish
+	return err
+}
+
+func setSwitch(dst **bool, v string) error {
+	on, err := parseSwitch(v)
+	*dst = &on
+	return err
+}
+
+// apply puts the wishes of the line over those of the policy.
+func (l line) apply(c *Config) {
+	if l.mode != nil {
+		c.setMode(*l.mode, lineSource+": phase.mode")
+	}
+	if l.channel != nil {
+		c.Channel = *l.channel
+	}
+	if l.cache != nil {
+		c.Cache = *l.cache
+	}
+	if l.noWrite != nil {
+		c.NoWrite = *l.noWrite
+	}
+	if len(l.providers) > 0 {
+		c.Providers = l.providers
+	}
+	if l.network != nil {
+		c.Network.Off = l.network.off
+		c.Network.Interfaces = l.network.interfaces
+	}
+}
+
+// explain warns about wishes that the limits overruled.
+func (l line) explain(c *Config) {
+	if l.cache != nil && *l.cache && !c.Cache {
+		c.warn("phase.cache is ignored: the cache is never used in private mode, nor when writing is switched off")
+	}
+	if l.noWrite != nil && !*l.noWrite && c.NoWrite {
+		c.warn("phase.nowrite=false is ignored: nothing is ever written in private mode")
+	}
+}

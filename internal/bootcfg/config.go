@@ -1,0 +1,173 @@
+package bootcfg
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Limits on what is read. Foreign files are refused above them, not cut.
+const (
+	MaxCommandLine = 8 << 10  // bytes; Linux itself allows 2048 on our architectures
+	MaxFile        = 64 << 10 // bytes of policy.toml and of bootstrap-nodes.toml
+	MaxProviders   = 16
+	MaxBootstrap   = 32
+	MaxInterfaces  = 16
+	MaxDNS         = 3 // as many as a resolv.conf can use
+	maxURL         = 2048
+)
+
+// Range of Network.Timeout.
+const (
+	MinTimeout = 5 * time.Second
+	MaxTimeout = 10 * time.Minute
+)
+
+// Config is everything the corridor needs to know before its first step.
+// It is a value; whoever holds it may copy it.
+type Config struct {
+	// Mode is the promise of this boot; its methods state the limits.
+	Mode Mode
+	// Channel is "stable", "testing" or "nightly".
+	Channel string
+	// Arch is the canonical name of the running machine's architecture,
+	// "x86_64" or "arm64". It comes from the caller, never from the medium.
+	Arch string
+	// Cache says that the cache partition is wanted, that the mode allows
+	// it, and that writing is allowed.
+	Cache bool
+	// NoWrite is the person's wish that nothing be written, in any mode. It
+	// is always set in Private.
+	NoWrite bool
+	// Providers are the base URLs given by hand (http or https, no trailing
+	// slash). In Local mode only addresses of the local network are left.
+	Providers []string
+	// Bootstrap are the DHT's entry points as multiaddrs ending in
+	// /p2p/<peer id>. Their syntax is checked, their ids are not decoded.
+	Bootstrap []string
+	// MinVersion is the lowest manifest version that may boot; 0: any.
+	MinVersion int64
+	// Network is how the interfaces are configured.
+	Network Network
+	// Warnings are sentences to show loudly before the first step.
+	Warnings []string
+}
+
+// Network is the part of Config for bring-up.
+type Network struct {
+	// Off leaves every interface but the loopback alone.
+	Off bool
+	// Timeout is how long to wait for the first usable interface.
+	Timeout time.Duration
+	// LinkLocal allows an IPv4 link-local address (RFC 3927) on a network
+	// without a DHCP server.
+	LinkLocal bool
+	// Interfaces are the exceptions. Interfaces not named here use DHCP.
+	Interfaces []Interface
+}
+
+// Interface is what was said about one network interface. Its fields are
+// those of netup.Interface, in the same order, so that one converts to the
+// other.
+type Interface struct {
+	// Name is the kernel's name, such as "eth0"; "" matches any.
+	Name string
+	// MAC is the hardware address in lower-case hex with colons; "" matches
+	// any. With neither name nor MAC the entry belongs to the first
+	// interface that has a carrier.
+	MAC string
+	// Off leaves the interface alone.
+	Off bool
+	// Address is the static address and prefix length; the zero value asks
+	// for DHCP.
+	Address netip.Prefix
+	// Gateway is the default router, if any; same family as Address.
+	Gateway netip.Addr
+	// DNS are the name servers that go with Address.
+	DNS []netip.Addr
+}
+
+// MayWrite reports whether anything may be written, by the mode and by the
+// person's wish.
+func (c Config) MayWrite() bool { return !c.NoWrite && c.Mode.MayWrite() }
+
+// Default returns what applies where neither the command line nor a file
+// says anything. media/policy.toml spells out the same values.
+func Default(arch string) Config {
+	return Config{
+		Mode:    Internet,
+		Channel: "stable",
+		Arch:    arch,
+		Cache:   true,
+		Network: Network{Timeout: 60 * time.Second, LinkLocal: true},
+	}
+}
+
+// Parse reads the kernel command line, policy.toml and
+// bootstrap-nodes.toml. A file that does not exist is passed as nil. arch
+// is the canonical architecture of the running machine.
+//
+// Errors are of type *Error and name the key, its value and what is
+// allowed. There is one exception: an unknown mode gives Private's limits
+// and a warning, because a machine that boots too carefully is better than
+// one that does not boot.
+func Parse(cmdline string, policyTOML, bootstrapTOML []byte, arch string) (Config, error) {
+	if arch != "x86_64" && arch != "arm64" {
+		return Config{}, &Error{Kind: BadArch, Source: "architecture", Value: arch, Allowed: "x86_64, arm64"}
+	}
+	line, err := parseLine(cmdline)
+	if err != nil {
+		return Config{}, err
+	}
+	policy, err := parsePolicy(policyTOML)
+	if err != nil {
+		return Config{}, err
+	}
+	c := Default(arch)
+	if c.Bootstrap, err = parseBootstrap(bootstrapTOML); err != nil {
+		return Config{}, err
+	}
+	policy.apply(&c)
+	line.apply(&c)
+	combine(&c)
+	line.explain(&c)
+	return c, nil
+}
+
+// combine applies the mode's limits to the wishes. It only ever forbids.
+func combine(c *Config) {
+	c.NoWrite = c.NoWrite || !c.Mode.MayWrite()
+	// Even a read-only mount of ext4 may replay its journal.
+	c.Cache = c.Cache && !c.NoWrite && c.Mode.MayUseCache()
+	if !c.Mode.MayUseWAN() {
+		c.keepLocalProviders()
+	}
+}
+
+// keepLocalProviders drops every provider that is not certainly on the
+// local network, and says so.
+func (c *Config) keepLocalProviders() {
+	var kept []string
+	for _, p := range c.Providers {
+		if isLocalURL(p) {
+			kept = append(kept, p)
+			continue
+		}
+		c.warn("provider %s is not used: %s mode stays on the local network", quote(p), c.Mode)
+	}
+	c.Providers = kept
+}
+
+// setMode takes a mode by name, and the strictest one for a name it does
+// not know.
+func (c *Config) setMode(name, source string) {
+	mode, err := ParseMode(name)
+	if err != nil {
+		c.warn("%s: %s is not a mode (internet, local, private); booting with the limits of private mode", source, quote(name))
+	}
+	c.Mode = mode
+}
+
+func (c *Config) warn(format string, args ...any) {
+	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,151 @@
+package bootcfg
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+const policySource = "policy.toml"
+
+// policy is policy.toml. Every key in it has an effect; a nil field was
+// not mentioned.
+type policy struct {
+	Mode         *string        `toml:"mode"`
+	Channel      *string        `toml:"channel"`
+	CacheEnabled *bool          `toml:"cache_enabled"`
+	MinVersion   *int64         `toml:"min_version"`
+	Providers    []string       `toml:"providers"`
+	Network      *networkPolicy `toml:"network"`
+
+	interfaces []Interface
+}
+
+type networkPolicy struct {
+	TimeoutSeconds *int64          `toml:"timeout_seconds"`
+	LinkLocal      *bool           `toml:"link_local"`
+	Interfaces     []interfaceSpec `toml:"interfaces"`
+}
+
+// parsePolicy reads and checks policy.toml; an absent or empty file asks
+// for nothing.
+func parsePolicy(raw []byte) (policy, error) {
+	var p policy
+	if err := decodeTOML(raw, &p); err != nil {
+		return p, err.in(policySource, PolicySyntax, PolicyKey)
+	}
+	if err := p.check(); err != nil {
+		return p, err
+	}
+	return p, nil
+}
+
+// check tests every value and normalises those with several spellings.
+func (p *policy) check() error {
+	bad := func(key, value, allowed string, err error) error {
+		return &Error{Kind: PolicyValue, Source: policySource, Key: key, Value: value, Allowed: allowed, Err: err}
+	}
+	if p.Channel != nil {
+		if err := checkChannel(*p.Channel); err != nil {
+			return bad("channel", *p.Channel, channelNames, err)
+		}
+	}
+	if p.MinVersion != nil && *p.MinVersion < 0 {
+		return bad("min_version", fmt.Sprint(*p.MinVersion), "0 and above", nil)
+	}
+	if len(p.Providers) > MaxProviders {
+		return bad("providers", fmt.Sprint(len(p.Providers), " entries"), "at most 16", nil)
+	}
+	for i, u := range p.Providers {
+		var err error
+		if p.Providers[i], err = checkProvider(u); err != nil {
+			return bad("providers", u, "http and https URLs", err)
+		}
+	}
+	return p.checkNetwork(bad)
+}
+
+func (p *policy) checkNetwork(bad func(key, value, allowed string, err error) error) error {
+	if p.Network == nil {
+		return nil
+	}
+	if s := p.Network.TimeoutSeconds; s != nil && (*s < int64(MinTimeout/time.Second) || *s > int64(MaxTimeout/time.Second)) {
+		return bad("network.timeout_seconds", fmt.Sprint(*s), "5 to 600", nil)
+	}
+	if n := len(p.Network.Interfaces); n > MaxInterfaces {
+		return bad("network.interfaces", fmt.Sprint(n, " entries"), "at most 16", nil)
+	}
+	for n, spec := range p.Network.Interfaces {
+		key := fmt.Sprintf("network.interfaces[%d]", n)
+		i, err := spec.check()
+		if err != nil {
+			return bad(key, spec.Name+spec.MAC, "see the comments in policy.toml", err)
+		}
+		p.interfaces = append(p.interfaces, i)
+	}
+	return nil
+}
+
+// apply puts the policy over the defaults.
+func (p policy) apply(c *Config) {
+	if p.Mode != nil {
+		c.setMode(*p.Mode, policySource+": mode")
+	}
+	if p.Channel != nil {
+		c.Channel = *p.Channel
+	}
+	if p.CacheEnabled != nil {
+		c.Cache = *p.CacheEnabled
+	}
+	if p.MinVersion != nil {
+		c.MinVersion = *p.MinVersion
+	}
+	c.Providers = p.Providers
+	if p.Network == nil {
+		return
+	}
+	if s := p.Network.TimeoutSeconds; s != nil {
+		c.Network.Timeout = time.Duration(*s) * time.Second
+	}
+	if p.Network.LinkLocal != nil {
+		c.Network.LinkLocal = *p.Network.LinkLocal
+	}
+	c.Network.Interfaces = p.interfaces
+}
+
+// tomlError is a decoding failure before it is known which file it is in.
+type tomlError struct {
+	unknown string // the unknown key, if that was it
+	err     error
+}
+
+func (e *tomlError) in(source string, syntax, unknown Kind) *Error {
+	if e.unknown != "" {
+		return &Error{Kind: unknown, Source: source, Key: e.unknown}
+	}
+	return &Error{Kind: syntax, Source: source, Err: e.err}
+}
+
+// decodeTOML decodes strictly: bounded, no unknown keys.
+func decodeTOML(raw []byte, v any) *tomlError {
+	if len(raw) > MaxFile {
+		return &tomlError{err: errors.New("larger than 64 KiB")}
+	}
+	err := toml.NewDecoder(bytes.NewReader(raw)).DisallowUnknownFields().Decode(v)
+	var missing *toml.StrictMissingError
+	var syntax *toml.DecodeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &missing) && len(missing.Errors) > 0:
+		return &tomlError{unknown: strings.Join(missing.Errors[0].Key(), ".")}
+	case errors.As(err, &syntax):
+		row, _ := syntax.Position()
+		return &tomlError{err: fmt.Errorf("line %d: %s", row, strings.TrimPrefix(syntax.Error(), "toml: "))}
+	}
+	return &tomlError{err: err}
+}
