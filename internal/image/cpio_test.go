@@ -1,0 +1,170 @@
+package image
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+func cpioTree(big string) *Tree {
+	var t Tree
+	t.Dir("proc", 0o555)
+	t.Bytes("init", 0o755, []byte("#!/bin/true\n"))
+	t.Symlink("bin/phase-verify", "/init")
+	t.CharDevice("dev/console", 0o600, 5, 1)
+	t.File("lib/big", 0o644, big)
+	t.Bytes("empty", 0o644, nil)
+	return &t
+}
+
+// listCPIO is an independent reader of the format, strict about alignment.
+func listCPIO(t *testing.T, b []byte) []string {
+	t.Helper()
+	var list []string
+	for pos := 0; ; {
+		if string(b[pos:pos+6]) != "070701" {
+			t.Fatalf("no magic at %d", pos)
+		}
+		field := func(i int) int {
+			v, err := strconv.ParseUint(string(b[pos+6+8*i:pos+14+8*i]), 16, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return int(v)
+		}
+		size, nameLen := field(6), field(11)
+		name := string(b[pos+110 : pos+110+nameLen-1])
+		data := (pos + 110 + nameLen + 3) &^ 3
+		if name == "TRAILER!!!" {
+			if len(b)%512 != 0 {
+				t.Errorf("length %d is not a multiple of 512", len(b))
+			}
+			return list
+		}
+		list = append(list, fmt.Sprintf("%s %o %d,%d uid=%d gid=%d t=%d %d", name, field(1), field(9), field(10), field(2), field(3), field(5), size))
+		pos = (data + size + 3) &^ 3
+	}
+}
+
+func TestCPIO(t *testing.T) {
+	big := writeFile(t, "big", pattern(100_001))
+	var a bytes.Buffer
+	if err := WriteCPIO(&a, cpioTree(big), epoch); err != nil {
+		t.Fatal(err)
+	}
+	stamp := epoch.Unix()
+	want := []string{
+		"bin 40755 0,0 uid=0 gid=0 t=%d 0",
+		"bin/phase-verify 120777 0,0 uid=0 gid=0 t=%d 5",
+		"dev 40755 0,0 uid=0 gid=0 t=%d 0",
+		"dev/console 20600 5,1 uid=0 gid=0 t=%d 0",
+		"empty 100644 0,0 uid=0 gid=0 t=%d 0",
+		"init 100755 0,0 uid=0 gid=0 t=%d 12",
+		"lib 40755 0,0 uid=0 gid=0 t=%d 0",
+		"lib/big 100644 0,0 uid=0 gid=0 t=%d 100001",
+		"proc 40555 0,0 uid=0 gid=0 t=%d 0",
+	}
+	got := listCPIO(t, a.Bytes())
+	for i := range want {
+		if w := fmt.Sprintf(want[i], stamp); i >= len(got) || got[i] != w {
+			t.Errorf("entry %d: got %q\nwant %q", i, got[i], w)
+		}
+	}
+	touch(t, big)
+	var b bytes.Buffer
+	if err := WriteCPIO(&b, cpioTree(big), epoch); err != nil || !bytes.Equal(a.Bytes(), b.Bytes()) {
+		t.Errorf("two builds differ (err %v)", err)
+	}
+}
+
+func TestCPIOByTool(t *testing.T) {
+	var a bytes.Buffer
+	if err := WriteCPIO(&a, cpioTree(writeFile(t, "big", pattern(5000))), epoch); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(tool(t, "cpio"), "-t", "--quiet")
+	cmd.Stdin = &a
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Count(string(out), "\n") != 9 {
+		t.Errorf("cpio -t: %v\n%s", err, out)
+	}
+}
+
+func TestCPIORefusals(t *testing.T) {
+	huge := &Tree{}
+	huge.add(&Entry{Path: "huge", Size: 1 << 33})
+	odd := &Tree{}
+	odd.add(&Entry{Path: "pipe", Mode: fs.ModeNamedPipe})
+	gone := writeFile(t, "gone", []byte("x"))
+	missing := &Tree{}
+	missing.File("gone", 0o644, gone)
+	os.Remove(gone)
+	for name, tree := range map[string]*Tree{"over 4 GiB": huge, "named pipe": odd, "vanished source": missing} {
+		if err := WriteCPIO(io.Discard, tree, epoch); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if err := WriteCPIO(io.Discard, &Tree{}, time.Unix(-1, 0)); err == nil {
+		t.Error("time before 1970 accepted")
+	}
+	if err := WriteCPIO(&failingWriter{left: 1000}, cpioTree(writeFile(t, "b", pattern(9000))), epoch); err == nil {
+		t.Error("write error lost")
+	}
+}
+
+// failingWriter accepts a number of bytes and then reports a full disk.
+type failingWriter struct{ left int }
+
+func (f *failingWriter) Write(p []byte) (int, error) {
+	if f.left -= len(p); f.left < 0 {
+		return 0, fmt.Errorf("no space")
+	}
+	return len(p), nil
+}
+
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Chtimes(path, time.Unix(1e9, 0), time.Unix(1e9, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestZstd(t *testing.T) {
+	data := append(pattern(1<<20), make([]byte, 1<<20)...)
+	compress := func() []byte {
+		var b bytes.Buffer
+		w, err := NewZstdWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for chunk := data; len(chunk) > 0; chunk = chunk[min(len(chunk), 9999):] {
+			w.Write(chunk[:min(len(chunk), 9999)])
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	a := compress()
+	if !bytes.Equal(a, compress()) {
+		t.Error("two runs differ")
+	}
+	r, err := zstd.NewReader(bytes.NewReader(a), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	back, err := io.ReadAll(r)
+	if err != nil || !bytes.Equal(back, data) {
+		t.Errorf("round trip: %d bytes, %v", len(back), err)
+	}
+}
