@@ -1,0 +1,78 @@
+package job
+
+import (
+	"fmt"
+	"time"
+)
+
+// Reason says why a node does not run a job.
+type Reason string
+
+const (
+	Malformed   Reason = "malformed"   // the specification or the module is not what it claims to be
+	Unsupported Reason = "unsupported" // well-formed, but of a kind this node cannot run
+	TooBig      Reason = "too_big"     // asks for more than the node gives
+	Busy        Reason = "busy"        // try again after RetryAfter
+	Unavailable Reason = "unavailable" // the module cannot be had under its digest
+)
+
+// Refusal is a node's answer to a job that it does not run. Refusals are not
+// results: nothing was executed.
+type Refusal struct {
+	Reason     Reason
+	Detail     string        // one sentence without a final stop
+	RetryAfter time.Duration // Busy only: when it is worth asking again
+	Directions string        // what the submitter can do, if there is more to say than the reason's own hint
+	Err        error         // cause, or nil
+}
+
+func (r *Refusal) Error() string {
+	if r.Err != nil {
+		return fmt.Sprintf("%s: %v", r.Detail, r.Err)
+	}
+	return r.Detail
+}
+
+// Unwrap gives the cause.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Code is the number of the troubleshooting guide.
+func (r *Refusal) Code() string {
+	switch r.Reason {
+	case Malformed:
+		return "NODE-001"
+	case Unsupported:
+		return "NODE-002"
+	case TooBig:
+		return "NODE-003"
+	case Busy:
+		return "NODE-004"
+	case Unavailable:
+		return "NODE-005"
+	}
+	return "NODE-000"
+}
+
+// Hint says what to do next.
+func (r *Refusal) Hint() string {
+	if r.Directions != "" {
+		return r.Directions
+	}
+	switch r.Reason {
+	case Malformed:
+		return "Check the job file and the module; a module starts with the four bytes \\0asm."
+	case Unsupported:
+		return "Build the module for WASI preview 1 as a core module (GOOS=wasip1, wasm32-wasip1)."
+	case TooBig:
+		return "Lower the job's limits, or raise the node's in its configuration."
+	case Busy:
+		return fmt.Sprintf("Ask again in %s, or ask another node.", r.RetryAfter)
+	case Unavailable:
+		return "Check that a provider this node knows serves the module under its hash."
+	}
+	return ""
+}
+
+func refuse(reason Reason, format string, args ...any) *Refusal {
+	return &Refusal{Reason: reason, Detail: fmt.Sprintf(format, args...)}
+}

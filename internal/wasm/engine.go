@@ -1,0 +1,42 @@
+package wasm
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/phasebased/phase/internal/job"
+)
+
+// Engine executes guests. It is the only door to the WebAssembly library, so
+// that another one can take its place.
+type Engine interface {
+	// Name is what receipts call the engine, with its version and kind.
+	Name() string
+	// Run compiles and executes one guest. It returns a *job.Refusal for a
+	// module it cannot run; everything the guest does wrong is an Outcome.
+	// It does not watch ctx while the guest runs: the deadline is enforced
+	// from outside the process.
+	Run(ctx context.Context, g Guest) (Outcome, error)
+}
+
+// Guest is a module with everything it will ever see of the world.
+type Guest struct {
+	Module         []byte
+	Args           []string // with the program name in front
+	Env            [][2]string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer // a write error ends the guest
+	MemoryBytes    int64     // cap of linear memory
+	Seed           [32]byte  // of its random numbers
+}
+
+// Outcome is how a guest ended, as the engine saw it.
+type Outcome struct {
+	State     job.State // Exited, Trapped, OutOfMemory or OutputCap
+	ExitCode  int
+	Detail    string
+	PeakBytes int64 // largest linear memory
+	Compile   time.Duration
+	Run       time.Duration
+}

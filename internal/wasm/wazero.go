@@ -1,0 +1,152 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"github.com/tetratelabs/wazero/sys"
+	"golang.org/x/sys/cpu"
+
+	"github.com/phasebased/phase/internal/job"
+)
+
+// wazeroVersion is part of receipts; a test compares it with go.mod.
+const wazeroVersion = "1.12.0"
+
+// compileRate is how fast the compiler is assumed to be, in module bytes per
+// second. Measured: 3.5 MB/s natively, a tenth of that under emulation. The
+// interpreter prepares a module seven times as fast and then runs slower.
+const compileRate = 1 << 20
+
+// ChooseEngine picks the compiler where it is available and expected to take
+// at most a tenth of the deadline, else the interpreter.
+func ChooseEngine(moduleBytes int, deadline time.Duration) Engine {
+	expected := time.Duration(moduleBytes) * time.Second / compileRate
+	if compilerSupported() && expected <= deadline/10 {
+		return wazeroEngine{compiler: true}
+	}
+	return wazeroEngine{}
+}
+
+// compilerSupported mirrors wazero's own requirement, which it checks by
+// panicking: emulated processors may lack SSE4.1.
+func compilerSupported() bool {
+	return runtime.GOARCH == "arm64" || runtime.GOARCH == "amd64" && cpu.X86.HasSSE41
+}
+
+type wazeroEngine struct{ compiler bool }
+
+func (e wazeroEngine) Name() string {
+	kind := "interpreter"
+	if e.compiler {
+		kind = "compiler"
+	}
+	return "wazero " + wazeroVersion + " " + kind
+}
+
+// Run implements Engine. WithCloseOnContextDone stays off: it makes hot loops
+// many times slower and still misses loop-free call chains.
+func (e wazeroEngine) Run(ctx context.Context, g Guest) (Outcome, error) {
+	start := time.Now()
+	cfg := wazero.NewRuntimeConfigInterpreter()
+	if e.compiler {
+		cfg = wazero.NewRuntimeConfigCompiler()
+	}
+	rt := wazero.NewRuntimeWithConfig(ctx, cfg.WithDebugInfoEnabled(false))
+	defer rt.Close(ctx)
+	if _, err := wasi_snapshot_preview1.Instantiate(ctx, rt); err != nil {
+		return Outcome{}, fmt.Errorf("offering WASI: %w", err)
+	}
+	compiled, err := rt.CompileModule(ctx, g.Module)
+	if err != nil {
+		return Outcome{}, &job.Refusal{Reason: job.Malformed, Detail: "the module is not valid", Err: err}
+	}
+	if err := checkLinks(rt, compiled); err != nil {
+		return Outcome{}, err
+	}
+	out := Outcome{Compile: time.Since(start)}
+	mem := &boundedMemory{limit: uint64(g.MemoryBytes)}
+	ctx = experimental.WithMemoryAllocator(ctx, mem)
+
+	start = time.Now()
+	_, err = rt.InstantiateModule(ctx, compiled, moduleConfig(g))
+	out.Run = time.Since(start)
+	out.PeakBytes = int64(mem.peak)
+	out.judge(err, mem.refused)
+	return out, nil
+}
+
+// moduleConfig gives a guest its arguments, environment and streams, and
+// nothing else: no files, no sockets. wazero's default clocks are fake: they
+// start at a fixed date and advance by a fixed step per reading.
+func moduleConfig(g Guest) wazero.ModuleConfig {
+	cfg := wazero.NewModuleConfig().
+		WithName("").
+		WithArgs(g.Args...).
+		WithStdin(g.Stdin).
+		WithStdout(g.Stdout).
+		WithStderr(g.Stderr).
+		WithRandSource(rand.NewChaCha8(g.Seed))
+	for _, kv := range g.Env {
+		cfg = cfg.WithEnv(kv[0], kv[1])
+	}
+	return cfg
+}
+
+// checkLinks refuses a module that would not link or has nothing to run.
+func checkLinks(rt wazero.Runtime, m wazero.CompiledModule) error {
+	offered := rt.Module(wasiModule).ExportedFunctionDefinitions()
+	for _, f := range m.ImportedFunctions() {
+		_, name, _ := f.Import()
+		if have, ok := offered[name]; !ok || !sameType(have, f) {
+			return unsupported(fmt.Sprintf("the module imports %q, which WASI preview 1 does not offer in that form", name),
+				"Build it with a current wasip1 toolchain.")
+		}
+	}
+	if f, ok := m.ExportedFunctions()["_start"]; !ok || len(f.ParamTypes())+len(f.ResultTypes()) != 0 {
+		return unsupported("the module has no _start function",
+			"Build a command, not a library or reactor.")
+	}
+	return nil
+}
+
+func sameType(a, b api.FunctionDefinition) bool {
+	return string(a.ParamTypes()) == string(b.ParamTypes()) && string(a.ResultTypes()) == string(b.ResultTypes())
+}
+
+// judge turns the engine's error into a state.
+func (o *Outcome) judge(err error, memoryRefused bool) {
+	var exit *sys.ExitError
+	switch {
+	case err == nil:
+		o.State = job.Exited
+	case errors.As(err, &exit):
+		o.State, o.ExitCode = job.Exited, int(exit.ExitCode())
+	case errors.Is(err, errOutputCap):
+		o.State, o.Detail = job.OutputCap, errOutputCap.Error()
+	case memoryRefused:
+		o.State, o.Detail = job.OutOfMemory, "stopped after it was refused more memory: "+trapKind(err)
+	default:
+		o.State, o.Detail = job.Trapped, trapKind(err)
+	}
+}
+
+// trapKind is the first line of wazero's message without its prefix. The
+// library exports no values for the kinds of traps.
+func trapKind(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	_, kind, found := strings.Cut(line, "wasm error: ")
+	if !found {
+		kind = line
+	}
+	return kind
+}
