@@ -1,0 +1,177 @@
+package debpkg
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// maxOutput bounds what is kept of a tool's answer.
+const maxOutput = 1 << 20
+
+// A ToolError reports that apt or dpkg is missing or failed.
+type ToolError struct {
+	Tool   string
+	Output string // last line it printed on stderr
+	Err    error
+}
+
+func (e *ToolError) Error() string {
+	if errors.Is(e.Err, exec.ErrNotFound) {
+		return fmt.Sprintf("debpkg: %s is not installed", e.Tool)
+	}
+	return fmt.Sprintf("debpkg: %s: %v: %s", e.Tool, e.Err, e.Output)
+}
+
+func (e *ToolError) Unwrap() error { return e.Err }
+
+// Hint says how to go on without the tool.
+func (e *ToolError) Hint() string {
+	if errors.Is(e.Err, exec.ErrNotFound) {
+		return "Packages are taken from apt on a Debian or Ubuntu machine; elsewhere give a kernel file, its modules folder and a loader file."
+	}
+	return ""
+}
+
+// A MissingError reports a package that could not be obtained.
+type MissingError struct {
+	Package string // "name:arch"
+	Foreign bool   // apt is not set up for that architecture
+	Err     error
+}
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("debpkg: package %s cannot be obtained: %v", e.Package, e.Err)
+}
+
+func (e *MissingError) Unwrap() error { return e.Err }
+
+// Hint names the command that makes the package obtainable.
+func (e *MissingError) Hint() string {
+	if e.Foreign {
+		_, arch, _ := strings.Cut(e.Package, ":")
+		return fmt.Sprintf("Let apt know the architecture: sudo dpkg --add-architecture %s && sudo apt-get update", arch)
+	}
+	return "Refresh apt's lists: sudo apt-get update"
+}
+
+// missing turns apt's failure into a MissingError, unless apt itself is missing.
+func missing(name, arch string, err error) error {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &MissingError{Package: name + ":" + arch, Foreign: !configured(arch), Err: err}
+}
+
+// configured tells whether apt serves that architecture; when dpkg cannot be
+// asked, it is taken to.
+func configured(arch string) bool {
+	native, err := runIn(context.Background(), "", "dpkg", "--print-architecture")
+	if err != nil {
+		return true
+	}
+	foreign, err := runIn(context.Background(), "", "dpkg", "--print-foreign-architectures")
+	if err != nil {
+		return true
+	}
+	for _, a := range strings.Fields(string(native) + " " + string(foreign)) {
+		if a == arch {
+			return true
+		}
+	}
+	return false
+}
+
+// runIn runs a tool in a folder and returns the beginning of its output.
+func runIn(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return nil, &ToolError{Tool: name, Err: exec.ErrNotFound}
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // apt needs the proxy settings of its user
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &limited{&out}, &limited{&errs}
+	if err := cmd.Run(); err != nil {
+		return nil, &ToolError{Tool: name, Output: lastLine(errs.String()), Err: err}
+	}
+	return out.Bytes(), nil
+}
+
+type limited struct{ b *bytes.Buffer }
+
+func (l *limited) Write(p []byte) (int, error) {
+	if room := maxOutput - l.b.Len(); room > 0 {
+		l.b.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
+}
+
+// Files streams the content of a package, as dpkg-deb unpacks it, to each; names
+// are relative and clean. Each may read the content of a regular file from r.
+func (p Package) Files(ctx context.Context, each func(name string, hdr *tar.Header, r io.Reader) error) error {
+	path, err := exec.LookPath("dpkg-deb")
+	if err != nil {
+		return &ToolError{Tool: "dpkg-deb", Err: exec.ErrNotFound}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--fsys-tarfile", p.Path())
+	var errs bytes.Buffer
+	cmd.Stderr = &limited{&errs}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return fmt.Errorf("debpkg: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return &ToolError{Tool: "dpkg-deb", Err: err}
+	}
+	walkErr := walkTar(out, each)
+	if walkErr != nil {
+		cancel() // do not wait for the rest
+	}
+	_, _ = io.Copy(io.Discard, out) // lets dpkg-deb finish its padding
+	waitErr := cmd.Wait()
+	switch {
+	case walkErr != nil:
+		return fmt.Errorf("debpkg: reading %s: %w", p.File, walkErr)
+	case waitErr != nil:
+		return &ToolError{Tool: "dpkg-deb", Output: lastLine(errs.String()), Err: waitErr}
+	}
+	return nil
+}
+
+func walkTar(r io.Reader, each func(string, *tar.Header, io.Reader) error) error {
+	tr := tar.NewReader(r)
+	for {
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name, err := cleanName(hdr.Name)
+		if err != nil {
+			return err
+		}
+		if name == "." {
+			continue
+		}
+		if err := each(name, hdr, tr); err != nil {
+			return err
+		}
+	}
+}
