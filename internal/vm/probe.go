@@ -37,9 +37,10 @@ func (p Probe) Accel() string {
 
 // ProbeKVM finds out whether guests really run under KVM on this host. The
 // device node says little: it may be there and not be permitted, and on nested
-// or para-virtual hosts QEMU aborts or the guest never executes its first
-// instruction. So a guest of one disk sector is started, which greets on its
-// serial port; the greeting within three seconds is the only "yes".
+// or para-virtual hosts QEMU aborts, or the guest hangs, or crawls. So a guest
+// of one disk sector is started (see sectorCode), which enters 64-bit mode,
+// does some work and greets on its serial port; the greeting within three
+// seconds is the only "yes".
 //
 // qemu is the emulator's path; empty looks for it. Only x86_64 hosts are
 // probed so far.
@@ -75,8 +76,8 @@ func probeGuest(ctx context.Context, qemu, accel string, deadline time.Duration)
 		return Probe{Reason: err.Error()}
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	disk := filepath.Join(dir, "sector.img")
-	if err := os.WriteFile(disk, greetingSector(), 0o600); err != nil {
+	disk := filepath.Join(dir, "greeting.img")
+	if err := os.WriteFile(disk, greetingDisk(), 0o600); err != nil {
 		return Probe{Reason: err.Error()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadline)
@@ -97,7 +98,7 @@ func probeGuest(ctx context.Context, qemu, accel string, deadline time.Duration)
 	case errors.Is(err, ErrEnded):
 		return Probe{Reason: fmt.Sprintf("QEMU gave up under %s (%s) %s", strings.ToUpper(accel), exit.Reason, exit.Stderr)}
 	}
-	return Probe{Reason: fmt.Sprintf("guests hang under %s on this machine (none ran within %v)", strings.ToUpper(accel), deadline)}
+	return Probe{Reason: fmt.Sprintf("guests hang or crawl under %s on this machine (no greeting within %v)", strings.ToUpper(accel), deadline)}
 }
 
 // probeFor answers for a machine with AccelAuto: only a guest of the host's
