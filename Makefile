@@ -1,0 +1,62 @@
+# Every recipe is one tool call; the work is in Go.
+ARCH    ?= x86_64
+ARGS    ?=
+VERSION ?= 0.1.0
+GOARCH_x86_64 = amd64
+GOARCH_arm64  = arm64
+GOARCH_OF     = $(GOARCH_$(ARCH))
+
+BIN    = build/bin
+TARGET = build/target/$(ARCH)
+
+export CGO_ENABLED = 0
+GOBUILD = go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X github.com/phasebased/phase/internal/version.Version=$(VERSION)"
+
+.DEFAULT_GOAL := image
+.PHONY: help demo test bench lint image esp initramfs rootfs release deps tools target test-qemu-x86 clean
+
+help: ## list these targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: tools target ## boot a machine from a USB image, over the network, to a verified receipt (ARGS="…" passes flags on)
+	$(BIN)/phase demo --install $(ARGS)
+
+test: tools target ## install what the tests need and run all of them
+	$(BIN)/phase doctor --install --task test
+	go vet ./...
+	go test $(ARGS) $$(go list ./... | grep -v /test/)
+	go test -timeout 30m $(ARGS) ./test/...
+
+bench: tools target ## measure, as ratios against a reference in the same run; writes build/bench.json
+	$(BIN)/phase doctor --install --task test
+	go run ./test/bench $(ARGS)
+
+lint: ## gofmt, vet for both architectures, staticcheck, govulncheck where its database can be reached
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go vet ./...
+	GOOS=linux GOARCH=arm64 go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	@go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./... || echo "govulncheck did not pass, or could not reach its database (see above)"
+
+image: tools target ## build the USB image for ARCH
+	$(BIN)/phase image build --install --arch $(ARCH) $(ARGS)
+
+esp initramfs rootfs: image ## parts of the image: they are built with it
+
+release: tools target ## build and sign a release of the node system
+	$(BIN)/phase release build --install --arch $(ARCH) $(ARGS)
+
+test-qemu-x86: tools target ## only the tests that boot virtual machines
+	go test -v -timeout 30m $(ARGS) ./test/vm
+
+deps: tools ## install what building, running and testing need
+	$(BIN)/phase doctor --install
+
+tools: # the operator's commands, for this machine
+	$(GOBUILD) -o $(BIN)/ ./cmd/...
+
+target: # what goes onto media and nodes
+	GOOS=linux GOARCH=$(GOARCH_OF) $(GOBUILD) -o $(TARGET)/ ./cmd/phase-init ./cmd/node-init ./cmd/plasmd
+
+clean: ## remove everything that was built
+	rm -rf build

@@ -1,0 +1,352 @@
+package phase
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// modulePath is what every package of this repository starts with.
+const modulePath = "github.com/phasebased/phase"
+
+// importLaw is the architecture, in the manner of the Go tree's
+// go/build/deps_test.go: "a, b < c, d" lets c and d import a and b and
+// whatever those may import. The standard library is free for all. A package
+// that is not named here may not exist.
+const importLaw = `
+	# Leaves: one idea each, no package of ours below them.
+	NONE
+	< blob, internal/durable, internal/strictjson, internal/kmod, internal/netup,
+	  internal/term, internal/vm, internal/doctor, internal/version, internal/debpkg, media;
+
+	# What strangers may vendor: the verifier.
+	internal/strictjson < dsse;
+	blob, dsse, internal/strictjson < manifest, receipt, internal/job;
+
+	# The corridor's rooms, in walking order.
+	internal/strictjson < internal/bootcfg, internal/timeline;
+	internal/kmod < internal/sysinit;
+	manifest, blob < internal/discover;
+	internal/discover < internal/mdns;
+	internal/discover, manifest < internal/p2p;
+	manifest, internal/durable < internal/trust;
+	blob, internal/durable < internal/store;
+	manifest, internal/store < internal/fetch;
+	manifest, internal/fetch, internal/timeline < internal/handover;
+	internal/bootcfg, internal/netup, internal/discover, internal/trust, internal/fetch,
+	internal/store, internal/handover, internal/timeline
+	< internal/boot;
+
+	# The node's rooms.
+	internal/job < internal/wasm;
+	internal/job, internal/wasm, receipt, internal/store, internal/durable < internal/node;
+	internal/store, manifest, receipt, internal/durable < internal/provider;
+
+	# The publisher's rooms.
+	blob, internal/kmod, internal/durable < internal/image;
+	internal/image, internal/debpkg, manifest, media < internal/system;
+	internal/image, manifest, internal/durable < internal/release;
+
+	# Commands.
+	manifest, internal/trust, internal/discover, internal/mdns, internal/p2p, internal/fetch,
+	internal/store, internal/bootcfg, internal/term
+	< cmd/internal/steps;
+	cmd/internal/steps < cmd/phase-discover, cmd/phase-verify, cmd/phase-fetch;
+	cmd/internal/steps, internal/sysinit, internal/boot, internal/p2p, internal/mdns,
+	internal/term, internal/version
+	< cmd/phase-init;
+	internal/sysinit, internal/netup, internal/handover, internal/timeline, internal/term,
+	internal/version
+	< cmd/node-init;
+	internal/node, internal/provider, internal/p2p, internal/mdns, internal/fetch, internal/version
+	< cmd/plasmd;
+	internal/release, internal/system, internal/vm, internal/doctor, internal/term,
+	internal/timeline, internal/job, receipt, internal/version
+	< cmd/phase;
+	internal/job < examples/hello;
+
+	# Tests that need several machines.
+	internal/vm, internal/system, internal/release, internal/timeline, receipt < test/vm;
+`
+
+// A wall keeps a foreign module inside the packages that may import it.
+type wall struct {
+	module  string   // import path prefix
+	allowed []string // packages of ours, as path prefixes
+	why     string
+}
+
+// walls name every foreign module this project imports. The longest matching
+// module decides.
+var walls = []wall{
+	{"github.com/libp2p", []string{"internal/p2p"}, "20 MB of binary and 100 modules: one room only"},
+	{"github.com/ipfs", []string{"internal/p2p"}, "comes with the DHT"},
+	{"github.com/multiformats", []string{"internal/p2p"}, "comes with libp2p"},
+	{"github.com/libp2p/zeroconf", []string{"internal/mdns"}, "DNS-SD without the rest of libp2p"},
+	{"github.com/tetratelabs/wazero", []string{"internal/wasm"}, "guest code has one door"},
+	{"github.com/go-json-experiment/json", []string{"internal/strictjson"}, "one strict parser, wrapped once"},
+	{"github.com/vishvananda/netlink", []string{"internal/netup"}, "only the bring-up configures networks"},
+	{"github.com/insomniacslk/dhcp", []string{"internal/netup"}, "DHCP belongs to the bring-up"},
+	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
+	{"github.com/klauspost/compress", []string{"internal/image"}, "the kernel decompresses; only the builder compresses"},
+	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
+	{"golang.org/x/term", []string{"cmd", "internal/sysinit", "internal/term"}, "terminals"},
+	{"golang.org/x/sys", []string{"cmd", "internal"}, "system calls; never in the public verifier"},
+	{"github.com/rogpeppe/go-internal/testscript", []string{"cmd"}, "commands tested as people type them"},
+}
+
+// noLibp2p are commands that must stay free of libp2p even through others.
+var noLibp2p = []string{"cmd/phase", "cmd/node-init", "cmd/phase-verify", "cmd/phase-fetch"}
+
+type listedPackage struct {
+	ImportPath   string
+	Dir          string
+	GoFiles      []string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Deps         []string
+}
+
+func TestImportLaw(t *testing.T) {
+	law, err := parseLaw(importLaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range listPackages(t) {
+		name := ourName(p.ImportPath)
+		if name == "." {
+			continue
+		}
+		may, known := law[name]
+		if !known && !strings.HasSuffix(name, "test") {
+			t.Errorf("%s: not named in the import law", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if err := allowed(name, imp, may); err != nil && known {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// allowed says whether package name, which may import the packages of may,
+// is allowed to import imp.
+func allowed(name, imp string, may map[string]bool) error {
+	if strings.HasPrefix(imp, modulePath) {
+		if target := ourName(imp); !may[target] {
+			return fmt.Errorf("%s imports %s: the import law does not allow it", name, target)
+		}
+		return nil
+	}
+	if !strings.Contains(strings.SplitN(imp, "/", 2)[0], ".") {
+		return nil // standard library
+	}
+	var best *wall
+	for i, w := range walls {
+		if under(imp, w.module) && (best == nil || len(w.module) > len(best.module)) {
+			best = &walls[i]
+		}
+	}
+	if best == nil {
+		return fmt.Errorf("%s imports %s: no wall names this module", name, imp)
+	}
+	for _, a := range best.allowed {
+		if under(name, a) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s imports %s, which belongs to %v: %s", name, imp, best.allowed, best.why)
+}
+
+func TestCommandsWithoutLibp2p(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if !slices.Contains(noLibp2p, ourName(p.ImportPath)) {
+			continue
+		}
+		for _, dep := range p.Deps {
+			if under(dep, "github.com/libp2p/go-libp2p") {
+				t.Errorf("%s depends on %s", ourName(p.ImportPath), dep)
+				break
+			}
+		}
+	}
+}
+
+// TestHouseRules reads the syntax of every package outside cmd: no process
+// exit, no environment, no flags, no init functions, and no clock where time
+// is an argument.
+func TestHouseRules(t *testing.T) {
+	timeless := []string{"blob", "dsse", "manifest", "receipt", "internal/trust"}
+	for _, p := range listPackages(t) {
+		name := ourName(p.ImportPath)
+		if under(name, "cmd") || under(name, "examples") || under(name, "test") {
+			continue
+		}
+		for _, file := range p.GoFiles {
+			for _, broken := range brokenRules(t, filepath.Join(p.Dir, file), slices.Contains(timeless, name)) {
+				t.Error(broken)
+			}
+		}
+	}
+}
+
+// brokenRules lists the house rules that one file breaks, each with its place.
+func brokenRules(t *testing.T, file string, timeless bool) []string {
+	t.Helper()
+	forbidden := map[string]string{
+		"os.Exit": "only commands exit", "os.Getenv": "only commands read the environment",
+		"os.LookupEnv": "only commands read the environment",
+		"flag.Parse":   "only commands have flags",
+	}
+	if timeless {
+		forbidden["time.Now"] = "time is an argument here"
+	}
+	fset := token.NewFileSet()
+	syntax, err := parser.ParseFile(fset, file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var broken []string
+	ast.Inspect(syntax, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			if n.Recv == nil && n.Name.Name == "init" {
+				broken = append(broken, fmt.Sprintf("%s: init function", fset.Position(n.Pos())))
+			}
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok {
+				if why, bad := forbidden[x.Name+"."+n.Sel.Name]; bad {
+					broken = append(broken, fmt.Sprintf("%s: %s.%s: %s", fset.Position(n.Pos()), x.Name, n.Sel.Name, why))
+				}
+			}
+		}
+		return true
+	})
+	return broken
+}
+
+// TestFuzzTargetsHaveSeeds fails where a fuzz target lost its corpus, for
+// instance because a folder moved: it would fuzz from nothing in silence.
+func TestFuzzTargetsHaveSeeds(t *testing.T) {
+	targets := 0
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		for _, line := range strings.Split(string(source), "\n") {
+			name, ok := strings.CutPrefix(line, "func Fuzz")
+			if !ok {
+				continue
+			}
+			targets++
+			name, _, _ = strings.Cut(name, "(")
+			corpus := filepath.Join(filepath.Dir(file), "testdata", "fuzz", "Fuzz"+name)
+			if seeds, err := os.ReadDir(corpus); err != nil || len(seeds) == 0 {
+				t.Errorf("%s: no seeds in %s", file, corpus)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if targets == 0 {
+		t.Error("no fuzz target found")
+	}
+}
+
+// parseLaw turns the text into, for each package, the set it may import.
+func parseLaw(text string) (map[string]map[string]bool, error) {
+	law := map[string]map[string]bool{}
+	var clean strings.Builder
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		clean.WriteString(strings.TrimSpace(line) + " ")
+	}
+	for rule := range strings.SplitSeq(clean.String(), ";") {
+		if strings.TrimSpace(rule) == "" {
+			continue
+		}
+		low, high, ok := strings.Cut(rule, "<")
+		if !ok {
+			return nil, fmt.Errorf("rule without '<': %s", rule)
+		}
+		for h := range strings.SplitSeq(high, ",") {
+			h = strings.TrimSpace(h)
+			if law[h] == nil {
+				law[h] = map[string]bool{}
+			}
+			for l := range strings.SplitSeq(low, ",") {
+				if err := addRule(law, h, strings.TrimSpace(l)); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return law, nil
+}
+
+// addRule lets high import low and all that low may import. Rules read from
+// the bottom up, so low is known before it is used: that also rules out cycles.
+func addRule(law map[string]map[string]bool, high, low string) error {
+	if low == "NONE" {
+		return nil
+	}
+	below, known := law[low]
+	if !known {
+		return fmt.Errorf("%s is used before its own rule", low)
+	}
+	law[high][low] = true
+	for b := range below {
+		law[high][b] = true
+	}
+	return nil
+}
+
+func listPackages(t *testing.T) []listedPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,Deps", "./...")
+	cmd.Env = append(os.Environ(), "GOOS=linux")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []listedPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listedPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// ourName is the import path below the module; the root is ".".
+func ourName(importPath string) string {
+	return path.Clean(strings.TrimPrefix(strings.TrimPrefix(importPath, modulePath), "/"))
+}
+
+// under reports whether p is prefix or lies below it.
+func under(p, prefix string) bool {
+	return p == prefix || strings.HasPrefix(p, prefix+"/")
+}
