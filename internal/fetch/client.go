@@ -1,0 +1,152 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	maxURL       = 2048 // bytes
+	maxRedirects = 5
+)
+
+// NewClient returns a client for Fetcher: TLS 1.2 or newer against rootCAs
+// (nil: the system's), dial time-outs of 10 s, HTTP/1.1 without transparent
+// decompression, 64 KiB of headers. proxy chooses the proxy of a request (nil:
+// none); the environment is not read.
+func NewClient(rootCAs *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) *http.Client {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+	if proxy == nil { // else the address is the proxy's, which was chosen by hand
+		dialer.ControlContext = refuseRedirectedLinkLocal
+	}
+	return &http.Client{
+		CheckRedirect: checkRedirect,
+		Transport: &http.Transport{
+			Proxy:                  proxy,
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        &tls.Config{RootCAs: rootCAs, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:    10 * time.Second,
+			ResponseHeaderTimeout:  15 * time.Second,
+			ExpectContinueTimeout:  time.Second,
+			IdleConnTimeout:        30 * time.Second,
+			MaxIdleConns:           16,
+			MaxIdleConnsPerHost:    2,
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableCompression:     true,
+			// Large reads go around this buffer straight to the caller's.
+			ReadBufferSize: 16 << 10,
+		},
+	}
+}
+
+// checkURL accepts absolute http and https URLs without user information.
+func checkURL(s string) error {
+	if len(s) > maxURL {
+		return fmt.Errorf("%w: longer than %d bytes", ErrURL, maxURL)
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return fmt.Errorf("%w: not parsable", ErrURL)
+	}
+	return checkParsed(u)
+}
+
+func checkParsed(u *url.URL) error {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%w: scheme %q", ErrURL, u.Scheme)
+	case u.Hostname() == "" || u.Opaque != "":
+		return fmt.Errorf("%w: no host", ErrURL)
+	case u.User != nil:
+		return fmt.Errorf("%w: contains a user name", ErrURL)
+	}
+	return nil
+}
+
+// redirectedKey marks a request's context with an *atomic.Bool that is set
+// once the request was redirected to another host, so that the dialer knows
+// whose idea an address is.
+type redirectedKey struct{}
+
+func withRedirected(ctx context.Context) context.Context {
+	return context.WithValue(ctx, redirectedKey{}, new(atomic.Bool))
+}
+
+// checkRedirect is the redirect policy: at most five, never from https to
+// http, no other schemes, and never to a link-local address of another host:
+// a stranger's server must not aim this machine at its neighbours, nor at a
+// cloud's metadata service.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return fmt.Errorf("%w: more than %d", ErrRedirect, maxRedirects)
+	}
+	if err := checkParsed(req.URL); err != nil {
+		return fmt.Errorf("%w: %w", ErrRedirect, err)
+	}
+	last := via[len(via)-1].URL
+	if last.Scheme == "https" && req.URL.Scheme != "https" {
+		return fmt.Errorf("%w: from https to %s", ErrRedirect, req.URL.Scheme)
+	}
+	if req.URL.Hostname() != last.Hostname() {
+		if linkLocal(req.URL.Hostname()) {
+			return fmt.Errorf("%w: to the link-local address %s", ErrRedirect, req.URL.Hostname())
+		}
+		if mark, ok := req.Context().Value(redirectedKey{}).(*atomic.Bool); ok {
+			mark.Store(true)
+		}
+	}
+	return nil
+}
+
+// refuseRedirectedLinkLocal closes the gap that checkRedirect leaves: a host
+// name that resolves to a link-local address.
+func refuseRedirectedLinkLocal(ctx context.Context, _, address string, _ syscall.RawConn) error {
+	mark, ok := ctx.Value(redirectedKey{}).(*atomic.Bool)
+	if !ok || !mark.Load() {
+		return nil
+	}
+	if host, _, err := net.SplitHostPort(address); err == nil && linkLocal(host) {
+		return fmt.Errorf("%w: to the link-local address %s", ErrRedirect, host)
+	}
+	return nil
+}
+
+func linkLocal(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	addr = addr.Unmap().WithZone("")
+	return addr.IsLinkLocalUnicast() || addr.IsLinkLocalMulticast() || addr.IsMulticast() || addr.IsUnspecified()
+}
+
+// client is f.Client with this package's redirect policy.
+func (f *Fetcher) client() *http.Client {
+	if f.Client == nil {
+		return NewClient(nil, nil)
+	}
+	c := *f.Client
+	c.CheckRedirect = checkRedirect
+	c.Jar = nil
+	return &c
+}
+
+// shorten takes the URL out of the errors of net/http, since whoever prints
+// one names the source beside it.
+func shorten(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}

@@ -1,0 +1,160 @@
+package fetch
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+)
+
+// Faults of one attempt at one source. They are found with errors.Is in an
+// *Error's attempts.
+var (
+	// ErrStalled: the source sent nothing for Fetcher.Stall.
+	ErrStalled = errors.New("no data from the source")
+	// ErrSlow: the source sent less than Fetcher.MinRate.
+	ErrSlow = errors.New("source too slow")
+	// ErrTimeout: one attempt took longer than Fetcher.Timeout.
+	ErrTimeout = errors.New("attempt took too long")
+	// ErrShort: the source ended before the stated size.
+	ErrShort = errors.New("source ended early")
+	// ErrTooLarge: an unverified document is larger than the caller allows.
+	ErrTooLarge = errors.New("answer too large")
+	// ErrEncoded: the source compressed although it was told not to.
+	ErrEncoded = errors.New("answer has a content encoding")
+	// ErrWebPage: the source answered with HTML, as captive portals do.
+	ErrWebPage = errors.New("answered with a web page instead of the file (a sign-in page of the network?)")
+	// ErrRange: the answer to a range request was not the range asked for.
+	ErrRange = errors.New("wrong range in the answer")
+	// ErrRedirect: the source redirected too often or to a forbidden place.
+	ErrRedirect = errors.New("redirect refused")
+	// ErrURL: not an absolute http or https URL.
+	ErrURL = errors.New("not a usable URL")
+)
+
+// A StatusError is an HTTP answer that is neither 200 nor a wanted 206.
+type StatusError struct{ Code int }
+
+func (e *StatusError) Error() string { return fmt.Sprintf("HTTP status %d", e.Code) }
+
+// absent says that the source does not have the object at all.
+func (e *StatusError) absent() bool { return e.Code == 404 || e.Code == 410 }
+
+// An Attempt is one source asked once.
+type Attempt struct {
+	URL   string // or "cache"
+	Round int    // from 1; 0 for the cache
+	Err   error  // nil only for the attempt that succeeded
+	Took  time.Duration
+}
+
+// An Error says that no source gave the artifact. Its text is the headline
+// that a person sees; Attempts are the reasons.
+type Error struct {
+	Artifact string
+	Want     blob.Digest
+	Rounds   int // rounds over all sources that were begun
+	Attempts []Attempt
+	// Mismatch: every source that has the artifact gave other bytes than
+	// the manifest names. A source that answers 404 does not have it.
+	Mismatch bool
+	// Cause is the context's error if the caller gave up, else nil.
+	Cause error
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.Mismatch:
+		return fmt.Sprintf("Artifact %s hash mismatch (expected %s)", e.Artifact, e.Want)
+	case e.Cause != nil:
+		return fmt.Sprintf("Failed to fetch %s: %v", e.Artifact, e.Cause)
+	case e.Rounds == 0:
+		return fmt.Sprintf("Failed to fetch %s: no source is known", e.Artifact)
+	case e.Rounds == 1:
+		return fmt.Sprintf("Failed to fetch %s after 1 try", e.Artifact)
+	}
+	return fmt.Sprintf("Failed to fetch %s after %d retries", e.Artifact, e.Rounds)
+}
+
+// Unwrap gives the reasons. A *blob.MismatchError is among them only if
+// Mismatch, so that errors.As on it agrees with the headline.
+func (e *Error) Unwrap() []error {
+	var errs []error
+	if e.Cause != nil {
+		errs = append(errs, e.Cause)
+	}
+	for _, a := range e.Attempts {
+		if e.Mismatch || !isMismatch(a.Err) {
+			errs = append(errs, a.Err)
+		}
+	}
+	return errs
+}
+
+// Code is FETCH-001 no source gave it, FETCH-002 all gave other bytes,
+// FETCH-003 no source known, FETCH-004 given up by the caller.
+func (e *Error) Code() string {
+	switch {
+	case e.Mismatch:
+		return "FETCH-002"
+	case e.Cause != nil:
+		return "FETCH-004"
+	case e.Rounds == 0:
+		return "FETCH-003"
+	}
+	return "FETCH-001"
+}
+
+// Hint says what to do next, in one sentence.
+func (e *Error) Hint() string {
+	var cert x509.CertificateInvalidError
+	switch {
+	case e.Mismatch:
+		return "Do not use these sources; ask the publisher, or give another one with phase.provider=."
+	case errors.Is(e, ErrWebPage):
+		return "Sign in to this network with another device, or give a source inside it with phase.provider=."
+	case errors.As(e, &cert) && cert.Reason == x509.Expired:
+		return "Check this machine's clock: the source's certificate is not valid at that time."
+	case errors.Is(e, ErrStalled), errors.Is(e, ErrSlow):
+		return "The connection is very slow: try a cable, or a source nearby with phase.provider=."
+	}
+	return "Check the network connection, or give a source by hand with phase.provider=."
+}
+
+// A LocalError says that this machine could not keep the artifact: no memory,
+// no room on disk. Another source would not help.
+type LocalError struct {
+	Artifact string
+	Err      error
+}
+
+func (e *LocalError) Error() string {
+	return fmt.Sprintf("Failed to keep %s on this machine: %v", e.Artifact, e.Err)
+}
+
+func (e *LocalError) Unwrap() error { return e.Err }
+
+// Code is FETCH-005.
+func (e *LocalError) Code() string { return "FETCH-005" }
+
+// Hint says what to do next, in one sentence.
+func (e *LocalError) Hint() string {
+	return "Free memory or disk space, or use a machine with more of it."
+}
+
+func isMismatch(err error) bool {
+	var m *blob.MismatchError
+	return errors.As(err, &m)
+}
+
+// attemptError prefers the reason that ended an attempt's context over the
+// "context canceled" that the network stack reports then.
+func attemptError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}

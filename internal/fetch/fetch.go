@@ -1,0 +1,197 @@
+// Package fetch brings verified bytes onto this machine.
+//
+// What to fetch is trusted: the digest and the size come from a signed
+// manifest (*manifest.Verified), or from a signed pointer that names one.
+// Where it comes from is not: a mirror, a neighbour, a proxy in between and
+// our own cache may lie, stall, answer with something else, or never stop. So
+// bytes are hashed while they stream, never more of them are taken than the
+// manifest states, and nothing leaves this package before the digest of the
+// whole was right. A source can waste a bounded time, and nothing else.
+//
+// On Linux an artifact ends in a sealed memory file: written once, hashed on
+// the way, then sealed by the kernel so that nobody, this process included,
+// can change it between the check and its use.
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/store"
+	"github.com/phasebased/phase/manifest"
+)
+
+// MaxSmall is the largest document that Small fetches, in bytes.
+const MaxSmall = 64 << 10
+
+// A Fetcher downloads blobs. Its zero value works with the defaults named
+// below. It must not be changed while it is used; its methods are then safe
+// for concurrent use.
+type Fetcher struct {
+	// Client makes the requests; nil means NewClient(nil, nil). Its redirect
+	// policy and cookie jar are replaced by this package's own (none).
+	Client *http.Client
+	// Retries is how many rounds over all sources are made; 0 means 3.
+	Retries int
+	// Timeout bounds one attempt at one source from its request to its last
+	// byte; 0 means that only Stall and MinRate do.
+	Timeout time.Duration
+	// Stall is how long a source may send nothing, also before its headers;
+	// 0 means 20 s.
+	Stall time.Duration
+	// MinRate is the least average speed over each Stall of waiting, in
+	// bytes per second; 0 means 16 KiB/s, negative means no such limit.
+	MinRate int64
+	// Backoff is the mean pause before the second round, doubled for each
+	// further one; 0 means 1 s.
+	Backoff time.Duration
+	// Store is asked before the network and receives what the network gave;
+	// nil means none. Its faults are logged and never fail a download.
+	Store *store.Store
+	// Progress, if not nil, is called at most 20 times a second and once
+	// at the end of each artifact, from the goroutine that fetches it.
+	Progress func(Progress)
+	// Log receives one line per failed attempt; nil means none.
+	Log *slog.Logger
+}
+
+// Progress says how far one artifact is. Done can fall back to 0 when another
+// source has to start from the beginning.
+type Progress struct {
+	Name        string
+	Done, Total int64  // bytes
+	Source      string // URL, or "cache"
+}
+
+// BlobURLs are the places where providers with the given base URLs would have
+// the blob d: <base>/blobs/<aa>/<hex>.bin. Bases that are not absolute http
+// or https URLs are left out.
+func BlobURLs(d blob.Digest, bases []string) []string {
+	hex := d.Hex()
+	var urls []string
+	for _, base := range bases {
+		u := strings.TrimRight(base, "/") + "/blobs/" + hex[:2] + "/" + hex + ".bin"
+		if checkURL(u) == nil && !slices.Contains(urls, u) {
+			urls = append(urls, u)
+		}
+	}
+	return urls
+}
+
+// Artifact fetches the artifact called name ("kernel", "initramfs",
+// "rootfs") of a verified manifest: from the store, then from the manifest's
+// URLs, then from the blob URLs of bases (which are hints and not trusted).
+// The error is an *Error that keeps every attempt, or a *LocalError if this
+// machine could not take the bytes. The caller closes the File.
+func (f *Fetcher) Artifact(ctx context.Context, v *manifest.Verified, name string, bases []string) (*File, error) {
+	j, err := artifactJob(v, name, bases)
+	if err != nil {
+		return nil, err
+	}
+	return f.file(ctx, j)
+}
+
+func (f *Fetcher) file(ctx context.Context, j job) (*File, error) {
+	mem, err := newMemory(j.name)
+	if err != nil {
+		return nil, &LocalError{Artifact: j.name, Err: err}
+	}
+	defer mem.Close()
+	if err := f.fetch(ctx, j, mem); err != nil {
+		return nil, err
+	}
+	ro, err := mem.Seal()
+	if err != nil {
+		return nil, &LocalError{Artifact: j.name, Err: err}
+	}
+	return &File{name: j.name, digest: j.digest, size: j.size, file: ro}, nil
+}
+
+// ArtifactTo is Artifact into a file: path appears, replacing what was there,
+// only when all its bytes were right and on disk.
+func (f *Fetcher) ArtifactTo(ctx context.Context, v *manifest.Verified, name string, bases []string, path string) error {
+	j, err := artifactJob(v, name, bases)
+	if err != nil {
+		return err
+	}
+	return f.toPath(ctx, j, path)
+}
+
+func (f *Fetcher) toPath(ctx context.Context, j job, path string) error {
+	temp, err := newTemp(path)
+	if err != nil {
+		return &LocalError{Artifact: j.name, Err: err}
+	}
+	defer temp.Abort()
+	if err := f.fetch(ctx, j, temp); err != nil {
+		return err
+	}
+	if err := temp.Commit(path); err != nil {
+		return &LocalError{Artifact: j.name, Err: err}
+	}
+	return nil
+}
+
+// Small fetches a document of at most MaxSmall bytes by its digest. name is
+// for messages. Errors are those of Artifact.
+func (f *Fetcher) Small(ctx context.Context, name string, d blob.Digest, size int64, urls []string) ([]byte, error) {
+	if size < 0 || size > MaxSmall {
+		return nil, fmt.Errorf("fetch %s: size %d is not within 0 and %d bytes", name, size, MaxSmall)
+	}
+	if d.IsZero() {
+		return nil, fmt.Errorf("fetch %s: no digest", name)
+	}
+	var mem memory
+	if err := f.fetch(ctx, newJob(name, d, size, urls), &mem); err != nil {
+		return nil, err
+	}
+	return mem.data, nil
+}
+
+// ErrNoArtifact says that a manifest does not have the artifact asked for.
+var ErrNoArtifact = errors.New("the manifest has no such artifact")
+
+func artifactJob(v *manifest.Verified, name string, bases []string) (job, error) {
+	if v == nil {
+		return job{}, fmt.Errorf("fetch %s: no verified manifest", name)
+	}
+	a, ok := v.Manifest().Artifact(name)
+	if !ok {
+		return job{}, fmt.Errorf("fetch %s: %w", name, ErrNoArtifact)
+	}
+	return newJob(name, a.Hash, a.Size, slices.Concat(a.URLs, BlobURLs(a.Hash, bases))), nil
+}
+
+// A File is an artifact whose digest was right. Only this package makes one.
+// On Linux its bytes are sealed and cannot change any more; elsewhere it is a
+// temporary file without a name.
+type File struct {
+	name   string
+	digest blob.Digest
+	size   int64
+	file   *os.File
+}
+
+// Name is the artifact's name in its manifest, for example "kernel".
+func (f *File) Name() string { return f.name }
+
+// Digest is the SHA-256 of the whole content.
+func (f *File) Digest() blob.Digest { return f.digest }
+
+// Size is the length in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// File is the open content, read-only, owned by f. Its offset is shared by
+// all who use it: prefer ReadAt, or io.NewSectionReader.
+func (f *File) File() *os.File { return f.file }
+
+// Close releases the memory that the content occupies.
+func (f *File) Close() error { return f.file.Close() }

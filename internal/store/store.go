@@ -1,0 +1,263 @@
+// Package store keeps blobs in files named by their SHA-256 digest:
+//
+//	<dir>/blobs/<aa>/<hex>.bin
+//	<dir>/tmp/               files that are still being written
+//
+// The directory is not trusted. It lies on a medium that other systems can
+// write, that loses power and that rots, so a name promises nothing: every
+// reader hashes what it reads, and a blob appears under its name only after
+// its bytes were hashed, synced and renamed. A power cut leaves either the
+// whole blob, or nothing but a file in tmp that the next Open removes.
+//
+// Symbolic links are never followed, neither inside the directory nor out of
+// it; dir itself may be one. Blobs are public data: directories are made with
+// mode 0755, files with 0644, both lowered by the umask and never widened
+// afterwards.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/phasebased/phase/blob"
+)
+
+const (
+	blobDir = "blobs"
+	tempDir = "tmp"
+)
+
+// Limit bounds a store. The zero value is no limit.
+type Limit struct {
+	// Bytes is the most that all blobs together may occupy, in bytes of
+	// content; 0 means unlimited. Blobs already there are only removed when
+	// room is needed for another one.
+	Bytes int64
+	// Keep names the blobs that are never removed to make room.
+	Keep []blob.Digest
+}
+
+// A Store is one directory of blobs. It is safe for concurrent use, also by
+// several processes, as long as only one of them has a Limit.
+type Store struct {
+	dir   string
+	root  *os.Root
+	limit Limit
+
+	mu       sync.Mutex // guards making room and reserved
+	reserved int64      // bytes promised to Writers that are not finished
+}
+
+// Open opens the store in dir, making it if needed, without a limit.
+func Open(dir string) (*Store, error) { return OpenLimited(dir, Limit{}) }
+
+// OpenLimited opens the store in dir, making it if needed, and removes what
+// interrupted writers left in its tmp folder. A read-only directory that
+// already has the layout can be opened; writing to it then fails.
+func OpenLimited(dir string, limit Limit) (*Store, error) {
+	if limit.Bytes < 0 {
+		return nil, fmt.Errorf("open store: negative limit %d", limit.Bytes)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := os.MkdirAll(abs, 0o755); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	root, err := os.OpenRoot(abs)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s := &Store{dir: abs, root: root, limit: limit}
+	for _, name := range []string{blobDir, tempDir} {
+		if err := s.ensureDir(name); err != nil {
+			root.Close()
+			return nil, fmt.Errorf("open store %s: %w", abs, err)
+		}
+	}
+	s.removeStale()
+	return s, nil
+}
+
+// Close releases the directory. Readers and Writers must be closed before.
+func (s *Store) Close() error { return s.root.Close() }
+
+// Dir is the absolute path of the store.
+func (s *Store) Dir() string { return s.dir }
+
+// Path is the absolute path that d has, or would have.
+func (s *Store) Path(d blob.Digest) string { return filepath.Join(s.dir, name(d)) }
+
+// name is the path of d below the store's directory.
+func name(d blob.Digest) string {
+	hex := d.Hex()
+	return filepath.Join(blobDir, hex[:2], hex+".bin")
+}
+
+// Has reports whether there is a regular file under d's name. It does not
+// look at its content.
+func (s *Store) Has(d blob.Digest) bool {
+	_, err := s.lstat(d)
+	return err == nil
+}
+
+// Open returns a reader of the blob d of exactly size bytes. The reader
+// reports io.EOF only after all bytes were seen and hashed to d; otherwise it
+// fails with a *CorruptError, and nothing that it gave may be used. The file
+// is left in place: see Remove and Quarantine. A blob that is not there is
+// an error that matches fs.ErrNotExist.
+func (s *Store) Open(d blob.Digest, size int64) (io.ReadCloser, error) {
+	f, err := s.OpenUnverified(d, size)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{file: f, r: blob.NewReader(f, d, size), d: d, path: s.Path(d)}, nil
+}
+
+// OpenUnverified is Open for a caller that hashes the bytes itself, so that
+// large blobs are not hashed twice. Only the size was compared.
+func (s *Store) OpenUnverified(d blob.Digest, size int64) (*os.File, error) {
+	before, err := s.lstat(d)
+	if err != nil {
+		return nil, err
+	}
+	if before.Size() != size {
+		return nil, &CorruptError{Digest: d, Path: s.Path(d),
+			Err: &blob.MismatchError{Want: d, WantSize: size, GotSize: before.Size()}}
+	}
+	f, err := s.root.Open(name(d))
+	if err != nil {
+		return nil, fmt.Errorf("open blob: %w", err)
+	}
+	// os.Root confines links to the directory but follows them; a file that
+	// is not the one that Lstat saw came through a link made in between.
+	after, err := f.Stat()
+	if err != nil || !os.SameFile(before, after) {
+		f.Close()
+		return nil, fmt.Errorf("open blob %s: changed while it was opened", d)
+	}
+	s.touch(d)
+	return f, nil
+}
+
+// lstat finds the blob's file without following links.
+func (s *Store) lstat(d blob.Digest) (fs.FileInfo, error) {
+	n := name(d)
+	for _, dir := range []string{blobDir, filepath.Dir(n)} {
+		if err := s.checkDir(dir); err != nil {
+			return nil, fmt.Errorf("blob %s: %w", d, err)
+		}
+	}
+	info, err := s.root.Lstat(n)
+	if err != nil {
+		return nil, fmt.Errorf("blob %s: %w", d, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("blob %s: %w", d, errNotRegular)
+	}
+	return info, nil
+}
+
+var (
+	errNotRegular = errors.New("not a regular file")
+	errNotDir     = errors.New("not a directory")
+)
+
+func (s *Store) checkDir(name string) error {
+	info, err := s.root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return &fs.PathError{Op: "open", Path: name, Err: errNotDir}
+	}
+	return nil
+}
+
+// ensureDir makes one directory, durably, and refuses a link in its place.
+func (s *Store) ensureDir(name string) error {
+	err := s.root.Mkdir(name, 0o755)
+	switch {
+	case err == nil:
+		return s.syncDir(filepath.Dir(name))
+	case errors.Is(err, fs.ErrExist):
+		return s.checkDir(name)
+	}
+	// On a read-only medium Mkdir may fail before it looks for the name.
+	if s.checkDir(name) == nil {
+		return nil
+	}
+	return err
+}
+
+func (s *Store) syncDir(name string) error {
+	d, err := s.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Remove deletes the blob d. One that is not there is no error.
+func (s *Store) Remove(d blob.Digest) error {
+	err := s.root.Remove(name(d))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove blob: %w", err)
+	}
+	return nil
+}
+
+// Quarantine moves the blob d out of the way for a person to look at, and
+// returns where it is now. A later corrupt blob of the same digest replaces
+// it, so there is at most one per digest; they do not count against Limit.
+func (s *Store) Quarantine(d blob.Digest) (string, error) {
+	const dir = "corrupt"
+	if err := s.ensureDir(dir); err != nil {
+		return "", fmt.Errorf("quarantine blob: %w", err)
+	}
+	to := filepath.Join(dir, d.Hex()+".bin")
+	if err := s.root.Rename(name(d), to); err != nil {
+		return "", fmt.Errorf("quarantine blob: %w", err)
+	}
+	return filepath.Join(s.dir, to), nil
+}
+
+// A CorruptError says that a stored file is not the blob that its name
+// promises. Err is a *blob.MismatchError.
+type CorruptError struct {
+	Digest blob.Digest
+	Path   string
+	Err    error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("cached blob %s is corrupt: %v", e.Digest, e.Err)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// reader turns the mismatch of a blob reader into a *CorruptError.
+type reader struct {
+	file *os.File
+	r    io.Reader
+	d    blob.Digest
+	path string
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	var mismatch *blob.MismatchError
+	if errors.As(err, &mismatch) {
+		err = &CorruptError{Digest: r.d, Path: r.path, Err: mismatch}
+	}
+	return n, err
+}
+
+func (r *reader) Close() error { return r.file.Close() }
