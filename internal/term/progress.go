@@ -1,0 +1,128 @@
+package term
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Progress shows one download. On a live console it is a bar that is redrawn;
+// elsewhere a line for each ten percent.
+type Progress struct {
+	c     *Console
+	name  string
+	total int64
+	start time.Duration
+	drawn time.Duration // when the bar was last redrawn
+	tenth int64         // the last ten percent that had its line
+	ended bool
+}
+
+// redraw is how often a bar is drawn again at most.
+const redraw = 100 * time.Millisecond
+
+// Progress begins to show a download of total bytes; total 0 means unknown.
+func (c *Console) Progress(name string, total int64) *Progress {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &Progress{c: c, name: c.text(name), total: max(total, 0), start: c.cfg.Now(), drawn: -redraw}
+}
+
+// Set tells how many bytes there are now. It may be called for every buffer:
+// it writes only when there is something new to see. Going back (a source was
+// given up) is allowed.
+func (p *Progress) Set(done int64) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	if p.ended {
+		return
+	}
+	done = max(done, 0)
+	if p.total > 0 {
+		done = min(done, p.total)
+	}
+	if p.c.cfg.Live {
+		p.bar(done)
+		return
+	}
+	p.line(done)
+}
+
+// End takes the bar away. The step's line says what came out of it.
+func (p *Progress) End() {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	if !p.ended && p.c.live {
+		p.c.settle()
+	}
+	p.ended = true
+}
+
+// bar redraws the line; c.mu is held.
+func (p *Progress) bar(done int64) {
+	now := p.c.cfg.Now()
+	if now-p.drawn < redraw && done != p.total {
+		return
+	}
+	if !p.c.live {
+		p.c.settle()
+	}
+	p.drawn = now
+	full, empty := "█", "░"
+	if p.c.cfg.ASCII {
+		full, empty = "#", "."
+	}
+	numbers := p.numbers(done, now)
+	cells := min(24, max(6, p.c.cfg.Width-stepWidth-1-width(numbers)))
+	filled := 0
+	if p.total > 0 {
+		filled = int(float64(done) / float64(p.total) * float64(cells))
+	}
+	text := fmt.Sprintf("%s%s %s%s %s", noteIndent, pad(cut(p.name, nameWidth), nameWidth),
+		p.c.paint(green, strings.Repeat(full, filled)), p.c.paint(dim, strings.Repeat(empty, cells-filled)), numbers)
+	plain := stepWidth + cells + 1 + width(numbers)
+	p.c.put("\r" + text + strings.Repeat(" ", max(0, p.c.cfg.Width-plain)))
+	p.c.live = true
+}
+
+// line writes a line when another ten percent are there; c.mu is held.
+func (p *Progress) line(done int64) {
+	if p.total == 0 {
+		return
+	}
+	tenth := int64(float64(done) / float64(p.total) * 10)
+	if tenth <= p.tenth {
+		return
+	}
+	p.tenth = tenth
+	p.c.settle()
+	p.c.put(fmt.Sprintf("%s%s %s\n", noteIndent, pad(cut(p.name, nameWidth), nameWidth), p.numbers(done, p.c.cfg.Now())))
+}
+
+// numbers is "40 %  5.7 MB of 14.2 MB  3.1 MB/s".
+func (p *Progress) numbers(done int64, now time.Duration) string {
+	rate := ""
+	if took := now - p.start; took > 0 {
+		rate = "  " + Bytes(int64(float64(done)/took.Seconds())) + "/s"
+	}
+	if p.total == 0 {
+		return Bytes(done) + rate
+	}
+	percent := int64(float64(done) / float64(p.total) * 100)
+	return fmt.Sprintf("%3d %%  %s of %s%s", percent, Bytes(done), Bytes(p.total), rate)
+}
+
+// Bytes writes a number of bytes in decimal units, as storage is sold:
+// "999 B", "14.2 MB".
+func Bytes(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f := float64(n)
+	for _, unit := range []string{"kB", "MB", "GB"} {
+		if f /= 1000; f < 999.95 {
+			return fmt.Sprintf("%.1f %s", f, unit)
+		}
+	}
+	return fmt.Sprintf("%.1f TB", f/1000)
+}
