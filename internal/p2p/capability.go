@@ -1,0 +1,144 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
+
+	"github.com/ipfs/go-cid"
+
+	"github.com/phasebased/phase/manifest"
+)
+
+// maxFound bounds how many providers FindProviders returns.
+const maxFound = 64
+
+// A Provider is a node that claims a capability. The claim is unsigned: whoever
+// answers on these addresses has to prove who it is.
+type Provider struct {
+	ID    string
+	Addrs []string // multiaddrs without /p2p/
+}
+
+// CapabilityKey is the key under which nodes of an architecture that run WASM
+// jobs announce themselves. arch is canonical.
+func CapabilityKey(arch string) (string, error) {
+	if arch != manifest.ArchX8664 && arch != manifest.ArchARM64 {
+		return "", fmt.Errorf("p2p: unknown architecture %.40q", arch)
+	}
+	return "/phase/capability/" + arch + "/wasm", nil
+}
+
+// hashKey is the form in which provider records name a key.
+func hashKey(key string) (multihash.Multihash, error) {
+	return multihash.Sum([]byte(key), multihash.SHA2_256, -1)
+}
+
+// Provide announces once that this node has a capability and returns the IDs of
+// the nodes that took note. The announcement is believed for an hour; who wants
+// to be found repeats it well before. A node that does not listen has nothing to
+// announce and gets an error.
+func (n *Node) Provide(ctx context.Context, key string) ([]string, error) {
+	self := peer.AddrInfo{ID: n.host.ID(), Addrs: n.host.Addrs()}
+	if len(self.Addrs) == 0 {
+		return nil, fmt.Errorf("p2p: provide %s: this node does not listen", key)
+	}
+	hash, err := hashKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
+	}
+	var noted []string
+	if n.dht != nil {
+		if err := n.dht.Provide(ctx, cid.NewCidV1(cid.Raw, hash), false); err != nil {
+			return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
+		}
+		noted = append(noted, n.ID())
+	}
+	messenger, err := pb.NewProtocolMessenger(sender{n.host})
+	if err != nil {
+		return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
+	}
+	for _, p := range n.walk(ctx, hash, n.askProviders(messenger, hash), func(reply) {}) {
+		if err := messenger.PutProviderAddrs(ctx, p, hash, self); err != nil {
+			n.log.Debug("capability not noted", "peer", p, "error", plain(err))
+			continue
+		}
+		noted = append(noted, p.String())
+	}
+	if len(noted) == 0 {
+		return nil, fmt.Errorf("p2p: provide %s: no node took note", key)
+	}
+	return noted, nil
+}
+
+// FindProviders asks who announced a capability, this node excepted. It returns
+// at most 64, in the order heard, and fails with *UnreachableError if nobody
+// answered.
+func (n *Node) FindProviders(ctx context.Context, key string) ([]Provider, error) {
+	hash, err := hashKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: find %s: %w", key, err)
+	}
+	messenger, err := pb.NewProtocolMessenger(sender{n.host})
+	if err != nil {
+		return nil, fmt.Errorf("p2p: find %s: %w", key, err)
+	}
+	var out []Provider
+	seen := map[peer.ID]bool{n.host.ID(): true}
+	take := func(info peer.AddrInfo) {
+		if seen[info.ID] || len(out) == maxFound || len(info.Addrs) == 0 || info.ID.Validate() != nil {
+			return
+		}
+		seen[info.ID] = true
+		out = append(out, providerOf(info))
+	}
+	for _, info := range n.localProviders(ctx, hash) {
+		take(info)
+	}
+	failures := map[peer.ID]error{}
+	answers := n.walk(ctx, hash, n.askProviders(messenger, hash), func(r reply) {
+		if r.err != nil {
+			failures[r.from] = r.err
+		}
+		for _, info := range r.providers {
+			take(*info)
+		}
+	})
+	if len(answers) == 0 && n.dht == nil {
+		return nil, n.unreachable(ctx, failures)
+	}
+	return out, nil
+}
+
+func (n *Node) askProviders(m *pb.ProtocolMessenger, hash multihash.Multihash) func(context.Context, peer.ID) reply {
+	return func(ctx context.Context, p peer.ID) reply {
+		providers, closer, err := m.GetProviders(ctx, p, hash)
+		return reply{providers: providers, closer: closer, err: err}
+	}
+}
+
+// localProviders are those announced to this node.
+func (n *Node) localProviders(ctx context.Context, hash multihash.Multihash) []peer.AddrInfo {
+	if n.dht == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	infos, err := n.dht.ProviderStore().GetProviders(ctx, hash)
+	if err != nil {
+		n.log.Warn("own provider store", "error", err)
+	}
+	return infos
+}
+
+func providerOf(info peer.AddrInfo) Provider {
+	p := Provider{ID: info.ID.String()}
+	for _, a := range info.Addrs[:min(len(info.Addrs), maxPeerAddrs)] {
+		p.Addrs = append(p.Addrs, a.String())
+	}
+	return p
+}

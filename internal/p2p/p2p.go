@@ -1,0 +1,207 @@
+// Package p2p finds and publishes boot pointers on Phase's own Kademlia DHT. It
+// is the only importer of libp2p.
+//
+// The DHT is a hint that needs nobody's permission, not an authority: whoever
+// runs a node can answer anything. What comes out of Search is therefore
+// unverified bytes for the caller's verifier, and the only things promised here
+// are bounded effort and honest reports (Publish names the nodes that really
+// hold the record). A record lives under /phase/<channel>/<arch>/manifest; its
+// value is the signed pointer, at most MaxRecord bytes. Nodes drop values that do
+// not parse strictly, name another channel or architecture than their key, or
+// expired longer ago than they ever were valid. A node that is given a root also
+// checks the signature, which keeps strangers' records from displacing real
+// ones; nodes that serve a network should be given one.
+//
+// The protocol prefix is /phase, so this network and the public IPFS network
+// never mix. Nodes with Config.Server answer others (kad-dht does that part);
+// all look-ups are made by the short iterative search in lookup.go, which, unlike
+// kad-dht's, tells who answered what, asks every bootstrap peer whatever its
+// distance, and writes nothing to anybody.
+//
+// Nodes speak Noise over TCP with yamux. There is no QUIC: it adds 2.8 MB to
+// every seed, and its TLS certificates cannot be checked by a host whose clock is
+// wrong.
+package p2p
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p-kad-dht/records"
+	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/phasebased/phase/manifest"
+)
+
+const (
+	prefix   protocol.ID = "/phase"
+	protoKad protocol.ID = prefix + "/kad/1.0.0"
+
+	// recordLife is how long a node keeps a record that nobody renews.
+	recordLife = 48 * time.Hour
+	// republishEvery renews records well within recordLife.
+	republishEvery = 6 * time.Hour
+	// providerLife bounds how long a capability is believed after its last
+	// announcement.
+	providerLife = 60 * time.Minute
+)
+
+// Config says who a node is and whom it talks to.
+type Config struct {
+	// Key is the node's identity. Nil makes a fresh one that is never stored,
+	// which is what a seed wants.
+	Key ed25519.PrivateKey
+	// Listen are the multiaddrs to listen on, such as /ip4/0.0.0.0/tcp/4001.
+	// Empty: the node dials but cannot be dialled.
+	Listen []string
+	// Bootstrap are peers to start from, as multiaddrs that end in /p2p/<id>.
+	// Each is asked in every search. Three or more, run by different people,
+	// keep a crowd of hostile nodes from hiding a record.
+	Bootstrap []string
+	// Server makes the node answer others and store their records. It needs
+	// Listen.
+	Server bool
+	// Root, if set, makes the node drop pointers whose signature, product,
+	// channel, architecture or dates are wrong under this root. Leave it nil
+	// where the caller verifies anyway and wants to explain what was wrong.
+	Root *manifest.Root
+	// Now is the clock for expiry, time.Now if nil.
+	Now func() time.Time
+	// Log receives what a debugging operator wants to know; nil discards it.
+	Log *slog.Logger
+}
+
+// A Node is a member of the network. Its methods may be called concurrently.
+// It implements discover.Source under the name "dht".
+type Node struct {
+	cfg       Config
+	log       *slog.Logger
+	now       func() time.Time
+	bootstrap []peer.AddrInfo
+	host      host.Host
+	validator validator
+
+	// Of a server only; nil otherwise.
+	dht    *dht.IpfsDHT
+	values *records.ValueStore // a reader's view of the records dht stores
+
+	mu        sync.Mutex
+	published map[string]*Publication // by key; what Run keeps alive
+}
+
+// New makes a node and opens its listening sockets, so that Addrs is true from
+// the start. It contacts nobody: that begins with Run, Search or Publish. The
+// caller must Close it.
+func New(cfg Config) (*Node, error) {
+	if cfg.Server && len(cfg.Listen) == 0 {
+		return nil, errors.New("p2p: a server needs an address to listen on")
+	}
+	n := &Node{cfg: cfg, log: cfg.Log, now: cfg.Now, published: map[string]*Publication{}}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	if n.now == nil {
+		n.now = time.Now
+	}
+	n.validator = validator{root: cfg.Root, now: n.now}
+	var err error
+	if n.bootstrap, err = parsePeers(cfg.Bootstrap); err != nil {
+		return nil, err
+	}
+	if n.host, err = newHost(cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Server {
+		if err := n.serve(); err != nil {
+			return nil, errors.Join(err, n.host.Close())
+		}
+	}
+	return n, nil
+}
+
+// serve makes the node answer DHT requests.
+func (n *Node) serve() error {
+	values := newBoundedStore(maxRecords)
+	namespaces := record.NamespacedValidator{"phase": n.validator}
+	d, err := dht.New(guardedHost{n.host},
+		// Forced: reachability cannot be measured in a small private network,
+		// and a node in client mode refuses to serve.
+		dht.Mode(dht.ModeServer),
+		dht.ProtocolPrefix(prefix),
+		dht.Validator(namespaces),
+		dht.ValueDatastore(values),
+		dht.ProviderDatastore(newBoundedStore(maxProviders)),
+		dht.ProviderManagerOpts(records.ProvideValidity(providerLife), records.ProviderAddrTTL(providerLife)),
+		dht.MaxRecordAge(recordLife),
+		// No address or diversity filter: all nodes of a classroom share one
+		// network, often one host's loopback.
+	)
+	if err != nil {
+		return fmt.Errorf("p2p: start DHT: %w", err)
+	}
+	n.dht = d
+	n.values = records.NewValueStore(values, namespaces, recordLife)
+	return nil
+}
+
+// Close leaves the network and frees the sockets. The node is of no use
+// afterwards.
+func (n *Node) Close() error {
+	var err error
+	if n.dht != nil {
+		err = n.dht.Close()
+	}
+	return errors.Join(err, n.host.Close())
+}
+
+// Name is "dht".
+func (n *Node) Name() string { return "dht" }
+
+// ID is the node's peer ID, "12D3Koo…".
+func (n *Node) ID() string { return n.host.ID().String() }
+
+// Addrs are the multiaddrs under which the node can be dialled, each with
+// /p2p/<id>, ready to be another node's Config.Bootstrap. Empty if the node does
+// not listen.
+func (n *Node) Addrs() []string {
+	var out []string
+	for _, a := range n.host.Addrs() {
+		out = append(out, a.String()+"/p2p/"+n.ID())
+	}
+	return out
+}
+
+// Peers is the number of nodes this one is connected to.
+func (n *Node) Peers() int { return len(n.host.Network().Peers()) }
+
+// connect reaches all bootstrap peers in parallel and returns how many it is
+// connected to, and why it is not to the others.
+func (n *Node) connect(ctx context.Context) (int, []PeerError) {
+	errs := make([]error, len(n.bootstrap))
+	var dialing sync.WaitGroup
+	for i, info := range n.bootstrap {
+		dialing.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+			defer cancel()
+			n.forgetFailures(info.ID)
+			errs[i] = n.host.Connect(ctx, info)
+		})
+	}
+	dialing.Wait()
+	var failed []PeerError
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, PeerError{Peer: n.bootstrap[i].ID.String(), Err: err})
+		}
+	}
+	return len(n.bootstrap) - len(failed), failed
+}

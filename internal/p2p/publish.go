@@ -1,0 +1,145 @@
+package p2p
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	kb "github.com/libp2p/go-libp2p-kbucket"
+	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/manifest"
+)
+
+// Published is the outcome of one publication, as measured.
+type Published struct {
+	// Key is the DHT key.
+	Key string
+	// At is when it was done.
+	At time.Time
+	// AcknowledgedBy are the IDs of the nodes that confirmed to hold these very
+	// bytes. A server that is alone names only itself: seeds that ask it will
+	// find the record, nobody else will.
+	AcknowledgedBy []string
+	// Size is that of the record in bytes.
+	Size int
+}
+
+// A Publication is a record that the node keeps alive, with what is known of it.
+type Publication struct {
+	// Last is the latest successful publication.
+	Last Published
+	// Expires is the end of the pointer's life; it is not published after that.
+	Expires time.Time
+	// Err is why the latest attempt failed, nil if it did not.
+	Err error
+
+	pointer []byte
+}
+
+// Publish stores a signed pointer under the key of its own channel and
+// architecture: on this node if it is a server, on the closest peers, and on all
+// bootstrap peers. It succeeds if at least one node confirms to hold it. A
+// pointer that this node's checks refuse, or that is older than one it holds, is
+// an error. While Run runs, the pointer is published again every 6 hours, and
+// when new peers appear, until it expires or a newer one is published.
+func (n *Node) Publish(ctx context.Context, pointer []byte) (Published, error) {
+	if len(pointer) > MaxRecord {
+		return Published{}, fmt.Errorf("p2p: publish: %w", errSize)
+	}
+	p, err := manifest.InspectPointer(pointer)
+	if err != nil {
+		return Published{}, fmt.Errorf("p2p: publish: %w", err)
+	}
+	key := discover.Query{Channel: p.Channel, Arch: p.Arch}.Key()
+	if err := n.validator.Validate(key, pointer); err != nil {
+		return Published{}, fmt.Errorf("p2p: publish %s: %w", key, err)
+	}
+	done, err := n.put(ctx, key, bytes.Clone(pointer))
+	if err != nil {
+		return Published{}, fmt.Errorf("p2p: publish %s: %w", key, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.published[key] = &Publication{Last: done, Expires: p.ExpiresAt, pointer: bytes.Clone(pointer)}
+	return done, nil
+}
+
+// Publications are the records this node keeps alive, ordered by key.
+func (n *Node) Publications() []Publication {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []Publication
+	for _, key := range slices.Sorted(maps.Keys(n.published)) {
+		out = append(out, *n.published[key])
+	}
+	return out
+}
+
+// put stores a checked record and counts who holds it.
+func (n *Node) put(ctx context.Context, key string, value []byte) (Published, error) {
+	var holders []string
+	if n.dht != nil {
+		// Stores here and offers it to the peers that kad-dht knows; alone, it
+		// still stores here and then reports that there is nobody else.
+		if err := n.dht.PutValue(ctx, key, value); err != nil && !errors.Is(err, kb.ErrLookupFailure) {
+			return Published{}, err
+		}
+		if bytes.Equal(n.local(ctx, key), value) {
+			holders = append(holders, n.ID())
+		}
+	}
+	// PutValue does not tell who accepted, so ask, and offer it to those without.
+	var lacking []peer.ID
+	failures, answers := n.fetch(ctx, key, func(from peer.ID, held []byte) {
+		if bytes.Equal(held, value) {
+			holders = append(holders, from.String())
+		} else {
+			lacking = append(lacking, from)
+		}
+	})
+	holders = append(holders, n.offer(ctx, key, value, lacking)...)
+	switch {
+	case len(holders) > 0:
+		return Published{Key: key, At: n.now(), AcknowledgedBy: holders, Size: len(value)}, nil
+	case len(answers) == 0:
+		return Published{}, n.unreachable(ctx, failures)
+	}
+	return Published{}, fmt.Errorf("%d peers answered, none accepted the record", len(answers))
+}
+
+// offer asks peers to store a record and returns those that confirmed.
+func (n *Node) offer(ctx context.Context, key string, value []byte, peers []peer.ID) []string {
+	messenger, err := pb.NewProtocolMessenger(sender{n.host})
+	if err != nil {
+		return nil
+	}
+	refusals := make([]error, len(peers))
+	var offering sync.WaitGroup
+	slots := make(chan struct{}, parallel)
+	for i, p := range peers {
+		offering.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			refusals[i] = messenger.PutValue(ctx, p, record.MakePutRecord(key, value))
+		})
+	}
+	offering.Wait()
+	var accepted []string
+	for i, err := range refusals {
+		if err != nil {
+			n.log.Debug("record not accepted", "peer", peers[i], "error", plain(err))
+			continue
+		}
+		accepted = append(accepted, peers[i].String())
+	}
+	return accepted
+}

@@ -1,0 +1,113 @@
+package p2p
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/manifest"
+)
+
+// MaxRecord bounds the value of a record, in bytes.
+const MaxRecord = discover.MaxPointer
+
+var (
+	errKey     = errors.New("key is not /phase/<channel>/<arch>/manifest")
+	errSize    = errors.New("record is empty or too large")
+	errForeign = errors.New("record belongs under another key")
+	errStale   = errors.New("record expired long ago")
+	errNothing = errors.New("no valid record among the values")
+)
+
+// parseKey is the inverse of discover.Query.Key.
+func parseKey(key string) (discover.Query, error) {
+	part := strings.Split(key, "/")
+	if len(part) != 5 || part[0] != "" || part[1] != "phase" || part[4] != "manifest" {
+		return discover.Query{}, errKey
+	}
+	q := discover.Query{Channel: part[2], Arch: part[3]}
+	if err := q.Validate(); err != nil {
+		return discover.Query{}, fmt.Errorf("%w: %w", errKey, err)
+	}
+	if q.Arch != manifest.ArchX8664 && q.Arch != manifest.ArchARM64 {
+		return discover.Query{}, fmt.Errorf("%w: unknown architecture %q", errKey, q.Arch)
+	}
+	return q, nil
+}
+
+// validator decides what a node stores, serves and hands on. It implements
+// kad-dht's record.Validator for the namespace "phase".
+type validator struct {
+	root *manifest.Root // nil: signatures are the caller's business
+	now  func() time.Time
+}
+
+// Validate refuses a value that cannot be the current pointer under key.
+func (v validator) Validate(key string, value []byte) error {
+	q, err := parseKey(key)
+	if err != nil {
+		return err
+	}
+	if len(value) == 0 || len(value) > MaxRecord {
+		return errSize
+	}
+	p, err := manifest.InspectPointer(value)
+	if err != nil {
+		return err
+	}
+	if p.Channel != q.Channel || p.Arch != q.Arch {
+		return fmt.Errorf("%w: %.40q/%.40q", errForeign, p.Channel, p.Arch)
+	}
+	if v.root != nil {
+		_, err := manifest.VerifyPointer(value, v.root, manifest.Want{Channel: q.Channel, Arch: q.Arch}, v.now())
+		return err
+	}
+	// Without a root this is only about not carrying corpses: the asker's
+	// verifier, whose clock may be better than ours, judges expiry exactly.
+	// Records are never refused for being from the future, because a machine
+	// whose battery is empty thinks that of all of them.
+	life := p.ExpiresAt.Sub(p.CreatedAt)
+	if life <= 0 || v.now().After(p.ExpiresAt.Add(life)) {
+		return fmt.Errorf("%w: %s", errStale, p.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Select returns the index of the best value: highest root version, manifest
+// version and expiry, then the smallest bytes, so that all nodes agree whatever
+// the order. Equal values yield the lowest index; kad-dht passes a new value as
+// index 0, and would otherwise refuse to renew an unchanged record.
+func (v validator) Select(key string, values [][]byte) (int, error) {
+	best := -1
+	var top manifest.Pointer
+	for i, value := range values {
+		if len(value) > MaxRecord {
+			continue
+		}
+		p, err := manifest.InspectPointer(value)
+		if err != nil {
+			continue
+		}
+		if best < 0 || comparePointers(p, value, top, values[best]) > 0 {
+			best, top = i, p
+		}
+	}
+	if best < 0 {
+		return 0, errNothing
+	}
+	return best, nil
+}
+
+// comparePointers is positive if a is the better of two records.
+func comparePointers(a manifest.Pointer, rawA []byte, b manifest.Pointer, rawB []byte) int {
+	return cmp.Or(
+		cmp.Compare(a.RootVersion, b.RootVersion),
+		cmp.Compare(a.ManifestVersion, b.ManifestVersion),
+		a.ExpiresAt.Compare(b.ExpiresAt),
+		bytes.Compare(rawB, rawA),
+	)
+}
