@@ -1,0 +1,165 @@
+package manifest
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
+
+	"github.com/phasebased/phase/dsse"
+	"github.com/phasebased/phase/internal/strictjson"
+)
+
+// Payload types bind a signature to the kind of document (DSSE).
+const (
+	ManifestPayloadType = "application/vnd.phase.boot-manifest.v0.1+json"
+	PointerPayloadType  = "application/vnd.phase.boot-pointer.v0.1+json"
+)
+
+// kind is what sets one enveloped document apart from the other.
+type kind struct {
+	object      string
+	payloadType string
+	maxBytes    int
+	role        Role
+}
+
+var (
+	kindManifest = kind{"manifest", ManifestPayloadType, MaxManifestBytes, RoleTargets}
+	kindPointer  = kind{"pointer", PointerPayloadType, MaxPointerBytes, RoleTimestamp}
+)
+
+type wireSigned struct {
+	Data strictjson.Base64 `json:"data"`
+}
+
+type wireSignature struct {
+	KeyID string            `json:"keyid"`
+	Sig   strictjson.Base64 `json:"sig"`
+}
+
+// envelope is a document whose signatures were not looked at yet.
+type envelope struct {
+	payload    []byte
+	signatures []dsse.Signature
+	mirrored   map[string]strictjson.Raw // all other top-level members, unsigned
+}
+
+// openEnvelope parses the outer form of raw: size, strict JSON, strict base64.
+func openEnvelope(raw []byte, k kind) (envelope, error) {
+	if len(raw) > k.maxBytes {
+		return envelope{}, refuse(k.object, RuleSize, "%d bytes, at most %d are allowed", len(raw), k.maxBytes)
+	}
+	malformed := func(detail string, err error) (envelope, error) {
+		return envelope{}, &Error{Rule: RuleMalformed, Object: k.object, Detail: detail, Err: err}
+	}
+	lim := strictjson.Limits{Bytes: k.maxBytes, Depth: 16, RejectNull: true, RejectUnknown: true}
+	var members map[string]strictjson.Raw
+	if err := strictjson.Unmarshal(raw, &members, lim); err != nil {
+		return malformed("envelope", err)
+	}
+	var signed wireSigned
+	if err := strictjson.Unmarshal(members["signed"], &signed, lim); err != nil {
+		return malformed(`envelope member "signed"`, err)
+	}
+	var signatures []wireSignature
+	if err := strictjson.Unmarshal(members["signatures"], &signatures, lim); err != nil {
+		return malformed(`envelope member "signatures"`, err)
+	}
+	env := envelope{payload: signed.Data, mirrored: members}
+	delete(members, "signed")
+	delete(members, "signatures")
+	var err error
+	if env.signatures, err = checkSignatures(signatures); err != nil {
+		return malformed("envelope", err)
+	}
+	return env, nil
+}
+
+// checkSignatures refuses a list in which a key appears twice: honest signers
+// do not make one, and whoever counts signatures instead of keys is fooled.
+func checkSignatures(wire []wireSignature) ([]dsse.Signature, error) {
+	if len(wire) > dsse.MaxSignatures {
+		return nil, fmt.Errorf("%d signatures, at most %d are allowed", len(wire), dsse.MaxSignatures)
+	}
+	seen := make(map[string]bool, len(wire))
+	list := make([]dsse.Signature, 0, len(wire))
+	for _, s := range wire {
+		switch {
+		case !hexID(s.KeyID):
+			return nil, fmt.Errorf("key id %.80q is not 64 lower-case hexadecimal digits", s.KeyID)
+		case seen[s.KeyID]:
+			return nil, fmt.Errorf("two signatures name the key %s", s.KeyID)
+		case len(s.Sig) != ed25519.SignatureSize:
+			return nil, fmt.Errorf("signature of %d bytes, want %d", len(s.Sig), ed25519.SignatureSize)
+		}
+		seen[s.KeyID] = true
+		list = append(list, dsse.Signature{KeyID: s.KeyID, Sig: s.Sig})
+	}
+	return list, nil
+}
+
+// authenticate returns the ids of the keys of the kind's role that signed the
+// payload, if the role's threshold is met.
+func (e envelope) authenticate(k kind, root *Root) ([]string, error) {
+	if !root.usable() {
+		return nil, refuse(k.object, RuleSignature, "there is no root to check against")
+	}
+	role := root.roles[k.role]
+	if len(e.signatures) == 0 {
+		return nil, refuse(k.object, RuleSignature, "it is not signed")
+	}
+	ids, err := dsse.Verify(k.payloadType, e.payload, e.signatures, role.Keys, role.Threshold)
+	if err != nil {
+		detail := fmt.Sprintf("role %s of root version %d", k.role, root.version)
+		return nil, &Error{Rule: RuleSignature, Object: k.object, Detail: detail, Err: err}
+	}
+	return ids, nil
+}
+
+// checkMirrored compares the envelope's readable copies with the signed
+// members. A copy of something that is not signed is refused as well.
+func (e envelope) checkMirrored(k kind, signed map[string]strictjson.Raw) error {
+	for name, copied := range e.mirrored {
+		original, ok := signed[name]
+		if !ok {
+			return refuse(k.object, RuleMirrored, "envelope member %.40q is not part of the signed data", name)
+		}
+		canonical, err := strictjson.Canonicalize(copied, strictjson.Limits{})
+		if err != nil {
+			return &Error{Rule: RuleMalformed, Object: k.object, Detail: "envelope", Err: err}
+		}
+		if !bytes.Equal(canonical, original) {
+			return refuse(k.object, RuleMirrored, "envelope member %q differs from the signed one", name)
+		}
+	}
+	return nil
+}
+
+// seal signs payload with each key and returns the file.
+func seal(k kind, payload []byte, keys []ed25519.PrivateKey) ([]byte, error) {
+	if len(keys) == 0 {
+		return nil, errNoKeys
+	}
+	var signatures []wireSignature
+	for _, key := range keys {
+		if len(key) != ed25519.PrivateKeySize {
+			return nil, errKeyLen
+		}
+		s := dsse.Sign(k.payloadType, payload, key)
+		signatures = append(signatures, wireSignature{s.KeyID, s.Sig})
+	}
+	if _, err := checkSignatures(signatures); err != nil {
+		return nil, fmt.Errorf("sign %s: %w", k.object, err)
+	}
+	raw, err := strictjson.MarshalCanonical(map[string]any{
+		"signed":     wireSigned{payload},
+		"signatures": signatures,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sign %s: %w", k.object, err)
+	}
+	if len(raw) > k.maxBytes {
+		return nil, fmt.Errorf("sign %s: %d bytes, at most %d are allowed", k.object, len(raw), k.maxBytes)
+	}
+	return raw, nil
+}

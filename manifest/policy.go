@@ -1,0 +1,159 @@
+package manifest
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// What a correctly signed document may still not ask for. A signer applies the
+// same limits, so that nothing is signed which every verifier would refuse.
+const (
+	MaxKernelBytes    = 512 << 20 // also of the initramfs
+	MaxRootfsBytes    = 8 << 30
+	MaxDTBBytes       = 16 << 20
+	MaxDTBs           = 64
+	MaxURLs           = 16   // per list
+	MaxURLBytes       = 2048 // per URL
+	MaxCmdlineBytes   = 2048
+	maxSafeNameLength = 128
+)
+
+// forbiddenParams are kernel parameters that would replace init or weaken the
+// verification of code after the hand-over. The kernel treats - and _ alike.
+var forbiddenParams = []string{"init=", "rdinit=", "lockdown=", "module.sig_enforce="}
+
+var (
+	dtbPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	cidPattern = regexp.MustCompile(`^[A-Za-z0-9]{1,128}$`)
+)
+
+func (m Manifest) checkPolicy() error {
+	if err := checkNames(m.Channel, m.Arch); err != nil {
+		return err
+	}
+	if !m.CreatedAt.Before(m.ExpiresAt) {
+		return fmt.Errorf("created_at is not before expires_at")
+	}
+	if err := m.Kernel.check("kernel", MaxKernelBytes); err != nil {
+		return err
+	}
+	if err := m.Initramfs.check("initramfs", MaxKernelBytes); err != nil {
+		return err
+	}
+	if m.Rootfs != nil {
+		if err := m.Rootfs.check("rootfs", MaxRootfsBytes); err != nil {
+			return err
+		}
+	}
+	if len(m.DTBs) > MaxDTBs {
+		return fmt.Errorf("%d device trees, at most %d are allowed", len(m.DTBs), MaxDTBs)
+	}
+	for name, dtb := range m.DTBs {
+		if len(name) > maxSafeNameLength || !dtbPattern.MatchString(name) {
+			return fmt.Errorf("device tree name %.40q is not a plain file name", name)
+		}
+		if err := dtb.check("device tree "+name, MaxDTBBytes); err != nil {
+			return err
+		}
+	}
+	return checkCmdline(m.Cmdline)
+}
+
+func (p Pointer) checkPolicy() error {
+	if err := checkNames(p.Channel, p.Arch); err != nil {
+		return err
+	}
+	if !p.CreatedAt.Before(p.ExpiresAt) {
+		return fmt.Errorf("created_at is not before expires_at")
+	}
+	if p.ManifestSize < 1 || p.ManifestSize > MaxManifestBytes {
+		return fmt.Errorf("manifest_size is %d, allowed are 1 to %d bytes", p.ManifestSize, MaxManifestBytes)
+	}
+	return checkURLs(p.URLs)
+}
+
+func (a Artifact) check(name string, maxSize int64) error {
+	if a.Hash.IsZero() {
+		return fmt.Errorf("%s has no hash", name)
+	}
+	if a.Size < 1 || a.Size > maxSize {
+		return fmt.Errorf("%s has size %d, allowed are 1 to %d bytes", name, a.Size, maxSize)
+	}
+	if a.IPFS != "" && !cidPattern.MatchString(a.IPFS) {
+		return fmt.Errorf("%s has a malformed IPFS CID", name)
+	}
+	if err := checkURLs(a.URLs); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func checkNames(channel, arch string) error {
+	if err := CheckChannel(channel); err != nil {
+		return err
+	}
+	if canonical, err := ParseArch(arch); err != nil || canonical != arch {
+		return fmt.Errorf("architecture %.40q is not %s or %s", arch, ArchX8664, ArchARM64)
+	}
+	return nil
+}
+
+func checkURLs(list []string) error {
+	if len(list) > MaxURLs {
+		return fmt.Errorf("%d URLs, at most %d are allowed", len(list), MaxURLs)
+	}
+	for _, s := range list {
+		if err := checkURL(s); err != nil {
+			return fmt.Errorf("URL %.80q: %w", s, err)
+		}
+	}
+	return nil
+}
+
+func checkURL(s string) error {
+	if len(s) > MaxURLBytes {
+		return fmt.Errorf("longer than %d bytes", MaxURLBytes)
+	}
+	if slices.ContainsFunc([]byte(s), func(c byte) bool { return c <= ' ' || c > '~' }) {
+		return fmt.Errorf("has characters other than printable ASCII")
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return fmt.Errorf("malformed")
+	}
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("neither http nor https")
+	case u.Opaque != "" || u.Hostname() == "":
+		return fmt.Errorf("names no host")
+	case u.User != nil:
+		return fmt.Errorf("carries a user name")
+	case strings.Contains(s, "#"):
+		return fmt.Errorf("carries a fragment")
+	}
+	return nil
+}
+
+// checkCmdline splits more often than the kernel does (it ignores quoting), so
+// that no parameter can hide. Bytes above ASCII are refused because the kernel
+// takes 0xa0 for white space.
+func checkCmdline(s string) error {
+	if len(s) > MaxCmdlineBytes {
+		return fmt.Errorf("command line has %d bytes, at most %d are allowed", len(s), MaxCmdlineBytes)
+	}
+	if i := strings.IndexFunc(s, func(c rune) bool { return c < ' ' || c > '~' }); i >= 0 {
+		return fmt.Errorf("command line has a control or non-ASCII character at byte %d", i)
+	}
+	for _, word := range strings.Fields(s) {
+		param := strings.ReplaceAll(strings.Trim(word, `"`), "-", "_")
+		for _, forbidden := range forbiddenParams {
+			if strings.HasPrefix(param, forbidden) {
+				return fmt.Errorf("command line sets %s, which a manifest must not", forbidden)
+			}
+		}
+	}
+	return nil
+}
