@@ -1,20 +1,31 @@
 package wasm
 
 import (
-	"errors"
+	"fmt"
 	"io"
 )
 
-// errOutputCap ends a guest that wrote more than it may.
-var errOutputCap = errors.New("wrote more than its limit")
+// Names of the output streams in messages.
+const (
+	stdoutName = "stdout"
+	stderrName = "stderr"
+)
+
+// outputCapError ends a guest that wrote more to stream than it may.
+type outputCapError struct{ stream string }
+
+func (e *outputCapError) Error() string {
+	return fmt.Sprintf("wrote more than its limit to %s", e.stream)
+}
 
 // cappedWriter passes at most left bytes on. The write that goes over the cap
-// passes on what fits and panics with errOutputCap: an error would reach the
-// guest as an errno, which it can ignore for ever, while a panic in a host
+// passes on what fits and panics with *outputCapError: an error would reach
+// the guest as an errno, which it can ignore for ever, while a panic in a host
 // function is how the engine lets a host end its guest (proc_exit works the
 // same way). The engine recovers it and returns it as the guest's error.
 type cappedWriter struct {
 	w    io.Writer
+	name string
 	left int64
 }
 
@@ -29,7 +40,7 @@ func (c *cappedWriter) Write(p []byte) (int, error) {
 		return n, err
 	}
 	if over {
-		panic(errOutputCap)
+		panic(&outputCapError{c.name})
 	}
 	return n, nil
 }

@@ -126,13 +126,14 @@ func sameType(a, b api.FunctionDefinition) bool {
 // judge turns the engine's error into a state.
 func (o *Outcome) judge(err error, memoryRefused bool) {
 	var exit *sys.ExitError
+	var over *outputCapError
 	switch {
 	case err == nil:
 		o.State = job.Exited
 	case errors.As(err, &exit):
 		o.State, o.ExitCode = job.Exited, int(exit.ExitCode())
-	case errors.Is(err, errOutputCap):
-		o.State, o.Detail = job.OutputCap, errOutputCap.Error()
+	case errors.As(err, &over):
+		o.State, o.Detail = job.OutputCap, over.stream
 	case memoryRefused:
 		o.State, o.Detail = job.OutOfMemory, "stopped after it was refused more memory: "+trapKind(err)
 	default:

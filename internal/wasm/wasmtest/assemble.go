@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // assembler collects the sections of one module.
@@ -58,11 +59,8 @@ func (a *assembler) declare(f node) error {
 
 // name numbers a function and enters its exports.
 func (a *assembler) name(f node) {
-	for _, part := range f.list[1:] {
-		if len(part.atom) > 0 && part.atom[0] == '$' {
-			a.funcs[part.atom] = a.count
-			break
-		}
+	if len(f.list) > 1 && strings.HasPrefix(f.list[1].atom, "$") {
+		a.funcs[f.list[1].atom] = a.count
 	}
 	for _, part := range f.list[1:] {
 		if part.is("export") {
