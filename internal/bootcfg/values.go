@@ -131,6 +131,9 @@ func (s interfaceSpec) check() (Interface, error) {
 	case "", "static":
 	case "dhcp", "off":
 		i.Off = s.Method == "off"
+		if i.Off && s.Name == "" && s.MAC == "" {
+			return i, errors.New("method off needs a name or a MAC address")
+		}
 		if s.Address != "" {
 			return i, fmt.Errorf("method %s does not go with an address", s.Method)
 		}

@@ -1,0 +1,110 @@
+package netup
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// State is what happened to an interface.
+type State int
+
+// The states an Event reports.
+const (
+	Found      State = iota // the interface exists and is being brought up
+	NoCarrier               // no cable, or nobody at its other end
+	Carrier                 // the link is up
+	Asking                  // a DHCP request goes out; the Attempt counts
+	Refused                 // the DHCP server took its offer back (NAK)
+	NoAnswer                // nobody answered DHCP for FallbackAfter
+	Claiming                // a link-local address is being probed
+	Configured              // the interface can be used; Link says how
+	Renewed                 // the lease was renewed
+	Lost                    // the lease ran out or was withdrawn
+	Failed                  // a step failed; Err says which
+	Gone                    // the interface was removed
+)
+
+// Event is one thing that happened to one interface.
+type Event struct {
+	// Interface is the kernel's name, "" for something about all of them.
+	Interface string
+	State     State
+	// Attempt counts DHCP requests since the carrier came.
+	Attempt int
+	// Took is the time since the carrier came (for Found: since Run began).
+	Took time.Duration
+	// Link is the state of the interface after the event.
+	Link Link
+	// Err is the cause of Failed and Lost.
+	Err error
+}
+
+// String is a line for the console, below 76 columns in the usual case.
+func (e Event) String() string {
+	if e.Interface == "" {
+		return fmt.Sprintf("network: %v", e.Err)
+	}
+	return e.Interface + ": " + e.what()
+}
+
+func (e Event) what() string {
+	switch e.State {
+	case Found:
+		return "found, address " + e.Link.MAC
+	case NoCarrier:
+		return "no link (is the cable plugged in?)"
+	case Carrier:
+		return "link is up"
+	case Asking:
+		if e.Attempt == 1 {
+			return "asking for an address (DHCP)"
+		}
+		return fmt.Sprintf("asking for an address (DHCP, try %d)", e.Attempt)
+	case Refused:
+		return "the DHCP server refused its own offer; asking again"
+	case NoAnswer:
+		return fmt.Sprintf("no DHCP answer for %s; still asking", roundTime(e.Took))
+	case Claiming:
+		return "claiming a link-local address"
+	case Configured, Renewed:
+		return e.Link.describe(e.Took, e.State == Renewed)
+	case Lost:
+		return fmt.Sprintf("address lost: %v", e.Err)
+	case Gone:
+		return "removed"
+	default:
+		return fmt.Sprint(e.Err)
+	}
+}
+
+// describe says how an interface is configured: address, gateway, DNS and
+// how long it took.
+func (l Link) describe(took time.Duration, renewed bool) string {
+	var b strings.Builder
+	if len(l.Addresses) > 0 {
+		b.WriteString(l.Addresses[0].String())
+	}
+	fmt.Fprintf(&b, " (%s)", l.Method)
+	if l.Gateway.IsValid() {
+		b.WriteString(", gateway " + l.Gateway.String())
+	} else {
+		b.WriteString(", no gateway")
+	}
+	if len(l.DNS) > 0 {
+		b.WriteString(", DNS " + l.DNS[0].String())
+	}
+	if renewed {
+		b.WriteString(", renewed")
+	} else {
+		b.WriteString(", " + roundTime(took).String())
+	}
+	return b.String()
+}
+
+func roundTime(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(100 * time.Millisecond)
+}

@@ -1,0 +1,193 @@
+package netup
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// iface is one interface in our care. Its fields are guarded by the
+// manager's lock, but for the first four, which never change after it is
+// adopted; cfg may be set once more, when the carrier comes.
+type iface struct {
+	m     *Manager
+	index int
+	mac   net.HardwareAddr
+	cfg   *Interface // nil: DHCP
+
+	link     Link
+	v6       []netip.Prefix // made by the kernel from router advertisements
+	applied  []netip.Prefix // set by us
+	seenUp   bool           // the kernel has confirmed that it is up
+	since    time.Time      // when the carrier came
+	tries    int            // DHCP requests since then
+	fallback bool           // DHCP was silent for too long: less will do
+	step     string         // what is being tried
+	err      error          // the last failure
+
+	cancel context.CancelFunc // ends the worker; only Run's goroutine uses it
+	worker sync.WaitGroup
+}
+
+// start begins the work on an interface with a carrier. It and stop are
+// called by Run's goroutine only.
+func (i *iface) start(ctx context.Context) {
+	ctx, i.cancel = context.WithCancel(ctx)
+	switch {
+	case i.cfg != nil && i.cfg.Off:
+		return
+	case i.cfg != nil && i.cfg.Address.IsValid():
+		i.worker.Go(func() { i.static() })
+	default:
+		i.worker.Go(func() { i.dynamic(ctx) })
+	}
+}
+
+// stop ends the worker and waits for it. What it configured stays.
+func (i *iface) stop() {
+	if i.cancel != nil {
+		i.cancel()
+	}
+	i.worker.Wait()
+}
+
+// static configures what was given by hand. It has nothing to keep up.
+func (i *iface) static() {
+	l := lease{address: i.cfg.Address, gateway: i.cfg.Gateway, dns: i.cfg.DNS}
+	i.trying("static address")
+	if err := i.bind(l, MethodStatic); err != nil {
+		i.fail("static address", err)
+		return
+	}
+	i.emit(Configured, 0, nil)
+}
+
+// dynamic asks for leases and keeps them until ctx ends. While nobody
+// answers, the fallback runs beside it.
+func (i *iface) dynamic(ctx context.Context) {
+	for ctx.Err() == nil {
+		i.m.update(func() { i.fallback = false })
+		fallback, stop := context.WithCancel(ctx)
+		var side sync.WaitGroup
+		side.Go(func() { i.fallBack(fallback) })
+		l, err := i.acquire(ctx)
+		stop()
+		side.Wait()
+		if err != nil {
+			return
+		}
+		i.hold(ctx, l)
+	}
+}
+
+// fallBack waits until DHCP has been silent for long enough, then accepts
+// IPv6 alone, and claims a link-local address if that is allowed.
+func (i *iface) fallBack(ctx context.Context) {
+	if !pause(ctx, i.m.cfg.FallbackAfter) {
+		return
+	}
+	i.m.update(func() { i.fallback = true })
+	i.emit(NoAnswer, 0, nil)
+	i.settleSLAAC()
+	if i.m.cfg.LinkLocal {
+		i.linkLocal(ctx)
+	}
+}
+
+// settleSLAAC makes an interface with nothing but IPv6 usable once DHCP has
+// been given its chance, and unusable when the last address goes.
+func (i *iface) settleSLAAC() {
+	var gained bool
+	i.m.update(func() {
+		switch {
+		case i.fallback && len(i.v6) > 0 && i.link.Method == MethodNone:
+			i.link.Method, i.link.Err, gained = MethodSLAAC, "", true
+		case len(i.v6) == 0 && i.link.Method == MethodSLAAC:
+			i.link.Method = MethodNone
+		}
+	})
+	if gained {
+		i.emit(Configured, 0, nil)
+	}
+}
+
+// snapshot is called with the manager's lock held.
+func (i *iface) snapshot() Link {
+	l := i.link.clone()
+	l.Addresses = slices.Concat([]netip.Prefix{}, l.Addresses, i.v6)
+	l.DNS = slices.Concat([]netip.Addr{}, l.DNS)
+	return l
+}
+
+func (i *iface) name() string {
+	i.m.mu.Lock()
+	defer i.m.mu.Unlock()
+	return i.link.Name
+}
+
+func (i *iface) trying(step string) {
+	i.m.update(func() { i.step = step })
+}
+
+// fail notes a failed step and says so.
+func (i *iface) fail(step string, err error) {
+	i.m.update(func() {
+		i.step, i.err = step, err
+		i.link.Err = bounded(err.Error(), maxErr)
+	})
+	i.emit(Failed, 0, err)
+}
+
+// emit reports an event about i; called without the manager's lock.
+func (i *iface) emit(s State, attempt int, err error) {
+	i.m.mu.Lock()
+	e := Event{Interface: i.link.Name, State: s, Attempt: attempt, Err: err, Link: i.snapshot()}
+	since := i.since
+	if since.IsZero() {
+		since = i.m.begun
+	}
+	i.m.mu.Unlock()
+	e.Took = time.Since(since)
+	i.m.emit(e)
+}
+
+// failure composes the error of a Wait that found nothing usable: the
+// reason of the interface that came furthest, and what was tried on each.
+func (m *Manager) failure(waited time.Duration, cause error) *Error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := &Error{Reason: NoInterface, Waited: waited, Err: cause}
+	for _, i := range m.sorted() {
+		t, reason := i.tried()
+		e.Tried = append(e.Tried, t)
+		e.Reason = max(e.Reason, reason)
+	}
+	return e
+}
+
+// tried is called with the manager's lock held.
+func (i *iface) tried() (Try, Reason) {
+	t := Try{Interface: i.link.Name, Step: i.step, Err: i.err}
+	switch {
+	case !i.link.Carrier && i.err == nil:
+		t.Step = "no cable is plugged in, or the other end is off"
+		return t, NoCable
+	case i.tries > 0:
+		t.Attempts, t.Took = i.tries, time.Since(i.since)
+		if i.err == nil || errors.Is(i.err, errNoAnswer) {
+			return t, NoDHCP
+		}
+	}
+	return t, reasonOf(i.err)
+}
+
+func bounded(s string, limit int) string {
+	if len(s) > limit {
+		return s[:limit]
+	}
+	return s
+}

@@ -1,0 +1,274 @@
+package netup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Manager owns the interfaces of one machine. Its methods may be called
+// from any goroutine.
+type Manager struct {
+	cfg Config
+
+	mu      sync.Mutex // guards what follows, up to the blank line
+	begun   time.Time  // when Run began; zero: not yet
+	cancel  context.CancelFunc
+	links   map[int]*iface // by kernel index
+	weak    time.Time      // since when there is a configured interface, but none with a router
+	changed chan struct{}  // closed and replaced at every change
+	runErr  error
+
+	resolvMu sync.Mutex
+	resolv   []netip.Addr // what ResolvConf was last written for; nil: not yet
+
+	done   chan struct{} // closed when Run has returned
+	report sync.Mutex    // serialises cfg.Report
+}
+
+// New returns a manager that has not touched anything yet.
+func New(cfg Config) *Manager {
+	return &Manager{
+		cfg:     cfg.withDefaults(),
+		links:   make(map[int]*iface),
+		changed: make(chan struct{}),
+		done:    make(chan struct{}),
+	}
+}
+
+// Up starts a manager in the background and waits for the first usable
+// interface. The manager lives until ctx ends or Down is called. It is
+// returned with an error too: it goes on trying, and Wait may be called
+// again.
+func Up(ctx context.Context, cfg Config) (*Manager, *Network, error) {
+	m := New(cfg)
+	go func() { _ = m.Run(ctx) }() // Wait returns the same error
+	n, err := m.Wait(ctx)
+	return m, n, err
+}
+
+// Run brings up the loopback and every interface, keeps their leases, and
+// takes care of interfaces and cables that come later. It blocks until ctx
+// ends, and then leaves everything configured as it is; see Down. It may be
+// called once. Its error is an *Error: the kernel did not let it begin.
+func (m *Manager) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.mu.Lock()
+	if !m.begun.IsZero() {
+		m.mu.Unlock()
+		return errors.New("netup: Run called twice")
+	}
+	m.begun, m.cancel = time.Now(), cancel
+	m.mu.Unlock()
+
+	err := m.run(ctx)
+	m.stopWorkers()
+	m.update(func() { m.runErr = err })
+	close(m.done)
+	return err
+}
+
+func (m *Manager) run(ctx context.Context) error {
+	if err := setLoopbackUp(); err != nil {
+		return &Error{Reason: reasonOf(err), Err: err}
+	}
+	if m.cfg.Off {
+		<-ctx.Done()
+		return nil
+	}
+	for first := true; ; first = false {
+		err := m.watch(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case first && err != nil:
+			return &Error{Reason: reasonOf(err), Err: err}
+		}
+		// The kernel ended the subscription, usually because it said more
+		// than we could take in. Subscribing again lists everything anew.
+		m.emit(Event{State: Failed, Err: errors.Join(errors.New("link events were lost, listing again"), err)})
+		if !pause(ctx, time.Second) {
+			return nil
+		}
+	}
+}
+
+// Wait returns the network as soon as one interface is usable: it has an
+// address and a default route, or it has an address and nothing better is
+// in sight. It fails with an *Error after Config.Timeout, and may be called
+// again.
+func (m *Manager) Wait(ctx context.Context) (*Network, error) {
+	began := time.Now()
+	timeout := time.NewTimer(m.cfg.Timeout)
+	defer timeout.Stop()
+	appear := time.NewTimer(min(m.cfg.Appear, m.cfg.Timeout))
+	defer appear.Stop()
+	if m.cfg.Off {
+		return nil, &Error{Reason: SwitchedOff}
+	}
+	for {
+		v := m.view()
+		if v.usable {
+			return v.network, nil
+		}
+		select {
+		case <-v.changed:
+		case <-v.grace:
+		case <-appear.C:
+			if v.links == 0 {
+				return nil, m.failure(time.Since(began), nil)
+			}
+		case <-timeout.C:
+			return nil, m.failure(time.Since(began), nil)
+		case <-ctx.Done():
+			return nil, m.failure(time.Since(began), context.Cause(ctx))
+		case <-m.done:
+			return nil, m.ended(time.Since(began))
+		}
+	}
+}
+
+// ended is the failure of a Wait whose Run is over.
+func (m *Manager) ended(waited time.Duration) error {
+	m.mu.Lock()
+	err := m.runErr
+	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return m.failure(waited, context.Canceled)
+}
+
+// view is one consistent look at the manager.
+type view struct {
+	network *Network
+	links   int
+	usable  bool
+	changed <-chan struct{}
+	grace   <-chan time.Time // fires when a network without a router is good enough; may be nil
+}
+
+func (m *Manager) view() view {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := view{network: m.snapshot(), links: len(m.links), changed: m.changed}
+	weak, busy := false, false
+	for _, i := range m.links {
+		switch {
+		case !i.link.Carrier:
+		case i.link.Configured() && i.link.Gateway.IsValid():
+			v.usable = true
+		case i.link.Configured():
+			weak = true
+		default:
+			busy = true
+		}
+	}
+	if !weak || v.usable {
+		return v
+	}
+	if m.weak.IsZero() {
+		m.weak = time.Now()
+	}
+	left := weakGrace - time.Since(m.weak)
+	if v.usable = !busy || left <= 0; !v.usable {
+		v.grace = time.After(left)
+	}
+	return v
+}
+
+// Network returns what is configured now.
+func (m *Manager) Network() Network {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return *m.snapshot()
+}
+
+func (m *Manager) snapshot() *Network {
+	n := Network{Interfaces: []Link{}, DNS: []netip.Addr{}}
+	for _, i := range m.sorted() {
+		n.Interfaces = append(n.Interfaces, i.snapshot())
+	}
+	n.DNS = append(n.DNS, mergeDNS(n.Interfaces)...)
+	return &n
+}
+
+func (m *Manager) sorted() []*iface {
+	var all []*iface
+	for _, i := range m.links {
+		all = append(all, i)
+	}
+	slices.SortFunc(all, func(a, b *iface) int { return cmp.Compare(a.link.Name, b.link.Name) })
+	return all
+}
+
+// Down stops Run, removes the addresses this manager set and takes the
+// interfaces down, so that the next kernel finds the cards at rest. Leases
+// are not released: the next system asks for the same address again. Down
+// goes on after failures and returns all of them.
+func (m *Manager) Down() error {
+	m.mu.Lock()
+	cancel := m.cancel
+	m.mu.Unlock()
+	if cancel == nil {
+		return nil
+	}
+	cancel()
+	<-m.done
+	var errs []error
+	for _, i := range m.sorted() { // Run is over: nobody else holds them
+		errs = append(errs, i.removeAddresses(), setLinkDown(i.index))
+	}
+	m.update(func() { clear(m.links) })
+	return errors.Join(errs...)
+}
+
+// update changes the state under the lock and wakes every Wait.
+func (m *Manager) update(change func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change()
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+func (m *Manager) emit(e Event) {
+	m.report.Lock()
+	defer m.report.Unlock()
+	m.cfg.Report(e)
+}
+
+// syncResolvConf writes resolv.conf if the name servers changed.
+func (m *Manager) syncResolvConf() {
+	if m.cfg.ResolvConf == "" {
+		return
+	}
+	m.resolvMu.Lock()
+	defer m.resolvMu.Unlock()
+	servers := m.Network().DNS
+	if m.resolv != nil && slices.Equal(servers, m.resolv) {
+		return
+	}
+	if err := writeResolvConf(m.cfg.ResolvConf, servers); err != nil {
+		m.emit(Event{State: Failed, Err: &stepError{NotConfigured, "name servers", err}})
+		return
+	}
+	m.resolv = servers
+}
+
+// pause waits for d and reports false if ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

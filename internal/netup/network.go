@@ -1,0 +1,101 @@
+package netup
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Method says how an interface got its address.
+type Method string
+
+// The methods.
+const (
+	MethodNone      Method = ""
+	MethodDHCP      Method = "dhcp"
+	MethodStatic    Method = "static"
+	MethodLinkLocal Method = "link-local"
+	MethodSLAAC     Method = "slaac" // IPv6 by router advertisements only
+)
+
+// Network is a snapshot of what is configured. It goes to the next kernel
+// as JSON and holds nothing secret.
+type Network struct {
+	// Interfaces are sorted by name.
+	Interfaces []Link `json:"interfaces"`
+	// DNS are the name servers of all interfaces, at most three.
+	DNS []netip.Addr `json:"dns"`
+}
+
+// Link is one interface.
+type Link struct {
+	Name    string `json:"name"`
+	MAC     string `json:"mac"`
+	Carrier bool   `json:"carrier"`
+	// Method is how the interface was configured, or "" if it is not.
+	Method Method `json:"method"`
+	// Addresses starts with the address that Method gave; global IPv6
+	// addresses the kernel made itself follow.
+	Addresses []netip.Prefix `json:"addresses"`
+	// Gateway is the default router; the zero value if there is none.
+	Gateway netip.Addr   `json:"gateway"`
+	DNS     []netip.Addr `json:"dns"`
+	// Server is the DHCP server that gave the lease.
+	Server netip.Addr `json:"server"`
+	// LeaseSeconds is the lease's length; 0: for ever, or no lease.
+	LeaseSeconds int64 `json:"lease_seconds"`
+	// MTU in bytes, 0: not asked for by the server.
+	MTU int `json:"mtu"`
+	// Err is the last failure in words; empty once configured.
+	Err string `json:"err"`
+}
+
+// Configured reports whether the interface can be used.
+func (l Link) Configured() bool { return l.Method != MethodNone }
+
+// HasGateway reports whether any interface has a default router.
+func (n Network) HasGateway() bool {
+	return slices.ContainsFunc(n.Interfaces, func(l Link) bool { return l.Gateway.IsValid() })
+}
+
+// Static returns the interfaces that were configured by hand, so that the
+// next system can repeat them.
+func (n Network) Static() []Interface {
+	var out []Interface
+	for _, l := range n.Interfaces {
+		if l.Method == MethodStatic && len(l.Addresses) > 0 {
+			out = append(out, Interface{MAC: l.MAC, Address: l.Addresses[0], Gateway: l.Gateway, DNS: l.DNS})
+		}
+	}
+	return out
+}
+
+// ParseNetwork reads a Network written by encoding/json in an earlier
+// system. It refuses more than 64 KiB and more than this package ever
+// writes.
+func ParseNetwork(raw []byte) (Network, error) {
+	var n Network
+	if len(raw) > 64<<10 {
+		return n, errors.New("network description larger than 64 KiB")
+	}
+	if err := json.Unmarshal(raw, &n); err != nil {
+		return Network{}, fmt.Errorf("network description: %w", err)
+	}
+	if len(n.Interfaces) > maxLinks || len(n.DNS) > maxDNS {
+		return Network{}, errors.New("network description names too much")
+	}
+	for _, l := range n.Interfaces {
+		if len(l.Addresses) > maxAddresses || len(l.DNS) > maxDNS || len(l.Name) > 15 || len(l.MAC) > 64 || len(l.Err) > maxErr {
+			return Network{}, errors.New("network description names too much")
+		}
+	}
+	return n, nil
+}
+
+func (l Link) clone() Link {
+	l.Addresses = slices.Clone(l.Addresses)
+	l.DNS = slices.Clone(l.DNS)
+	return l
+}

@@ -1,0 +1,270 @@
+package netup
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// watch follows the kernel's news of links and addresses until ctx ends or
+// the kernel ends the subscription. It begins with a list of all links.
+func (m *Manager) watch(ctx context.Context) error {
+	done := make(chan struct{})
+	defer close(done)
+	var failure lastError
+	links := make(chan netlink.LinkUpdate, 16)
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{ListExisting: true, ErrorCallback: failure.set}); err != nil {
+		return &stepError{NoSocket, "link events", err}
+	}
+	defer drain(links)
+	addrs := make(chan netlink.AddrUpdate, 16)
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: failure.set}); err != nil {
+		return &stepError{NoSocket, "address events", err}
+	}
+	defer drain(addrs)
+	for {
+		select {
+		case u, ok := <-links:
+			if !ok {
+				return failure.get()
+			}
+			m.onLink(ctx, u)
+		case u, ok := <-addrs:
+			if !ok {
+				return failure.get()
+			}
+			m.onAddress(u)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// drain lets the sender of ch notice that its subscription has ended; it
+// would otherwise block on a full channel for ever.
+func drain[T any](ch <-chan T) {
+	go func() {
+		for range ch {
+		}
+	}()
+}
+
+// lastError keeps the newest error of a callback.
+type lastError struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (l *lastError) set(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+}
+
+func (l *lastError) get() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// onLink takes in one link's news: new, changed or gone.
+func (m *Manager) onLink(ctx context.Context, u netlink.LinkUpdate) {
+	attrs := u.Link.Attrs()
+	i := m.iface(attrs.Index)
+	if u.Header.Type == unix.RTM_DELLINK {
+		if i != nil {
+			m.remove(i)
+		}
+		return
+	}
+	if i == nil {
+		if i = m.adopt(u.Link); i == nil {
+			return
+		}
+	}
+	up := attrs.RawFlags&unix.IFF_UP != 0
+	// LOWER_UP is the driver's own word. RUNNING says the same, up to a
+	// second later.
+	carrier := up && attrs.RawFlags&unix.IFF_LOWER_UP != 0
+	m.setCarrier(ctx, i, attrs.Name, up, carrier)
+}
+
+// adopt starts to care for a link, if it is one we configure, and sets it
+// up. Tunnels, bridges and the like belong to whoever made them.
+func (m *Manager) adopt(link netlink.Link) *iface {
+	attrs := link.Attrs()
+	if attrs.Flags&net.FlagLoopback != 0 || len(attrs.HardwareAddr) != 6 || attrs.MasterIndex != 0 {
+		return nil
+	}
+	if kind := link.Type(); kind != "device" && kind != "veth" {
+		return nil
+	}
+	cfg := m.exception(attrs)
+	if cfg != nil && cfg.Off {
+		return nil
+	}
+	i := &iface{m: m, index: attrs.Index, mac: attrs.HardwareAddr, cfg: cfg}
+	i.link = Link{Name: attrs.Name, MAC: attrs.HardwareAddr.String()}
+	full := false
+	m.update(func() {
+		if full = len(m.links) >= maxLinks; !full {
+			m.links[i.index] = i
+		}
+	})
+	if full {
+		return nil
+	}
+	i.emit(Found, 0, nil)
+	if err := netlink.LinkSetUp(link); err != nil {
+		i.fail("link", &stepError{NotConfigured, "setting the link up", err})
+	}
+	return i
+}
+
+// exception returns the configuration that names this link.
+func (m *Manager) exception(attrs *netlink.LinkAttrs) *Interface {
+	for n := range m.cfg.Interfaces {
+		if c := &m.cfg.Interfaces[n]; c.matches(attrs.Name, attrs.HardwareAddr.String()) {
+			return c
+		}
+	}
+	return nil
+}
+
+// claimAnonymous gives the first configuration that names no interface to
+// i, unless another interface has it.
+func (m *Manager) claimAnonymous(i *iface) {
+	for n := range m.cfg.Interfaces {
+		c := &m.cfg.Interfaces[n]
+		if !c.named() && !m.taken(c) {
+			i.cfg = c
+			return
+		}
+	}
+}
+
+func (m *Manager) taken(c *Interface) bool {
+	for _, i := range m.links {
+		if i.cfg == c {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Manager) iface(index int) *iface {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.links[index]
+}
+
+// setCarrier starts the work on an interface whose carrier came and stops
+// it where the carrier went. Addresses stay through a short unplugging.
+func (m *Manager) setCarrier(ctx context.Context, i *iface, name string, up, carrier bool) {
+	var was, known bool
+	m.update(func() {
+		was, known = i.link.Carrier, i.seenUp
+		i.link.Name, i.link.Carrier = name, carrier
+		i.seenUp = i.seenUp || up
+		if carrier && !was {
+			i.since, i.tries, i.fallback = time.Now(), 0, false
+		}
+		if carrier && i.cfg == nil {
+			m.claimAnonymous(i)
+		}
+	})
+	switch {
+	case carrier && !was:
+		i.emit(Carrier, 0, nil)
+		i.start(ctx)
+	case !carrier && (was || up && !known):
+		i.stop()
+		i.emit(NoCarrier, 0, nil)
+	}
+}
+
+// remove forgets a link that is gone from the kernel.
+func (m *Manager) remove(i *iface) {
+	i.stop()
+	m.update(func() { delete(m.links, i.index) })
+	i.emit(Gone, 0, nil)
+	m.syncResolvConf()
+}
+
+func (m *Manager) stopWorkers() {
+	m.mu.Lock()
+	all := m.sorted()
+	m.mu.Unlock()
+	for _, i := range all {
+		i.stop()
+	}
+}
+
+// onAddress keeps the list of IPv6 addresses the kernel made itself.
+func (m *Manager) onAddress(u netlink.AddrUpdate) {
+	i := m.iface(u.LinkIndex)
+	if i == nil || u.LinkAddress.IP.To4() != nil {
+		return
+	}
+	v6, err := globalIPv6(u.LinkIndex)
+	if err != nil {
+		return // the link went away in between
+	}
+	m.update(func() { i.v6 = v6 })
+	i.settleSLAAC()
+}
+
+// globalIPv6 lists the usable global IPv6 addresses of a link.
+func globalIPv6(index int) ([]netip.Prefix, error) {
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Prefix
+	for _, a := range addrs {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		unready := a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_DEPRECATED) != 0
+		if ok && ip.Is6() && ip.IsGlobalUnicast() && !unready && len(out) < maxAddresses-1 {
+			out = append(out, netip.PrefixFrom(ip, bits))
+		}
+	}
+	return out, nil
+}
+
+func setLoopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return nil
+	}
+	if err != nil {
+		return &stepError{NoSocket, "loopback", err}
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return &stepError{NotConfigured, "loopback", err}
+	}
+	return nil
+}
+
+// setLinkDown ignores a link that has gone.
+func setLinkDown(index int) error {
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return nil
+	}
+	if err := netlink.LinkSetDown(link); err != nil {
+		return &stepError{NotConfigured, link.Attrs().Name + ": setting the link down", err}
+	}
+	return nil
+}
