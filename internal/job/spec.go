@@ -28,7 +28,8 @@ const (
 	MaxSpecBytes  = 1 << 20   // whole JSON document
 	MaxArgs       = 1024      // arguments
 	MaxEnv        = 256       // environment variables
-	MaxTextBytes  = 128 << 10 // all arguments and environment together
+	MaxArgsBytes  = 32 << 10  // arguments as a canonical JSON array: they go into the receipt
+	MaxEnvBytes   = 64 << 10  // names and values of the environment
 	MaxStdinBytes = 512 << 10 // standard input, decoded
 	MaxNonceBytes = 128       // nonce text
 )
@@ -175,21 +176,27 @@ func (s Spec) check() error {
 // checkText refuses what WASI cannot carry: its strings end at a NUL, and an
 // environment name ends at "=".
 func (s Spec) checkText() error {
-	total := 0
 	for i, a := range s.Args {
 		if !plainText(a) {
 			return refuse(Malformed, "argument %d holds a NUL or is not UTF-8", i)
 		}
-		total += len(a) + 1
 	}
+	encoded, err := strictjson.MarshalCanonical(s.Args)
+	if err != nil {
+		return &Refusal{Reason: Malformed, Detail: "the arguments cannot be encoded", Err: err}
+	}
+	if len(encoded) > MaxArgsBytes {
+		return refuse(TooBig, "arguments of %d bytes, at most %d are allowed", len(encoded), MaxArgsBytes)
+	}
+	total := 0
 	for k, v := range s.Env {
 		if k == "" || strings.Contains(k, "=") || !plainText(k) || !plainText(v) {
 			return refuse(Malformed, "environment variable %q is not usable", k)
 		}
 		total += len(k) + len(v) + 2
 	}
-	if total > MaxTextBytes {
-		return refuse(TooBig, "arguments and environment of %d bytes, at most %d are allowed", total, MaxTextBytes)
+	if total > MaxEnvBytes {
+		return refuse(TooBig, "environment of %d bytes, at most %d are allowed", total, MaxEnvBytes)
 	}
 	if !plainText(s.Nonce) {
 		return refuse(Malformed, "the nonce holds a NUL or is not UTF-8")
