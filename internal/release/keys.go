@@ -1,0 +1,160 @@
+package release
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/manifest"
+)
+
+// Keys are the private keys of every role of one publisher, held together.
+// That is for a demonstration or a test only: a real publisher keeps each
+// role's keys on different machines with different people.
+type Keys struct {
+	Root      [3]ed25519.PrivateKey // threshold 2
+	Targets   [3]ed25519.PrivateKey // threshold 2: they sign manifests
+	Timestamp ed25519.PrivateKey    // signs pointers
+	Snapshot  ed25519.PrivateKey    // required by TUF's root format; signs nothing here
+}
+
+// threshold is how many of a role's three keys must sign.
+const threshold = 2
+
+// named lists every key with the name of its file. Order is fixed.
+func (k *Keys) named() []struct {
+	name string
+	key  *ed25519.PrivateKey
+} {
+	return []struct {
+		name string
+		key  *ed25519.PrivateKey
+	}{
+		{"root-1", &k.Root[0]}, {"root-2", &k.Root[1]}, {"root-3", &k.Root[2]},
+		{"targets-1", &k.Targets[0]}, {"targets-2", &k.Targets[1]}, {"targets-3", &k.Targets[2]},
+		{"timestamp", &k.Timestamp}, {"snapshot", &k.Snapshot},
+	}
+}
+
+// NewKeys makes fresh keys from the system's randomness.
+func NewKeys() (*Keys, error) {
+	keys := &Keys{}
+	for _, n := range keys.named() {
+		_, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return nil, fmt.Errorf("make key %s: %w", n.name, err)
+		}
+		*n.key = private
+	}
+	return keys, nil
+}
+
+// LoadKeys reads the keys that Save wrote. A missing folder is fs.ErrNotExist.
+func LoadKeys(dir string) (*Keys, error) {
+	keys := &Keys{}
+	for _, n := range keys.named() {
+		key, err := readKey(filepath.Join(dir, n.name+".pem"))
+		if err != nil {
+			return nil, err
+		}
+		*n.key = key
+	}
+	return keys, nil
+}
+
+// Save writes each key as an unencrypted PKCS #8 PEM file that only its owner
+// can read, in a folder that only its owner can enter.
+func (k *Keys) Save(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the key folder: %w", err)
+	}
+	for _, n := range k.named() {
+		der, err := x509.MarshalPKCS8PrivateKey(*n.key)
+		if err != nil {
+			return fmt.Errorf("encode key %s: %w", n.name, err)
+		}
+		block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+		if err := durable.WriteFile(filepath.Join(dir, n.name+".pem"), block, 0o600); err != nil {
+			return fmt.Errorf("write key %s: %w", n.name, err)
+		}
+	}
+	return nil
+}
+
+// LoadOrCreateKeys reads the keys of dir, or makes and saves them when the
+// folder does not exist yet.
+func LoadOrCreateKeys(dir string) (*Keys, error) {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return LoadKeys(dir)
+	}
+	keys, err := NewKeys()
+	if err != nil {
+		return nil, err
+	}
+	return keys, keys.Save(dir)
+}
+
+// RootFile is the signed version 1 of the root metadata that trusts these keys
+// until expires. The same keys and date give the same bytes.
+func (k *Keys) RootFile(expires time.Time) ([]byte, error) {
+	root, err := manifest.NewRoot(manifest.RootSpec{
+		Version: 1,
+		Expires: expires,
+		Roles: map[manifest.Role]manifest.RoleKeys{
+			manifest.RoleRoot:      {Keys: publicKeys(k.Root[:]), Threshold: threshold},
+			manifest.RoleTargets:   {Keys: publicKeys(k.Targets[:]), Threshold: threshold},
+			manifest.RoleTimestamp: {Keys: publicKeys([]ed25519.PrivateKey{k.Timestamp}), Threshold: 1},
+			manifest.RoleSnapshot:  {Keys: publicKeys([]ed25519.PrivateKey{k.Snapshot}), Threshold: 1},
+		},
+	}, k.Root[:threshold]...)
+	if err != nil {
+		return nil, fmt.Errorf("sign the root metadata: %w", err)
+	}
+	return root, nil
+}
+
+func publicKeys(private []ed25519.PrivateKey) []ed25519.PublicKey {
+	public := make([]ed25519.PublicKey, len(private))
+	for i, key := range private {
+		public[i] = key.Public().(ed25519.PublicKey)
+	}
+	return public
+}
+
+// maxKeyFile is far above a PKCS #8 Ed25519 key in PEM (119 bytes).
+const maxKeyFile = 4096
+
+func readKey(path string) (ed25519.PrivateKey, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	if info.Size() > maxKeyFile {
+		return nil, fmt.Errorf("read key %s: %d bytes is no Ed25519 key", path, info.Size())
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	block, rest := pem.Decode(data)
+	if block == nil || block.Type != "PRIVATE KEY" || len(rest) != 0 {
+		return nil, fmt.Errorf("read key %s: not one PEM block of type PRIVATE KEY", path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", path, err)
+	}
+	key, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("read key %s: not an Ed25519 key", path)
+	}
+	return key, nil
+}
