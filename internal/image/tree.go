@@ -154,6 +154,9 @@ func (t *Tree) addTar(name string, hdr *tar.Header, r io.Reader) error {
 // Err returns the first mistake made while the tree was filled.
 func (t *Tree) Err() error { return t.err }
 
+// Has reports whether the tree has an entry of that name.
+func (t *Tree) Has(name string) bool { return t.entries[name] != nil }
+
 // Len returns the number of entries, parents included.
 func (t *Tree) Len() int { return len(t.entries) }
 

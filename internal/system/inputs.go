@@ -1,0 +1,220 @@
+package system
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/debpkg"
+	"github.com/phasebased/phase/internal/image"
+)
+
+// Sources says where kernel, loader and certificates come from: from packages
+// unless files are named.
+type Sources struct {
+	Arch          string // x86_64 or arm64
+	Dir           string // cache folder for packages and what is unpacked from them
+	Offline       bool   // no downloads
+	Update        bool   // newest packages instead of those in the cache
+	KernelPackage string // "": the distribution's kernel for virtual machines
+	KernelImage   string // a kernel file instead of a package; needs ModulesDir
+	ModulesDir    string // its modules: the folder that holds modules.builtin and kernel/
+	Loader        string // an EFI boot loader file instead of systemd-boot's package
+	CACerts       string // a PEM bundle instead of the ca-certificates package
+	Log           *slog.Logger
+}
+
+// A Kernel is a kernel file and the modules of the same build.
+type Kernel struct {
+	Image   string // file
+	Modules string // folder
+	Release string // as in uname -r
+}
+
+// A Material is one line of the bill of materials: a package or a file that a
+// person gave instead.
+type Material struct {
+	Name    string      `json:"name"`
+	Version string      `json:"version,omitempty"`
+	Arch    string      `json:"arch,omitempty"`
+	SHA256  blob.Digest `json:"sha256"`
+}
+
+// Inputs are the foreign parts of a build, checked.
+type Inputs struct {
+	Arch      string
+	Kernel    Kernel
+	Loader    string // EFI program
+	CACerts   []byte // PEM bundle
+	Materials []Material
+}
+
+// platform is what one architecture calls its things.
+type platform struct {
+	deb        string // Debian architecture
+	bootFile   string // the name firmware looks for (UEFI 2.10, section 3.5.1.1)
+	loaderFile string // systemd-boot's name
+}
+
+var platforms = map[string]platform{
+	image.ArchX8664: {"amd64", "BOOTX64.EFI", "systemd-bootx64.efi"},
+	image.ArchARM64: {"arm64", "BOOTAA64.EFI", "systemd-bootaa64.efi"},
+}
+
+// Prepare obtains and checks the foreign parts of a build.
+func Prepare(ctx context.Context, src Sources) (*Inputs, error) {
+	p, ok := platforms[src.Arch]
+	if !ok {
+		return nil, fmt.Errorf("system: unknown architecture %q", src.Arch)
+	}
+	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch},
+		cache: &debpkg.Cache{Dir: filepath.Join(src.Dir, "packages"), Offline: src.Offline, Update: src.Update, Log: src.Log}}
+	for _, step := range []func(context.Context) error{g.kernel, g.loader, g.certificates} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(g.in.Materials, func(a, b Material) int { return strings.Compare(a.Name, b.Name) })
+	return g.in, nil
+}
+
+type gatherer struct {
+	Sources
+	platform platform
+	cache    *debpkg.Cache
+	in       *Inputs
+}
+
+func (g *gatherer) kernel(ctx context.Context) error {
+	var err error
+	if g.KernelImage != "" || g.ModulesDir != "" {
+		g.in.Kernel, err = g.givenKernel()
+	} else {
+		g.in.Kernel, err = g.packagedKernel(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return image.CheckKernel(g.in.Kernel.Image, g.Arch)
+}
+
+func (g *gatherer) givenKernel() (Kernel, error) {
+	if g.KernelImage == "" || g.ModulesDir == "" {
+		return Kernel{}, errors.New("system: a kernel file and its modules folder must be given together")
+	}
+	dir, err := filepath.Abs(g.ModulesDir)
+	if err != nil {
+		return Kernel{}, fmt.Errorf("system: %w", err)
+	}
+	return Kernel{Image: g.KernelImage, Modules: dir, Release: filepath.Base(dir)}, g.record(g.KernelImage)
+}
+
+func (g *gatherer) packagedKernel(ctx context.Context) (Kernel, error) {
+	name := g.KernelPackage
+	if name == "" {
+		var err error
+		if name, err = debpkg.KernelPackage(g.platform.deb); err != nil {
+			return Kernel{}, err
+		}
+	}
+	pkgs, err := g.cache.GetKernel(ctx, name, g.platform.deb)
+	if err != nil {
+		return Kernel{}, err
+	}
+	g.recordPackages(pkgs...)
+	return unpackKernel(ctx, filepath.Join(g.Dir, "kernels"), pkgs)
+}
+
+func (g *gatherer) loader(ctx context.Context) error {
+	if g.Loader != "" {
+		g.in.Loader = g.Loader
+		if err := g.record(g.Loader); err != nil {
+			return err
+		}
+		return image.CheckLoader(g.Loader, g.Arch)
+	}
+	pkg, err := g.cache.Get(ctx, "systemd-boot-efi", g.platform.deb)
+	if err != nil {
+		return err
+	}
+	g.recordPackages(pkg)
+	g.in.Loader, err = unpackFile(ctx, filepath.Join(g.Dir, "loaders"), pkg, "usr/lib/systemd/boot/efi/"+g.platform.loaderFile)
+	if err != nil {
+		return err
+	}
+	return image.CheckLoader(g.in.Loader, g.Arch)
+}
+
+// certificates joins the CA certificates in the order of their names.
+func (g *gatherer) certificates(ctx context.Context) error {
+	if g.CACerts != "" {
+		data, err := readSmall(g.CACerts)
+		if err != nil {
+			return err
+		}
+		g.in.CACerts = data
+		return errors.Join(checkPEM(data), g.record(g.CACerts))
+	}
+	pkg, err := g.cache.Get(ctx, "ca-certificates", g.platform.deb)
+	if err != nil {
+		return err
+	}
+	g.recordPackages(pkg)
+	certs := map[string][]byte{}
+	err = pkg.Files(ctx, func(name string, hdr *tar.Header, r io.Reader) error {
+		if hdr.Typeflag != tar.TypeReg || path.Dir(name) != "usr/share/ca-certificates/mozilla" || path.Ext(name) != ".crt" {
+			return nil
+		}
+		data, err := io.ReadAll(io.LimitReader(r, maxDocument))
+		certs[name] = data
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	g.in.CACerts = joinCerts(certs)
+	return checkPEM(g.in.CACerts)
+}
+
+func joinCerts(certs map[string][]byte) []byte {
+	names := make([]string, 0, len(certs))
+	for name := range certs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	var b bytes.Buffer
+	for _, name := range names {
+		b.Write(bytes.TrimSpace(certs[name]))
+		b.WriteByte('\n')
+	}
+	return b.Bytes()
+}
+
+func checkPEM(data []byte) error {
+	if !bytes.Contains(data, []byte("-----BEGIN CERTIFICATE-----")) {
+		return errors.New("system: the CA bundle holds no certificate")
+	}
+	return nil
+}
+
+func (g *gatherer) recordPackages(pkgs ...debpkg.Package) {
+	for _, p := range pkgs {
+		g.in.Materials = append(g.in.Materials, Material{p.Name, p.Version, p.Arch, p.SHA256})
+	}
+}
+
+// record notes a file that was given by name.
+func (g *gatherer) record(file string) error {
+	d, _, err := digestFile(file)
+	g.in.Materials = append(g.in.Materials, Material{Name: filepath.Base(file), Arch: g.Arch, SHA256: d})
+	return err
+}

@@ -1,0 +1,78 @@
+package system
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/phasebased/phase/internal/image"
+)
+
+// MaxSeed is the largest seed initramfs in bytes that a build accepts. It keeps
+// the time between the menu and the first line on the screen short.
+const MaxSeed = 20 << 20
+
+// SeedConfig describes the seed, the small system a medium starts.
+type SeedConfig struct {
+	Out  string // the initramfs to write
+	Init string // the static phase-init binary
+	Root []byte // root.json, the only thing the medium trusts
+}
+
+// seedCommands are the names under which phase-init also answers.
+var seedCommands = []string{"phase-discover", "phase-verify", "phase-fetch"}
+
+// skeleton is what the kernel and PID 1 expect to find in any initramfs.
+func skeleton(t *image.Tree) {
+	for _, dir := range []string{"proc", "sys", "dev", "run", "etc", "mnt", "root"} {
+		t.Dir(dir, 0o755)
+	}
+	t.Dir("tmp", 0o777)
+	// The kernel opens it as the standard streams of /init before anything could
+	// mount devtmpfs.
+	t.CharDevice("dev/console", 0o600, 5, 1)
+	t.CharDevice("dev/null", 0o666, 1, 3)
+}
+
+// Seed builds the initramfs of the seed.
+func (b *Build) Seed(ctx context.Context, cfg SeedConfig) (Output, ModuleReport, error) {
+	if err := b.check(); err != nil {
+		return Output{}, ModuleReport{}, err
+	}
+	if err := checkRoot(cfg.Root); err != nil {
+		return Output{}, ModuleReport{}, err
+	}
+	if err := image.CheckProgram(cfg.Init, b.Inputs.Arch); err != nil {
+		return Output{}, ModuleReport{}, err
+	}
+	t, report, err := b.seedTree(cfg)
+	if err != nil {
+		return Output{}, ModuleReport{}, err
+	}
+	out, err := b.initramfs(ctx, "seed", cfg.Out, t)
+	if err == nil && out.Size > MaxSeed {
+		err = fmt.Errorf("system: the seed has %d bytes, the limit is %d", out.Size, MaxSeed)
+	}
+	return out, report, err
+}
+
+func (b *Build) seedTree(cfg SeedConfig) (*image.Tree, ModuleReport, error) {
+	info, err := document(b.info())
+	if err != nil {
+		return nil, ModuleReport{}, err
+	}
+	mods, err := selectModules(b.Inputs.Kernel, seedRequired, drivers)
+	if err != nil {
+		return nil, ModuleReport{}, err
+	}
+	t := &image.Tree{}
+	skeleton(t)
+	t.File("init", 0o755, cfg.Init)
+	for _, name := range seedCommands {
+		t.Symlink("bin/"+name, "/init")
+	}
+	t.Bytes("phase/root.json", 0o644, cfg.Root)
+	t.Bytes("phase/build.json", 0o644, info)
+	t.Bytes("etc/ssl/certs/ca-certificates.crt", 0o644, b.Inputs.CACerts)
+	err = mods.addTo(t, b.Inputs.Kernel.Release)
+	return t, mods.ModuleReport, err
+}

@@ -1,0 +1,142 @@
+package system
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/image"
+)
+
+// DefaultCache is the size in bytes of the cache partition if none is asked for.
+const DefaultCache = 1 << 30
+
+// USBConfig describes the medium: an EFI system partition with the seed, a
+// read-only partition with its policy, and a cache.
+type USBConfig struct {
+	Out       string            // the raw image to write
+	Boots     []Boot            // what to start, by architecture
+	Loader    map[string][]byte // files below /loader on the EFI system partition
+	Root      []byte            // root.json
+	Policy    []byte            // policy.toml
+	Bootstrap []byte            // bootstrap-nodes.toml
+	Cache     int64             // bytes of the cache partition; 0 means DefaultCache, -1 none
+}
+
+// An ImageReport says what an image holds.
+type ImageReport struct {
+	Path       string
+	Size       int64 // bytes of the image; most of them are holes
+	Partitions []image.Partition
+	Files      []FileReport // on the EFI system partition, sorted
+	Took       time.Duration
+}
+
+// A FileReport is a file on the EFI system partition.
+type FileReport struct {
+	Path   string      `json:"path"`
+	Size   int64       `json:"size"`
+	SHA256 blob.Digest `json:"sha256"`
+}
+
+// billOfMaterials is /materials.json on the seed partition.
+type billOfMaterials struct {
+	Materials []Material   `json:"materials"` // foreign parts
+	ESP       []FileReport `json:"esp"`       // what lies on the EFI system partition
+}
+
+// USBImage builds the medium.
+func (b *Build) USBImage(ctx context.Context, cfg USBConfig) (ImageReport, error) {
+	start := time.Now()
+	if err := b.check(); err != nil {
+		return ImageReport{}, err
+	}
+	if err := checkRoot(cfg.Root); err != nil {
+		return ImageReport{}, err
+	}
+	esp, err := espTree(cfg.Boots, cfg.Loader)
+	if err != nil {
+		return ImageReport{}, err
+	}
+	files, err := reportFiles(esp)
+	if err != nil {
+		return ImageReport{}, err
+	}
+	seed, err := b.seedPartition(cfg, files)
+	if err != nil {
+		return ImageReport{}, err
+	}
+	tmp, err := os.MkdirTemp("", "phase-image-")
+	if err != nil {
+		return ImageReport{}, fmt.Errorf("system: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	fixed := filepath.Join(tmp, "seed.squashfs")
+	if _, err := b.squashfs(ctx, "policy", fixed, seed); err != nil {
+		return ImageReport{}, err
+	}
+	d := &disk{name: "phase usb", time: b.Time, esp: esp, seed: fixed, cache: cacheSize(cfg.Cache)}
+	r, err := d.write(ctx, cfg.Out)
+	r.Files, r.Took = files, time.Since(start)
+	return r, err
+}
+
+func cacheSize(n int64) int64 {
+	switch {
+	case n == 0:
+		return DefaultCache
+	case n < 0:
+		return 0
+	}
+	return n
+}
+
+// seedPartition holds what a person may want to read or what the seed takes from
+// the medium. The root that is trusted is the one inside the initramfs; this one
+// is a copy to look at.
+func (b *Build) seedPartition(cfg USBConfig, files []FileReport) (*image.Tree, error) {
+	if len(cfg.Policy) == 0 || len(cfg.Bootstrap) == 0 {
+		return nil, fmt.Errorf("system: the medium needs policy.toml and bootstrap-nodes.toml")
+	}
+	info, err := document(b.info())
+	if err != nil {
+		return nil, err
+	}
+	bill, err := document(billOfMaterials{b.Inputs.Materials, files})
+	if err != nil {
+		return nil, err
+	}
+	t := &image.Tree{}
+	t.Bytes("policy.toml", 0o644, cfg.Policy)
+	t.Bytes("bootstrap-nodes.toml", 0o644, cfg.Bootstrap)
+	t.Bytes("root.json", 0o644, cfg.Root)
+	t.Bytes("build.json", 0o644, info)
+	t.Bytes("materials.json", 0o644, bill)
+	return t, t.Err()
+}
+
+// reportFiles digests the files of a tree.
+func reportFiles(t *image.Tree) ([]FileReport, error) {
+	entries, err := t.Entries()
+	if err != nil {
+		return nil, err
+	}
+	var list []FileReport
+	for _, e := range entries {
+		if !e.Mode.IsRegular() {
+			continue
+		}
+		d, err := digestEntry(e)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, FileReport{"/" + e.Path, e.Size, d})
+	}
+	slices.SortFunc(list, func(a, b FileReport) int { return strings.Compare(a.Path, b.Path) })
+	return list, nil
+}
