@@ -1,0 +1,54 @@
+package sysinit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// NoPartitionError says that no disk has shown a partition in time.
+type NoPartitionError struct {
+	Label string
+	Err   error // why the waiting ended
+}
+
+func (e *NoPartitionError) Error() string {
+	return fmt.Sprintf("no partition named %s: %v", e.Label, e.Err)
+}
+
+func (e *NoPartitionError) Unwrap() error { return e.Err }
+
+// WaitPartition waits until a partition with that GPT name exists, looking
+// again at each event of a block device, and returns all that have it. The
+// device node is there by then: devtmpfs makes it before the event.
+func WaitPartition(ctx context.Context, label string) ([]Partition, error) {
+	w, err := NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	sys := os.DirFS("/sys")
+	for {
+		// Looking comes after the socket was opened, so that nothing falls between.
+		found, err := Partitions(sys, label)
+		if err == nil && len(found) > 0 {
+			return found, nil
+		}
+		if err := nextBlockEvent(ctx, w); err != nil {
+			return nil, &NoPartitionError{Label: label, Err: err}
+		}
+	}
+}
+
+func nextBlockEvent(ctx context.Context, w *Watcher) error {
+	for {
+		u, err := w.Next(ctx)
+		if errors.Is(err, ErrLost) || err == nil && u.Env["SUBSYSTEM"] == "block" {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
