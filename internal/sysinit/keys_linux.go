@@ -1,0 +1,47 @@
+package sysinit
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// ReadKeys sends what is typed on any of the consoles to keys until ctx ends,
+// and then sets the terminals back. A console that cannot be read (it is gone,
+// or it is only an output) is left out; the others go on.
+func ReadKeys(ctx context.Context, consoles []Console, keys chan<- Key) {
+	var wg sync.WaitGroup
+	for _, c := range consoles {
+		restore, err := c.SetRaw()
+		if err != nil {
+			continue
+		}
+		wg.Go(func() {
+			defer restore()
+			c.read(ctx, keys)
+		})
+	}
+	wg.Wait()
+}
+
+func (c Console) read(ctx context.Context, keys chan<- Key) {
+	if c.File.SetReadDeadline(time.Time{}) != nil {
+		return // no poller: a read could never be ended
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.File.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	buf := make([]byte, 64)
+	for {
+		n, err := c.File.Read(buf)
+		for _, b := range buf[:n] {
+			select {
+			case keys <- Key{Byte: b, Echo: c.File}:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if err != nil || n == 0 {
+			return
+		}
+	}
+}
