@@ -70,3 +70,26 @@ func SyncDir(dir string) error {
 	}
 	return err
 }
+
+// MkdirAll creates path and whatever is missing above it, permission bits perm,
+// and flushes each directory that got a new entry, so that a file written into
+// path afterwards cannot vanish together with its directory.
+func MkdirAll(path string, perm fs.FileMode) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return &fs.PathError{Op: "mkdir", Path: path, Err: errors.New("exists and is not a directory")}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	parent := filepath.Dir(path)
+	if err := MkdirAll(parent, perm); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return SyncDir(parent)
+}
