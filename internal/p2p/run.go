@@ -5,22 +5,24 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 const (
 	// gather is how long Run waits after a new peer appeared before it publishes
 	// again, so that a crowd of arrivals costs one publication.
-	gather = 5 * time.Second
-	// A node without peers tries its bootstrap peers again after firstRetry, and
-	// twice as long after each failure, up to lastRetry.
+	gather = 30 * time.Second
+	// A node without bootstrap peers tries them again after firstRetry, and twice
+	// as long after each failure, up to lastRetry.
 	firstRetry, lastRetry = 2 * time.Second, 5 * time.Minute
 )
 
-// Run connects to the bootstrap peers, connects again whenever no peer is left,
+// Run connects to the bootstrap peers, connects again when it lost all of them,
 // and keeps alive what Publish published. It blocks until ctx is done and then
 // returns nil; it fails only if the node cannot watch its own network.
 func (n *Node) Run(ctx context.Context) error {
@@ -33,49 +35,104 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	defer sub.Close()
 
-	republish := time.NewTimer(republishEvery)
-	defer republish.Stop()
-	due := time.Now().Add(republishEvery)
-	wait := firstRetry
-	reconnect := time.NewTimer(0)
-	defer reconnect.Stop()
+	// The network waits for its watchers, so the work is done elsewhere.
+	arrived, left := make(chan struct{}, 1), make(chan struct{}, 1)
+	var working sync.WaitGroup
+	defer working.Wait()
+	working.Go(func() { n.stayConnected(ctx, left) })
+	working.Go(func() { n.keepAlive(ctx, arrived) })
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-reconnect.C:
-			if n.Peers() == 0 && len(n.bootstrap) > 0 {
-				n.reconnect(ctx)
-				reconnect.Reset(wait)
-				wait = min(2*wait, lastRetry)
-			}
 		case e := <-sub.Out():
 			switch e := e.(type) {
 			case event.EvtPeerIdentificationCompleted:
-				wait = firstRetry
-				if soon := time.Now().Add(gather); slices.Contains(e.Protocols, protoKad) && soon.Before(due) {
-					due = soon
-					republish.Reset(gather)
+				if slices.Contains(e.Protocols, protoKad) {
+					signal(arrived)
 				}
 			case event.EvtPeerConnectednessChanged:
-				if e.Connectedness != network.Connected && n.Peers() == 0 {
-					reconnect.Reset(wait)
+				if e.Connectedness != network.Connected {
+					signal(left)
 				}
 			}
-		case <-republish.C:
-			due = time.Now().Add(republishEvery)
-			republish.Reset(republishEvery)
-			n.republish(ctx)
 		}
 	}
 }
 
-func (n *Node) reconnect(ctx context.Context) {
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // one is pending already
+	}
+}
+
+// stayConnected reaches the bootstrap peers at once, and again when the last of
+// them left.
+func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}) {
+	if len(n.bootstrap) == 0 {
+		return
+	}
+	wait := firstRetry
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-left:
+			retry.Reset(wait)
+		case <-retry.C:
+			if n.attached() {
+				wait = firstRetry
+				continue
+			}
+			if n.reconnect(ctx) == 0 {
+				retry.Reset(wait)
+				wait = min(2*wait, lastRetry)
+			}
+		}
+	}
+}
+
+// attached reports whether the node is connected to a bootstrap peer.
+func (n *Node) attached() bool {
+	return slices.ContainsFunc(n.bootstrap, func(b peer.AddrInfo) bool {
+		return n.host.Network().Connectedness(b.ID) == network.Connected
+	})
+}
+
+// reconnect tries all bootstrap peers and returns how many it reached.
+func (n *Node) reconnect(ctx context.Context) int {
 	connected, failures := n.connect(ctx)
 	for _, f := range failures {
 		n.log.Warn("bootstrap peer not reached", "peer", f.Peer, "error", plain(f.Err))
 	}
 	n.log.Info("bootstrap", "connected", connected, "failed", len(failures))
+	return connected
+}
+
+// keepAlive publishes again every republishEvery, and soon after nodes appeared
+// that can store records.
+func (n *Node) keepAlive(ctx context.Context, arrived <-chan struct{}) {
+	next := time.NewTimer(republishEvery)
+	defer next.Stop()
+	gathering := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-arrived:
+			if !gathering {
+				gathering = true
+				next.Reset(gather)
+			}
+		case <-next.C:
+			gathering = false
+			next.Reset(republishEvery)
+			n.republish(ctx)
+		}
+	}
 }
 
 // republish publishes again what has not expired and drops the rest.
