@@ -133,7 +133,7 @@ func Verify(payloadType string, payload []byte, sigs []Signature, keys []ed25519
 	seen := make(map[string]bool, len(keys))
 	var signers []string
 	for _, key := range keys {
-		if err := CheckKey(key); err != nil {
+		if err := checkEncoding(key); err != nil {
 			return nil, err
 		}
 		id := KeyID(key)

@@ -30,8 +30,23 @@ var lowOrder = [...]string{
 // CheckKey refuses public keys that are not 32 bytes, not the canonical
 // encoding of a point (RFC 8032, section 5.1.3), not on the curve, or of small
 // order. It does not look for a small component beside a full one, which does
-// not help a forger.
+// not help a forger. It costs about as much as a signature check.
 func CheckKey(pub ed25519.PublicKey) error {
+	if err := checkEncoding(pub); err != nil {
+		return err
+	}
+	y := slices.Clone(pub)
+	y[31] &= 0x7f
+	slices.Reverse(y) // big-endian
+	if !onCurve(new(big.Int).SetBytes(y), fieldPrime()) {
+		return fmt.Errorf("%w: not a point of the curve", ErrWeakKey)
+	}
+	return nil
+}
+
+// checkEncoding is the cheap part of CheckKey. It is all that is needed right
+// before a signature check, which fails for a key that is not on the curve.
+func checkEncoding(pub ed25519.PublicKey) error {
 	if len(pub) != ed25519.PublicKeySize {
 		return fmt.Errorf("%w: %d bytes, want %d", ErrWeakKey, len(pub), ed25519.PublicKeySize)
 	}
@@ -40,17 +55,15 @@ func CheckKey(pub ed25519.PublicKey) error {
 	if slices.Contains(lowOrder[:], hex.EncodeToString(unsigned)) {
 		return fmt.Errorf("%w: point of small order", ErrWeakKey)
 	}
-	slices.Reverse(unsigned) // big-endian
-	y := new(big.Int).SetBytes(unsigned)
-	p := fieldPrime()
-	if y.Cmp(p) >= 0 {
+	// p = 2^255-19 is ed ff … ff 7f in this order of bytes, so what is not
+	// below p has all these ones above a first byte of at least ed.
+	if unsigned[0] >= 0xed && unsigned[31] == 0x7f && !slices.ContainsFunc(unsigned[1:31], notAllOnes) {
 		return fmt.Errorf("%w: encoding is not canonical", ErrWeakKey)
-	}
-	if !onCurve(y, p) {
-		return fmt.Errorf("%w: not a point of the curve", ErrWeakKey)
 	}
 	return nil
 }
+
+func notAllOnes(b byte) bool { return b != 0xff }
 
 // fieldPrime returns 2^255 - 19.
 func fieldPrime() *big.Int {
