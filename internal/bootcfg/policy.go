@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,10 +131,17 @@ func (e *tomlError) in(source string, syntax, unknown Kind) *Error {
 	return &Error{Kind: syntax, Source: source, Err: e.err}
 }
 
-// decodeTOML decodes strictly: bounded, no unknown keys.
+// decodeTOML decodes strictly: bounded, no unknown keys, and no key in
+// another case. The library itself takes "Mode" for "mode".
 func decodeTOML(raw []byte, v any) *tomlError {
 	if len(raw) > MaxFile {
 		return &tomlError{err: errors.New("larger than 64 KiB")}
+	}
+	var tree map[string]any
+	if toml.Unmarshal(raw, &tree) == nil {
+		if key := foreignKey(tree); key != "" {
+			return &tomlError{unknown: key}
+		}
 	}
 	err := toml.NewDecoder(bytes.NewReader(raw)).DisallowUnknownFields().Decode(v)
 	var missing *toml.StrictMissingError
@@ -148,4 +156,27 @@ func decodeTOML(raw []byte, v any) *tomlError {
 		return &tomlError{err: fmt.Errorf("line %d: %s", row, strings.TrimPrefix(syntax.Error(), "toml: "))}
 	}
 	return &tomlError{err: err}
+}
+
+// foreignKey returns a key that cannot be one of ours, which consist of
+// small letters and underscores; "" if there is none.
+func foreignKey(v any) string {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, below := range v {
+			if key == "" || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_") != "" {
+				return strconv.Quote(key)
+			}
+			if k := foreignKey(below); k != "" {
+				return key + "." + k
+			}
+		}
+	case []any:
+		for _, below := range v {
+			if k := foreignKey(below); k != "" {
+				return k
+			}
+		}
+	}
+	return ""
 }

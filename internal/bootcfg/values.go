@@ -89,7 +89,7 @@ func parseIP(s string) (netWish, error) {
 	if len(f) < 3 || len(f) > 4 {
 		return netWish{}, errors.New("three or four parts separated by commas are needed")
 	}
-	spec := interfaceSpec{Address: f[0], Gateway: f[1]}
+	spec := interfaceSpec{Method: "static", Address: f[0], Gateway: f[1]}
 	if f[2] != "" {
 		spec.DNS = []string{f[2]}
 	}
@@ -124,7 +124,7 @@ func (s interfaceSpec) check() (Interface, error) {
 	if err := s.checkSelector(&i); err != nil {
 		return i, err
 	}
-	if (s.Method == "static") && s.Address == "" {
+	if s.Method == "static" && s.Address == "" {
 		return i, errors.New("a static interface needs an address")
 	}
 	switch s.Method {

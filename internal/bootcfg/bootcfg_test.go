@@ -1,0 +1,374 @@
+package bootcfg
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+const arch = "x86_64"
+
+func parse(t *testing.T, line, policy string) Config {
+	t.Helper()
+	c, err := Parse(line, []byte(policy), nil, arch)
+	if err != nil {
+		t.Fatalf("Parse(%q, %q): %v", line, policy, err)
+	}
+	return c
+}
+
+func TestDefaults(t *testing.T) {
+	if got, want := parse(t, "", ""), Default(arch); !reflect.DeepEqual(got, want) {
+		t.Errorf("nothing given: %+v, want %+v", got, want)
+	}
+	got := parse(t, "BOOT_IMAGE=/vmlinuz quiet console=ttyS0,115200 phased=1 aphase.mode=x", "")
+	if !reflect.DeepEqual(got, Default(arch)) {
+		t.Errorf("foreign parameters changed the configuration: %+v", got)
+	}
+}
+
+func TestLine(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		set  func(*Config)
+	}{
+		{"phase.mode=local", func(c *Config) { c.Mode = Local }},
+		{"phase.mode=internet", func(c *Config) {}},
+		{"phase.mode=private", func(c *Config) { c.Mode, c.Cache, c.NoWrite = Private, false, true }},
+		{"phase.mode=private phase.mode=local", func(c *Config) { c.Mode = Local }},
+		{"phase.channel=nightly", func(c *Config) { c.Channel = "nightly" }},
+		{"phase.cache=disabled", func(c *Config) { c.Cache = false }},
+		{"phase.cache=false phase.cache=true", func(c *Config) {}},
+		{"phase.cache=enabled", func(c *Config) {}},
+		{"phase.nowrite=true", func(c *Config) { c.NoWrite, c.Cache = true, false }},
+		{"phase.nowrite=disabled", func(c *Config) {}},
+		{"phase.provider=http://10.0.2.2:8080/ phase.provider=https://a.example/x", func(c *Config) {
+			c.Providers = []string{"http://10.0.2.2:8080", "https://a.example/x"}
+		}},
+		{`phase.channel="testing" "phase.cache=false" x="phase.mode=private"`, func(c *Config) { c.Channel, c.Cache = "testing", false }},
+		{`a="b c phase.mode=private" phase.mode=local`, func(c *Config) { c.Mode = Local }},
+		{"quiet -- phase.mode=local", func(c *Config) { c.Mode = Local }},
+		{"phase.ip=off", func(c *Config) { c.Network.Off = true }},
+		{"phase.ip=off phase.ip=dhcp", func(c *Config) {}},
+		{"phase.ip=192.168.1.5/24,192.168.1.1,192.168.1.2", func(c *Config) {
+			c.Network.Interfaces = []Interface{{Address: netip.MustParsePrefix("192.168.1.5/24"), Gateway: netip.MustParseAddr("192.168.1.1"), DNS: []netip.Addr{netip.MustParseAddr("192.168.1.2")}}}
+		}},
+		{"phase.ip=10.0.0.5/8,,,eth0", func(c *Config) {
+			c.Network.Interfaces = []Interface{{Name: "eth0", Address: netip.MustParsePrefix("10.0.0.5/8")}}
+		}},
+		{"phase.ip=fd00::5/64,fe80::1,,52:54:00:12:34:5A", func(c *Config) {
+			c.Network.Interfaces = []Interface{{MAC: "52:54:00:12:34:5a", Address: netip.MustParsePrefix("fd00::5/64"), Gateway: netip.MustParseAddr("fe80::1")}}
+		}},
+	} {
+		want := Default(arch)
+		c.set(&want)
+		if got := parse(t, c.line, ""); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\n got %+v\nwant %+v", c.line, got, want)
+		}
+	}
+}
+
+func TestLineRefuses(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		kind Kind
+		says string
+	}{
+		{"phase.mod=private", UnknownKey, "phase.mod"},
+		{"Phase.mode=private", UnknownKey, "Phase.mode"},
+		{"phase.=x", UnknownKey, "phase."},
+		{"phase.channel=beta", BadValue, "stable, testing, nightly"},
+		{"phase.channel=", BadValue, "phase.channel"},
+		{"phase.channel", BadValue, "phase.channel"},
+		{"phase.cache=yes", BadValue, "enabled, disabled, true, false"},
+		{"phase.cache=True", BadValue, `"True"`},
+		{"phase.nowrite", BadValue, "phase.nowrite"},
+		{"phase.nowrite=1", BadValue, `"1"`},
+		{"phase.provider=ftp://host/", BadValue, "neither http nor https"},
+		{"phase.provider=http:///x", BadValue, "no host"},
+		{"phase.provider=http://u:p@host", BadValue, "user names"},
+		{"phase.provider=http://host/?q", BadValue, "query"},
+		{"phase.provider=http://host/#", BadValue, "fragment"},
+		{"phase.provider=http://[::1", BadValue, "not a URL"},
+		{"phase.provider=http://h/" + strings.Repeat("a", maxURL), BadValue, "2048"},
+		{strings.Repeat("phase.provider=http://h ", MaxProviders+1), BadValue, "too many"},
+		{"phase.ip=on", BadValue, "three or four"},
+		{"phase.ip=10.0.0.1/8,,,eth0,x", BadValue, "three or four"},
+		{"phase.ip=10.0.0.1,,", BadValue, "prefix length"},
+		{"phase.ip=10.0.0.1/0,,", BadValue, "prefix length"},
+		{"phase.ip=0.0.0.0/8,,", BadValue, "prefix length"},
+		{"phase.ip=224.0.0.1/8,,", BadValue, "prefix length"},
+		{"phase.ip=127.0.0.1/8,,", BadValue, "prefix length"},
+		{"phase.ip=::ffff:10.0.0.1/120,,", BadValue, "prefix length"},
+		{"phase.ip=,,", BadValue, "address"},
+		{"phase.ip=10.0.0.1/8,fe80::1,", BadValue, "gateway"},
+		{"phase.ip=10.0.0.1/8,x,", BadValue, "gateway"},
+		{"phase.ip=10.0.0.1/8,,0.0.0.0", BadValue, "name server"},
+		{"phase.ip=10.0.0.1/8,,,a/b", BadValue, "name of an interface"},
+		{"phase.ip=10.0.0.1/8,,,1:2:3", BadValue, "MAC"},
+		{strings.Repeat("a", MaxCommandLine+1), BadLine, "8 KiB"},
+		{"phase.mode=\xff", BadLine, "plain text"},
+		{"phase.mode=a\x00", BadLine, "plain text"},
+	} {
+		_, err := Parse(c.line, nil, nil, arch)
+		checkError(t, c.line[:min(len(c.line), 60)], err, c.kind, c.says)
+	}
+}
+
+func checkError(t *testing.T, name string, err error, kind Kind, says string) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Errorf("%s: error %v, want kind %d", name, err, kind)
+		return
+	}
+	if e.Kind != kind || !strings.Contains(e.Error(), says) {
+		t.Errorf("%s: kind %d, %q; want kind %d and %q", name, e.Kind, e, kind, says)
+	}
+	if !regexp.MustCompile(`^BOOT-00[1-8]$`).MatchString(e.Code()) || e.Hint() == "" {
+		t.Errorf("%s: code %q, hint %q", name, e.Code(), e.Hint())
+	}
+}
+
+func TestErrorIsSafeToShow(t *testing.T) {
+	_, err := Parse("phase.channel=\x1b[2J"+strings.Repeat("x", 1000), nil, nil, arch)
+	if err == nil || strings.ContainsRune(err.Error(), 0x1b) || len(err.Error()) > 400 {
+		t.Errorf("error %q", err)
+	}
+}
+
+func TestUnknownModeIsPrivateAndLoud(t *testing.T) {
+	for _, c := range []struct{ line, policy string }{
+		{"phase.mode=privat", ""},
+		{"phase.mode=INTERNET", ""},
+		{"phase.mode=", ""},
+		{"phase.mode", ""},
+		{"", `mode = "lokal"`},
+		{"phase.mode=internet phase.mode=nonsense", `mode = "internet"`},
+	} {
+		got := parse(t, c.line, c.policy)
+		if got.Mode != Private || got.Cache || !got.NoWrite || got.MayWrite() || len(got.Warnings) == 0 {
+			t.Errorf("%+v: %+v", c, got)
+		}
+	}
+}
+
+func TestPrivateForbidsWhateverIsSaid(t *testing.T) {
+	got := parse(t, "phase.mode=private phase.cache=enabled phase.nowrite=false", "cache_enabled = true")
+	if got.Cache || !got.NoWrite || got.MayWrite() {
+		t.Errorf("private mode with cache %v, nowrite %v", got.Cache, got.NoWrite)
+	}
+	if len(got.Warnings) != 2 {
+		t.Errorf("warnings %q, want one for each overruled wish", got.Warnings)
+	}
+}
+
+func TestLocalKeepsLocalProvidersOnly(t *testing.T) {
+	local := []string{"http://10.0.2.2:8080", "http://192.168.0.1", "http://[fe80::1]:80", "http://[fd00::1]", "http://169.254.3.4", "http://nas.local:80", "http://127.0.0.1"}
+	wide := []string{"http://8.8.8.8", "https://mirror.example", "http://nas", "http://[2001:db8::1]", "http://nas.local.example", "http://172.32.0.1"}
+	line := "phase.mode=local"
+	for _, u := range append(local, wide...) {
+		line += " phase.provider=" + u
+	}
+	got := parse(t, line, "")
+	if !reflect.DeepEqual(got.Providers, local) {
+		t.Errorf("providers %q, want %q", got.Providers, local)
+	}
+	if len(got.Warnings) != len(wide) {
+		t.Errorf("warnings %q", got.Warnings)
+	}
+}
+
+func TestModeTable(t *testing.T) {
+	type row struct{ required, wan, lan, dht, cache, write, keep bool }
+	for m, want := range map[Mode]row{
+		Internet: {true, true, true, true, true, true, true},
+		Local:    {false, false, true, false, true, true, true},
+		Private:  {true, true, false, true, false, false, false},
+		Mode(99): {true, true, false, true, false, false, false},
+	} {
+		got := row{m.NetworkRequired(), m.MayUseWAN(), m.MayUseLAN(), m.MayUseDHT(), m.MayUseCache(), m.MayWrite(), m.PersistentIdentity()}
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", m, got, want)
+		}
+	}
+	if Local.Title() != "Local Mode" {
+		t.Errorf("title %q", Local.Title())
+	}
+}
+
+const fullPolicy = `
+mode = "local"
+channel = "testing"
+cache_enabled = false
+min_version = 42
+providers = ["http://10.0.0.1/"]
+[network]
+timeout_seconds = 90
+link_local = false
+[[network.interfaces]]
+name = "eth1"
+method = "off"
+[[network.interfaces]]
+mac = "52:54:00:12:34:56"
+method = "static"
+address = "192.168.1.10/24"
+gateway = "192.168.1.1"
+dns = ["192.168.1.1", "192.168.1.2"]
+`
+
+func TestPolicy(t *testing.T) {
+	want := Config{
+		Mode: Local, Channel: "testing", Arch: arch, MinVersion: 42, Providers: []string{"http://10.0.0.1"},
+		Network: Network{Timeout: 90 * time.Second, Interfaces: []Interface{
+			{Name: "eth1", Off: true},
+			{MAC: "52:54:00:12:34:56", Address: netip.MustParsePrefix("192.168.1.10/24"), Gateway: netip.MustParseAddr("192.168.1.1"),
+				DNS: []netip.Addr{netip.MustParseAddr("192.168.1.1"), netip.MustParseAddr("192.168.1.2")}},
+		}},
+	}
+	if got := parse(t, "", fullPolicy); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestLineWinsOverPolicy(t *testing.T) {
+	got := parse(t, "phase.mode=internet phase.channel=nightly phase.cache=true phase.provider=https://b.example phase.ip=dhcp", fullPolicy)
+	want := Config{
+		Mode: Internet, Channel: "nightly", Arch: arch, Cache: true, MinVersion: 42,
+		Providers: []string{"https://b.example"}, Network: Network{Timeout: 90 * time.Second},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestPolicyRefuses(t *testing.T) {
+	for _, c := range []struct {
+		policy string
+		kind   Kind
+		says   string
+	}{
+		{"mode = ", PolicySyntax, "line 1"},
+		{"\n\nmode = 3", PolicySyntax, "line 3"},
+		{"mode = \"local\"\nmode = \"local\"", PolicySyntax, "mode"},
+		{"#" + strings.Repeat("x", MaxFile), PolicySyntax, "64 KiB"},
+		{"cache_enabled = \"true\"", PolicySyntax, "line 1"},
+		{"min_version = 9223372036854775808", PolicySyntax, "line 1"},
+		{"min_version = 1.5", PolicySyntax, "line 1"},
+		{"allow_tor = true", PolicyKey, "allow_tor"},
+		{"Mode = \"local\"", PolicyKey, "Mode"},
+		{"[network]\nvlan = 3", PolicyKey, "network.vlan"},
+		{"[[network.interfaces]]\nip = \"x\"", PolicyKey, "ip"},
+		{"channel = \"beta\"", PolicyValue, "stable, testing, nightly"},
+		{"min_version = -1", PolicyValue, "-1"},
+		{"providers = [\"ftp://x\"]", PolicyValue, "ftp://x"},
+		{"providers = [" + strings.Repeat("\"http://x\",", MaxProviders+1) + "]", PolicyValue, "at most 16"},
+		{"[network]\ntimeout_seconds = 4", PolicyValue, "5 to 600"},
+		{"[network]\ntimeout_seconds = 601", PolicyValue, "5 to 600"},
+		{"[[network.interfaces]]\nmethod = \"auto\"", PolicyValue, "unknown method"},
+		{"[[network.interfaces]]\nmethod = \"off\"", PolicyValue, "needs a name"},
+		{"[[network.interfaces]]\nmethod = \"static\"", PolicyValue, "needs an address"},
+		{"[[network.interfaces]]\nmethod = \"dhcp\"\naddress = \"10.0.0.1/8\"", PolicyValue, "does not go with"},
+		{"[[network.interfaces]]\nname = \"e\"\ngateway = \"10.0.0.1\"", PolicyValue, "need an address"},
+		{"[[network.interfaces]]\naddress = \"10.0.0.1/8\"\ndns = [\"10.0.0.1\",\"10.0.0.1\",\"10.0.0.1\",\"10.0.0.1\"]", PolicyValue, "three name servers"},
+		{strings.Repeat("[[network.interfaces]]\n", MaxInterfaces+1), PolicyValue, "at most 16"},
+	} {
+		_, err := Parse("", []byte(c.policy), nil, arch)
+		checkError(t, c.policy[:min(len(c.policy), 60)], err, c.kind, c.says)
+	}
+}
+
+const peer = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+
+func node(id, addr string) string {
+	return "[[bootstrap]]\npeer_id = \"" + id + "\"\naddress = \"" + addr + "\"\n"
+}
+
+func TestBootstrap(t *testing.T) {
+	var file string
+	var want []string
+	for _, a := range []string{"/ip4/10.0.2.2/tcp/4001", "/ip6/fd00::1/udp/4001/quic-v1", "/dns4/a-b.example/tcp/1", "/dnsaddr/boot.example"} {
+		file += node(peer, a)
+		want = append(want, a+"/p2p/"+peer)
+	}
+	file += node(peer, "/dns/x.example/tcp/65535/p2p/"+peer)
+	want = append(want, "/dns/x.example/tcp/65535/p2p/"+peer)
+	c, err := Parse("", nil, []byte(file), arch)
+	if err != nil || !reflect.DeepEqual(c.Bootstrap, want) {
+		t.Errorf("bootstrap %q, %v; want %q", c.Bootstrap, err, want)
+	}
+}
+
+func TestBootstrapRefuses(t *testing.T) {
+	for name, file := range map[string]string{
+		"no peer":          node("", "/ip4/10.0.2.2/tcp/1"),
+		"odd peer":         node(peer+"/x", "/ip4/10.0.2.2/tcp/1"),
+		"other peer":       node(peer, "/ip4/10.0.2.2/tcp/1/p2p/"+strings.Replace(peer, "W", "X", 1)),
+		"no address":       node(peer, ""),
+		"no slash":         node(peer, "ip4/10.0.2.2/tcp/1"),
+		"host:port":        node(peer, "10.0.2.2:1"),
+		"v6 as ip4":        node(peer, "/ip4/::1/tcp/1"),
+		"zone":             node(peer, "/ip6/fe80::1%eth0/tcp/1"),
+		"port 0":           node(peer, "/ip4/10.0.2.2/tcp/0"),
+		"port 65536":       node(peer, "/ip4/10.0.2.2/tcp/65536"),
+		"port 01":          node(peer, "/ip4/10.0.2.2/tcp/01"),
+		"no transport":     node(peer, "/ip4/10.0.2.2"),
+		"udp without quic": node(peer, "/ip4/10.0.2.2/udp/1"),
+		"relay":            node(peer, "/ip4/10.0.2.2/tcp/1/p2p-circuit"),
+		"empty label":      node(peer, "/dns4/a..b/tcp/1"),
+		"long":             node(peer, "/dns4/"+strings.Repeat("a.", 300)+"b/tcp/1"),
+		"too many":         strings.Repeat(node(peer, "/ip4/10.0.2.2/tcp/1"), MaxBootstrap+1),
+		"unknown key":      "[[bootstrap]]\nid = \"x\"",
+		"not TOML":         "[[bootstrap",
+		"not a table":      "bootstrap = 3",
+	} {
+		_, err := Parse("", nil, []byte(file), arch)
+		checkError(t, name, err, BadBootstrapSet, "bootstrap-nodes.toml")
+	}
+}
+
+func TestArchIsCanonical(t *testing.T) {
+	for _, a := range []string{"", "amd64", "aarch64", "riscv64"} {
+		_, err := Parse("", nil, nil, a)
+		checkError(t, a, err, BadArch, "x86_64, arm64")
+	}
+}
+
+// TestShippedFiles ties media/ to this code: as shipped the files change
+// nothing, and the values they show behind comment signs are the defaults.
+func TestShippedFiles(t *testing.T) {
+	policy, err := os.ReadFile("../../media/policy.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bootstrap, err := os.ReadFile("../../media/bootstrap-nodes.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse("", policy, bootstrap, arch)
+	if err != nil || !reflect.DeepEqual(c, Default(arch)) {
+		t.Errorf("as shipped: %+v, %v", c, err)
+	}
+	uncommented := regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAll(policy, []byte("$1"))
+	c, err = Parse("", uncommented, nil, arch)
+	if err != nil {
+		t.Fatalf("the examples of policy.toml: %v", err)
+	}
+	if len(c.Network.Interfaces) != 1 || !c.Network.Interfaces[0].Address.IsValid() {
+		t.Errorf("example interface: %+v", c.Network.Interfaces)
+	}
+	c.Network.Interfaces, c.Providers = nil, nil
+	if !reflect.DeepEqual(c, Default(arch)) {
+		t.Errorf("uncommented: %+v, want the defaults %+v", c, Default(arch))
+	}
+	for _, key := range []string{"mode", "channel", "cache_enabled", "min_version", "providers", "timeout_seconds", "link_local"} {
+		if !strings.Contains(string(uncommented), "\n"+key+" = ") {
+			t.Errorf("policy.toml does not show the key %s", key)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package bootcfg
+
+import "testing"
+
+// FuzzParse: whatever the medium says, Parse neither panics nor lets a mode
+// exceed its limits.
+func FuzzParse(f *testing.F) {
+	f.Add("", []byte(nil), []byte(nil))
+	f.Fuzz(func(t *testing.T, line string, policy, bootstrap []byte) {
+		c, err := Parse(line, policy, bootstrap, arch)
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("an error without words")
+			}
+			return
+		}
+		if c.Cache && (!c.Mode.MayUseCache() || c.NoWrite) || c.MayWrite() && !c.Mode.MayWrite() {
+			t.Errorf("beyond the limits of %s: %+v", c.Mode, c)
+		}
+		for _, p := range c.Providers {
+			if !c.Mode.MayUseWAN() && !isLocalURL(p) {
+				t.Errorf("%s mode would ask %s", c.Mode, p)
+			}
+		}
+		if len(c.Providers) > MaxProviders || len(c.Bootstrap) > MaxBootstrap || len(c.Network.Interfaces) > MaxInterfaces ||
+			c.Network.Timeout < MinTimeout || c.Network.Timeout > MaxTimeout {
+			t.Errorf("out of bounds: %+v", c)
+		}
+	})
+}
+
+// FuzzSplitLine: a word never holds an unquoted blank, and plain words come
+// through unchanged.
+func FuzzSplitLine(f *testing.F) {
+	f.Add(`a=b "c=d e" f="g h" i`)
+	f.Fuzz(func(t *testing.T, line string) {
+		words, err := splitLine(line)
+		if err != nil {
+			return
+		}
+		if len(words) > len(line)/2+1 {
+			t.Errorf("%d words from %d bytes", len(words), len(line))
+		}
+	})
+}
