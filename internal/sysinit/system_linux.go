@@ -78,30 +78,3 @@ func end(limit time.Duration, cmd int) error {
 	}
 	return syncErr
 }
-
-// DisarmWatchdogs stops the watchdogs that can be stopped: writing 'V' before
-// closing is the sign for it (Documentation/watchdog/watchdog-api.rst). A
-// machine without one is no error. Opening arms a watchdog, so that a device
-// that cannot be stopped is only touched if it runs already.
-func DisarmWatchdogs() error {
-	var errs []error
-	for n := range 4 {
-		dir := fmt.Sprintf("class/watchdog/watchdog%d", n)
-		if readLine(os.DirFS("/sys"), dir+"/state") != "active" {
-			continue
-		}
-		if err := disarm(fmt.Sprintf("/dev/watchdog%d", n)); err != nil {
-			errs = append(errs, fmt.Errorf("watchdog %d: %w", n, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func disarm(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString("V")
-	return errors.Join(err, f.Close())
-}

@@ -1,0 +1,81 @@
+package handover
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Error is a hand-over that failed, in words.
+type Error struct {
+	Step string // what was being done: "load the new kernel"
+	Err  error
+
+	code, text, hint string
+}
+
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("%s: %s", e.Step, e.text)
+	}
+	return fmt.Sprintf("%s: %s (%v)", e.Step, e.text, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Code is the error's number in the troubleshooting guide.
+func (e *Error) Code() string { return e.code }
+
+// Hint says what a person can do.
+func (e *Error) Hint() string { return e.hint }
+
+// Codes that no errno stands for.
+const (
+	codeSet     = "KEXEC-002" // the set is not what the manifest says
+	codeCmdline = "KEXEC-003"
+	codeBuild   = "KEXEC-004" // the combined initrd could not be made
+	codeOther   = "KEXEC-005"
+	codeReturn  = "KEXEC-006" // reboot(2) came back
+)
+
+func refuse(step, code, hint, format string, args ...any) *Error {
+	return &Error{Step: step, code: code, hint: hint, text: fmt.Sprintf(format, args...)}
+}
+
+// meaning is what one errno of kexec_file_load(2) says, for a person.
+type meaning struct{ code, text, hint string }
+
+const (
+	hintKernel   = "Build the medium with another kernel for the seed: Debian's allows it."
+	hintSecure   = "Turn Secure Boot off in the firmware, or use a system whose kernel is signed by a key that this machine trusts."
+	hintNewImage = "Tell the publisher: the kernel in this release cannot be started on this machine."
+)
+
+var meanings = map[unix.Errno]meaning{
+	unix.ENOSYS:        {"KEXEC-010", "the running kernel cannot load another one (built without kexec_file_load)", hintKernel},
+	unix.EPERM:         {"KEXEC-011", "the running kernel does not allow it: kexec is switched off, locked down, or this is not the machine's init", "Remove kexec_load_disabled from the kernel's settings; with Secure Boot, use a signed kernel or turn Secure Boot off."},
+	unix.EACCES:        {"KEXEC-012", "the running kernel is locked down and does not allow it", hintSecure},
+	unix.ENODATA:       {"KEXEC-013", "the new kernel is not signed, and the running one asks for a signature", hintSecure},
+	unix.ENOKEY:        {"KEXEC-014", "the new kernel is signed by a key that this machine does not know", hintSecure},
+	unix.EKEYREJECTED:  {"KEXEC-015", "the new kernel's signature is wrong or its key was revoked", hintSecure},
+	unix.ENOEXEC:       {"KEXEC-016", "the new kernel is not in a format that the running one can start", hintNewImage},
+	unix.ENOMEM:        {"KEXEC-017", "there is not enough memory for the new kernel and its files", "Give the machine more memory, or boot a smaller system."},
+	unix.EBUSY:         {"KEXEC-018", "another kernel is being loaded, or devices do not let go of memory", "Restart the machine and try again."},
+	unix.EINVAL:        {"KEXEC-019", "the running kernel refuses the new one: wrong machine type, or the command line is too long", hintNewImage},
+	unix.EADDRNOTAVAIL: {"KEXEC-020", "no place in memory fits the new kernel", "Give the machine more memory, or boot a smaller system."},
+	unix.EBADMSG:       {"KEXEC-021", "the new kernel's signature cannot be read", hintSecure},
+	unix.ETXTBSY:       {"KEXEC-022", "a file of the new system is still open for writing", "This is a mistake in the seed; please report it."},
+	unix.EFBIG:         {"KEXEC-023", "a file of the new system is too large for the running kernel", hintNewImage},
+}
+
+// explain puts an errno into words.
+func explain(step string, err error) *Error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		if m, ok := meanings[errno]; ok {
+			return &Error{Step: step, Err: err, code: m.code, text: m.text, hint: m.hint}
+		}
+	}
+	return &Error{Step: step, Err: err, code: codeOther, text: "the running kernel did not take it", hint: "Look at the kernel's log for the reason, and report it."}
+}

@@ -1,0 +1,256 @@
+package handover
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/manifest"
+)
+
+// MaxCmdline is the longest command line that every kernel takes
+// (COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the closing NUL).
+const MaxCmdline = 2047
+
+// syncLimit bounds the wait for disks before the machine changes kernels.
+const syncLimit = 10 * time.Second
+
+// Set is everything that the next kernel is made of.
+type Set struct {
+	Kernel, Initramfs *fetch.File
+	Rootfs            *fetch.File // nil if the manifest has none
+	Verified          *manifest.Verified
+	Cmdline           string
+	// Info is for the next system. Load fills in SchemaVersion and Manifest from
+	// Verified, whatever they are.
+	Info Info
+}
+
+// Loaded is a kernel that waits in memory for Execute.
+type Loaded struct{}
+
+// Probe asks the running kernel, early and without any file, whether it can
+// load another one: nil, or the *Error that Load would end with.
+func Probe() error {
+	// Bad descriptors are looked at only after the permission.
+	err := unix.KexecFileLoad(-1, -1, "", 0)
+	if err == nil || errors.Is(err, unix.EBADF) {
+		return nil
+	}
+	return explain("ask whether kexec works", err)
+}
+
+// Load checks the set against its manifest, puts the initrd together and gives
+// both to the running kernel. It takes the files over: whatever the outcome,
+// they are closed afterwards. Errors are *Error. What it needs is root and the
+// memory that Need tells.
+func Load(set Set) (*Loaded, error) {
+	defer set.closeAll()
+	info, err := set.check()
+	if err != nil {
+		return nil, err
+	}
+	initrd, err := set.initrd(info)
+	if err != nil {
+		return nil, &Error{Step: "put the initramfs together", Err: err, code: codeBuild,
+			text: "it could not be written to memory", hint: "Give the machine more memory, or boot a smaller system."}
+	}
+	defer initrd.Close()
+	err = unix.KexecFileLoad(int(set.Kernel.File().Fd()), int(initrd.Fd()), set.Cmdline, 0)
+	if err != nil {
+		return nil, explain("load the new kernel", err)
+	}
+	return &Loaded{}, nil
+}
+
+const stepCheck = "check the files of the new system"
+
+// check refuses a set that is not the manifest's, and gives the bytes of
+// handover.json.
+func (s Set) check() ([]byte, error) {
+	if !s.Verified.Valid() {
+		return nil, refuse(stepCheck, codeSet, "", "the manifest was not verified")
+	}
+	m := s.Verified.Manifest()
+	for name, f := range s.files() {
+		a, wanted := m.Artifact(name)
+		if err := checkFile(name, f, a, wanted); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkCmdline(s.Cmdline); err != nil {
+		return nil, err
+	}
+	s.Info.SchemaVersion = SchemaVersion
+	s.Info.Manifest = Manifest{Version: m.ManifestVersion, Digest: s.Verified.Digest(), KeyIDs: s.Verified.KeyIDs()}
+	info, err := s.Info.Marshal()
+	if err != nil {
+		return nil, &Error{Step: stepCheck, Err: err, code: codeSet, text: "the hand-over information is wrong"}
+	}
+	return info, nil
+}
+
+func (s Set) files() map[string]*fetch.File {
+	return map[string]*fetch.File{"kernel": s.Kernel, "initramfs": s.Initramfs, "rootfs": s.Rootfs}
+}
+
+// identity is what a file says of itself; *fetch.File does.
+type identity interface {
+	Digest() blob.Digest
+	Size() int64
+}
+
+func checkFile(name string, f *fetch.File, a manifest.Artifact, wanted bool) error {
+	switch {
+	case f == nil && !wanted:
+		return nil
+	case f == nil:
+		return refuse(stepCheck, codeSet, "", "the %s is missing", name)
+	case !wanted:
+		return refuse(stepCheck, codeSet, "", "the manifest has no %s, but there is one", name)
+	}
+	return checkIdentity(name, f, a)
+}
+
+func checkIdentity(name string, f identity, a manifest.Artifact) error {
+	if f.Digest() != a.Hash {
+		return refuse(stepCheck, codeSet, "", "Artifact %s hash mismatch (expected %s)", name, a.Hash)
+	}
+	if f.Size() != a.Size {
+		return refuse(stepCheck, codeSet, "", "artifact %s has %d bytes, the manifest says %d", name, f.Size(), a.Size)
+	}
+	return nil
+}
+
+func checkCmdline(s string) error {
+	const step = "check the command line"
+	if len(s) > MaxCmdline {
+		return refuse(step, codeCmdline, "", "it has %d bytes, at most %d are possible", len(s), MaxCmdline)
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+		return refuse(step, codeCmdline, "", "it has a control character at byte %d", i)
+	}
+	return nil
+}
+
+func (s Set) closeAll() {
+	for _, f := range s.files() {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// initrd writes the publisher's initramfs and our archive into sealed memory,
+// and closes each source file as soon as it was copied.
+func (s Set) initrd(info []byte) (*os.File, error) {
+	var rootfs *part
+	if s.Rootfs != nil {
+		rootfs = &part{s.Rootfs.File(), s.Rootfs.Size(), s.Rootfs.Close}
+	}
+	return buildInitrd(&part{s.Initramfs.File(), s.Initramfs.Size(), s.Initramfs.Close}, rootfs, info)
+}
+
+// part is a file that goes into the initrd.
+type part struct {
+	file *os.File
+	size int64
+	done func() error
+}
+
+func buildInitrd(initramfs, rootfs *part, info []byte) (*os.File, error) {
+	mem, err := newMemory()
+	if err != nil {
+		return nil, err
+	}
+	if err := writeInitrd(mem, initramfs, rootfs, info); err != nil {
+		mem.Close()
+		return nil, err
+	}
+	return seal(mem)
+}
+
+// writeInitrd pads the publisher's archive to four bytes, as the kernel looks
+// for the next one at such a place only.
+func writeInitrd(out io.Writer, initramfs, rootfs *part, info []byte) error {
+	if err := copyAt(out, initramfs.file, initramfs.size); err != nil {
+		return fmt.Errorf("initramfs: %w", err)
+	}
+	if err := initramfs.done(); err != nil {
+		return fmt.Errorf("initramfs: %w", err)
+	}
+	a := archive{out: out}
+	a.pad(initramfs.size)
+	a.header("phase", modeDir|0o755, 0)
+	a.file(strings.TrimPrefix(InfoPath, "/"), 0o600, int64(len(info)), bytes.NewReader(info))
+	if rootfs != nil {
+		a.file(strings.TrimPrefix(RootfsPath, "/"), 0o600, rootfs.size, io.NewSectionReader(rootfs.file, 0, rootfs.size))
+		a.fail(rootfs.done())
+	}
+	a.end()
+	return a.err
+}
+
+// newMemory makes an anonymous file that can be sealed.
+func newMemory() (*os.File, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("phase-initrd", flags|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate("phase-initrd", flags)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memory file: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "phase-initrd"), nil
+}
+
+// seal freezes the file and gives a descriptor that only reads: the kernel does
+// not load from a file that is open for writing (ETXTBSY). mem is closed.
+func seal(mem *os.File) (*os.File, error) {
+	defer mem.Close()
+	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(mem.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		return nil, fmt.Errorf("seal memory file: %w", err)
+	}
+	ro, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", mem.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("reopen memory file: %w", err)
+	}
+	return ro, nil
+}
+
+// Execute writes the disks (for a bounded time), stops the watchdogs and starts
+// the new kernel. It returns only on failure, always with an *Error. The caller
+// has brought the network down cleanly.
+func (l *Loaded) Execute() error {
+	syncDisks(syncLimit)
+	_ = disarmWatchdogs() // a watchdog that goes on is the new system's to stop
+	err := unix.Reboot(unix.LINUX_REBOOT_CMD_KEXEC)
+	e := explain("start the new kernel", err)
+	if err == nil || e.code == codeOther {
+		e.code, e.text = codeReturn, "the running kernel did not let go"
+	}
+	return e
+}
+
+func syncDisks(limit time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		unix.Sync()
+		close(done)
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}

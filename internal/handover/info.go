@@ -1,0 +1,156 @@
+// Package handover gives the machine to the verified system: it loads the new
+// kernel and its initramfs from memory and starts it (kexec), without firmware
+// and without a disk.
+//
+// # What is trusted
+//
+// Only files that package fetch made, each compared with the manifest whose
+// signatures were checked: Load takes a *manifest.Verified and *fetch.File, and
+// refuses a file whose digest or size is not the manifest's. The files are
+// sealed memory, so what was hashed is what is loaded. The kernel's command
+// line is made by the caller from the signed one and is checked for form only.
+//
+// # What the next kernel gets
+//
+// Its initramfs is the publisher's, byte for byte, followed by a second cpio
+// archive with /phase/handover.json (Info) and /phase/rootfs.img; the kernel
+// unpacks one after the other. A foreign publisher's init simply finds two
+// files more than it expects.
+//
+// # Memory
+//
+// Everything is held in memory up to three times at once; see Need. So Load
+// takes the files over and closes each one as soon as its bytes are elsewhere:
+// after a failure they must be fetched again (from the store, if there is one).
+package handover
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/strictjson"
+	"github.com/phasebased/phase/internal/timeline"
+)
+
+// SchemaVersion is the version of Info that this package writes and reads.
+const SchemaVersion = 1
+
+// MaxInfoBytes bounds handover.json.
+const MaxInfoBytes = 1 << 20
+
+// The files in the next kernel's initramfs.
+const (
+	InfoPath   = "/phase/handover.json"
+	RootfsPath = "/phase/rootfs.img"
+)
+
+// ErrInfo is wrapped by the errors of ParseInfo and Info.Check.
+var ErrInfo = errors.New("malformed handover information")
+
+// Info is what the seed tells the next system: how this boot went, and where
+// others like it can be found. It is no proof of anything: it comes from the
+// seed's memory, as the new system itself does.
+type Info struct {
+	SchemaVersion int    `json:"schema_version"`
+	Mode          string `json:"mode"`
+	Channel       string `json:"channel"`
+	Arch          string `json:"arch"`
+
+	Manifest  Manifest         `json:"manifest"`
+	Bases     []string         `json:"bases"`     // provider base URLs that served this boot, best first
+	Bootstrap []string         `json:"bootstrap"` // DHT peers, as multiaddresses
+	Timeline  []timeline.Stage `json:"timeline"`
+
+	ClockState string         `json:"clock_state,omitzero"` // how the date was found
+	Network    strictjson.Raw `json:"network,omitzero"`     // as package netup writes it
+}
+
+// Manifest names the manifest that was booted.
+type Manifest struct {
+	Version int64       `json:"version"`
+	Digest  blob.Digest `json:"digest"` // of the signed payload
+	KeyIDs  []string    `json:"key_ids"`
+}
+
+// Limits of the lists in Info.
+const (
+	maxList = 64
+	maxItem = 2048
+)
+
+// Check reports the first thing in i that is out of bounds, wrapping ErrInfo.
+func (i Info) Check() error {
+	switch {
+	case i.SchemaVersion != SchemaVersion:
+		return fmt.Errorf("%w: schema version %d, not %d", ErrInfo, i.SchemaVersion, SchemaVersion)
+	case i.Mode == "" || i.Channel == "" || i.Arch == "":
+		return fmt.Errorf("%w: mode, channel or arch is missing", ErrInfo)
+	case i.Manifest.Version < 1 || i.Manifest.Digest.IsZero():
+		return fmt.Errorf("%w: the manifest is not named", ErrInfo)
+	}
+	for name, list := range map[string][]string{
+		"bases": i.Bases, "bootstrap": i.Bootstrap, "key_ids": i.Manifest.KeyIDs,
+		"names": {i.Mode, i.Channel, i.Arch, i.ClockState},
+	} {
+		if err := checkList(name, list); err != nil {
+			return err
+		}
+	}
+	if err := timeline.CheckAll(i.Timeline); err != nil {
+		return fmt.Errorf("%w: %w", ErrInfo, err)
+	}
+	return nil
+}
+
+func checkList(name string, list []string) error {
+	if len(list) > maxList {
+		return fmt.Errorf("%w: %d %s, at most %d allowed", ErrInfo, len(list), name, maxList)
+	}
+	for _, item := range list {
+		if len(item) > maxItem {
+			return fmt.Errorf("%w: an item of %s has %d bytes, at most %d allowed", ErrInfo, name, len(item), maxItem)
+		}
+	}
+	return nil
+}
+
+// Marshal writes handover.json. An Info that ParseInfo would refuse is an error.
+func (i Info) Marshal() ([]byte, error) {
+	if err := i.Check(); err != nil {
+		return nil, err
+	}
+	i.Bases, i.Bootstrap = orEmpty(i.Bases), orEmpty(i.Bootstrap)
+	i.Manifest.KeyIDs = orEmpty(i.Manifest.KeyIDs)
+	if i.Timeline == nil {
+		i.Timeline = []timeline.Stage{}
+	}
+	data, err := strictjson.MarshalCanonical(i)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInfo, err)
+	}
+	if len(data) > MaxInfoBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d allowed", ErrInfo, len(data), MaxInfoBytes)
+	}
+	return append(data, '\n'), nil
+}
+
+func orEmpty(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// ParseInfo reads handover.json: strict JSON, no unknown names, within bounds.
+func ParseInfo(data []byte) (Info, error) {
+	var i Info
+	lim := strictjson.Limits{Bytes: MaxInfoBytes + 1, Depth: 16, RejectUnknown: true}
+	if err := strictjson.Unmarshal(data, &i, lim); err != nil {
+		return Info{}, fmt.Errorf("%w: %w", ErrInfo, err)
+	}
+	if err := i.Check(); err != nil {
+		return Info{}, err
+	}
+	return i, nil
+}

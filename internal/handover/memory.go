@@ -1,0 +1,76 @@
+package handover
+
+import (
+	"fmt"
+
+	"github.com/phasebased/phase/manifest"
+)
+
+// margin is what the seed itself, its page tables and the kernel's work need
+// beside the files, in bytes.
+const margin = 64 << 20
+
+// MemoryError says that the machine has too little memory for a manifest. It is
+// found before anything is downloaded.
+type MemoryError struct {
+	Set       int64 // bytes of kernel, initramfs and root file system together
+	Need      int64 // bytes that a hand-over takes at its peak
+	Available int64 // bytes that there are
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("not enough memory: this system is %s, and handing over to it takes %s of free memory, but only %s are free",
+		mib(e.Set), mib(e.Need), mib(e.Available))
+}
+
+// Code is the error's number in the troubleshooting guide.
+func (e *MemoryError) Code() string { return "KEXEC-001" }
+
+// Hint says what a person can do.
+func (e *MemoryError) Hint() string {
+	return fmt.Sprintf("Give the machine at least %s more memory, or boot a smaller system.", mib(e.Need-e.Available))
+}
+
+func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
+
+// Need is the free memory, in bytes, that a hand-over to m takes at its peak.
+// With K, I, R for the sizes of kernel, initramfs and root file system:
+//
+//	fetched, verified, in sealed memory        K + I + R
+//	while the combined initrd is made          K + 2(I+R)      at most: each file is closed when it was copied
+//	while kexec_file_load runs                 3(K + I + R)    ours; the kernel's reading buffer; its final pages
+//	afterwards, until the new kernel starts    K + I + R
+//
+// The kernel reads both files whole into a buffer of its own before it copies
+// them to where the next kernel finds them (kernel/kexec_file.c), and ours
+// cannot be given up while it reads. So the peak is three times the set, and a
+// margin. The new kernel's own need (the initrd, and what it unpacks to) is
+// smaller, as it starts with all memory free.
+func Need(m manifest.Manifest) int64 {
+	set := setSize(m)
+	if set > (1<<62)/3 {
+		return 1 << 62
+	}
+	return 3*set + margin
+}
+
+// setSize adds without overflow; the verifier has bounded each size already.
+func setSize(m manifest.Manifest) int64 {
+	var sum int64
+	for _, name := range []string{"kernel", "initramfs", "rootfs"} {
+		if a, ok := m.Artifact(name); ok && a.Size > 0 {
+			if sum += a.Size; sum < 0 {
+				return 1<<63 - 1
+			}
+		}
+	}
+	return sum
+}
+
+// CheckMemory returns a *MemoryError if available bytes are not enough for m.
+func CheckMemory(m manifest.Manifest, available int64) error {
+	if need := Need(m); available < need {
+		return &MemoryError{Set: setSize(m), Need: need, Available: available}
+	}
+	return nil
+}
