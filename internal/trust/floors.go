@@ -122,7 +122,7 @@ func (f *Floors) save(want manifest.Want, floor manifest.Floor) error {
 	if err := durable.MkdirAll(f.dir, 0o755); err != nil {
 		return err
 	}
-	unlock, err := lock(filepath.Join(f.dir, ".lock"))
+	unlock, err := lock(f.dir)
 	if err != nil {
 		return err
 	}
@@ -131,15 +131,35 @@ func (f *Floors) save(want manifest.Want, floor manifest.Floor) error {
 	if err != nil && !errors.Is(err, ErrUnreadable) {
 		return err
 	}
-	switch {
-	case floor.ManifestVersion < stored.ManifestVersion:
-		return fmt.Errorf("%w: %d, not %d", ErrLower, stored.ManifestVersion, floor.ManifestVersion)
-	case floor.ManifestVersion == stored.ManifestVersion && (floor.Digest == stored.Digest || floor.Digest.IsZero()):
-		return nil
-	case floor.ManifestVersion == stored.ManifestVersion && !stored.Digest.IsZero():
-		return fmt.Errorf("%w: version %d is %s, not %s", ErrOtherDigest, stored.ManifestVersion, stored.Digest, floor.Digest)
+	if err := raises(stored, floor); err != nil {
+		return ignoreEqual(err)
 	}
 	return durable.WriteFile(f.path(want, target), encodeSlot(want, floor), 0o644)
+}
+
+// errEqual says that there is nothing to write.
+var errEqual = errors.New("floor is stored already")
+
+func ignoreEqual(err error) error {
+	if err == errEqual {
+		return nil
+	}
+	return err
+}
+
+// raises returns nil if next may replace stored.
+func raises(stored, next manifest.Floor) error {
+	switch {
+	case next.ManifestVersion < stored.ManifestVersion:
+		return fmt.Errorf("%w: %d, not %d", ErrLower, stored.ManifestVersion, next.ManifestVersion)
+	case next.ManifestVersion > stored.ManifestVersion:
+		return nil
+	case next.Digest == stored.Digest || next.Digest.IsZero():
+		return errEqual
+	case !stored.Digest.IsZero():
+		return fmt.Errorf("%w: version %d is %s, not %s", ErrOtherDigest, stored.ManifestVersion, stored.Digest, next.Digest)
+	}
+	return nil // only the digest is new
 }
 
 // slots are the file name endings of the two copies.
@@ -185,25 +205,9 @@ func better(a, b manifest.Floor) bool {
 // maxSlotBytes is well above what encodeSlot can write.
 const maxSlotBytes = 512
 
-// readSlot reads one slot. It follows no symbolic link, waits for no pipe and
-// reads no more than a slot can hold.
+// readSlot reads one slot.
 func readSlot(path string, want manifest.Want) (manifest.Floor, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return manifest.Floor{}, fmt.Errorf("%s is a symbolic link", path)
-	}
-	if err != nil {
-		return manifest.Floor{}, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return manifest.Floor{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return manifest.Floor{}, fmt.Errorf("%s is not a regular file but %s", path, info.Mode().Type())
-	}
-	data, err := io.ReadAll(io.LimitReader(file, maxSlotBytes+1))
+	data, err := readSmall(path)
 	if err != nil {
 		return manifest.Floor{}, err
 	}
@@ -212,6 +216,27 @@ func readSlot(path string, want manifest.Want) (manifest.Floor, error) {
 		return manifest.Floor{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return floor, nil
+}
+
+// readSmall reads a slot's bytes. It follows no symbolic link, waits for no pipe
+// and reads no more than tells that there are too many.
+func readSmall(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file but %s", path, info.Mode().Type())
+	}
+	return io.ReadAll(io.LimitReader(file, maxSlotBytes+1))
 }
 
 // slotMagic starts every slot and names the version of its format.
@@ -268,9 +293,10 @@ func checkWant(want manifest.Want) error {
 	return nil
 }
 
-// lock takes an exclusive lock that ends with the process, or with unlock.
-func lock(path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o644)
+// lock takes an exclusive lock on a directory. It ends with the process, or
+// with unlock, and leaves no file behind.
+func lock(dir string) (unlock func(), err error) {
+	file, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,138 @@
+// Package steps holds the commands that take one step of the corridor each:
+// find a pointer, verify a manifest, fetch its artifacts. They exist as
+// programs of their own, and inside the boot medium's one binary under the same
+// names; both call the functions here.
+//
+// Results go to stdout and everything else to stderr. Exit codes: 0 success,
+// 1 refusal or failure, 2 wrong usage. The steps trust only the key or root
+// that the person names.
+package steps
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/manifest"
+)
+
+// Exit codes of all steps.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// Env is what a step takes from its process.
+type Env struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Now            func() time.Time
+}
+
+// usageError is a mistake in how a command was called.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// errReported ends a command whose failure was already shown.
+var errReported = errors.New("already reported")
+
+// execute runs cmd with args and turns its error into an exit code. A usage
+// error is shown with a pointer to the help, any other error by report.
+func execute(cmd *cobra.Command, args []string, env Env) int {
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.SetIn(env.Stdin)
+	cmd.SetOut(env.Stdout)
+	cmd.SetErr(env.Stderr)
+	cmd.SetArgs(append([]string{}, args...)) // cobra takes nil for the process's own
+	err := cmd.Execute()
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(env.Stderr, "%s: %v\nTry '%s --help'.\n", cmd.Name(), usage, cmd.Name())
+		return exitUsage
+	case !errors.Is(err, errReported):
+		report(env.Stderr, "ERROR", err)
+	}
+	return exitFailed
+}
+
+// noArgs refuses arguments that are not flags.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
+	return nil
+}
+
+// report shows err to a person: severity ("FATAL" or "ERROR") and message on
+// one line, then its code and what to do next, if it knows.
+func report(w io.Writer, severity string, err error) {
+	fmt.Fprintf(w, "%s: %v\n", severity, err)
+	code, hint := explain(err)
+	switch {
+	case code != "" && hint != "":
+		fmt.Fprintf(w, "%s: %s\n", code, hint)
+	case code != "" || hint != "":
+		fmt.Fprintln(w, code+hint)
+	}
+}
+
+// explain returns the code and the hint that err carries, or empty strings.
+func explain(err error) (code, hint string) {
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		code = coded.Code()
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		hint = hinted.Hint()
+	}
+	return code, hint
+}
+
+// readFile reads the file path, or stdin (unless nil) for "-", but at most one byte
+// above limit: enough for the parser to refuse it.
+func readFile(path string, stdin io.Reader, limit int64) ([]byte, error) {
+	if path == "-" && stdin != nil {
+		return io.ReadAll(io.LimitReader(stdin, limit+1))
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory", path)
+	}
+	return io.ReadAll(io.LimitReader(f, limit+1))
+}
+
+// loadRoot reads what a person trusts: a root.json, or one Ed25519 public key
+// as 32 raw bytes, 64 hexadecimal digits or base64. A bare key stands for the
+// targets role with threshold 1.
+func loadRoot(path string) (*manifest.Root, error) {
+	raw, err := readFile(path, nil, manifest.MaxRootBytes)
+	if err != nil {
+		return nil, err
+	}
+	root, err := parseTrust(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return root, nil
+}
