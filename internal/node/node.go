@@ -1,0 +1,198 @@
+// Package node runs jobs and signs what came of them.
+//
+// A job walks through three doors: the node's limits, a bounded queue, the
+// sandbox. A job that is turned away at one of them gives a *job.Refusal and
+// no receipt, as nothing happened; every job that was started gives a receipt,
+// also when it trapped or ran out of time. The node trusts its own
+// configuration and key, and nothing else: modules are named by digest and
+// compared with it on every use, wherever they came from.
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/receipt"
+)
+
+// Runner executes a job's module. *wasm.Sandbox is one.
+type Runner interface {
+	// Run returns a *job.Refusal for a module that it does not run.
+	Run(ctx context.Context, j *job.Job, module []byte) (job.Result, error)
+}
+
+// Config says what a node is. All fields are needed except where noted.
+type Config struct {
+	Key    ed25519.PrivateKey // identity; signs receipts
+	Runner Runner
+	// Module gets the bytes of a module from wherever this node keeps or
+	// finds them. The node compares them with the digest.
+	Module func(ctx context.Context, d blob.Digest) ([]byte, error)
+	Limits job.NodeLimits
+	// MaxConcurrent jobs run at once, MaxQueued more wait; the next one is
+	// refused as busy.
+	MaxConcurrent int
+	MaxQueued     int
+	Booted        *receipt.Booted  // the system this node runs; nil if unknown
+	Now           func() time.Time // time.Now if nil
+	Log           *slog.Logger     // nil discards
+}
+
+// Node runs jobs. It is safe for concurrent use.
+type Node struct {
+	cfg     Config
+	slots   chan struct{} // holds one value per running job
+	waiting atomic.Int64
+}
+
+// New checks cfg. It starts nothing.
+func New(cfg Config) (*Node, error) {
+	switch {
+	case len(cfg.Key) != ed25519.PrivateKeySize:
+		return nil, errors.New("node: no identity key")
+	case cfg.Runner == nil || cfg.Module == nil:
+		return nil, errors.New("node: no sandbox or no source of modules")
+	case cfg.MaxConcurrent < 1 || cfg.MaxQueued < 0:
+		return nil, fmt.Errorf("node: %d concurrent and %d queued jobs", cfg.MaxConcurrent, cfg.MaxQueued)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Node{cfg: cfg, slots: make(chan struct{}, cfg.MaxConcurrent)}, nil
+}
+
+// Public is the key against which this node's receipts verify.
+func (n *Node) Public() ed25519.PublicKey { return n.cfg.Key.Public().(ed25519.PublicKey) }
+
+// Report is what a node answers about a job it ran.
+type Report struct {
+	JobID   blob.Digest
+	Result  job.Result
+	Receipt []byte // the signed receipt file
+}
+
+// Execute runs j to its end. It returns a *job.Refusal if the job was not
+// started, ctx's error if the caller gave up while it waited, or the failure
+// to sign; a job that failed is a Report like any other.
+func (n *Node) Execute(ctx context.Context, j *job.Job) (Report, error) {
+	if err := n.cfg.Limits.Admit(j); err != nil {
+		return Report{}, err
+	}
+	asked := n.cfg.Now()
+	if err := n.enter(ctx); err != nil {
+		return Report{}, err
+	}
+	defer n.leave()
+	started := n.cfg.Now()
+	module, err := n.module(ctx, j.Module())
+	if err != nil {
+		return Report{}, err
+	}
+	fetched := n.cfg.Now()
+	res, err := n.cfg.Runner.Run(ctx, j, module)
+	if err != nil {
+		return Report{}, err
+	}
+	res.Timings.Queue, res.Timings.Fetch = max(0, started.Sub(asked)), max(0, fetched.Sub(started))
+	n.cfg.Log.Info("job ended", "job", j.ID(), "state", res.State, "exit_code", res.ExitCode, "detail", res.Detail)
+	signed, err := receipt.Sign(n.statement(j, res, started), n.cfg.Key)
+	if err != nil {
+		return Report{}, fmt.Errorf("receipt of %s: %w", j, err)
+	}
+	return Report{JobID: j.ID(), Result: res, Receipt: signed}, nil
+}
+
+// busyRetry is what a refused submitter is told to wait.
+const busyRetry = 2 * time.Second
+
+// enter waits for a slot, unless too many wait already.
+func (n *Node) enter(ctx context.Context) error {
+	select {
+	case n.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	defer n.waiting.Add(-1)
+	if n.waiting.Add(1) > int64(n.cfg.MaxQueued) {
+		return &job.Refusal{
+			Reason: job.Busy, RetryAfter: busyRetry,
+			Detail: fmt.Sprintf("%d jobs are running and %d are waiting", n.cfg.MaxConcurrent, n.cfg.MaxQueued),
+		}
+	}
+	select {
+	case n.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (n *Node) leave() { <-n.slots }
+
+// module gets the bytes and compares them with their name.
+func (n *Node) module(ctx context.Context, d blob.Digest) ([]byte, error) {
+	module, err := n.cfg.Module(ctx, d)
+	if err != nil {
+		return nil, &job.Refusal{Reason: job.Unavailable, Detail: "the module could not be had", Err: err}
+	}
+	if err := n.cfg.Limits.AdmitModule(int64(len(module))); err != nil {
+		return nil, err
+	}
+	if got := blob.Of(module); got != d {
+		return nil, &job.Refusal{Reason: job.Unavailable, Detail: "the module has another hash than the job names", Err: &blob.MismatchError{
+			Want: d, Got: got, WantSize: int64(len(module)), GotSize: int64(len(module)),
+		}}
+	}
+	return module, nil
+}
+
+// statement is what the node says about a job it ran.
+func (n *Node) statement(j *job.Job, res job.Result, started time.Time) receipt.Statement {
+	spec := j.Spec()
+	s := receipt.Statement{
+		Result: receipt.Result{
+			JobID: j.ID(), Module: spec.Module, Args: spec.Args, Stdin: blob.Of(spec.Stdin),
+			Stdout:   receipt.OutputOf(res.Stdout, res.StdoutTruncated),
+			Stderr:   receipt.OutputOf(res.Stderr, res.StderrTruncated),
+			EndState: receipt.EndState(res.State),
+			Limits:   receipt.Limits(spec.Limits),
+		},
+		Observation: receipt.Observation{
+			Engine: res.Engine, Walls: res.Walls, Booted: n.cfg.Booted,
+			Timings: receipt.Timings{
+				StartedAt: started.UTC().Truncate(time.Millisecond),
+				Queue:     res.Timings.Queue, Fetch: res.Timings.Fetch,
+				Compile: res.Timings.Compile, Run: res.Timings.Run,
+			},
+		},
+	}
+	switch res.State {
+	case job.Exited:
+		s.Result.ExitCode = int64(uint32(res.ExitCode))
+	case job.Trapped:
+		s.Result.Trap = trapName(res.Detail)
+	}
+	return s
+}
+
+// trapName bounds the kind of trap for the receipt, which needs one.
+func trapName(detail string) string {
+	const most = 200
+	if detail == "" {
+		return "unknown"
+	}
+	if runes := []rune(detail); len(runes) > most {
+		return string(runes[:most])
+	}
+	return detail
+}
