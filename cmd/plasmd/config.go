@@ -1,0 +1,205 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/strictjson"
+)
+
+// systemConfig is where a node system keeps its configuration.
+const systemConfig = "/etc/plasm/config.json"
+
+// maxConfig bounds a configuration file.
+const maxConfig = 64 << 10
+
+// config is the daemon's configuration file. An unknown key is an error.
+type config struct {
+	ListenAddrs       []string     `json:"listen_addrs"`        // multiaddrs to be reachable on; empty: do not listen
+	PeerAddrs         []string     `json:"peer_addrs"`          // peers to stay connected to, as …/p2p/<id>
+	BootstrapPeers    []string     `json:"bootstrap_peers"`     // peers to join the network through, as …/p2p/<id>
+	MaxConcurrentJobs int          `json:"max_concurrent_jobs"` // jobs that run at once; as many again wait ×8
+	Limits            configLimits `json:"limits"`              // caps of every job; they win over what a job asks for
+	BootJobs          []string     `json:"boot_jobs"`           // job files run once after the start
+	Providers         []string     `json:"providers"`           // base URLs to fetch modules from and deliver receipts to
+}
+
+type configLimits struct {
+	MaxMemoryBytes    int64 `json:"max_memory_bytes"`
+	MaxCPUCores       int64 `json:"max_cpu_cores"` // a guest has one thread: more than 1 changes nothing
+	MaxTimeoutSeconds int64 `json:"max_timeout_seconds"`
+}
+
+// queuePerSlot is how many jobs may wait for each that runs.
+const queuePerSlot = 8
+
+func defaultConfig() config {
+	return config{
+		ListenAddrs:       []string{"/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"},
+		PeerAddrs:         []string{},
+		BootstrapPeers:    []string{},
+		MaxConcurrentJobs: 4,
+		Limits: configLimits{
+			MaxMemoryBytes:    job.DefaultNodeLimits.MemoryBytes,
+			MaxCPUCores:       1,
+			MaxTimeoutSeconds: job.DefaultNodeLimits.DeadlineMS / 1000,
+		},
+		BootJobs:  []string{},
+		Providers: []string{},
+	}
+}
+
+// configError says which file is wrong, and where.
+type configError struct {
+	path string
+	err  error
+}
+
+func (e *configError) Error() string { return fmt.Sprintf("configuration %s: %v", e.path, e.err) }
+func (e *configError) Unwrap() error { return e.err }
+
+// Code is NODE-021.
+func (e *configError) Code() string { return "NODE-021" }
+
+// Hint says what to do next.
+func (e *configError) Hint() string {
+	return "Correct the file; plasmd init --config FILE writes a correct one to compare with."
+}
+
+// userConfig is a person's own configuration file, "" without a home.
+func userConfig() string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".config", "plasm", "config.json")
+}
+
+// loadConfig reads the file named, or the first that exists of the person's
+// and the system's; without any it gives the default. It also says which file
+// it was, "" for none.
+func loadConfig(named string) (config, string, error) {
+	candidates := []string{userConfig(), systemConfig}
+	if named != "" {
+		candidates = []string{named}
+	}
+	for _, path := range candidates {
+		if path == "" {
+			continue
+		}
+		raw, err := readBounded(path, maxConfig)
+		if errors.Is(err, fs.ErrNotExist) && named == "" {
+			continue
+		}
+		if err != nil {
+			return config{}, path, &configError{path, err}
+		}
+		cfg, err := parseConfig(raw)
+		if err != nil {
+			return config{}, path, &configError{path, err}
+		}
+		return cfg, path, nil
+	}
+	return defaultConfig(), "", nil
+}
+
+// parseConfig reads strict JSON over the default: a key that is absent keeps
+// its default.
+func parseConfig(raw []byte) (config, error) {
+	cfg := defaultConfig()
+	lim := strictjson.Limits{Bytes: maxConfig, Depth: 4, RejectUnknown: true, RejectNull: true}
+	if err := strictjson.Unmarshal(raw, &cfg, lim); err != nil {
+		return config{}, err
+	}
+	return cfg, cfg.check()
+}
+
+func (c config) check() error {
+	for _, f := range []struct {
+		name             string
+		value, low, high int64
+	}{
+		{"max_concurrent_jobs", int64(c.MaxConcurrentJobs), 1, 1024},
+		{"limits.max_memory_bytes", c.Limits.MaxMemoryBytes, 64 << 10, 4 << 30},
+		{"limits.max_cpu_cores", c.Limits.MaxCPUCores, 1, 64},
+		{"limits.max_timeout_seconds", c.Limits.MaxTimeoutSeconds, 1, 3600},
+	} {
+		if f.value < f.low || f.value > f.high {
+			return fmt.Errorf("%s is %d, want %d to %d", f.name, f.value, f.low, f.high)
+		}
+	}
+	for _, addr := range append(append([]string{}, c.BootstrapPeers...), c.PeerAddrs...) {
+		if err := p2p.CheckBootstrap(addr); err != nil {
+			return err
+		}
+	}
+	for _, base := range c.Providers {
+		if err := discover.CheckBase(base); err != nil {
+			return fmt.Errorf("providers: %w", err)
+		}
+	}
+	return nil
+}
+
+// nodeLimits are the caps that the configuration leads to.
+func (c config) nodeLimits() job.NodeLimits {
+	limits := job.DefaultNodeLimits
+	limits.MemoryBytes = c.Limits.MaxMemoryBytes
+	limits.DeadlineMS = c.Limits.MaxTimeoutSeconds * 1000
+	return limits
+}
+
+// bootstrap are all peers that the configuration knows.
+func (c config) bootstrap() []string {
+	return append(append([]string{}, c.BootstrapPeers...), c.PeerAddrs...)
+}
+
+func newInit() *cobra.Command {
+	var path string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Write a default configuration",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if path == "" {
+				path = userConfig()
+			}
+			if path == "" {
+				return usageError{errors.New("there is no home directory; name a file with --config")}
+			}
+			if _, err := os.Lstat(path); err == nil && !force {
+				return fmt.Errorf("%s exists already; --force replaces it", path)
+			}
+			if err := writeDefault(path); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), path)
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", "", "file to write (default ~/.config/plasm/config.json)")
+	cmd.Flags().BoolVar(&force, "force", false, "replace an existing file")
+	return cmd
+}
+
+func writeDefault(path string) error {
+	text, err := json.MarshalIndent(defaultConfig(), "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return durable.WriteFile(path, append(text, '\n'), 0o644)
+}

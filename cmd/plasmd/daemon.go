@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/node"
+	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/store"
+	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/manifest"
+	"github.com/phasebased/phase/receipt"
+)
+
+// daemon is a node at work.
+type daemon struct {
+	cfg    config
+	state  *state
+	key    ed25519.PrivateKey
+	booted *node.Booted // nil if unknown
+	rec    *timeline.Recorder
+	log    *slog.Logger
+
+	net     *network
+	modules *store.Store
+	node    *node.Node
+}
+
+// setup makes the node out of its parts. It contacts nobody.
+func (d *daemon) setup() error {
+	box, err := sandbox(d.state.empty())
+	if err != nil {
+		return err
+	}
+	if d.modules, err = d.state.modules(); err != nil {
+		return err
+	}
+	d.net = newNetwork(d.bases(), d.log)
+	var booted *receipt.Booted
+	if d.booted != nil {
+		booted = d.booted.Receipt()
+	}
+	modules := &node.Modules{
+		Stores: []*store.Store{d.modules}, Keep: d.modules, MaxBytes: job.MaxModuleBytes, Log: d.log,
+		Download: func(ctx context.Context, digest blob.Digest) ([]byte, error) {
+			return d.net.module(ctx, moduleName(ctx), digest)
+		},
+	}
+	d.node, err = node.New(node.Config{
+		Key: d.key, Runner: box, Module: modules.Get, Limits: d.cfg.nodeLimits(),
+		MaxConcurrent: d.cfg.MaxConcurrentJobs, MaxQueued: queuePerSlot * d.cfg.MaxConcurrentJobs,
+		Booted: booted, Log: d.log,
+	})
+	return err
+}
+
+// bases are the providers that served the boot, then the configured ones.
+func (d *daemon) bases() []string {
+	if d.booted == nil {
+		return d.cfg.Providers
+	}
+	return append(append([]string{}, d.booted.Bases...), d.cfg.Providers...)
+}
+
+// run works until ctx ends. Joining the network does not delay the boot jobs.
+func (d *daemon) run(ctx context.Context) error {
+	defer d.modules.Close()
+	stage := d.rec.Begin("node")
+	peer, err := d.openPeer()
+	if err != nil {
+		stage.End("", err)
+		return err
+	}
+	defer peer.Close()
+	key := "ed25519:" + hex.EncodeToString(d.node.Public())
+	stage.End(peer.ID(), nil)
+	d.rec.Send(event(timeline.EventNodeReady, peer.ID(), map[string]any{
+		"peer_id": peer.ID(), "node_key": key, "p2p_addrs": nonNil(peer.Addrs()),
+	}))
+	d.log.Info("node is up", "peer", peer.ID(), "key", key, "addrs", peer.Addrs())
+
+	var tasks sync.WaitGroup
+	peerErr := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	tasks.Go(func() { peerErr <- peer.Run(ctx); cancel() })
+	tasks.Go(func() { d.announce(ctx, peer) })
+	for _, path := range d.cfg.BootJobs {
+		d.bootJob(ctx, path)
+	}
+	<-ctx.Done()
+	cancel()
+	tasks.Wait()
+	d.log.Info("node stops")
+	return <-peerErr
+}
+
+// openPeer opens the sockets of this node's place on the network. A node that
+// listens also serves the DHT.
+func (d *daemon) openPeer() (*p2p.Node, error) {
+	bootstrap := d.cfg.bootstrap()
+	if d.booted != nil {
+		for _, addr := range d.booted.Bootstrap {
+			if err := p2p.CheckBootstrap(addr); err != nil {
+				d.log.Warn("bootstrap peer of the seed not usable", "addr", addr, "err", err)
+				continue
+			}
+			bootstrap = append(bootstrap, addr)
+		}
+	}
+	return p2p.New(p2p.Config{
+		Key: d.key, Listen: d.cfg.ListenAddrs, Bootstrap: bootstrap,
+		Server: len(d.cfg.ListenAddrs) > 0, Log: d.log,
+	})
+}
+
+// How often the node says that it runs jobs, and how soon it tries again while
+// nobody listens. Announcements are believed for an hour.
+const (
+	announceEvery = 20 * time.Minute
+	announceRetry = 5 * time.Second
+)
+
+// announce tells the network that this node runs WASM jobs, if it can be
+// reached at all.
+func (d *daemon) announce(ctx context.Context, peer *p2p.Node) {
+	if len(d.cfg.ListenAddrs) == 0 {
+		return
+	}
+	arch, err := manifest.ParseArch(runtime.GOARCH)
+	if err != nil {
+		return // no name on this network for what this machine is
+	}
+	key, err := p2p.CapabilityKey(arch)
+	if err != nil {
+		d.log.Error("capability not announced", "err", err)
+		return
+	}
+	for wait := announceRetry; ; wait = min(2*wait, announceEvery) {
+		noted, err := peer.Provide(ctx, key)
+		if err == nil && len(noted) > 0 {
+			d.log.Info("capability announced", "key", key, "noted_by", noted)
+			wait = announceEvery
+		} else {
+			d.log.Debug("capability not announced", "key", key, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// moduleNameKey carries a job's name to the messages about its module.
+type moduleNameKey struct{}
+
+func moduleName(ctx context.Context) string {
+	if name, ok := ctx.Value(moduleNameKey{}).(string); ok {
+		return name
+	}
+	return "module"
+}
+
+// bootJob runs one job file and delivers its receipt. A failure is told to
+// the log and the events; the node goes on.
+func (d *daemon) bootJob(ctx context.Context, path string) {
+	name := strings.TrimSuffix(filepath.Base(path), ".json")
+	stage := d.rec.Begin("job " + name)
+	report, err := d.executeFile(context.WithValue(ctx, moduleNameKey{}, name), path)
+	if err != nil {
+		err = headline(err)
+		stage.End("", err)
+		d.fail(err)
+		return
+	}
+	res := report.Result
+	note := fmt.Sprintf("%s %d", res.State, res.ExitCode)
+	if res.State != job.Exited {
+		note = fmt.Sprintf("%s: %s", res.State, res.Detail)
+	}
+	stage.End(note, nil)
+	d.log.Info("boot job ended", "name", name, "job", report.JobID, "state", res.State, "exit_code", res.ExitCode,
+		"stdout", excerpt(res.Stdout), "engine", res.Engine, "walls", res.Walls,
+		"spawn", res.Timings.Spawn, "compile", res.Timings.Compile, "run", res.Timings.Run)
+	d.handOut(ctx, name, report)
+}
+
+func (d *daemon) executeFile(ctx context.Context, path string) (node.Report, error) {
+	raw, err := readBounded(path, job.MaxSpecBytes)
+	if err != nil {
+		return node.Report{}, err
+	}
+	j, err := job.Parse(raw)
+	if err != nil {
+		return node.Report{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return d.node.Execute(ctx, j)
+}
+
+// handOut keeps the receipt, shows it to whoever watches, and delivers it.
+func (d *daemon) handOut(ctx context.Context, name string, r node.Report) {
+	path, err := d.state.saveReceipt(r)
+	if err != nil {
+		d.fail(fmt.Errorf("keeping the receipt of %s: %w", name, err))
+	} else {
+		d.log.Info("receipt signed", "name", name, "file", path)
+	}
+	e := timeline.Event{Event: timeline.EventReceipt, Stage: "job " + name, Text: excerpt(r.Result.Stdout)}
+	if len(r.Receipt) < timeline.MaxEventBytes*3/4 {
+		e.Data = r.Receipt
+	}
+	d.rec.Send(e)
+	if len(d.net.bases) == 0 {
+		return
+	}
+	stage := d.rec.Begin("receipt " + name)
+	taken, err := d.net.deliver(ctx, r.Receipt)
+	if err != nil {
+		err = &deliveryError{name, err}
+		stage.End("", err)
+		d.log.Error(err.Error())
+		return
+	}
+	stage.End(strings.Join(taken, " "), nil)
+	d.log.Info("receipt delivered", "name", name, "to", taken)
+}
+
+// fail tells people and machines about something that will not happen now.
+func (d *daemon) fail(err error) {
+	d.log.Error("FATAL: " + err.Error())
+	d.rec.Send(failure(err))
+}
+
+// headline gives the sentence that people know for a module that could not be
+// fetched, without the refusal around it.
+func headline(err error) error {
+	var fetched *fetch.Error
+	if errors.As(err, &fetched) {
+		return fetched
+	}
+	return err
+}
+
+// deliveryError says that no provider took a receipt.
+type deliveryError struct {
+	name string
+	err  error
+}
+
+func (e *deliveryError) Error() string {
+	return fmt.Sprintf("the receipt of %s was not delivered: %v", e.name, e.err)
+}
+func (e *deliveryError) Unwrap() error { return e.err }
+
+// Code is NODE-030.
+func (e *deliveryError) Code() string { return "NODE-030" }
+
+// excerpt is the start of an output, for one line.
+func excerpt(b []byte) string {
+	const most = 200
+	text := strings.TrimRight(strings.ToValidUTF8(string(b[:min(len(b), most)]), "�"), "\n")
+	if len(b) > most {
+		text += "…"
+	}
+	return text
+}
+
+func nonNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/job"
+)
+
+// Rounds over all providers, and the pause before the second; it doubles.
+const (
+	rounds     = 3
+	firstPause = 500 * time.Millisecond
+)
+
+// postTimeout bounds the delivery of one receipt to one provider.
+const postTimeout = 10 * time.Second
+
+// network is how the daemon reaches its providers over HTTP.
+type network struct {
+	fetcher *fetch.Fetcher
+	bases   []string
+	log     *slog.Logger
+}
+
+func newNetwork(bases []string, log *slog.Logger) *network {
+	return &network{&fetch.Fetcher{Timeout: 5 * time.Minute, Log: log}, bases, log}
+}
+
+// module downloads the module d, of which name is for messages, from the
+// first provider that has it. The error is a *fetch.Error.
+func (n *network) module(ctx context.Context, name string, d blob.Digest) ([]byte, error) {
+	failed := &fetch.Error{Artifact: name, Want: d}
+	answered := false // a provider that has the module gave something
+	for round := 1; round <= rounds; round++ {
+		if !pause(ctx, round) {
+			failed.Cause = context.Cause(ctx)
+			break
+		}
+		failed.Rounds, failed.Mismatch = round, true
+		for _, url := range fetch.BlobURLs(d, n.bases) {
+			start := time.Now()
+			module, err := n.try(ctx, url, d)
+			if err == nil {
+				return module, nil
+			}
+			n.log.Warn("module not fetched", "name", name, "url", url, "err", err)
+			failed.Attempts = append(failed.Attempts, fetch.Attempt{URL: url, Round: round, Err: err, Took: time.Since(start)})
+			mismatch := isMismatch(err)
+			answered = answered || mismatch
+			failed.Mismatch = failed.Mismatch && (mismatch || isAbsent(err))
+		}
+		if failed.Mismatch = failed.Mismatch && answered; failed.Mismatch {
+			break // wrong bytes stay wrong
+		}
+	}
+	if len(failed.Attempts) == 0 {
+		failed.Rounds = 0
+	}
+	return nil, failed
+}
+
+func (n *network) try(ctx context.Context, url string, d blob.Digest) ([]byte, error) {
+	module, err := n.fetcher.Get(ctx, url, job.MaxModuleBytes)
+	if err != nil {
+		return nil, err
+	}
+	if got := blob.Of(module); got != d {
+		size := int64(len(module))
+		return nil, &blob.MismatchError{Want: d, Got: got, WantSize: size, GotSize: size}
+	}
+	return module, nil
+}
+
+// deliver posts a receipt to every provider and says which took it.
+func (n *network) deliver(ctx context.Context, signed []byte) (taken []string, err error) {
+	waiting := n.bases
+	for round := 1; round <= rounds && len(waiting) > 0; round++ {
+		if !pause(ctx, round) {
+			return taken, context.Cause(ctx)
+		}
+		var again []string
+		for _, base := range waiting {
+			postErr := post(ctx, strings.TrimSuffix(base, "/")+"/receipts", signed)
+			if postErr == nil {
+				taken = append(taken, base)
+				continue
+			}
+			n.log.Warn("receipt not delivered", "to", base, "err", postErr)
+			err, again = postErr, append(again, base)
+		}
+		waiting = again
+	}
+	if len(taken) > 0 {
+		return taken, nil
+	}
+	return nil, err
+}
+
+// post sends one receipt. Redirects are not followed: a receipt goes where it
+// was meant to go.
+func post(ctx context.Context, url string, signed []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(signed))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	client := *fetch.NewClient(nil, nil)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4<<10))
+	if resp.StatusCode/100 != 2 {
+		return fmt.Errorf("HTTP status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// pause waits before a round, longer each time and not before the first. It
+// reports false if ctx ended.
+func pause(ctx context.Context, round int) bool {
+	if round == 1 {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(firstPause << (round - 2)):
+		return true
+	}
+}
+
+func isMismatch(err error) bool {
+	var mismatch *blob.MismatchError
+	return errors.As(err, &mismatch)
+}
+
+// isAbsent says that a provider answered that it does not have the file.
+func isAbsent(err error) bool {
+	var status *fetch.StatusError
+	return errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusGone)
+}

@@ -1,0 +1,144 @@
+// Command plasmd is the node daemon: it runs WebAssembly jobs in a sandbox and
+// signs receipts for them, serves what machines boot from, and says on the
+// network what it has.
+//
+// Results go to standard output, logs to standard error. Exit status 0 means
+// done, 1 failed, 2 wrong usage; plasmd run exits with the module's status.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/version"
+	"github.com/phasebased/phase/internal/wasm"
+)
+
+// runnerCommand is how plasmd calls itself to jail one guest. It is not for
+// people and not in the help.
+const runnerCommand = "job-runner"
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == runnerCommand {
+		os.Exit(serveRunner())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// serveRunner turns this process into the cage of one guest.
+func serveRunner() int {
+	if err := wasm.ServeRunner(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// streams are what a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// run executes one command line and gives its exit status.
+func run(ctx context.Context, args []string, s streams) int {
+	root := newRoot(s)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var status exitStatus
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	case errors.As(err, &usage):
+		fmt.Fprintf(s.err, "plasmd: %v\nTry 'plasmd --help'.\n", err)
+		return 2
+	}
+	complain(s.err, "plasmd: ", err)
+	return 1
+}
+
+func newRoot(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "plasmd",
+		Short:         "Run WebAssembly jobs, sign receipts, serve what machines boot from",
+		Args:          usageArgs(cobra.NoArgs),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(newInit(), newStart(), newRun(), newExecuteJob(), newServe(), newProvider(), newVersion())
+	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "plasmd %s\n", version.Version)
+			return err
+		},
+	}
+}
+
+// exitStatus ends the command with a status and without a message.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// usageError is a wrong command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// usageArgs makes the errors of an argument check usage errors.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+// complain writes what went wrong, its code for the troubleshooting guide, and
+// what to do next.
+func complain(w io.Writer, prefix string, err error) {
+	var hinted interface{ Hint() string }
+	fmt.Fprintf(w, "%s%v", prefix, err)
+	if code := codeOf(err); code != "" {
+		fmt.Fprintf(w, " [%s]", code)
+	}
+	fmt.Fprintln(w)
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		fmt.Fprintln(w, hinted.Hint())
+	}
+}
+
+// codeOf is an error's number in the troubleshooting guide, or "".
+func codeOf(err error) string {
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		return coded.Code()
+	}
+	return ""
+}

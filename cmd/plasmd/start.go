@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/node"
+	"github.com/phasebased/phase/internal/timeline"
+)
+
+// startFlags are those of plasmd start.
+type startFlags struct {
+	config, events, booted, state string
+	listen, peers                 []string
+	ephemeral, verbose            bool
+}
+
+func newStart() *cobra.Command {
+	var f startFlags
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "Run the node: join the network, run boot jobs, sign and deliver receipts",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.start(cmd.Context(), cmd.ErrOrStderr()) },
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.config, "config", "c", "", "configuration file (default ~/.config/plasm/config.json, then "+systemConfig+")")
+	flags.StringArrayVarP(&f.listen, "listen", "l", nil, "multiaddr to listen on instead of listen_addrs, repeatable")
+	flags.StringArrayVarP(&f.peers, "peer", "p", nil, "peer to join through, as …/p2p/<id>, repeatable")
+	flags.StringVar(&f.events, "events", "", "file or device that receives events as JSON lines")
+	flags.StringVar(&f.booted, "booted", "", "the seed's hand-over file, which says what this machine booted")
+	flags.StringVar(&f.state, "state", defaultState(), "folder of identity, receipts and modules")
+	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a fresh identity that is never stored")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
+	return cmd
+}
+
+func (f *startFlags) start(ctx context.Context, logs io.Writer) error {
+	log := newLog(logs, f.verbose)
+	events, err := openEvents(f.events)
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	rec := timeline.NewRecorder(timeline.Config{Kernel: timeline.KernelNode, Now: timeline.SinceBoot, Events: events})
+	d := &daemon{rec: rec, log: log}
+	if err := f.prepare(d); err != nil {
+		rec.Send(failure(err))
+		return err
+	}
+	err = d.run(ctx)
+	if err != nil {
+		rec.Send(failure(err))
+	}
+	if lost := rec.Err(); lost != nil {
+		log.Warn("not every event could be written", "err", lost)
+	}
+	return err
+}
+
+// prepare fills d from files and flags.
+func (f *startFlags) prepare(d *daemon) error {
+	var path string
+	var err error
+	if d.cfg, path, err = loadConfig(f.config); err != nil {
+		return err
+	}
+	d.log.Info("configuration", "file", path)
+	if f.listen != nil {
+		d.cfg.ListenAddrs = f.listen
+	}
+	d.cfg.PeerAddrs = append(d.cfg.PeerAddrs, f.peers...)
+	if err := d.cfg.check(); err != nil {
+		return usageError{err}
+	}
+	if f.booted != "" {
+		if d.booted, err = node.ReadBooted(f.booted); err != nil {
+			return err
+		}
+	}
+	if d.state, err = openState(f.state, f.ephemeral); err != nil {
+		return err
+	}
+	if d.key, err = d.state.key(); err != nil {
+		return err
+	}
+	return d.setup()
+}
+
+// newLog writes logs for people, to standard error.
+func newLog(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/node"
+	"github.com/phasebased/phase/internal/store"
+	"github.com/phasebased/phase/internal/wasm"
+)
+
+// systemState is where a node system keeps what it must not lose.
+const systemState = "/var/lib/plasm"
+
+// defaultState is systemState for root and a folder of their own for others.
+func defaultState() string {
+	home, err := os.UserHomeDir()
+	if os.Geteuid() == 0 || err != nil {
+		return systemState
+	}
+	return filepath.Join(home, ".local", "state", "plasm")
+}
+
+// state is the node's folder: node.key, receipts/, blobs/ (modules), empty/.
+type state struct {
+	dir       string
+	ephemeral bool // the identity is never stored
+}
+
+// openState makes the folder where it is missing.
+func openState(dir string, ephemeral bool) (*state, error) {
+	s := &state{dir, ephemeral}
+	for _, sub := range []struct {
+		name string
+		mode fs.FileMode
+	}{{".", 0o755}, {"receipts", 0o755}, {"empty", 0o555}} {
+		path := filepath.Join(dir, sub.name)
+		if err := os.MkdirAll(path, sub.mode); err != nil {
+			return nil, fmt.Errorf("state: %w (choose another folder with --state)", err)
+		}
+	}
+	left, err := os.ReadDir(s.empty())
+	if err == nil && len(left) != 0 {
+		err = fmt.Errorf("state: %s is the root of every guest and must be empty", s.empty())
+	}
+	return s, err
+}
+
+func (s *state) empty() string { return filepath.Join(s.dir, "empty") }
+
+// key is the node's identity.
+func (s *state) key() (ed25519.PrivateKey, error) {
+	if s.ephemeral {
+		return node.EphemeralKey()
+	}
+	return node.LoadOrCreateKey(filepath.Join(s.dir, "node.key"))
+}
+
+func (s *state) modules() (*store.Store, error) { return store.Open(s.dir) }
+
+// saveReceipt keeps a receipt under its job's name; running the same job again
+// replaces it.
+func (s *state) saveReceipt(r node.Report) (string, error) {
+	path := filepath.Join(s.dir, "receipts", r.JobID.Hex()+".json")
+	return path, durable.WriteFile(path, r.Receipt, 0o644)
+}
+
+// sandbox jails guests in copies of this program.
+func sandbox(emptyDir string) (*wasm.Sandbox, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	empty, err := filepath.Abs(emptyDir)
+	if err != nil {
+		return nil, err
+	}
+	return &wasm.Sandbox{Exe: exe, Args: []string{runnerCommand}, EmptyDir: empty}, nil
+}
+
+// readBounded reads a whole regular file of at most most bytes.
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, most)
+	}
+	return data, nil
+}
+
+// readModule reads a module from a file a person named.
+func readModule(path string) ([]byte, error) {
+	module, err := readBounded(path, job.MaxModuleBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &job.Refusal{
+			Reason: job.Unavailable, Detail: "there is no such module", Err: err,
+			Directions: "Check the path.",
+		}
+	}
+	return module, err
+}
