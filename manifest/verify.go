@@ -241,11 +241,11 @@ func matchPointer(k kind, ptr *VerifiedPointer, raw []byte, m Manifest) error {
 // checkTime applies the document's life and its root's. A document is expired
 // at the second it names.
 func checkTime(k kind, root *Root, created, expires, now time.Time) error {
-	if !root.expires.IsZero() && !now.Before(root.expires) {
-		return expired("root", root.expires, now)
-	}
 	if !now.Before(expires) {
 		return expired(k.object, expires, now)
+	}
+	if !root.expires.IsZero() && !now.Before(root.expires) {
+		return expired("root", root.expires, now)
 	}
 	if created.After(now.Add(MaxSkew)) {
 		return &Error{Rule: RuleFuture, Object: k.object, At: created, Now: now,
