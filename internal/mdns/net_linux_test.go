@@ -1,0 +1,294 @@
+package mdns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/discover/discovertest"
+	"github.com/phasebased/phase/manifest"
+)
+
+// The tests in this file need a network on which multicast works and nobody else
+// talks. They run in a process of their own with its own network namespace,
+// whose only interface answers at these addresses.
+const inside = "PHASE_MDNS_TEST_NAMESPACE"
+
+var here = netip.MustParseAddr("198.51.100.7")
+
+func TestNetwork(t *testing.T) {
+	if os.Getenv(inside) != "" {
+		if err := bringUp(); err != nil {
+			t.Fatal(err)
+		}
+		t.Run("Conformance", testConformance)
+		t.Run("TellsWhatItAnnounced", testAnnounced)
+		t.Run("Records", testRecords)
+		t.Run("Flood", testFlood)
+		t.Run("Wait", testWait)
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestNetwork$", "-test.v")
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSPC) {
+		t.Skipf("needs user and network namespaces: %v", err)
+	}
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(out, []byte("--- PASS: TestNetwork/Flood")) {
+		t.Error("the tests did not run")
+	}
+}
+
+// bringUp gives the namespace's loopback interface multicast and an address that
+// is not a loopback address.
+func bringUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP | unix.IFF_MULTICAST | unix.IFF_LOOPBACK | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
+		return fmt.Errorf("bring lo up: %w", err)
+	}
+	if err := request.SetInet4Addr(here.AsSlice()); err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, request); err != nil {
+		return fmt.Errorf("set address: %w", err)
+	}
+	return nil
+}
+
+func get(ctx context.Context, url string, max int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %s", resp.Status)
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, max))
+}
+
+// provide serves a pointer over HTTP and returns the port.
+func provide(t *testing.T, q discover.Query, pointer []byte) int {
+	t.Helper()
+	l, err := net.Listen("tcp", here.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /"+q.Channel+"/"+q.Arch+"/pointer.json", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(pointer)
+	})
+	srv := &http.Server{Handler: mux}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close() })
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func announce(t *testing.T, a Announcement) *Announcer {
+	t.Helper()
+	a.Host = "box"
+	announcer, err := Announce(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { announcer.Close() })
+	return announcer
+}
+
+func testConformance(t *testing.T) {
+	discovertest.Run(t, discovertest.World{
+		Source: func(t *testing.T, pointers ...[]byte) discover.Source {
+			for i, raw := range pointers {
+				p, err := manifest.InspectPointer(raw)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q := discover.Query{Channel: p.Channel, Arch: p.Arch}
+				announce(t, Announcement{Instance: fmt.Sprintf("p%d", i), Query: q, Version: p.ManifestVersion, Port: provide(t, q, raw)})
+			}
+			return Source{Get: get}
+		},
+		Silent: func(t *testing.T) discover.Source {
+			l, err := net.Listen("tcp", here.String()+":0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			announce(t, Announcement{Query: stable, Port: l.Addr().(*net.TCPAddr).Port})
+			return Source{Get: get}
+		},
+		Wait: 700 * time.Millisecond,
+	})
+}
+
+func testAnnounced(t *testing.T) {
+	pointer := discovertest.Pointer(t, stable, 5)
+	port := provide(t, stable, pointer)
+	a := announce(t, Announcement{Query: stable, Version: 5, Manifest: "/stable/x86_64/manifest.json", Port: port}).Announced()
+	if a.Instance != "plasmd-box._phase-image._tcp.local." || a.Host != "box.local." || a.Port != port || len(a.Addrs) == 0 || a.Addrs[0] != here {
+		t.Errorf("announced %+v", a)
+	}
+	if got := strings.Join(a.Text, " "); got != "channel=stable arch=x86_64 version=5 manifest=/stable/x86_64/manifest.json" {
+		t.Errorf("text %q", got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var c discover.Candidate
+	begin := time.Now()
+	err := Source{Get: get}.Search(ctx, stable, func(found discover.Candidate) { c = found; cancel() })
+	t.Logf("found after %v", time.Since(begin))
+	if err != nil || c.Origin != "mdns plasmd-box" || len(c.Bases) != 1 || c.Bases[0] != base(here, port) || !bytes.Equal(c.Pointer, pointer) {
+		t.Errorf("found %+v, error %v", c, err)
+	}
+}
+
+// say sends multicast responses, as any host on the network can, until the test
+// ends.
+func say(t *testing.T, messages ...*dns.Msg) {
+	t.Helper()
+	conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: here.AsSlice()}, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packets [][]byte
+	for _, m := range messages {
+		raw, err := m.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets = append(packets, raw)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			for _, p := range packets {
+				_, _ = conn.Write(p)
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-stopped; conn.Close() })
+}
+
+// response is a complete announcement of one instance.
+func response(instance string, addr net.IP, port uint16, text ...string) *dns.Msg {
+	name := instance + "." + Service + "." + Domain + "."
+	head := func(name string, kind uint16) dns.RR_Header {
+		return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: 120}
+	}
+	m := new(dns.Msg)
+	m.Response = true
+	m.Answer = []dns.RR{
+		&dns.PTR{Hdr: head(Service+"."+Domain+".", dns.TypePTR), Ptr: name},
+		&dns.SRV{Hdr: head(name, dns.TypeSRV), Port: port, Target: "host.local."},
+		&dns.TXT{Hdr: head(name, dns.TypeTXT), Txt: text},
+		&dns.A{Hdr: head("host.local.", dns.TypeA), A: addr},
+	}
+	return m
+}
+
+// Records that lead nowhere good are not followed, and do not keep good ones from
+// being found.
+func testRecords(t *testing.T) {
+	pointer := discovertest.Pointer(t, stable, 5)
+	port := uint16(provide(t, stable, pointer))
+	ours := []string{"channel=stable", "arch=x86_64"}
+	say(t,
+		response("loop", net.IPv4(127, 0, 0, 1), port, ours...),
+		response("zero", net.IPv4zero, port, ours...),
+		response("multi", net.IPv4(224, 0, 0, 1), port, ours...),
+		response("broad", net.IPv4bcast, port, ours...),
+		response("noport", here.AsSlice(), 0, ours...),
+		response("other", here.AsSlice(), port, "channel=testing", "arch=x86_64"),
+		response("notext", here.AsSlice(), port),
+		response("good", here.AsSlice(), port, ours...),
+	)
+	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	defer cancel()
+	var asked []string
+	src := Source{Get: func(ctx context.Context, url string, max int64) ([]byte, error) {
+		asked = append(asked, url)
+		return get(ctx, url, max)
+	}}
+	var got []discover.Candidate
+	if err := src.Search(ctx, stable, func(c discover.Candidate) { got = append(got, c) }); err != nil {
+		t.Error(err)
+	}
+	if len(got) != 1 || got[0].Origin != "mdns good" || len(asked) != 1 {
+		t.Errorf("found %+v, asked %v", got, asked)
+	}
+}
+
+// A flood ends the search, with a bounded number of requests.
+func testFlood(t *testing.T) {
+	var flood []*dns.Msg
+	for i := range 2 * maxEntries {
+		flood = append(flood, response(fmt.Sprintf("x%d", i), net.IPv4(198, 51, 100, byte(100+i%100)), uint16(1000+i), "channel=stable", "arch=x86_64"))
+	}
+	say(t, flood...)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	asked := make(chan string, 10*maxBases)
+	src := Source{Get: func(_ context.Context, url string, _ int64) ([]byte, error) {
+		asked <- url
+		return nil, errors.New("nobody there")
+	}}
+	err := src.Search(ctx, stable, func(discover.Candidate) { t.Error("found") })
+	if !errors.Is(err, ErrFlood) {
+		t.Errorf("error %v", err)
+	}
+	if n := len(asked); n == 0 || n > maxBases {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// Without anybody there, Wait ends the search and that is no error.
+func testWait(t *testing.T) {
+	begin := time.Now()
+	err := Source{Get: get, Wait: 100 * time.Millisecond}.Search(t.Context(), stable, func(discover.Candidate) { t.Error("found") })
+	if took := time.Since(begin); err != nil || took < 100*time.Millisecond || took > 5*time.Second {
+		t.Errorf("took %v, error %v", took, err)
+	}
+}
