@@ -12,11 +12,15 @@ import (
 const zstdWindow = 8 << 20
 
 // NewZstdWriter returns a writer that compresses to w for the kernel's initramfs
-// decoder. It uses one goroutine and the strongest level of the encoder, so equal
-// input gives equal output. Close flushes it; w stays open.
+// decoder. It uses one goroutine, so equal input gives equal output. Close
+// flushes it; w stays open.
+//
+// The level is the encoder's second strongest: the strongest takes four times as
+// long for 5 % less (9.0 against 8.5 MB for a Go program of 24 MB), and a seed is
+// rebuilt after every change to a program.
 func NewZstdWriter(w io.Writer) (io.WriteCloser, error) {
 	enc, err := zstd.NewWriter(w,
-		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+		zstd.WithEncoderLevel(zstd.SpeedBetterCompression),
 		zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(zstdWindow),
 		zstd.WithEncoderCRC(true))
