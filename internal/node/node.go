@@ -104,7 +104,7 @@ func (n *Node) Execute(ctx context.Context, j *job.Job) (Report, error) {
 		return Report{}, err
 	}
 	res.Timings.Queue, res.Timings.Fetch = max(0, started.Sub(asked)), max(0, fetched.Sub(started))
-	n.cfg.Log.Info("job ended", "job", j.ID(), "state", res.State, "exit_code", res.ExitCode, "detail", res.Detail)
+	n.cfg.Log.Debug("job ended", "job", j.ID(), "state", res.State, "exit_code", res.ExitCode, "detail", res.Detail)
 	signed, err := receipt.Sign(n.statement(j, res, started), n.cfg.Key)
 	if err != nil {
 		return Report{}, fmt.Errorf("receipt of %s: %w", j, err)

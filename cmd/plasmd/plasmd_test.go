@@ -1,0 +1,183 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/internal/wasm/wasmtest"
+	"github.com/phasebased/phase/receipt"
+)
+
+// TestMain lets the test binary be plasmd, also when plasmd starts itself as
+// a runner.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == runnerCommand {
+		main()
+	}
+	testscript.Main(m, map[string]func(){"plasmd": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata/script",
+		Setup: prepareScript,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"assemble":    cmdAssemble,
+			"jobfile":     cmdJobFile,
+			"blobserver":  cmdBlobServer,
+			"waitfor":     cmdWaitFor,
+			"checkevents": cmdCheckEvents,
+			"verify":      cmdVerify,
+		},
+	})
+}
+
+// prepareScript gives each script a home of its own and the hello job.
+func prepareScript(env *testscript.Env) error {
+	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+	hello, err := os.ReadFile("../../examples/hello/hello.wasm")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(env.WorkDir, "hello.wasm"), hello, 0o644)
+}
+
+// assemble IN.wat OUT.wasm
+func cmdAssemble(ts *testscript.TestScript, _ bool, args []string) {
+	module, err := wasmtest.Assemble(ts.ReadFile(args[0]))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), module, 0o644))
+}
+
+// jobfile OUT.json MODULE.wasm args… writes a job file.
+func cmdJobFile(ts *testscript.TestScript, _ bool, args []string) {
+	module := ts.ReadFile(args[1])
+	j, err := job.New(job.Spec{Version: job.SpecVersion, Module: blob.Of([]byte(module)), Args: args[2:]})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), j.Payload(), 0o644))
+}
+
+// blobserver MODULE.wasm [BYTES] serves a module under its hash, or BYTES in
+// its place, takes receipts into the folder received, and sets $BASE.
+func cmdBlobServer(ts *testscript.TestScript, _ bool, args []string) {
+	module := []byte(ts.ReadFile(args[0]))
+	path := "/blobs/" + blob.Of(module).Hex()[:2] + "/" + blob.Of(module).Hex() + ".bin"
+	if len(args) > 1 {
+		module = []byte(args[1])
+	}
+	dir := ts.MkAbs("received")
+	ts.Check(os.MkdirAll(dir, 0o755))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(module) })
+	mux.HandleFunc("POST /receipts", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(io.LimitReader(r.Body, receipt.MaxBytes))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "receipt.json"), body, 0o644)
+		}
+		if err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	server := httptest.NewServer(mux)
+	ts.Defer(server.Close)
+	ts.Setenv("BASE", server.URL)
+	config, err := json.Marshal(map[string]any{
+		"listen_addrs": []string{}, "boot_jobs": []string{ts.MkAbs("hello.json")}, "providers": []string{server.URL},
+	})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("config.json"), config, 0o644))
+}
+
+// waitfor FILE TEXT waits until FILE holds TEXT.
+func cmdWaitFor(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for time.Now().Before(deadline) {
+		if data, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && strings.Contains(string(data), args[1]) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	data, _ := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Fatalf("%s never held %q:\n%s", args[0], args[1], data)
+}
+
+// checkevents FILE EVENT… reads FILE as whoever watches a node does, and wants
+// these events in this order among the others.
+func cmdCheckEvents(ts *testscript.TestScript, _ bool, args []string) {
+	var got []string
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		e, err := timeline.ParseEvent([]byte(line))
+		ts.Check(err)
+		if e.Kernel != timeline.KernelNode || e.AtNS <= 0 {
+			ts.Fatalf("event without kernel or time: %s", line)
+		}
+		name := e.Event
+		if e.Stage != "" {
+			name += ":" + e.Stage
+		}
+		if e.Code != "" {
+			name += ":" + e.Code
+		}
+		got = append(got, name)
+	}
+	rest := got
+	for _, want := range args[1:] {
+		at := slices.Index(rest, want)
+		if at < 0 {
+			ts.Fatalf("no %q in its place among %q", want, got)
+		}
+		rest = rest[at+1:]
+	}
+}
+
+// verify RECEIPT EVENTS VERSION checks a receipt against the key of the
+// node-ready event, that it is about the hello job, and the booted version (0:
+// none).
+func cmdVerify(ts *testscript.TestScript, _ bool, args []string) {
+	s, err := receipt.Verify([]byte(ts.ReadFile(args[0])), readyKey(ts, args[1]))
+	ts.Check(err)
+	if s.Result.Stdout != receipt.OutputOf([]byte("dlroW ,olleH\n"), false) {
+		ts.Fatalf("receipt of another output: %+v", s.Result)
+	}
+	booted := "0"
+	if s.Observation.Booted != nil {
+		booted = string(rune('0' + s.Observation.Booted.ManifestVersion))
+	}
+	if booted != args[2] {
+		ts.Fatalf("receipt names booted version %s, want %s", booted, args[2])
+	}
+}
+
+func readyKey(ts *testscript.TestScript, events string) ed25519.PublicKey {
+	for line := range strings.Lines(ts.ReadFile(events)) {
+		e, err := timeline.ParseEvent([]byte(line))
+		ts.Check(err)
+		if e.Event != timeline.EventNodeReady {
+			continue
+		}
+		var data struct {
+			NodeKey string `json:"node_key"`
+		}
+		ts.Check(json.Unmarshal(e.Data, &data))
+		key, err := hex.DecodeString(strings.TrimPrefix(data.NodeKey, "ed25519:"))
+		ts.Check(err)
+		return key
+	}
+	ts.Fatalf("no node-ready event in %s", events)
+	return nil
+}
