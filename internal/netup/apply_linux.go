@@ -36,7 +36,6 @@ func (i *iface) bind(l lease, method Method) error {
 	}
 	routeErr := i.setRoutes(link, l)
 	i.m.update(func() { i.setLink(l, method, routeErr) })
-	i.m.syncResolvConf()
 	if routeErr != nil {
 		i.emit(Failed, 0, routeErr)
 	}
@@ -136,7 +135,6 @@ func (i *iface) unbind() {
 		l.Method, l.Addresses, l.Gateway, l.DNS, l.Server = MethodNone, nil, netip.Addr{}, nil, netip.Addr{}
 		l.LeaseSeconds, l.MTU = 0, 0
 	})
-	i.m.syncResolvConf()
 }
 
 func (i *iface) removeAddresses() error { return i.keepOnly(netip.Prefix{}) }

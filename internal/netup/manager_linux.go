@@ -22,9 +22,7 @@ type Manager struct {
 	weak    time.Time      // since when there is a configured interface, but none with a router
 	changed chan struct{}  // closed and replaced at every change
 	runErr  error
-
-	resolvMu sync.Mutex
-	resolv   []netip.Addr // what ResolvConf was last written for; nil: not yet
+	resolv  []netip.Addr // what ResolvConf was last written for
 
 	done   chan struct{} // closed when Run has returned
 	report sync.Mutex    // serialises cfg.Report
@@ -228,37 +226,36 @@ func (m *Manager) Down() error {
 	return errors.Join(errs...)
 }
 
-// update changes the state under the lock and wakes every Wait.
+// update changes the state under the lock and wakes every Wait. The name
+// servers are written before anybody can see the change: whoever is told of
+// a network can resolve names on it.
 func (m *Manager) update(change func()) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	change()
+	err := m.syncResolvConf()
 	close(m.changed)
 	m.changed = make(chan struct{})
+	m.mu.Unlock()
+	if err != nil {
+		m.emit(Event{State: Failed, Err: &stepError{NotConfigured, "name servers", err}})
+	}
+}
+
+// syncResolvConf writes resolv.conf if the name servers changed. It is
+// called with the lock held; a failure is reported once for each change.
+func (m *Manager) syncResolvConf() error {
+	servers := m.snapshot().DNS
+	if m.cfg.ResolvConf == "" || slices.Equal(servers, m.resolv) {
+		return nil
+	}
+	m.resolv = servers
+	return writeResolvConf(m.cfg.ResolvConf, servers)
 }
 
 func (m *Manager) emit(e Event) {
 	m.report.Lock()
 	defer m.report.Unlock()
 	m.cfg.Report(e)
-}
-
-// syncResolvConf writes resolv.conf if the name servers changed.
-func (m *Manager) syncResolvConf() {
-	if m.cfg.ResolvConf == "" {
-		return
-	}
-	m.resolvMu.Lock()
-	defer m.resolvMu.Unlock()
-	servers := m.Network().DNS
-	if m.resolv != nil && slices.Equal(servers, m.resolv) {
-		return
-	}
-	if err := writeResolvConf(m.cfg.ResolvConf, servers); err != nil {
-		m.emit(Event{State: Failed, Err: &stepError{NotConfigured, "name servers", err}})
-		return
-	}
-	m.resolv = servers
 }
 
 // pause waits for d and reports false if ctx ended first.

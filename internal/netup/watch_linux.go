@@ -194,7 +194,6 @@ func (m *Manager) remove(i *iface) {
 	i.stop()
 	m.update(func() { delete(m.links, i.index) })
 	i.emit(Gone, 0, nil)
-	m.syncResolvConf()
 }
 
 func (m *Manager) stopWorkers() {

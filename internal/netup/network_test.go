@@ -1,0 +1,168 @@
+package netup
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func sample() Network {
+	return Network{
+		Interfaces: []Link{
+			{Name: "eth0", MAC: "52:54:00:12:34:56", Carrier: true, Method: MethodStatic, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}, Gateway: ip("10.0.0.1"), DNS: []netip.Addr{ip("10.0.0.2")}},
+			{Name: "eth1", MAC: "52:54:00:12:34:57", Addresses: []netip.Prefix{}, DNS: []netip.Addr{}, Err: "no answer"},
+		},
+		DNS: []netip.Addr{ip("10.0.0.2")},
+	}
+}
+
+func TestNetworkJSON(t *testing.T) {
+	raw, err := json.Marshal(sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseNetwork(raw)
+	if err != nil || !reflect.DeepEqual(got, sample()) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if !got.HasGateway() || (Network{}).HasGateway() {
+		t.Error("HasGateway is wrong")
+	}
+	want := []Interface{{MAC: "52:54:00:12:34:56", Address: netip.MustParsePrefix("10.0.0.5/24"), Gateway: ip("10.0.0.1"), DNS: []netip.Addr{ip("10.0.0.2")}}}
+	if s := got.Static(); !reflect.DeepEqual(s, want) {
+		t.Errorf("static %+v", s)
+	}
+}
+
+func TestParseNetworkRefuses(t *testing.T) {
+	many := sample()
+	many.Interfaces = make([]Link, maxLinks+1)
+	long := sample()
+	long.Interfaces[0].Name = strings.Repeat("x", 16)
+	addresses := sample()
+	addresses.Interfaces[0].Addresses = make([]netip.Prefix, maxAddresses+1)
+	for name, v := range map[string]any{
+		"text": "x", "array": []int{1}, "links": many, "name": long, "addresses": addresses,
+		"servers": Network{DNS: make([]netip.Addr, maxDNS+1)}, "size": strings.Repeat("x", 65<<10),
+	} {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := ParseNetwork(raw); err == nil {
+			t.Errorf("%s: accepted as %+v", name, n)
+		}
+	}
+}
+
+func TestResolvConf(t *testing.T) {
+	links := []Link{
+		{DNS: []netip.Addr{ip("10.0.0.9"), ip("10.0.0.1")}},
+		{Gateway: ip("10.0.0.1"), DNS: []netip.Addr{ip("10.0.0.1"), ip("fd00::1"), ip("10.0.0.2")}},
+	}
+	servers := mergeDNS(links)
+	if want := []netip.Addr{ip("10.0.0.1"), ip("fd00::1"), ip("10.0.0.2")}; !reflect.DeepEqual(servers, want) {
+		t.Errorf("merged to %v, want %v", servers, want)
+	}
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	for _, s := range [][]netip.Addr{servers, servers[:1]} {
+		if err := writeResolvConf(path, s); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || strings.Count(string(got), "nameserver ") != len(s) || !strings.HasPrefix(string(got), "nameserver 10.0.0.1\n") {
+			t.Errorf("wrote %q, %v", got, err)
+		}
+	}
+	if err := writeResolvConf(filepath.Join(path, "x"), servers); err == nil {
+		t.Error("writing below a file succeeded")
+	}
+}
+
+func TestExceptionsMatch(t *testing.T) {
+	for _, c := range []struct {
+		i    Interface
+		want bool
+	}{
+		{Interface{}, false},
+		{Interface{Name: "eth0"}, true},
+		{Interface{Name: "eth1"}, false},
+		{Interface{MAC: "02:00:00:00:00:01"}, true},
+		{Interface{MAC: "02:00:00:00:00:02"}, false},
+		{Interface{Name: "eth0", MAC: "02:00:00:00:00:02"}, false},
+	} {
+		if got := c.i.matches("eth0", "02:00:00:00:00:01"); got != c.want {
+			t.Errorf("%+v: %v", c.i, got)
+		}
+	}
+}
+
+func TestErrorsSpeak(t *testing.T) {
+	cause := errors.New("cause")
+	seen := map[string]bool{}
+	for r := NoInterface; r <= SwitchedOff; r++ {
+		e := &Error{Reason: r, Waited: time.Minute, Tried: []Try{{Interface: "eth0", Step: "DHCP", Attempts: 7, Took: time.Minute, Err: cause}}}
+		text := e.Error() + e.Hint()
+		if seen[text] || e.Hint() == "" || !strings.Contains(e.Error(), "eth0: DHCP, 7 tries in 1m0s: cause") || !errors.Is(e, cause) {
+			t.Errorf("reason %d: %q, %q", r, e, e.Hint())
+		}
+		if want := "NET-00" + string(rune('0'+int(r))); e.Code() != want {
+			t.Errorf("code %q, want %q", e.Code(), want)
+		}
+		seen[text] = true
+	}
+}
+
+func TestEventsSpeak(t *testing.T) {
+	l := sample().Interfaces[0]
+	for _, c := range []struct {
+		e    Event
+		want string
+	}{
+		{Event{Interface: "eth0", State: Configured, Link: l, Took: 34 * time.Millisecond}, "eth0: 10.0.0.5/24 (static), gateway 10.0.0.1, DNS 10.0.0.2, 34ms"},
+		{Event{Interface: "eth0", State: NoCarrier}, "eth0: no link (is the cable plugged in?)"},
+		{Event{Interface: "eth0", State: Asking, Attempt: 3}, "eth0: asking for an address (DHCP, try 3)"},
+		{Event{Interface: "eth0", State: Failed, Err: errors.New("x")}, "eth0: x"},
+		{Event{State: Failed, Err: errors.New("x")}, "network: x"},
+	} {
+		if got := c.e.String(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+	seen := map[string]bool{}
+	for s := Found; s <= Gone; s++ {
+		text := Event{Interface: "e", State: s, Err: errors.New("why"), Attempt: 1}.String()
+		if seen[text] && s != Renewed {
+			t.Errorf("state %d says the same as another: %q", s, text)
+		}
+		seen[text] = true
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	for try := 1; try < 100; try++ {
+		want := min(firstWait<<min(try-1, 10), longWait)
+		for range 20 {
+			if d := backoff(try); d < want*7/8 || d > want*9/8 {
+				t.Fatalf("try %d waits %s, want about %s", try, d, want)
+			}
+		}
+	}
+}
+
+func TestNextRenewal(t *testing.T) {
+	now := time.Now()
+	for left, want := range map[time.Duration]time.Duration{
+		0: 0, time.Second: time.Second, 90 * time.Second: time.Minute, time.Hour: 30 * time.Minute, -time.Second: -time.Second,
+	} {
+		if got := nextRenewal(now, now.Add(left)).Sub(now); got != want {
+			t.Errorf("with %s left: in %s, want %s", left, got, want)
+		}
+	}
+}
