@@ -168,3 +168,29 @@ func TestZstd(t *testing.T) {
 		t.Errorf("round trip: %d bytes, %v", len(back), err)
 	}
 }
+
+func TestInitramfsLength(t *testing.T) {
+	seen := map[int]bool{}
+	for i := range 40 {
+		var tree Tree
+		tree.Bytes(strings.Repeat("n", i+1), 0o644, pattern(100+i*7))
+		var b bytes.Buffer
+		if err := WriteInitramfs(&b, &tree, epoch); err != nil {
+			t.Fatal(err)
+		}
+		if b.Len()%4 != 0 {
+			t.Errorf("length %d is not a multiple of four", b.Len())
+		}
+		data := bytes.TrimRight(b.Bytes(), "\x00")
+		seen[len(data)%4] = true
+		if b.Len()-len(data) > 8 {
+			t.Errorf("%d bytes of padding", b.Len()-len(data))
+		}
+	}
+	if len(seen) < 3 {
+		t.Errorf("the test met only %d remainders", len(seen))
+	}
+	if err := WriteInitramfs(&failingWriter{}, cpioTree(writeFile(t, "b", pattern(9000))), epoch); err == nil {
+		t.Error("write error lost")
+	}
+}

@@ -3,6 +3,7 @@ package image
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -28,4 +29,37 @@ func NewZstdWriter(w io.Writer) (io.WriteCloser, error) {
 		return nil, fmt.Errorf("image: zstd: %w", err)
 	}
 	return enc, nil
+}
+
+// WriteInitramfs writes the tree as a cpio archive compressed with zstd. The
+// length is a multiple of four: the kernel finds a second, uncompressed archive
+// behind this one only at such an offset, and skips zeros (init/initramfs.c,
+// unpack_to_rootfs).
+func WriteInitramfs(w io.Writer, t *Tree, mtime time.Time) error {
+	count := &countWriter{w: w}
+	z, err := NewZstdWriter(count)
+	if err != nil {
+		return err
+	}
+	if err := WriteCPIO(z, t, mtime); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return fmt.Errorf("image: zstd: %w", err)
+	}
+	if _, err := w.Write(make([]byte, -count.n&3)); err != nil {
+		return fmt.Errorf("image: %w", err)
+	}
+	return nil
+}
+
+type countWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }

@@ -183,6 +183,9 @@ func TestNode(t *testing.T) {
 	if !bytes.Contains(unpackSeed(t, sys.Initramfs.Path), []byte("module overlay")) {
 		t.Error("the initramfs lacks overlay")
 	}
+	if sys.Initramfs.Size%4 != 0 {
+		t.Errorf("initramfs of %d bytes: nothing could follow it", sys.Initramfs.Size)
+	}
 	cfg.Dir = dir + "/again"
 	again, err := b.Node(t.Context(), cfg)
 	if err != nil || again.Rootfs.Digest != sys.Rootfs.Digest || again.Initramfs.Digest != sys.Initramfs.Digest || again.Kernel.Digest != sys.Kernel.Digest {

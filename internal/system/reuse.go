@@ -81,15 +81,8 @@ func (b *Build) initramfs(ctx context.Context, kind, path string, t *image.Tree)
 			return fmt.Errorf("system: %w", err)
 		}
 		defer f.Close()
-		z, err := image.NewZstdWriter(f)
-		if err != nil {
+		if err := image.WriteInitramfs(f, t, b.Time); err != nil {
 			return err
-		}
-		if err := image.WriteCPIO(z, t, b.Time); err != nil {
-			return err
-		}
-		if err := z.Close(); err != nil {
-			return fmt.Errorf("system: compressing %s: %w", kind, err)
 		}
 		return f.Close()
 	})
