@@ -1,8 +1,6 @@
 package p2p
 
 import (
-	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -92,7 +90,7 @@ func (v validator) Select(key string, values [][]byte) (int, error) {
 		if err != nil {
 			continue
 		}
-		if best < 0 || comparePointers(p, value, top, values[best]) > 0 {
+		if best < 0 || discover.Compare(p, value, top, values[best]) > 0 {
 			best, top = i, p
 		}
 	}
@@ -100,14 +98,4 @@ func (v validator) Select(key string, values [][]byte) (int, error) {
 		return 0, errNothing
 	}
 	return best, nil
-}
-
-// comparePointers is positive if a is the better of two records.
-func comparePointers(a manifest.Pointer, rawA []byte, b manifest.Pointer, rawB []byte) int {
-	return cmp.Or(
-		cmp.Compare(a.RootVersion, b.RootVersion),
-		cmp.Compare(a.ManifestVersion, b.ManifestVersion),
-		a.ExpiresAt.Compare(b.ExpiresAt),
-		bytes.Compare(rawB, rawA),
-	)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-msgio/pbio"
 	msmux "github.com/multiformats/go-multistream"
-	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -47,7 +46,7 @@ func (s sender) SendMessage(ctx context.Context, p peer.ID, msg *pb.Message) err
 	return s.exchange(ctx, p, msg, nil)
 }
 
-func (s sender) exchange(ctx context.Context, p peer.ID, msg, reply proto.Message) error {
+func (s sender) exchange(ctx context.Context, p peer.ID, msg, reply *pb.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	stream, err := s.host.Network().NewStream(ctx, p)
@@ -68,7 +67,7 @@ func (s sender) exchange(ctx context.Context, p peer.ID, msg, reply proto.Messag
 	return nil
 }
 
-func (s sender) talk(stream network.Stream, msg, reply proto.Message) error {
+func (s sender) talk(stream network.Stream, msg, reply *pb.Message) error {
 	if err := stream.SetProtocol(protoKad); err != nil {
 		return err
 	}

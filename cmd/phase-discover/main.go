@@ -1,0 +1,32 @@
+// Phase-discover finds the current boot manifest of a channel and architecture.
+package main
+
+import (
+	"os"
+	"time"
+
+	"github.com/phasebased/phase/cmd/internal/steps"
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/mdns"
+	"github.com/phasebased/phase/internal/p2p"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	env := steps.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now}
+	return steps.Discover(os.Args[1:], env, steps.DiscoverNets{DHT: openDHT, LAN: openLAN})
+}
+
+// openDHT makes a node that only asks, under an identity that is never stored.
+func openDHT(bootstrap []string) (discover.Source, func() error, error) {
+	node, err := p2p.New(p2p.Config{Bootstrap: bootstrap})
+	if err != nil {
+		return nil, nil, err
+	}
+	return node, node.Close, nil
+}
+
+func openLAN(get discover.Get, wait time.Duration) discover.Source {
+	return mdns.Source{Get: get, Wait: wait}
+}
