@@ -160,7 +160,7 @@ func (f *Fetcher) Small(ctx context.Context, name string, d blob.Digest, size in
 var ErrNoArtifact = errors.New("the manifest has no such artifact")
 
 func artifactJob(v *manifest.Verified, name string, bases []string) (job, error) {
-	if v == nil {
+	if !v.Valid() {
 		return job{}, fmt.Errorf("fetch %s: no verified manifest", name)
 	}
 	a, ok := v.Manifest().Artifact(name)

@@ -1,0 +1,144 @@
+// Package provider serves a folder of published releases over HTTP, to seeds
+// that boot and to whoever mirrors them.
+//
+// The provider is not trusted by its clients and does not try to be: they
+// verify every byte against a signed manifest. So it serves what lies in the
+// folder, and only reports, in /status and /health, when a file is not what
+// the manifest beside it says. What it does protect is itself and its host:
+// it answers to a fixed list of names, opens nothing outside the folder, not
+// even through symbolic links, and bounds every request in size, number and
+// time.
+//
+// The folder:
+//
+//	<base>/<channel>/<arch>/{manifest.json,pointer.json,root.json,<n>.root.json,kernel,initramfs,rootfs}
+//	<base>/blobs/<aa>/<hex>.bin
+package provider
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/phasebased/phase/manifest"
+)
+
+// Config says what to serve.
+type Config struct {
+	// Base is the published folder. It must exist.
+	Base string
+	// Channel and Arch are what GET /manifest.json serves and what must be in
+	// order for /health to say so. Default: stable, this machine's.
+	Channel, Arch string
+	// Version is this program's, for /status.
+	Version string
+	// Receipts is the folder that POST /receipts writes to; it is made if
+	// needed. Empty means that the route does not exist.
+	Receipts string
+	// PerClient is how many requests one client address (or IPv6 /64) may
+	// have under way; 0 means 16, enough for a few machines behind one NAT.
+	PerClient int
+	// Total is how many requests may be under way in all; 0 means 256.
+	Total int
+	// Rescan is how often Run looks for changed files; 0 means 5 s.
+	Rescan time.Duration
+	// Now is the clock, for expiry dates; nil means time.Now.
+	Now func() time.Time
+	// Log receives one line per request and per change; nil means none.
+	Log *slog.Logger
+}
+
+// A Provider is an http.Handler. Its methods are safe for concurrent use.
+type Provider struct {
+	cfg      Config
+	root     *os.Root
+	mux      *http.ServeMux
+	started  time.Time
+	state    atomic.Pointer[state]
+	gate     gate
+	counters counters
+	receipts *receipts // nil: route absent
+}
+
+// New opens the folder. It starts nothing: files are hashed by Refresh or Run.
+func New(cfg Config) (*Provider, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, fmt.Errorf("provider: %w", err)
+	}
+	root, err := os.OpenRoot(cfg.Base)
+	if err != nil {
+		return nil, fmt.Errorf("provider: %w", err)
+	}
+	p := &Provider{cfg: cfg, root: root, started: cfg.Now()}
+	p.gate = gate{perClient: cfg.PerClient, total: cfg.Total, open: map[client]int{}}
+	p.state.Store(&state{})
+	if cfg.Receipts != "" {
+		if p.receipts, err = openReceipts(cfg.Receipts, cfg.Now); err != nil {
+			root.Close()
+			return nil, fmt.Errorf("provider: %w", err)
+		}
+	}
+	p.mux = p.routes()
+	return p, nil
+}
+
+func (c *Config) fill() error {
+	if c.Channel == "" {
+		c.Channel = manifest.ChannelStable
+	}
+	if err := manifest.CheckChannel(c.Channel); err != nil {
+		return err
+	}
+	if c.Arch == "" {
+		c.Arch = runtime.GOARCH
+	}
+	arch, err := manifest.ParseArch(c.Arch)
+	if err != nil {
+		return err
+	}
+	c.Arch = arch
+	if c.PerClient < 0 || c.Total < 0 || c.Rescan < 0 {
+		return errors.New("negative limit")
+	}
+	setDefault(&c.PerClient, 16)
+	setDefault(&c.Total, 256)
+	setDefault(&c.Rescan, 5*time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Close releases the folder. Requests must have ended.
+func (p *Provider) Close() error { return p.root.Close() }
+
+// routes are all that exists; anything else is 404, other methods are 405.
+func (p *Provider) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", p.serveIndex)
+	mux.HandleFunc("GET /health", p.serveHealth)
+	mux.HandleFunc("GET /status", p.serveStatus)
+	mux.HandleFunc("GET /metrics", p.serveMetrics)
+	mux.HandleFunc("GET /manifest.json", p.serveDefaultManifest)
+	mux.HandleFunc("GET /blobs/{aa}/{file}", p.serveBlob)
+	mux.HandleFunc("GET /{channel}/{arch}/{file}", p.serveRelease)
+	if p.receipts != nil {
+		mux.HandleFunc("POST /receipts", p.postReceipt)
+	}
+	return mux
+}

@@ -1,0 +1,168 @@
+package provider
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+)
+
+// problems are the reasons why this provider is not healthy; none means that
+// everything published is what its manifest says.
+func (p *Provider) problems() []string {
+	s := p.state.Load()
+	if s.at.IsZero() {
+		return []string{"files are still being checked"}
+	}
+	var out []string
+	if _, ok := s.release(p.cfg.Channel, p.cfg.Arch); !ok {
+		out = append(out, fmt.Sprintf("no manifest is published for %s/%s", p.cfg.Channel, p.cfg.Arch))
+	}
+	for _, r := range s.releases {
+		for _, problem := range r.Problems {
+			out = append(out, fmt.Sprintf("%s/%s: %s", r.Channel, r.Arch, problem))
+		}
+	}
+	return out
+}
+
+// serveHealth is 200 "ok", or 503 with one problem a line. Files are served
+// in both cases.
+func (p *Provider) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	problems := p.problems()
+	if len(problems) == 0 {
+		fmt.Fprintln(w, "ok")
+		return
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	for _, problem := range problems {
+		fmt.Fprintln(w, problem)
+	}
+}
+
+// Status is the answer of GET /status.
+type Status struct {
+	Healthy  bool       `json:"healthy"`
+	Problems []string   `json:"problems"`
+	Version  string     `json:"version"`    // of this program
+	Started  time.Time  `json:"started_at"` // of this provider
+	Checked  *time.Time `json:"checked_at"` // last scan; null before the first
+	Channel  string     `json:"channel"`    // of /manifest.json
+	Arch     string     `json:"arch"`       // of /manifest.json
+	Releases []release  `json:"releases"`
+	Blobs    int        `json:"blobs"` // files under blobs/
+	Receipts *int       `json:"receipts,omitempty"`
+}
+
+// Status reports what was measured, not what was intended.
+func (p *Provider) Status() Status {
+	s := p.state.Load()
+	problems := p.problems()
+	st := Status{
+		Healthy: len(problems) == 0, Problems: append([]string{}, problems...),
+		Version: p.cfg.Version, Started: p.started,
+		Channel: p.cfg.Channel, Arch: p.cfg.Arch,
+		Releases: append([]release{}, s.releases...),
+	}
+	if !s.at.IsZero() {
+		st.Checked = &s.at
+	}
+	for name := range s.files {
+		if len(name) > 6 && name[:6] == "blobs/" {
+			st.Blobs++
+		}
+	}
+	if p.receipts != nil {
+		n := p.receipts.count()
+		st.Receipts = &n
+	}
+	return st
+}
+
+func (p *Provider) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	data, err := json.MarshalIndent(p.Status(), "", "  ")
+	if err != nil {
+		http.Error(w, "status cannot be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(append(data, '\n'))
+}
+
+var indexPage = template.Must(template.New("index").Parse(`<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>Phase provider</title>
+<h1>Phase provider</h1>
+<p>{{if .Healthy}}Everything published is what its manifest says.{{else}}Problems:{{end}}</p>
+<ul>{{range .Problems}}<li>{{.}}</li>{{end}}</ul>
+{{range .Releases}}{{$dir := printf "/%s/%s/" .Channel .Arch}}
+<h2>{{.Channel}} {{.Arch}}, version {{.Version}}</h2>
+<ul><li><a href="{{$dir}}manifest.json">manifest.json</a></li>
+{{range .Artifacts}}<li><a href="{{$dir}}{{.Name}}">{{.Name}}</a> {{.Size}} bytes {{.Hash}}</li>
+{{end}}</ul>
+{{end}}
+<p><a href="/status">status</a> <a href="/health">health</a> <a href="/metrics">metrics</a></p>
+</html>
+`))
+
+func (p *Provider) serveIndex(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'")
+	if err := indexPage.Execute(w, p.Status()); err != nil {
+		p.cfg.Log.Debug("index page", "err", err)
+	}
+}
+
+// counters count since the start.
+type counters struct {
+	requests [6]atomic.Int64 // by first digit of the status
+	sent     atomic.Int64    // bytes of bodies
+	refused  atomic.Int64    // by limits
+}
+
+// serveMetrics writes the Prometheus text exposition format, version 0.0.4.
+func (p *Provider) serveMetrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	metric := func(name, kind, help string) {
+		fmt.Fprintf(w, "# HELP phase_provider_%s %s\n# TYPE phase_provider_%s %s\n", name, help, name, kind)
+	}
+	metric("requests_total", "counter", "Requests answered, by class of status.")
+	for i := 1; i < len(p.counters.requests); i++ {
+		fmt.Fprintf(w, "phase_provider_requests_total{code=\"%dxx\"} %d\n", i, p.counters.requests[i].Load())
+	}
+	metric("sent_bytes_total", "counter", "Bytes of bodies sent.")
+	fmt.Fprintf(w, "phase_provider_sent_bytes_total %d\n", p.counters.sent.Load())
+	metric("refused_total", "counter", "Requests refused by a limit.")
+	fmt.Fprintf(w, "phase_provider_refused_total %d\n", p.counters.refused.Load())
+	metric("requests_in_flight", "gauge", "Requests under way.")
+	fmt.Fprintf(w, "phase_provider_requests_in_flight %d\n", p.gate.inFlight())
+	metric("healthy", "gauge", "1 if everything published is what its manifest says.")
+	fmt.Fprintf(w, "phase_provider_healthy %d\n", number(len(p.problems()) == 0))
+	if p.receipts != nil {
+		metric("receipts", "gauge", "Receipts in the folder.")
+		fmt.Fprintf(w, "phase_provider_receipts %d\n", p.receipts.count())
+	}
+	metric("artifact_matches", "gauge", "1 if the file is what the manifest says.")
+	for _, r := range p.state.Load().releases {
+		for _, a := range r.Artifacts {
+			fmt.Fprintf(w, "phase_provider_artifact_matches{channel=%q,arch=%q,name=%q} %d\n", r.Channel, r.Arch, a.Name, number(a.Matches))
+		}
+	}
+	metric("manifest_version", "gauge", "Version of the published manifest.")
+	for _, r := range p.state.Load().releases {
+		fmt.Fprintf(w, "phase_provider_manifest_version{channel=%q,arch=%q} %d\n", r.Channel, r.Arch, r.Version)
+	}
+}
+
+func number(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
