@@ -40,10 +40,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	for i := range c.Nets {
 		setDefault(&c.Nets[i].Kind, NetUser)
+	}
+	if err := c.check(); err != nil {
+		return c, err
+	}
+	for i := range c.Nets {
 		// 52:54:00 is QEMU's own locally administered prefix.
 		setDefault(&c.Nets[i].MAC, fmt.Sprintf("52:54:00:70:68:%02x", i+1))
 	}
-	return c, c.check()
+	return c, nil
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -109,6 +114,9 @@ func (n Net) check() error {
 		}
 		if n.Restrict || len(n.Forwards) > 0 {
 			return errors.New("restrict and forwards are for user networks")
+		}
+		if n.MAC == "" {
+			return errors.New("no address given, and machines on one LAN need different ones")
 		}
 	default:
 		return fmt.Errorf("unknown kind %q", n.Kind)

@@ -258,6 +258,11 @@ func (m *Machine) accepted(ctx context.Context) error {
 		return nil
 	case <-m.done:
 	}
+	select {
+	case <-m.monitor.ready: // a guest may well have come and gone
+		return nil
+	default:
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -295,8 +300,8 @@ func (m *Machine) ConsoleTail(n int) []string { return m.console.tail(n) }
 
 // WaitConsole returns the first console line since power on that match
 // accepts, waiting for it if need be. The unfinished last line is offered too,
-// so that a prompt can be awaited; match must therefore accept a line only for
-// what it contains. If the machine ends first the error is ErrEnded, with the
+// so that a prompt can be awaited: the line returned may be cut short, so take
+// values from Lines. If the machine ends first the error is ErrEnded, with the
 // last lines in its text.
 func (m *Machine) WaitConsole(ctx context.Context, match func(line string) bool) (Line, error) {
 	return m.WaitConsoleAfter(ctx, Line{}, match)

@@ -134,8 +134,8 @@ const (
 type Net struct {
 	// Kind is NetUser or NetLAN; empty means NetUser.
 	Kind string
-	// MAC is the card's address; empty: one that differs per card, the same at
-	// each start.
+	// MAC is the card's address. Empty, for NetUser only: one that differs per
+	// card and is the same at each start.
 	MAC string
 	// Restrict cuts a NetUser guest off from the host and everything behind
 	// it; only Forwards still reach it.

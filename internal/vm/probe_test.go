@@ -1,0 +1,143 @@
+package vm
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The probe must be able to say yes: its guest, under the accelerator that
+// works everywhere.
+func TestProbeGuestRuns(t *testing.T) {
+	needQEMU(t)
+	p := probeGuest(testContext(t), "", AccelTCG, 8*time.Second)
+	if !strings.HasPrefix(p.Reason, "a guest ran under TCG") {
+		t.Errorf("got %+v", p)
+	}
+	if p.KVM {
+		t.Error("TCG taken for KVM")
+	}
+}
+
+// On this machine the answer is whatever it is, but it comes in time and with
+// a reason.
+func TestProbeKVMAnswers(t *testing.T) {
+	needQEMU(t)
+	before := time.Now()
+	p := ProbeKVM(testContext(t), "")
+	if took := time.Since(before); p.Reason == "" || took > probeDeadline+quitGrace+time.Second {
+		t.Errorf("%+v after %v", p, took)
+	}
+	t.Logf("%+v", p)
+}
+
+// program writes a shell script that plays QEMU.
+func program(t *testing.T, script string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "qemu")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const greets = `echo '{"QMP":{}}' >&4; `
+
+func TestProbeGuest(t *testing.T) {
+	tests := []struct {
+		name, script string
+		kvm          bool
+		want         string
+	}{
+		{"works", greets + "echo " + greeting + " >&3; exec sleep 10", true, "a guest ran under KVM"},
+		{"hangs", greets + "exec sleep 10", false, "hang or crawl"},
+		{"hangs before its monitor answers", "exec sleep 10", false, "does not start"},
+		{"says something else", greets + "echo SeaBIOS >&3; exec sleep 10", false, "hang or crawl"},
+		{"aborts", greets + "echo 'failed to set MSR' >&2; exit 1", false, "failed to set MSR"},
+		{"refuses", "echo 'could not access KVM' >&2; exit 1", false, "could not access KVM"},
+		{"resets at once", greets + "exit 0", false, "gave up"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := probeGuest(testContext(t), program(t, tt.script), AccelKVM, 300*time.Millisecond)
+			if p.KVM != tt.kvm || !strings.Contains(p.Reason, tt.want) {
+				t.Errorf("got %+v, want %v with %q", p, tt.kvm, tt.want)
+			}
+		})
+	}
+}
+
+func TestProbeDevice(t *testing.T) {
+	dir := t.TempDir()
+	locked := filepath.Join(dir, "locked")
+	if err := os.WriteFile(locked, nil, 0o000); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, path string
+		ok         bool
+		want       string
+	}{
+		{"absent", filepath.Join(dir, "kvm"), false, "has no"},
+		{"no device", dir, false, "is a directory"},
+		{"usable", "/dev/null", true, ""},
+	}
+	for _, tt := range tests {
+		p, ok := probeDevice(tt.path)
+		if ok != tt.ok || !strings.Contains(p.Reason, tt.want) || p.KVM {
+			t.Errorf("%s: got %+v, %v", tt.name, p, ok)
+		}
+	}
+	if os.Geteuid() == 0 {
+		t.Log("running as root: no file is forbidden, that case is not tested")
+		return
+	}
+	if p, ok := probeDevice(locked); ok || !strings.Contains(p.Reason, "group kvm") {
+		t.Errorf("forbidden: got %+v, %v", p, ok)
+	}
+}
+
+func TestProbeCache(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "kvm-probe.json")
+	want := Probe{KVM: true, Reason: "it ran"}
+	if err := saveProbe(path, "boot-1", want); err != nil {
+		t.Fatal(err)
+	}
+	if p, ok := loadProbe(path, "boot-1"); !ok || p != want {
+		t.Errorf("same boot: %+v, %v", p, ok)
+	}
+	if _, ok := loadProbe(path, "boot-2"); ok {
+		t.Error("the answer of another boot was used")
+	}
+	if err := saveProbe(path, "", want); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := loadProbe(path, ""); ok {
+		t.Error("an answer was used where boots cannot be told apart")
+	}
+	if err := os.WriteFile(path, []byte(`{"boot":"boot-1"`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := loadProbe(path, "boot-1"); ok {
+		t.Error("a torn file was used")
+	}
+}
+
+func TestProbeForUsesItsCache(t *testing.T) {
+	if hostArch() != X8664 {
+		t.Skip("only x86_64 hosts are probed")
+	}
+	dir := t.TempDir()
+	want := Probe{KVM: true, Reason: "remembered"}
+	if err := saveProbe(filepath.Join(dir, "kvm-probe.json"), bootID(), want); err != nil {
+		t.Fatal(err)
+	}
+	if p := probeFor(t.Context(), Config{Arch: X8664, ProbeCache: dir}); p != want {
+		t.Errorf("got %+v", p)
+	}
+	if p := probeFor(t.Context(), Config{Arch: ARM64, ProbeCache: dir}); p.KVM || p.Accel() != AccelTCG {
+		t.Errorf("for a foreign guest: %+v", p)
+	}
+}
