@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/strictjson"
+)
+
+// maxStatus bounds the answer of a provider.
+const maxStatus = 1 << 20
+
+// providerStatus is the part of GET /status that is shown. It comes from
+// another machine: text in it is quoted before it reaches a terminal.
+type providerStatus struct {
+	Healthy  bool     `json:"healthy"`
+	Problems []string `json:"problems"`
+	Version  string   `json:"version"`
+	Started  string   `json:"started_at"`
+	Releases []struct {
+		Channel   string   `json:"channel"`
+		Arch      string   `json:"arch"`
+		Version   int64    `json:"manifest_version"`
+		Expires   string   `json:"expires_at"`
+		Problems  []string `json:"problems"`
+		Artifacts []struct {
+			Name    string `json:"name"`
+			Hash    string `json:"hash"`
+			Size    int64  `json:"size"`
+			Matches bool   `json:"matches"`
+		} `json:"artifacts"`
+	} `json:"releases"`
+	Blobs int64 `json:"blobs"`
+}
+
+func newProvider() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "provider",
+		Short: "Ask a provider how it is and what it serves",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		newProviderQuery("status", "Show a provider's state; fails if it is not in order", showStatus),
+		newProviderQuery("list", "List what a provider serves", showList),
+	)
+	return cmd
+}
+
+func newProviderQuery(name, short string, show func(io.Writer, providerStatus) error) *cobra.Command {
+	var base, format string
+	cmd := &cobra.Command{
+		Use:   name,
+		Short: short,
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := discover.CheckBase(base); err != nil {
+				return usageError{err}
+			}
+			if format != "text" && format != "json" {
+				return usageError{fmt.Errorf("--format %q is neither text nor json", format)}
+			}
+			raw, status, err := askProvider(cmd.Context(), base)
+			if err != nil {
+				return fmt.Errorf("provider %s: %w", base, err)
+			}
+			if format == "json" {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", strings.TrimSpace(string(raw)))
+				return err
+			}
+			return show(cmd.OutOrStdout(), status)
+		},
+	}
+	cmd.Flags().StringVar(&base, "url", "http://127.0.0.1:8080", "base URL of the provider")
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
+	return cmd
+}
+
+// askProvider gets a provider's status as it was sent, once it is known to be
+// well-formed, and as read.
+func askProvider(ctx context.Context, base string) ([]byte, providerStatus, error) {
+	fetcher := &fetch.Fetcher{Timeout: 10 * time.Second}
+	raw, err := fetcher.Get(ctx, strings.TrimSuffix(base, "/")+"/status", maxStatus)
+	if err != nil {
+		return nil, providerStatus{}, err
+	}
+	var status providerStatus
+	err = strictjson.Unmarshal(raw, &status, strictjson.Limits{Bytes: maxStatus, Depth: 16})
+	return raw, status, err
+}
+
+// showStatus ends with status 1 for a provider that is not in order.
+func showStatus(w io.Writer, s providerStatus) error {
+	word := "healthy"
+	if !s.Healthy {
+		word = "not in order"
+	}
+	fmt.Fprintf(w, "%s, plasmd %s, since %s\n", word, plain(s.Version), plain(s.Started))
+	for _, p := range s.Problems {
+		fmt.Fprintf(w, "  %q\n", p)
+	}
+	for _, r := range s.Releases {
+		fmt.Fprintf(w, "%s %s version %d, expires %s\n", plain(r.Channel), plain(r.Arch), r.Version, plain(r.Expires))
+		for _, p := range r.Problems {
+			fmt.Fprintf(w, "  %q\n", p)
+		}
+	}
+	if !s.Healthy {
+		return exitStatus(1)
+	}
+	return nil
+}
+
+func showList(w io.Writer, s providerStatus) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "CHANNEL\tARCH\tVERSION\tARTIFACT\tBYTES\tHASH\tMATCHES")
+	for _, r := range s.Releases {
+		for _, a := range r.Artifacts {
+			fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%s\t%t\n", plain(r.Channel), plain(r.Arch), r.Version, plain(a.Name), a.Size, plain(a.Hash), a.Matches)
+		}
+	}
+	return table.Flush()
+}
+
+// plain shows foreign text without quotes where it needs none.
+func plain(s string) string {
+	quoted := fmt.Sprintf("%q", s)
+	if quoted == `"`+s+`"` {
+		return s
+	}
+	return quoted
+}
