@@ -2,10 +2,10 @@ package netup
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	mrand "math/rand/v2"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
@@ -13,6 +13,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/insomniacslk/dhcp/iana"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -32,7 +33,7 @@ const (
 // backoff is the randomised exponential wait after the given try (1…).
 func backoff(try int) time.Duration {
 	d := min(firstWait<<min(try-1, 10), longWait)
-	return d - d/8 + mrand.N(d/4)
+	return d - d/8 + rand.N(d/4)
 }
 
 // acquire asks for a lease until it has one or ctx ends; its only error is
@@ -184,10 +185,13 @@ func (x exchange) message(t dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	return m
 }
 
-// newXID reads the kernel's generator directly, which waits for the first
-// entropy with the kernel's help; the library's own reader polls for it.
+// newXID takes random bytes without waiting for the kernel's generator to
+// be seeded, which takes a second on a virtual machine that has just
+// started. An xid only has to differ from other machines'.
 func newXID() (xid dhcpv4.TransactionID) {
-	rand.Read(xid[:])
+	if n, err := unix.Getrandom(xid[:], unix.GRND_INSECURE); n != len(xid) || err != nil {
+		binary.BigEndian.PutUint32(xid[:], rand.Uint32()) // before Linux 5.6
+	}
 	return xid
 }
 
