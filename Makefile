@@ -9,8 +9,12 @@ GOARCH_OF     = $(GOARCH_$(ARCH))
 BIN    = build/bin
 TARGET = build/target/$(ARCH)
 
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1793491200)
+
 export CGO_ENABLED = 0
-GOBUILD = go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X github.com/phasebased/phase/internal/version.Version=$(VERSION)"
+V = github.com/phasebased/phase/internal/version
+GOBUILD = go build -trimpath -buildvcs=false \
+	-ldflags "-s -w -buildid= -X $(V).Version=$(VERSION) -X $(V).Epoch=$(SOURCE_DATE_EPOCH)"
 
 .DEFAULT_GOAL := image
 .PHONY: help demo test bench lint image esp initramfs rootfs release deps tools target test-qemu-x86 clean

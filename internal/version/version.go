@@ -6,3 +6,7 @@ package version
 // It is part of the image, so it must come from the sources, never from
 // the clock or the machine that built them.
 var Version = "devel"
+
+// Epoch is the time of the sources in seconds since 1970, set in the same way.
+// It dates everything inside an image.
+var Epoch = ""

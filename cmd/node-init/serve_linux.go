@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/phasebased/phase/internal/strictjson"
+	"github.com/phasebased/phase/internal/sysinit"
+	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/internal/timeline"
+)
+
+// networkWithin is how long plasmd's start waits for an address. It can do
+// without one; its first job then has nobody to report to yet.
+const networkWithin = 20 * time.Second
+
+// serve runs plasmd for as long as the machine runs.
+func (n *node) serve(ctx context.Context, ephemeral bool, network <-chan struct{}) error {
+	events, err := openEvents()
+	if err != nil {
+		return err
+	}
+	go n.follow(events)
+	logs, plasmdLogs, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("pipe for plasmd's log: %w", err)
+	}
+	go n.keepLog(logs)
+	select {
+	case <-network:
+	case <-time.After(networkWithin):
+	}
+	args := []string{"start", "--config", "/etc/plasm/config.json", "--events", eventsFile, "--state", stateDir}
+	if n.info.SchemaVersion != 0 {
+		args = append(args, "--booted", bootedFile)
+	}
+	if ephemeral {
+		args = append(args, "--ephemeral")
+	}
+	return n.system.Supervisor.Service(ctx, sysinit.Service{
+		Name: "plasmd",
+		Command: sysinit.Command{
+			Path: "/usr/bin/plasmd", Args: args, Dir: "/", Env: []string{"PATH=/usr/bin:/bin", "HOME=/root"},
+			Files: []*os.File{nil, plasmdLogs, plasmdLogs}, Session: true,
+		},
+		Ended: func(exit sysinit.Exit, err error, again time.Duration) {
+			n.system.Console.Linef("plasmd ended (%v); starting it again in %v", errors.Join(err, errors.New(exit.String())), again)
+		},
+	})
+}
+
+// openEvents makes the pipe on which plasmd tells what happens. It is opened
+// for reading and writing, so that it stays open when plasmd is started again.
+func openEvents() (*os.File, error) {
+	if err := syscall.Mkfifo(eventsFile, 0o600); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("make the pipe for plasmd's events: %w", err)
+	}
+	return os.OpenFile(eventsFile, os.O_RDWR, 0)
+}
+
+// keepLog copies plasmd's log into the kernel's, which is bounded.
+func (n *node) keepLog(logs io.Reader) {
+	scanner := bufio.NewScanner(logs)
+	for scanner.Scan() {
+		n.system.Log.Info("plasmd", "line", scanner.Text())
+	}
+	io.Copy(io.Discard, logs) // a line beyond the scanner's limit: keep plasmd going
+}
+
+// follow passes plasmd's events on to the report port and shows people those
+// that concern them.
+func (n *node) follow(events io.Reader) {
+	scanner := bufio.NewScanner(events)
+	scanner.Buffer(make([]byte, 4096), timeline.MaxEventBytes+1)
+	for scanner.Scan() {
+		event, err := timeline.ParseEvent(scanner.Bytes())
+		if err != nil {
+			n.system.Log.Warn("event of plasmd", "error", err)
+			continue
+		}
+		n.show(event)
+		n.system.Timeline.Send(event)
+	}
+	n.system.Log.Error("plasmd's events ended", "error", scanner.Err())
+	io.Copy(io.Discard, events)
+}
+
+func (n *node) show(e timeline.Event) {
+	c := n.system.Console
+	switch e.Event {
+	case timeline.EventNodeReady:
+		n.showNode(e)
+	case timeline.EventStageEnd:
+		if name, ok := strings.CutPrefix(e.Stage, "receipt "); ok {
+			if e.Code != "" {
+				c.Linef("WARNING: %s", e.Text)
+				return
+			}
+			c.Linef("The receipt of job %s was delivered to %s.", name, e.Text)
+			n.showTimeline(e)
+		}
+	case timeline.EventReceipt:
+		c.Linef("%s: %s", e.Stage, e.Text)
+		c.Linef("Its receipt is signed (%d bytes).", len(e.Data))
+	case timeline.EventFailed:
+		c.Failure(term.Failure{Title: "The node reports a failure", Code: e.Code, Wrong: "FATAL: " + e.Text,
+			Do: []string{"The node goes on without it. Its log is in the kernel log (dmesg)."}})
+	}
+}
+
+// showNode is the banner: who this machine is now, and what it booted.
+func (n *node) showNode(e timeline.Event) {
+	var ready struct {
+		Peer  string   `json:"peer_id"`
+		Key   string   `json:"node_key"`
+		Addrs []string `json:"p2p_addrs"`
+	}
+	if err := strictjson.Unmarshal(e.Data, &ready, strictjson.Limits{Bytes: timeline.MaxEventBytes, Depth: 4}); err != nil {
+		n.system.Log.Warn("plasmd about itself", "error", err)
+		return
+	}
+	pairs := []term.Pair{{Key: "node key", Value: ready.Key}, {Key: "peer id", Value: ready.Peer}}
+	if len(ready.Addrs) > 0 {
+		pairs = append(pairs, term.Pair{Key: "addresses", Value: strings.Join(ready.Addrs, " ")})
+	}
+	if m := n.info.Manifest; m.Version != 0 {
+		pairs = append(pairs,
+			term.Pair{Key: "booted", Value: fmt.Sprintf("release %d of %s for %s, %s mode", m.Version, n.info.Channel, n.info.Arch, n.info.Mode)},
+			term.Pair{Key: "manifest", Value: m.Digest.String()})
+		for _, id := range m.KeyIDs {
+			pairs = append(pairs, term.Pair{Key: "signed by", Value: id})
+		}
+	}
+	n.system.Console.Title("This machine is a Phase node")
+	n.system.Console.Pairs(pairs)
+}
+
+// showTimeline prints the walk once the first receipt is delivered. The
+// kernels are laid end to end: what the jump between them took is only known
+// to somebody who watched from outside.
+func (n *node) showTimeline(last timeline.Event) {
+	if n.shown {
+		return
+	}
+	n.shown = true
+	var rows []term.Row
+	var offset, end time.Duration
+	for _, s := range n.info.Timeline {
+		start := s.Start
+		if s.Kernel == timeline.KernelSeed {
+			start += offset
+		} else {
+			offset = max(offset, s.End) // the firmware's clock starts at power-on
+		}
+		end = max(end, start+s.Took())
+		rows = append(rows, term.Row{Name: s.Name, Group: s.Kernel, Start: start, Took: s.Took()})
+	}
+	rows = append(rows, term.Row{Name: "to first receipt", Group: timeline.KernelNode, Start: end, Took: time.Duration(last.AtNS)})
+	n.system.Console.Title("Timeline")
+	n.system.Console.Timeline(rows)
+}
+
+// failure is what a person is told when the node cannot go on.
+func failure(err error) term.Failure {
+	f := term.Failure{Title: "The node stopped", Code: "NODE-001", Wrong: "ERROR: " + err.Error(),
+		Do: []string{"Switch the machine off and on to boot again from the medium."}}
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		f.Code = coded.Code()
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		f.Do = append([]string{hinted.Hint()}, f.Do...)
+	}
+	return f
+}

@@ -1,0 +1,34 @@
+// Command phase-init is PID 1 of the seed: it walks the corridor (network,
+// discover, verify, fetch, hand over) until a verified system takes the machine
+// over. It never exits; a failure is shown, and tried again.
+//
+// Called by another name it is one of the corridor's steps as a command, so
+// that the seed carries their code once: phase-discover, phase-verify,
+// phase-fetch.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/phasebased/phase/cmd/internal/steps"
+)
+
+func main() {
+	env := steps.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now}
+	switch filepath.Base(os.Args[0]) {
+	case "phase-discover":
+		os.Exit(steps.Discover(os.Args[1:], env, nets))
+	case "phase-verify":
+		os.Exit(steps.Verify(os.Args[1:], env))
+	//case "phase-fetch":
+		//os.Exit(steps.Fetch(os.Args[1:], env))
+	}
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "phase-init: this is the init of the seed system; it only runs as PID 1")
+		os.Exit(2)
+	}
+	runInit()
+}

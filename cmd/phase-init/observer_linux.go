@@ -1,0 +1,165 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/boot"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/internal/timeline"
+)
+
+// titles are the stages as people read them.
+var titles = map[string]string{
+	boot.StageNetwork:  "Network",
+	boot.StageDiscover: "Discover",
+	boot.StageVerify:   "Verify",
+	boot.StageFetch:    "Fetch",
+	boot.StageHandover: "Hand over",
+}
+
+// observer shows the walk on the consoles and records it in the timeline.
+type observer struct {
+	system *pid1.System
+
+	mu      sync.Mutex
+	running map[string]*timeline.Running
+	steps   map[string]*term.Step
+	bar     *term.Progress
+	barName string
+	tried   []string // what was skipped in this walk, for the failure screen
+}
+
+func newObserver(system *pid1.System) *observer {
+	return &observer{system: system, running: map[string]*timeline.Running{}, steps: map[string]*term.Step{}}
+}
+
+func (o *observer) Begin(stage string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.running[stage] = o.system.Timeline.Begin(stage)
+	o.steps[stage] = o.system.Console.Step(titles[stage])
+}
+
+func (o *observer) End(stage, note string, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.endBar()
+	running, step := o.running[stage], o.steps[stage]
+	if running == nil {
+		return // a stage ends once; the search may outlive its stage
+	}
+	delete(o.running, stage)
+	running.End(note, err)
+	if err != nil {
+		step.Fail("")
+		return
+	}
+	step.Done(note)
+}
+
+func (o *observer) Note(_, text string) { o.system.Console.Line(text) }
+
+func (o *observer) Skipped(origin string, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.system.Log.Warn("skipped", "origin", origin, "error", err)
+	if len(o.tried) < 8 {
+		o.tried = append(o.tried, err.Error())
+	}
+}
+
+func (o *observer) Progress(p fetch.Progress) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.barName != p.Name {
+		o.endBar()
+		o.bar, o.barName = o.system.Console.Progress(p.Name, p.Total), p.Name
+	}
+	o.bar.Set(p.Done)
+}
+
+func (o *observer) endBar() {
+	if o.bar != nil {
+		o.bar.End()
+	}
+	o.bar, o.barName = nil, ""
+}
+
+// failure composes what a person is told, once, from whatever room failed.
+func (o *observer) failure(err error) term.Failure {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for stage, running := range o.running { // stages that the failure cut short
+		running.End("", err)
+		o.steps[stage].Fail("")
+	}
+	clear(o.running)
+	f := term.Failure{Title: "The boot stopped", Wrong: headline(err), Tried: o.tried}
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		f.Code = coded.Code()
+	}
+	f.Tried = append(f.Tried, attempts(err)...)
+	if len(f.Tried) == 0 && f.Wrong != err.Error() {
+		f.Tried = append(f.Tried, err.Error())
+	}
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		f.Do = append(f.Do, hinted.Hint())
+	}
+	f.Do = append(f.Do, "Press r to try again, b to reboot, p to power off.",
+		fmt.Sprintf("Without a key the boot is tried again in %v.", retryAfter))
+	o.tried = nil
+	return f
+}
+
+// headline is the innermost error that has a code, marked as the documented
+// messages are: FATAL for what must never be booted, ERROR for the rest.
+func headline(err error) string {
+	text, code := err.Error(), ""
+	for e := err; e != nil; {
+		var coded interface {
+			error
+			Code() string
+		}
+		if !errors.As(e, &coded) {
+			break
+		}
+		text, code = coded.Error(), coded.Code()
+		e = errors.Unwrap(coded)
+	}
+	if strings.HasPrefix(code, "VFY-") || code == "FETCH-002" {
+		return "FATAL: " + text
+	}
+	return "ERROR: " + text
+}
+
+// attempts lists the sources that were asked and what came of it.
+func attempts(err error) []string {
+	var tried []string
+	var fetching *fetch.Error
+	if errors.As(err, &fetching) {
+		for _, a := range fetching.Attempts {
+			tried = append(tried, fmt.Sprintf("%s: %v", a.URL, a.Err))
+		}
+	}
+	var search *boot.NotFoundError
+	if errors.As(err, &search) {
+		for _, a := range search.Answers {
+			tried = append(tried, fmt.Sprintf("%s: %s", a.Source, answer(a.Candidates, a.Err)))
+		}
+	}
+	return tried[:min(len(tried), 8)]
+}
+
+func answer(candidates int, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d answers", candidates)
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/media"
+)
+
+func newImage() *cobra.Command {
+	cmd := &cobra.Command{Use: "image", Short: "Build boot media"}
+	cmd.AddCommand(newImageBuild())
+	return cmd
+}
+
+func newImageBuild() *cobra.Command {
+	var w workshop
+	var out, mode string
+	var menu int
+	cmd := &cobra.Command{
+		Use: "build", Short: "Write a USB image that trusts the keys of the work folder", Args: noArgs,
+		Long: `Writes a raw image with an EFI system partition, the seed partition and an
+empty cache partition, as plain files: no root, no mounts. The image trusts the
+root keys in the work folder, which are made the first time; the same inputs
+give the same bytes.`,
+		Example: "  phase image build --out phase.img",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := w.open(cmd.Context(), "image")
+			if err != nil {
+				return err
+			}
+			report, err := l.Image(cmd.Context(), lab.ImageOptions{Out: out, Mode: mode, Menu: menu})
+			if err != nil {
+				return err
+			}
+			for _, p := range report.Partitions {
+				fmt.Fprintf(os.Stderr, "%-12s %10s\n", p.Label, term.Bytes(p.Size))
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), report.Path)
+			return err
+		},
+	}
+	w.flags(cmd)
+	cmd.Flags().StringVar(&w.arch, "arch", "x86_64", "architecture of the machines: x86_64 or arm64")
+	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "phase.img"), "image to write")
+	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
+	cmd.Flags().IntVar(&menu, "menu", 10, "seconds that the menu is shown")
+	return cmd
+}

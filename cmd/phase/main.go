@@ -1,0 +1,92 @@
+// Command phase is the operator's tool: it shows the whole system at work
+// (demo), builds media (image build) and releases (release build), and says
+// what this machine lacks (doctor).
+//
+// Results go to standard output, progress to standard error. Exit status: 0
+// done, 1 failed, 2 wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/version"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	if err := root.ExecuteContext(ctx); err != nil {
+		report(err)
+		os.Exit(exitStatus(err))
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "phase",
+		Short:         "Build, publish and try out Phase Boot",
+		Version:       version.Version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+	})
+	root.AddCommand(newDemo(), newImage(), newRelease(), newDoctor(), newVersion())
+	return root
+}
+
+// usageError is a mistake in how the command was called.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// silentError has been reported already.
+type silentError struct{ error }
+
+func (e silentError) Unwrap() error { return e.error }
+
+func exitStatus(err error) int {
+	if errors.As(err, new(usageError)) {
+		return 2
+	}
+	return 1
+}
+
+// report tells a person what failed and what to do next.
+func report(err error) {
+	if errors.As(err, new(silentError)) {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "phase:", err)
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		fmt.Fprintln(os.Stderr, "phase: hint:", hinted.Hint())
+	}
+}
+
+// noArgs refuses arguments as a usage error.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q (see %s --help)", args[0], cmd.CommandPath())}
+	}
+	return nil
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "phase %s (sources of %s)\n", version.Version, sourcesDate())
+			return err
+		},
+	}
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/phasebased/phase/internal/lab"
+	phaseterm "github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/internal/version"
+	"github.com/phasebased/phase/manifest"
+)
+
+// workshop is what demo, image build and release build have in common: where
+// things are and how they are built.
+type workshop struct {
+	arch, work, target string
+	install, offline   bool
+	verbose            bool
+}
+
+func (w *workshop) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&w.work, "work", filepath.Join("build", "lab"), "folder for packages, keys and outputs; kept for the next time")
+	flags.StringVar(&w.target, "target", "", "folder with phase-init, node-init and plasmd for the machine (default build/target/<arch>)")
+	flags.BoolVar(&w.install, "install", false, "install missing tools from Debian's packages first")
+	flags.BoolVar(&w.offline, "offline", false, "download no packages; use what an earlier run has left in the work folder")
+	flags.BoolVarP(&w.verbose, "verbose", "v", false, "log what is being done")
+}
+
+// open checks the tools and builds the systems.
+func (w *workshop) open(ctx context.Context, task string) (*lab.Lab, error) {
+	if err := ensureTools(ctx, task, w.install); err != nil {
+		return nil, err
+	}
+	arch, err := manifest.ParseArch(w.arch)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if w.target == "" {
+		w.target = filepath.Join("build", "target", arch)
+	}
+	plasmd, err := beside("plasmd")
+	if err != nil {
+		return nil, err
+	}
+	for _, program := range []string{"phase-init", "node-init", "plasmd"} {
+		if _, err := os.Stat(filepath.Join(w.target, program)); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s is not in %s: run `make target ARCH=%s` in the source folder, or name the folder with --target", program, w.target, arch)
+		}
+	}
+	at, err := sourcesTime()
+	if err != nil {
+		return nil, err
+	}
+	work, err := filepath.Abs(w.work)
+	if err != nil {
+		return nil, err
+	}
+	return lab.New(ctx, lab.Config{
+		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
+		Time: at, Offline: w.offline, Log: w.log(),
+	})
+}
+
+func (w *workshop) log() *slog.Logger {
+	if !w.verbose {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+}
+
+// beside finds a program next to this one.
+func beside(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s must lie beside %s: %w", name, filepath.Base(self), err)
+	}
+	return path, nil
+}
+
+// sourcesTime dates what is built: SOURCE_DATE_EPOCH, or the date of the
+// sources that this program was built from.
+func sourcesTime() (time.Time, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		text = version.Epoch
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH is %q: set it to the seconds since 1970 that date the build", text)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+func sourcesDate() string {
+	at, err := sourcesTime()
+	if err != nil {
+		return "an unknown day"
+	}
+	return at.Format(time.DateOnly)
+}
+
+// newConsole writes for people to out: live and coloured only on a terminal.
+func newConsole(out *os.File) *phaseterm.Console {
+	started := time.Now()
+	terminal := term.IsTerminal(int(out.Fd()))
+	_, plain := os.LookupEnv("NO_COLOR")
+	return phaseterm.New(phaseterm.Config{
+		Out: out, Now: func() time.Duration { return time.Since(started) },
+		Live: terminal, Color: terminal && !plain,
+	})
+}
+
+// quiet is a console for nobody.
+func quiet() *phaseterm.Console {
+	return phaseterm.New(phaseterm.Config{Out: io.Discard, Now: func() time.Duration { return 0 }})
+}

@@ -1,0 +1,152 @@
+// Package lab is a publisher, a provider and a machine on one computer: it
+// builds the systems, signs releases, serves them with plasmd, boots media in
+// virtual machines and watches what they say. The demo, the tests of the whole
+// boot and the benchmark use it, so what a person is shown is what is tested.
+//
+// Nothing here is part of the product's trust: the machines decide for
+// themselves, from the root keys inside their media.
+package lab
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/examples"
+	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/internal/strictjson"
+	"github.com/phasebased/phase/internal/system"
+	"github.com/phasebased/phase/manifest"
+)
+
+// Channel is the channel the lab publishes on.
+const Channel = manifest.ChannelStable
+
+// HelloText is what the hello job is given, HelloAnswer what it must write.
+const (
+	HelloText   = "Hello, World"
+	HelloAnswer = "dlroW ,olleH"
+)
+
+// Config says what to build with. All fields are required unless they say
+// otherwise.
+type Config struct {
+	Arch    string // x86_64 or arm64
+	Target  string // folder with phase-init, node-init and plasmd for Arch
+	Plasmd  string // plasmd for this machine
+	Work    string // folder for packages, outputs, keys and runs; kept between calls
+	Version string
+	Time    time.Time    // every date inside the products; the earliest clock of a seed
+	Offline bool         // no package downloads
+	Log     *slog.Logger // nil: silent
+}
+
+// Lab holds what one publisher has built.
+type Lab struct {
+	cfg   Config
+	Keys  *release.Keys
+	Root  []byte // root.json that media and releases of this lab carry
+	build *system.Build
+
+	Seed  string            // the seed's initramfs
+	Node  system.NodeSystem // what is published
+	Hello string            // the hello job's module
+	Built map[string]system.Output
+}
+
+// New gathers the foreign parts, makes keys if there are none, and builds seed
+// and node system. What is unchanged since an earlier call is reused.
+func New(ctx context.Context, cfg Config) (*Lab, error) {
+	keys, err := release.LoadOrCreateKeys(filepath.Join(cfg.Work, "keys"))
+	if err != nil {
+		return nil, err
+	}
+	// Ten years, from a fixed day: the same keys must give the same image.
+	root, err := keys.RootFile(cfg.Time.AddDate(10, 0, 0))
+	if err != nil {
+		return nil, err
+	}
+	inputs, err := system.Prepare(ctx, system.Sources{
+		Arch: cfg.Arch, Dir: filepath.Join(cfg.Work, "inputs"), Offline: cfg.Offline, Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{cfg: cfg, Keys: keys, Root: root, Built: map[string]system.Output{}, build: &system.Build{
+		Inputs: inputs, Version: cfg.Version, Time: cfg.Time, Reuse: filepath.Join(cfg.Work, "reuse"), Log: cfg.Log,
+	}}
+	return l, l.buildSystems(ctx)
+}
+
+func (l *Lab) buildSystems(ctx context.Context) error {
+	out := filepath.Join(l.cfg.Work, "out", l.cfg.Arch)
+	l.Seed, l.Hello = filepath.Join(out, "seed.img"), filepath.Join(out, "hello.wasm")
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return fmt.Errorf("make the output folder: %w", err)
+	}
+	if err := durable.WriteFile(l.Hello, examples.Hello, 0o644); err != nil {
+		return fmt.Errorf("write the hello job: %w", err)
+	}
+	seed, _, err := l.build.Seed(ctx, system.SeedConfig{
+		Out: l.Seed, Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root,
+	})
+	if err != nil {
+		return err
+	}
+	helloJob, err := HelloJob()
+	if err != nil {
+		return err
+	}
+	config, err := strictjson.MarshalCanonical(map[string]any{
+		"boot_jobs": []string{"/usr/share/phase/jobs/hello.json"},
+	})
+	if err != nil {
+		return fmt.Errorf("write the node's configuration: %w", err)
+	}
+	l.Node, err = l.build.Node(ctx, system.NodeConfig{
+		Dir: out, Init: filepath.Join(l.cfg.Target, "node-init"), Plasmd: filepath.Join(l.cfg.Target, "plasmd"),
+		Config: config, Jobs: map[string][]byte{"hello.json": helloJob},
+	})
+	l.Built["seed"], l.Built["kernel"] = seed, l.Node.Kernel
+	l.Built["initramfs"], l.Built["rootfs"] = l.Node.Initramfs, l.Node.Rootfs
+	return err
+}
+
+// HelloJob is the specification of the hello job.
+func HelloJob() ([]byte, error) {
+	hello, err := job.New(job.Spec{
+		Version: job.SpecVersion, Module: blob.Of(examples.Hello), Args: []string{HelloText},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("specify the hello job: %w", err)
+	}
+	return hello.Payload(), nil
+}
+
+// Release is a release of the node system as the lab publishes it by default:
+// valid now, found at base, for a caller to change.
+func (l *Lab) Release(version int64, base string) release.Release {
+	now := time.Now().UTC().Truncate(time.Second)
+	return release.Release{
+		Channel: Channel, Arch: l.cfg.Arch, Version: version,
+		Created: now.Add(-time.Minute), Expires: now.AddDate(0, 0, 90), PointerExpiry: now.AddDate(0, 0, 7),
+		Kernel: l.Node.Kernel.Path, Initramfs: l.Node.Initramfs.Path, Rootfs: l.Node.Rootfs.Path,
+		Cmdline: Cmdline, Blobs: []string{l.Hello}, Bases: []string{base},
+	}
+}
+
+// Cmdline is the node's kernel command line: both consoles of a virtual
+// machine, and no kernel messages among the node's own lines.
+const Cmdline = "console=tty0 console=ttyS0,115200 quiet loglevel=3 panic=30"
+
+// KeyText shows an Ed25519 public key as people compare it.
+func KeyText(key ed25519.PublicKey) string { return fmt.Sprintf("ed25519:%x", []byte(key)) }
+
+func (l *Lab) providerState() string { return filepath.Join(l.cfg.Work, "provider") }

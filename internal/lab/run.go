@@ -1,0 +1,169 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/internal/strictjson"
+	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/internal/vm"
+	"github.com/phasebased/phase/receipt"
+)
+
+// Outcome is how far a machine came.
+type Outcome struct {
+	Accel   string        // the accelerator in use
+	Elapsed time.Duration // power on to the last event
+	Stages  []Stage       // the walk, in host time since power on
+	Node    *NodeInfo     // nil: the node never came up
+	Receipt *Receipt      // nil: none was delivered
+	Failure *Failure      // nil: no stage failed
+	Events  []string      // names of all events, in order, with their kernel: "seed/handover"
+	PeakRSS int64         // bytes the seed's init used at most; 0: it did not say
+}
+
+// Stage is one stage of the walk on the host's clock.
+type Stage struct {
+	Name  string        `json:"name"`
+	Start time.Duration `json:"start_ns"` // since power on
+	End   time.Duration `json:"end_ns"`
+	Note  string        `json:"note,omitempty"`
+}
+
+// Failure is what the machine said when it stopped.
+type Failure struct {
+	Stage string `json:"stage"`
+	Code  string `json:"code"`
+	Text  string `json:"text"`
+}
+
+// NodeInfo is what the booted node said on its own report port. That port is
+// wired to this machine's QEMU, not to the network, so the key it names is
+// that machine's.
+type NodeInfo struct {
+	Key       string   `json:"node_key"` // "ed25519:" and the public key in hex
+	PeerID    string   `json:"peer_id"`
+	Addresses []string `json:"p2p_addrs"`
+}
+
+// Receipt is a delivered receipt, verified against the node's key.
+type Receipt struct {
+	Raw       []byte
+	Statement receipt.Statement
+}
+
+// ErrTimeout says that a machine reached neither a receipt nor a failure.
+var ErrTimeout = errors.New("the machine reached neither a receipt nor a failure in time")
+
+// Follow watches a machine until a receipt was delivered, a stage failed, the
+// machine ended, or ctx ends. The outcome is valid with every error.
+func Follow(ctx context.Context, machine *vm.Machine) (*Outcome, error) {
+	f := &follower{powerOn: machine.PowerOn(), zero: map[string]time.Duration{}, running: map[string]int64{}}
+	f.out.Accel, _ = machine.Accel()
+	defer func() { f.out.Stages = f.walk() }()
+	for {
+		select {
+		case line, open := <-machine.Report():
+			if !open {
+				return &f.out, fmt.Errorf("the machine ended (%s)", machine.Wait().Reason)
+			}
+			event, err := timeline.ParseEvent(line.Line)
+			if err != nil {
+				return &f.out, fmt.Errorf("the machine's report: %w", err)
+			}
+			if done, err := f.take(event, line.At); done || err != nil {
+				f.out.Stages = f.walk()
+				return &f.out, err
+			}
+		case <-ctx.Done():
+			return &f.out, fmt.Errorf("%w (%v)", ErrTimeout, time.Since(f.powerOn).Round(time.Second))
+		}
+	}
+}
+
+// follower turns report lines into an outcome.
+type follower struct {
+	out     Outcome
+	powerOn time.Time
+	stages  []timeline.Stage         // on their kernel's clock
+	zero    map[string]time.Duration // when each kernel's clock started, since power on
+	running map[string]int64         // stages begun: name to at_ns
+	ready   time.Duration            // node-ready, on the node's clock
+}
+
+// reportLimits bound what a guest may say about itself in one event.
+var reportLimits = strictjson.Limits{Bytes: timeline.MaxEventBytes, Depth: 8}
+
+// take handles one event; done says that the machine has said its last word.
+func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
+	since := at.Sub(f.powerOn)
+	f.out.Elapsed = since
+	f.out.Events = append(f.out.Events, e.Kernel+"/"+e.Event)
+	// The line that was delayed least says best when the kernel's clock began.
+	if start := since - time.Duration(e.AtNS); f.zero[e.Kernel] == 0 || start < f.zero[e.Kernel] {
+		f.zero[e.Kernel] = start
+	}
+	switch e.Event {
+	case timeline.EventStageStart:
+		f.running[e.Stage] = e.AtNS
+	case timeline.EventStageEnd:
+		f.stages = append(f.stages, timeline.Stage{
+			Name: e.Stage, Kernel: e.Kernel, Start: time.Duration(f.running[e.Stage]), End: time.Duration(e.AtNS), Note: e.Text,
+		})
+		if strings.HasPrefix(e.Stage, "receipt ") { // the last word: delivered, or not
+			if e.Code != "" {
+				f.out.Failure = &Failure{Stage: e.Stage, Code: e.Code, Text: e.Text}
+			}
+			return true, nil
+		}
+	case timeline.EventNodeReady:
+		f.ready = time.Duration(e.AtNS)
+		f.out.Node = &NodeInfo{}
+		if err := strictjson.Unmarshal(e.Data, f.out.Node, reportLimits); err != nil {
+			return true, fmt.Errorf("the node's report about itself: %w", err)
+		}
+	case timeline.EventFailed:
+		f.out.Failure = &Failure{Stage: e.Stage, Code: e.Code, Text: e.Text}
+		return true, nil
+	}
+	return false, nil
+}
+
+// walk lays the kernels' stages end to end on the host's clock: what ran before
+// the first kernel is the firmware, what lies between two kernels belongs to
+// the hand-over.
+func (f *follower) walk() []Stage {
+	seed, hasSeed := f.zero[timeline.KernelSeed]
+	node, hasNode := f.zero[timeline.KernelNode]
+	var walk []Stage
+	if hasSeed {
+		walk = append(walk, Stage{Name: "firmware", End: seed}, Stage{Name: "seed", Start: seed, End: seed})
+	} else if hasNode {
+		walk = append(walk, Stage{Name: "firmware", End: node})
+	}
+	for _, s := range f.stages {
+		if s.Kernel != timeline.KernelSeed {
+			continue
+		}
+		stage := Stage{Name: s.Name, Start: seed + s.Start, End: seed + s.End, Note: s.Note}
+		if len(walk) == 2 {
+			walk[1].End = stage.Start // the seed's own start ends where its first stage begins
+		}
+		if s.Name == "handover" && hasNode {
+			stage.End = node
+		}
+		walk = append(walk, stage)
+	}
+	if hasNode {
+		walk = append(walk, Stage{Name: "node", Start: node, End: node + f.ready})
+	}
+	for _, s := range f.stages {
+		if s.Kernel == timeline.KernelNode {
+			walk = append(walk, Stage{Name: s.Name, Start: node + s.Start, End: node + s.End, Note: s.Note})
+		}
+	}
+	return walk
+}

@@ -1,0 +1,78 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/release"
+)
+
+// Tampers are the attacks that Publish can stage, each on what a stranger
+// could reach: files on a provider, or keys that are not the publisher's.
+func Tampers() []string { return []string{"kernel", "manifest", "pointer", "hello"} }
+
+// Publish signs and lays out a release, as an attacker would have it if tamper
+// names one of Tampers; "" is the honest release.
+//
+//   - kernel: a byte of the kernel is changed on the provider.
+//   - manifest: the manifest names another kernel and is signed by strangers;
+//     the pointer is genuine, as if the online key were stolen.
+//   - pointer: everything below it is genuine, the pointer is a stranger's.
+//   - hello: a byte of the hello job's module is changed on the provider.
+func (l *Lab) Publish(dir string, r release.Release, tamper string) (*release.Published, error) {
+	keys, root := *l.Keys, l.Root
+	switch tamper {
+	case "", "kernel", "hello":
+	case "manifest", "pointer":
+		stranger, err := release.NewKeys()
+		if err != nil {
+			return nil, err
+		}
+		if tamper == "manifest" {
+			keys.Targets = stranger.Targets
+			break
+		}
+		// The provider is a stranger's too: it believes in its own root.
+		keys.Root, keys.Timestamp = stranger.Root, stranger.Timestamp
+		if root, err = keys.RootFile(time.Now().AddDate(1, 0, 0)); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("cannot tamper with %q; choose one of %s", tamper, strings.Join(Tampers(), ", "))
+	}
+	published, err := release.Publish(dir, r, &keys, root)
+	if err != nil {
+		return nil, err
+	}
+	switch tamper {
+	case "kernel":
+		err = changeByte(filepath.Join(published.Dir, "kernel"), blobPath(dir, published.Blobs["kernel"]))
+	case "hello":
+		err = changeByte(blobPath(dir, published.Blobs[filepath.Base(l.Hello)]))
+	}
+	return published, err
+}
+
+func blobPath(dir string, d blob.Digest) string {
+	return filepath.Join(dir, "blobs", d.Hex()[:2], d.Hex()+".bin")
+}
+
+// changeByte changes one byte in the middle of each file.
+func changeByte(paths ...string) error {
+	for _, path := range slices.Compact(paths) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		data[len(data)/2] ^= 1
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

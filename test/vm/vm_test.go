@@ -1,0 +1,414 @@
+// Package vm_test boots the shipped medium in virtual machines: the whole walk,
+// and each refusal, which must show its message and run nothing unverified.
+package vm_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/internal/vm"
+)
+
+// bootWithin bounds one boot. Emulation on a busy machine is slow; a boot that
+// works takes a tenth of this.
+const bootWithin = 4 * time.Minute
+
+// repository is the root of the sources, where make has put the programs.
+const repository = "../.."
+
+// loudKernel is the release's command line in these tests: a second kernel that
+// runs shows its banner on the serial console.
+const loudKernel = "console=ttyS0,115200 panic=30"
+
+// banner is what a kernel that was not told to be quiet begins with. The seed's
+// kernel is quiet, so the banner belongs to the system that was handed over to.
+var banner = regexp.MustCompile(`Linux version [0-9]`)
+
+// newLab builds the systems once for all tests.
+var newLab = sync.OnceValues(func() (*lab.Lab, error) {
+	programs := filepath.Join(repository, "build", "bin")
+	work, err := filepath.Abs(filepath.Join(repository, "build", "lab"))
+	if err != nil {
+		return nil, err
+	}
+	return lab.New(context.Background(), lab.Config{
+		Arch: vm.X8664, Target: filepath.Join(repository, "build", "target", vm.X8664),
+		Plasmd: filepath.Join(programs, "plasmd"), Work: work, Version: "test",
+		Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+	})
+})
+
+// bench is one test's publisher, provider and medium.
+type bench struct {
+	*testing.T
+	lab       *lab.Lab
+	run       string
+	ports     lab.Ports
+	published *release.Published
+	provider  *lab.Provider
+	image     string
+}
+
+// setup builds what is shared and prepares a folder for this test.
+func setup(t *testing.T) *bench {
+	t.Helper()
+	for _, needed := range []string{"build/bin/plasmd", "build/target/x86_64/phase-init"} {
+		if _, err := os.Stat(filepath.Join(repository, needed)); errors.Is(err, os.ErrNotExist) {
+			skip(t, needed+" is missing: run `make tools target` first")
+		}
+	}
+	if _, err := vm.FindQEMU(vm.X8664); err != nil {
+		skip(t, err.Error())
+	}
+	l, err := newLab()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports, err := lab.FreePorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{T: t, lab: l, run: t.TempDir(), ports: ports}
+}
+
+// skip says why a test cannot run here; in CI that is a failure.
+func skip(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}
+
+// release is an honest release for the caller to change.
+func (b *bench) release(version int64) release.Release {
+	r := b.lab.Release(version, b.ports.Base())
+	r.Cmdline = loudKernel
+	return r
+}
+
+// publish lays out a release in this test's folder.
+func (b *bench) publish(r release.Release, tamper string) {
+	b.Helper()
+	var err error
+	if b.published, err = b.lab.Publish(filepath.Join(b.run, "published"), r, tamper); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// serve starts a provider for what is published now.
+func (b *bench) serve() {
+	b.Helper()
+	var err error
+	b.provider, err = b.lab.Serve(b.Context(), filepath.Join(b.run, "published"), b.ports, b.run)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(b.provider.Stop)
+}
+
+// medium writes the USB image.
+func (b *bench) medium(o lab.ImageOptions) {
+	b.Helper()
+	b.image = filepath.Join(b.run, "phase.img")
+	o.Out = b.image
+	if o.Mode == "" {
+		o.Mode = "internet"
+	}
+	if b.provider != nil {
+		o.Nodes = []lab.Node{{PeerID: b.provider.Ready.PeerID, Address: b.provider.Bootstrap()}}
+	}
+	if _, err := b.lab.Image(b.Context(), o); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// boot starts the machine and follows it to its end. It returns what happened
+// and what the console showed.
+func (b *bench) boot(o lab.BootOptions) (*lab.Outcome, string) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), bootWithin)
+	defer cancel()
+	o.Image, o.Run = b.image, b.run
+	machine, err := b.lab.Boot(ctx, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	outcome, err := lab.Follow(ctx, machine)
+	shown := b.lastWords(ctx, machine, outcome)
+	machine.Quit(ctx)
+	if err != nil {
+		b.Fatalf("%v; the console shows:\n%s", err, shown)
+	}
+	b.Logf("%s: %.1f s", outcome.Accel, outcome.Elapsed.Seconds())
+	return outcome, shown
+}
+
+// lastWords waits until the console has caught up with the report port.
+func (b *bench) lastWords(ctx context.Context, machine *vm.Machine, outcome *lab.Outcome) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	last := "Timeline"
+	if outcome.Failure != nil {
+		last = "What you can do"
+	}
+	machine.WaitConsole(ctx, func(line string) bool { return strings.Contains(line, last) })
+	return strings.Join(machine.ConsoleTail(1000), "\n")
+}
+
+// refused asserts that the seed stopped with a code and a text, showed that
+// text, and that nothing it did not verify ran.
+func (b *bench) refused(o *lab.Outcome, console, code, text string) {
+	b.Helper()
+	if o.Failure == nil {
+		b.Fatalf("the machine did not stop; it showed:\n%s", console)
+	}
+	if o.Failure.Code != code || !strings.Contains(o.Failure.Text, text) {
+		b.Errorf("the machine stopped with %s %q, want %s %q", o.Failure.Code, o.Failure.Text, code, text)
+	}
+	if !strings.Contains(unwrap(console), unwrap(text)) {
+		b.Errorf("the console does not show %q:\n%s", text, console)
+	}
+	if !strings.Contains(console, code) {
+		b.Errorf("the console does not show the code %s:\n%s", code, console)
+	}
+	for _, event := range o.Events {
+		if strings.HasPrefix(event, "node/") || event == "seed/handover" {
+			b.Errorf("after a refusal there was the event %s", event)
+		}
+	}
+	if banner.MatchString(console) {
+		b.Errorf("a second kernel ran:\n%s", console)
+	}
+}
+
+// unwrap undoes the wrapping of a text at the console's width.
+func unwrap(text string) string { return strings.Join(strings.Fields(text), "") }
+
+// verified asserts the whole walk: the handed-over kernel ran and delivered a
+// receipt that verifies.
+func (b *bench) verified(o *lab.Outcome, console string) {
+	b.Helper()
+	if o.Failure != nil {
+		b.Fatalf("the machine stopped: %s %s; it showed:\n%s", o.Failure.Code, o.Failure.Text, console)
+	}
+	if err := b.lab.Collect(b.provider, o, b.published); err != nil {
+		b.Fatal(err)
+	}
+	if n := len(banner.FindAllString(console, -1)); n != 1 {
+		b.Errorf("%d kernels showed a banner, want the verified one:\n%s", n, console)
+	}
+}
+
+func TestPowerOnToReceipt(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(1), "")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	var names []string
+	for _, s := range outcome.Stages {
+		names = append(names, s.Name)
+		if s.End < s.Start {
+			t.Errorf("stage %s ends before it starts", s.Name)
+		}
+	}
+	for _, want := range []string{"firmware", "seed", "network", "discover", "verify", "fetch", "handover", "node", "job hello"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("the timeline lacks %q: %v", want, names)
+		}
+	}
+	for _, want := range []string{"Phase Boot", "Internet Mode", "Network", "Discover", "Verify", "Fetch", "Starting the verified system", "This machine is a Phase node", lab.HelloAnswer, outcome.Node.PeerID} {
+		if !strings.Contains(console, want) {
+			t.Errorf("the console does not show %q:\n%s", want, console)
+		}
+	}
+	t.Logf("console:\n%s", console)
+}
+
+func TestTamperedKernel(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(1), "kernel")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{})
+	want := "FATAL: Artifact kernel hash mismatch (expected " + b.published.Blobs["kernel"].String() + ")"
+	b.refused(outcome, console, "FETCH-002", want)
+}
+
+func TestManifestOfStrangers(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(1), "manifest")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.refused(outcome, console, codeSignature, "FATAL: Manifest signature verification failed")
+}
+
+func TestPointerOfStranger(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(1), "pointer")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.refused(outcome, console, codeSignature, "FATAL: Pointer signature verification failed")
+}
+
+func TestExpiredManifest(t *testing.T) {
+	b := setup(t)
+	r := b.release(1)
+	r.Created = r.Created.AddDate(0, 0, -30)
+	r.Expires = r.Created.AddDate(0, 0, 10)
+	r.PointerExpiry = r.Created.AddDate(0, 0, 60)
+	b.publish(r, "")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.refused(outcome, console, codeExpired, "FATAL: manifest refused (expired)")
+	if day := r.Expires.Format(time.DateOnly); !strings.Contains(outcome.Failure.Text, day) {
+		t.Errorf("the message does not name the expiry %s: %s", day, outcome.Failure.Text)
+	}
+}
+
+func TestOlderAfterNewer(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(5), "")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	b.provider.Stop()
+
+	b.publish(b.release(4), "")
+	b.serve()
+	outcome, console = b.boot(lab.BootOptions{})
+	b.refused(outcome, console, codeRollback, "FATAL: Manifest version downgrade detected (possible attack)")
+}
+
+func TestNoNetwork(t *testing.T) {
+	b := setup(t)
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{NoNet: true})
+	b.refused(outcome, console, "NET-001", "no network interface was found")
+}
+
+func TestProviderDisappears(t *testing.T) {
+	b := setup(t)
+	front := newFront(t)
+	r := b.release(1)
+	r.Bases = []string{"http://" + lab.GuestHost + ":" + front.port()}
+	b.publish(r, "")
+	b.serve()
+	front.start(b.ports.HTTP, b.published.Blobs["kernel"].Hex())
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.refused(outcome, console, "FETCH-001", "ERROR: Failed to fetch kernel after 3 retries")
+	if !front.vanished() {
+		t.Error("the provider was never asked for the kernel")
+	}
+}
+
+func TestTamperedJob(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(1), "hello")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.boot(lab.BootOptions{})
+	if outcome.Failure == nil || outcome.Failure.Code != "FETCH-002" {
+		t.Fatalf("the node ran a changed module: %+v\n%s", outcome.Failure, console)
+	}
+	if want := "FATAL: Artifact hello hash mismatch"; !strings.Contains(console, want) {
+		t.Errorf("the console does not show %q:\n%s", want, console)
+	}
+	if got, err := b.provider.Received(); err != nil || len(got) != 0 {
+		t.Errorf("a receipt was delivered: %d, %v", len(got), err)
+	}
+}
+
+// front is a provider that disappears: it passes requests on until half of one
+// blob was sent, then cuts that connection and closes its door.
+type front struct {
+	*testing.T
+	server *http.Server
+	gone   chan struct{}
+	once   sync.Once
+	listen *listener
+}
+
+func newFront(t *testing.T) *front {
+	t.Helper()
+	l, err := newListener()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{T: t, gone: make(chan struct{}), listen: l}
+	t.Cleanup(f.vanish)
+	return f
+}
+
+func (f *front) port() string { return f.listen.port }
+
+func (f *front) start(backend int, hex string) {
+	target := &url.URL{Scheme: "http", Host: loopback(backend)}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if strings.Contains(r.Request.URL.Path, hex) {
+			r.Body = &half{ReadCloser: r.Body, left: r.ContentLength / 2, end: f.vanish}
+		}
+		return nil
+	}
+	f.server = &http.Server{Handler: proxy}
+	go f.server.Serve(f.listen) // ends with vanish
+}
+
+// vanish closes the door and every open connection.
+func (f *front) vanish() {
+	f.once.Do(func() {
+		close(f.gone)
+		f.listen.Close()
+		if f.server != nil {
+			f.server.Close()
+		}
+	})
+}
+
+func (f *front) vanished() bool {
+	select {
+	case <-f.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// half passes on the first bytes of a body, then calls end and fails.
+type half struct {
+	io.ReadCloser
+	left int64
+	end  func()
+}
+
+func (h *half) Read(p []byte) (int, error) {
+	if h.left <= 0 {
+		h.end()
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := h.ReadCloser.Read(p[:min(int64(len(p)), h.left)])
+	h.left -= int64(n)
+	return n, err
+}
