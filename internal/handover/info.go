@@ -19,7 +19,7 @@
 //
 // # Memory
 //
-// Everything is held in memory up to three times at once; see Need. So Load
+// Everything is held in memory three times and more at once; see Need. So Load
 // takes the files over and closes each one as soon as its bytes are elsewhere:
 // after a failure they must be fetched again (from the store, if there is one).
 package handover

@@ -1,0 +1,118 @@
+package handover
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/strictjson"
+	"github.com/phasebased/phase/internal/timeline"
+)
+
+func testInfo() Info {
+	return Info{
+		SchemaVersion: SchemaVersion, Mode: "internet", Channel: "stable", Arch: "x86_64",
+		Manifest:   Manifest{Version: 7, Digest: blob.Of([]byte("manifest")), KeyIDs: []string{"4b2277"}},
+		Bases:      []string{"http://10.0.2.2:8080"},
+		Bootstrap:  []string{"/ip4/10.0.2.2/tcp/4001/p2p/12D3KooWQHHDQ9oGgFbhd7CEmW4rHQnUDkZSeb4NvYBiL3q8sw2m"},
+		Timeline:   []timeline.Stage{{Name: "network", Kernel: "seed", Start: time.Second, End: 2 * time.Second}},
+		ClockState: "ok",
+		Network:    strictjson.Raw(`{"DNS":[]}`),
+	}
+}
+
+func TestInfoRoundTrip(t *testing.T) {
+	want := testInfo()
+	data, err := want.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseInfo(data)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("ParseInfo = %+v, %v\nwant %+v", got, err, want)
+	}
+	again, err := got.Marshal()
+	if err != nil || !bytes.Equal(again, data) {
+		t.Errorf("not canonical: %s, %v", again, err)
+	}
+}
+
+func TestInfoRefuses(t *testing.T) {
+	changes := map[string]func(*Info){
+		"schema":        func(i *Info) { i.SchemaVersion = 2 },
+		"no mode":       func(i *Info) { i.Mode = "" },
+		"no arch":       func(i *Info) { i.Arch = "" },
+		"no manifest":   func(i *Info) { i.Manifest = Manifest{} },
+		"no digest":     func(i *Info) { i.Manifest.Digest = blob.Digest{} },
+		"many bases":    func(i *Info) { i.Bases = make([]string, maxList+1) },
+		"long item":     func(i *Info) { i.Bootstrap = []string{strings.Repeat("x", maxItem+1)} },
+		"long mode":     func(i *Info) { i.Mode = strings.Repeat("x", maxItem+1) },
+		"bad stage":     func(i *Info) { i.Timeline = []timeline.Stage{{Name: "", Kernel: "seed"}} },
+		"large network": func(i *Info) { i.Network = strictjson.Raw(`"` + strings.Repeat("x", MaxInfoBytes) + `"`) },
+		"float":         func(i *Info) { i.Network = strictjson.Raw(`1.5`) },
+	}
+	for name, change := range changes {
+		i := testInfo()
+		change(&i)
+		if _, err := i.Marshal(); !errors.Is(err, ErrInfo) {
+			t.Errorf("%s: err = %v, want ErrInfo", name, err)
+		}
+	}
+}
+
+func TestParseInfoRefuses(t *testing.T) {
+	good, err := testInfo().Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := func(old, new string) []byte {
+		if !bytes.Contains(good, []byte(old)) {
+			t.Fatalf("%q is not in %s", old, good)
+		}
+		return bytes.Replace(good, []byte(old), []byte(new), 1)
+	}
+	tests := map[string][]byte{
+		"empty":        nil,
+		"null":         []byte("null"),
+		"trailing":     append(bytes.Clone(good), '{'),
+		"unknown name": edit(`"mode"`, `"extra":1,"mode"`),
+		"duplicate":    edit(`"mode"`, `"mode":"local","mode"`),
+		"case":         edit(`"mode"`, `"Mode"`),
+		"version 1.0":  edit(`"version":7`, `"version":7.0`),
+		"version 0":    edit(`"version":7`, `"version":0`),
+		"digest":       edit(`"sha256:`, `"sha512:`),
+		"no stage":     edit(`"start_ns":1000000000`, `"start_ns":9000000000`),
+		"too large":    append(bytes.Repeat([]byte(" "), MaxInfoBytes+2), good...),
+		"deep":         edit(`{"DNS":[]}`, strings.Repeat("[", 50)+strings.Repeat("]", 50)),
+	}
+	for name, data := range tests {
+		if _, err := ParseInfo(data); !errors.Is(err, ErrInfo) {
+			t.Errorf("%s: err = %v, want ErrInfo", name, err)
+		}
+	}
+}
+
+func FuzzParseInfo(f *testing.F) {
+	good, err := testInfo().Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		i, err := ParseInfo(data)
+		if err != nil {
+			return
+		}
+		out, err := i.Marshal()
+		if err != nil {
+			t.Fatalf("parsed, but cannot be written: %v", err)
+		}
+		if _, err := ParseInfo(out); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
