@@ -104,18 +104,25 @@ func isMount(dir string) (bool, error) {
 // open on its top directory and live in memory. Other file systems mounted in
 // it are not touched.
 func EmptyRAMRoot(root *os.File) error {
-	var stat unix.Statfs_t
-	if err := unix.Fstatfs(int(root.Fd()), &stat); err != nil {
+	if err := checkInMemory(root); err != nil {
 		return fmt.Errorf("empty root: %w", err)
-	}
-	if stat.Type != unix.TMPFS_MAGIC && stat.Type != unix.RAMFS_MAGIC {
-		return errors.New("empty root: not in memory, left alone")
 	}
 	var self unix.Stat_t
 	if err := unix.Fstat(int(root.Fd()), &self); err != nil {
 		return fmt.Errorf("empty root: %w", err)
 	}
 	return empty(root, self.Dev)
+}
+
+func checkInMemory(root *os.File) error {
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(int(root.Fd()), &stat); err != nil {
+		return err
+	}
+	if stat.Type != unix.TMPFS_MAGIC && stat.Type != unix.RAMFS_MAGIC {
+		return errors.New("not in memory, left alone")
+	}
+	return nil
 }
 
 // empty deletes the contents of dir as far as they are on device dev.

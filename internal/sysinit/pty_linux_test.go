@@ -1,0 +1,90 @@
+package sysinit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// pty opens a pseudo terminal: what a person holds, and the console's side.
+func pty(t *testing.T) (person *os.File, console Console) {
+	t.Helper()
+	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("skipped: no pseudo terminals here: %v", err)
+	}
+	t.Cleanup(func() { person.Close() })
+	var n int
+	err = Console{File: person}.control(func(fd int) (err error) {
+		if err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err == nil {
+			n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := openTTY(fmt.Sprintf("/dev/pts/%d", n))
+	if err != nil {
+		t.Skipf("skipped: no pseudo terminals here: %v", err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return person, Console{Name: "pty", File: f}
+}
+
+func (c Console) modes(t *testing.T) uint32 {
+	t.Helper()
+	var local uint32
+	err := c.control(func(fd int) error {
+		termios, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err == nil {
+			local = termios.Lflag
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return local
+}
+
+func TestReadKeysFromAllConsoles(t *testing.T) {
+	personA, a := pty(t)
+	personB, b := pty(t)
+	notTTY, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notTTY.Close()
+	before := a.modes(t)
+	ctx, cancel := context.WithCancel(soon(t))
+	keys, ended := make(chan Key), make(chan struct{})
+	go func() {
+		ReadKeys(ctx, []Console{a, {Name: "null", File: notTTY}, b}, keys)
+		close(ended)
+	}()
+	for i, person := range []*os.File{personA, personB, personA} {
+		if _, err := person.Write([]byte{byte('r' + i)}); err != nil {
+			t.Fatal(err)
+		}
+		key := <-keys
+		if key.Byte != byte('r'+i) || (key.Echo == a.File) != (person == personA) {
+			t.Errorf("key %q from the wrong console", key.Byte)
+		}
+	}
+	if a.modes(t)&(unix.ICANON|unix.ECHO) != 0 {
+		t.Error("the console still waits for whole lines, or echoes")
+	}
+	cancel()
+	<-ended
+	if a.modes(t) != before {
+		t.Error("the terminal was not set back")
+	}
+	if _, _, err := ReadLine(ctx, keys, a.File, "", 10); !errors.Is(err, context.Canceled) {
+		t.Errorf("ReadLine = %v", err)
+	}
+}
