@@ -46,10 +46,11 @@ func (e *NoFirmwareError) Hint() string {
 // FindFirmware returns the first UEFI firmware for arch whose two files both
 // exist. It fails with *NoFirmwareError.
 func FindFirmware(arch string) (Firmware, error) {
-	return findFirmware(os.DirFS("/"), arch)
+	return FindFirmwareIn(os.DirFS("/"), arch)
 }
 
-func findFirmware(root fs.FS, arch string) (Firmware, error) {
+// FindFirmwareIn is FindFirmware in another root folder.
+func FindFirmwareIn(root fs.FS, arch string) (Firmware, error) {
 	for _, f := range firmwarePlaces[arch] {
 		if isFile(root, f.Code) && isFile(root, f.Vars) {
 			return f, nil

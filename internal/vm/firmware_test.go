@@ -16,17 +16,17 @@ func TestFindFirmware(t *testing.T) {
 	}
 	for arch, places := range firmwarePlaces {
 		for _, want := range places {
-			if got, err := findFirmware(both(want), arch); err != nil || got != want {
+			if got, err := FindFirmwareIn(both(want), arch); err != nil || got != want {
 				t.Errorf("%s: got %v, %v, want %v", arch, got, err, want)
 			}
 		}
 	}
 	half := fstest.MapFS{"usr/share/OVMF/OVMF_CODE_4M.fd": file}
 	var missing *NoFirmwareError
-	if _, err := findFirmware(half, X8664); !errors.As(err, &missing) || !strings.Contains(missing.Hint(), "ovmf") {
+	if _, err := FindFirmwareIn(half, X8664); !errors.As(err, &missing) || !strings.Contains(missing.Hint(), "ovmf") {
 		t.Errorf("code without variables: %v", err)
 	}
-	if _, err := findFirmware(half, ARM64); !errors.As(err, &missing) || !strings.Contains(missing.Hint(), "aarch64") {
+	if _, err := FindFirmwareIn(half, ARM64); !errors.As(err, &missing) || !strings.Contains(missing.Hint(), "aarch64") {
 		t.Errorf("nothing for arm64: %v", err)
 	}
 }

@@ -1,0 +1,143 @@
+// Package doctor knows which programs and files the project's own tasks need
+// on this machine, finds out which are missing, and installs them with apt.
+//
+// It is for the machine of the person who builds or tries the project, not for
+// the systems that the project boots. Programs are looked up in PATH, which is
+// trusted as the user's shell trusts it.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Task is something that a person wants to do with the project.
+type Task string
+
+// The tasks.
+const (
+	Demo  Task = "demo"  // boot a machine and watch it reach its receipt
+	Image Task = "image" // build the boot medium and the system that it fetches
+	Test  Task = "test"  // run all tests
+	Lint  Task = "lint"  // check the source code
+)
+
+// Tasks lists all tasks.
+func Tasks() []Task { return []Task{Demo, Image, Test, Lint} }
+
+// Host is the machine to look at.
+type Host struct {
+	// Path lists the folders with programs, separated by colons, as PATH does.
+	Path string
+	// Root is the folder in which files are looked up; empty means "/".
+	Root string
+	// UID is the user on whose behalf we act; 0 needs no sudo.
+	UID int
+}
+
+// This is the machine we run on, for a user with the given PATH. The folders
+// of system programs are added: Debian keeps mke2fs there, and leaves them out
+// of the PATH of ordinary users.
+func This(path string) Host {
+	return Host{Path: path + ":/usr/local/sbin:/usr/sbin:/sbin", UID: os.Geteuid()}
+}
+
+// Finding is one thing that a task needs, and whether it is here.
+type Finding struct {
+	Name    string // of the program or file, such as "mksquashfs"
+	Why     string // what it is needed for
+	OK      bool
+	Detail  string // where it was found or which version; or what is wrong
+	Package string // Debian and Ubuntu package that has it; empty: apt cannot help
+	Hint    string // what to do without a package
+}
+
+// String is one line for people.
+func (f Finding) String() string {
+	state := "ok     "
+	if !f.OK {
+		state = "missing"
+	}
+	return fmt.Sprintf("%s  %-20s %s (%s)", state, f.Name, f.Detail, f.Why)
+}
+
+// Check looks for everything that a task needs, in the order of the table. It
+// fails only for an unknown task, or when ctx ends.
+func (h Host) Check(ctx context.Context, task Task) ([]Finding, error) {
+	if !slices.Contains(Tasks(), task) {
+		return nil, fmt.Errorf("unknown task %q (known: %v)", task, Tasks())
+	}
+	var found []Finding
+	for _, n := range needs() {
+		if !slices.Contains(n.tasks, task) {
+			continue
+		}
+		f := Finding{Name: n.name, Why: n.why, Package: n.pkg, Hint: n.hint}
+		detail, err := n.check(ctx, h)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		f.OK, f.Detail = err == nil, detail
+		if err != nil {
+			f.Detail = err.Error()
+		}
+		found = append(found, f)
+	}
+	return found, nil
+}
+
+// Missing returns the findings that are not ok.
+func Missing(found []Finding) []Finding {
+	var missing []Finding
+	for _, f := range found {
+		if !f.OK {
+			missing = append(missing, f)
+		}
+	}
+	return missing
+}
+
+// Packages returns the packages that bring what is missing, sorted, each once.
+func Packages(found []Finding) []string {
+	var pkgs []string
+	for _, f := range Missing(found) {
+		if f.Package != "" {
+			pkgs = append(pkgs, f.Package)
+		}
+	}
+	slices.Sort(pkgs)
+	return slices.Compact(pkgs)
+}
+
+// LookPath finds a program as exec.LookPath does, in h.Path.
+func (h Host) LookPath(name string) (string, error) {
+	for _, dir := range filepath.SplitList(h.Path) {
+		if !filepath.IsAbs(dir) {
+			continue // what the current folder holds is nobody's tool
+		}
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("no program %s: %w", name, fs.ErrNotExist)
+}
+
+func (h Host) root() string {
+	if h.Root == "" {
+		return "/"
+	}
+	return h.Root
+}
+
+// environ is the environment for programs that we run: the user's, with h.Path.
+func (h Host) environ(extra ...string) []string {
+	env := slices.DeleteFunc(os.Environ(), func(s string) bool { return strings.HasPrefix(s, "PATH=") })
+	return append(append(env, "PATH="+h.Path), extra...)
+}

@@ -1,0 +1,145 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/internal/vm"
+)
+
+// need is one line of the table.
+type need struct {
+	name  string
+	tasks []Task
+	why   string
+	pkg   string // Debian and Ubuntu package; empty: none that would do
+	hint  string // for what has no package
+	check checker
+}
+
+// checker returns where the thing is or which version, or what is wrong.
+type checker func(ctx context.Context, h Host) (string, error)
+
+// needs is the table of everything the project needs.
+func needs() []need {
+	var (
+		all    = []Task{Demo, Image, Test, Lint}
+		build  = []Task{Demo, Image, Test} // the demo and the tests build a medium
+		run    = []Task{Demo, Test}
+		verify = []Task{Test}
+	)
+	return []need{
+		{"go", all, "compiles everything", "", "Install Go from https://go.dev/dl/ (1.21 or later fetches the version that the project asks for).", goVersion},
+		{"git", all, "stamps the build with its commit", "git", "", program("git")},
+		{"apt-get", build, "fetches the Debian packages with kernel and boot loader", "", "Build on Debian or Ubuntu, or in a container of one of them.", program("apt-get")},
+		{"dpkg-deb", build, "unpacks Debian packages", "dpkg", "", program("dpkg-deb")},
+		{"mksquashfs", build, "packs root file systems", "squashfs-tools", "", program("mksquashfs")},
+		{"mke2fs", build, "makes the cache partition", "e2fsprogs", "", program("mke2fs")},
+		{"CA certificates", build, "go into the images, for https", "ca-certificates", "", file("etc/ssl/certs/ca-certificates.crt")},
+		{"qemu-system-x86_64", run, "runs virtual machines", "qemu-system-x86", "", program("qemu-system-x86_64")},
+		{"UEFI firmware", run, "starts virtual machines as real ones start", "ovmf", "", firmware(vm.X8664)},
+		{"sgdisk", verify, "checks the partition table", "gdisk", "", program("sgdisk")},
+		{"fsck.fat", verify, "checks the EFI partition", "dosfstools", "", program("fsck.fat")},
+		{"mdir", verify, "reads the EFI partition", "mtools", "", program("mdir")},
+		{"e2fsck", verify, "checks the cache partition", "e2fsprogs", "", program("e2fsck")},
+		{"unsquashfs", verify, "reads root file systems", "squashfs-tools", "", program("unsquashfs")},
+		{"dnsmasq", verify, "is the DHCP and DNS server of test networks", "dnsmasq-base", "", program("dnsmasq")},
+		{"ip", verify, "makes test networks", "iproute2", "", program("ip")},
+	}
+}
+
+func program(name string) checker {
+	return func(_ context.Context, h Host) (string, error) { return h.LookPath(name) }
+}
+
+// file checks for a file that is not empty, at a path relative to the root.
+func file(path string) checker {
+	return func(_ context.Context, h Host) (string, error) {
+		full := filepath.Join(h.root(), path)
+		info, err := os.Stat(full)
+		switch {
+		case err != nil:
+			return "", err
+		case !info.Mode().IsRegular() || info.Size() == 0:
+			return "", fmt.Errorf("%s is not a file with content", full)
+		}
+		return full, nil
+	}
+}
+
+func firmware(arch string) checker {
+	return func(_ context.Context, h Host) (string, error) {
+		fw, err := vm.FindFirmwareIn(os.DirFS(h.root()), arch)
+		return fw.Code, err
+	}
+}
+
+// oldestGo is the first minor version of Go 1 which fetches by itself the
+// toolchain that a go.mod asks for (https://go.dev/doc/toolchain).
+const oldestGo = 21
+
+// goVersion runs `go version`, for at most ten seconds.
+func goVersion(ctx context.Context, h Host) (string, error) {
+	path, err := h.LookPath("go")
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "version")
+	// Ask the installed Go, outside any module: no toolchain is fetched.
+	cmd.Dir, cmd.Env = "/", h.environ("GOTOOLCHAIN=local")
+	cmd.WaitDelay = time.Second
+	out, err := output(cmd)
+	if err != nil {
+		return "", fmt.Errorf("%s version: %w", path, err)
+	}
+	version, err := parseGoVersion(out)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return path + ", " + version, nil
+}
+
+// output runs a command and returns the first 4 KiB of its output.
+func output(cmd *exec.Cmd) (string, error) {
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	out, err := io.ReadAll(io.LimitReader(stdout, 4096))
+	_ = stdout.Close() // who writes more than that must not wait for a reader
+	return string(out), errors.Join(err, cmd.Wait())
+}
+
+// parseGoVersion reads "go version go1.26.1 linux/amd64" and returns
+// "go1.26.1". Development versions ("devel go1.27-…") are accepted.
+func parseGoVersion(out string) (string, error) {
+	for _, word := range strings.Fields(out) {
+		rest, ok := strings.CutPrefix(word, "go1.")
+		if !ok {
+			continue
+		}
+		digits := rest[:len(rest)-len(strings.TrimLeft(rest, "0123456789"))]
+		minor, err := strconv.Atoi(digits)
+		if err != nil {
+			break
+		}
+		if minor < oldestGo {
+			return "", fmt.Errorf("%s is too old, 1.%d is the oldest that will do", word, oldestGo)
+		}
+		return word, nil
+	}
+	return "", fmt.Errorf("cannot tell the version from %.60q", out)
+}
