@@ -97,3 +97,13 @@ func TestCheckProgram(t *testing.T) {
 	host := map[string]string{"amd64": ArchX8664, "arm64": ArchARM64}[runtime.GOARCH]
 	checkRefusal(t, "dynamic", CheckProgram(tool(t, "sh"), host), "dynamic")
 }
+
+func FuzzPEMachine(f *testing.F) {
+	f.Add(peFile(0x8664))
+	f.Fuzz(func(t *testing.T, head []byte) {
+		machine, err := peMachine(head)
+		if err == nil && (len(head) < 0x98 || machine != 0 && !strings.HasPrefix(string(head), "MZ")) {
+			t.Errorf("%d bytes passed as machine %#x", len(head), machine)
+		}
+	})
+}

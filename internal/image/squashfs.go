@@ -50,6 +50,10 @@ func (s Squashfs) Write(ctx context.Context, path string, t *Tree) error {
 	return err
 }
 
+// squashLevel is the zstd level. For a Go program of 24 MB, level 9 takes half a
+// second for 8.9 MB; level 19 takes nine seconds of a core for 8.2 MB.
+const squashLevel = "9"
+
 func (s Squashfs) args(path string) []string {
 	stamp := strconv.FormatInt(s.Time.Unix(), 10)
 	block := s.BlockSize
@@ -58,7 +62,7 @@ func (s Squashfs) args(path string) []string {
 	}
 	args := []string{"-", path, "-tar", "-noappend", "-quiet", "-no-progress", "-no-xattrs", "-all-root",
 		"-reproducible", "-mkfs-time", stamp, "-all-time", stamp, "-root-mode", "0755",
-		"-comp", "zstd", "-Xcompression-level", "19", "-b", strconv.Itoa(block)}
+		"-comp", "zstd", "-Xcompression-level", squashLevel, "-b", strconv.Itoa(block)}
 	if s.Processors > 0 {
 		args = append(args, "-processors", strconv.Itoa(s.Processors))
 	}
