@@ -249,24 +249,7 @@ type RootSpec struct {
 // NewRoot encodes spec as TUF root metadata, signs it with keys, which must
 // meet the threshold of spec's own root role, and returns the file.
 func NewRoot(spec RootSpec, keys ...ed25519.PrivateKey) ([]byte, error) {
-	w := wireRoot{
-		Type:        string(RoleRoot),
-		SpecVersion: "1.0.34",
-		Version:     spec.Version,
-		Expires:     wireTime{spec.Expires},
-		Keys:        map[string]wireKey{},
-		Roles:       map[Role]wireRole{RoleSnapshot: {KeyIDs: []string{}, Threshold: 1}},
-	}
-	for name, role := range spec.Roles {
-		out := wireRole{KeyIDs: []string{}, Threshold: role.Threshold}
-		for _, pub := range role.Keys {
-			id := dsse.KeyID(pub)
-			w.Keys[id] = wireKey{"ed25519", "ed25519", wireKeyVal{hex.EncodeToString(pub)}}
-			out.KeyIDs = append(out.KeyIDs, id)
-		}
-		w.Roles[name] = out
-	}
-	signed, err := strictjson.MarshalCanonical(w)
+	signed, err := strictjson.MarshalCanonical(wireRootOf(spec))
 	if err != nil {
 		return nil, fmt.Errorf("sign root: %w", err)
 	}
@@ -286,4 +269,25 @@ func NewRoot(spec RootSpec, keys ...ed25519.PrivateKey) ([]byte, error) {
 		return nil, fmt.Errorf("sign root: %w", err)
 	}
 	return raw, nil
+}
+
+func wireRootOf(spec RootSpec) wireRoot {
+	w := wireRoot{
+		Type:        string(RoleRoot),
+		SpecVersion: "1.0.34",
+		Version:     spec.Version,
+		Expires:     wireTime{spec.Expires},
+		Keys:        map[string]wireKey{},
+		Roles:       map[Role]wireRole{RoleSnapshot: {KeyIDs: []string{}, Threshold: 1}},
+	}
+	for name, role := range spec.Roles {
+		out := wireRole{KeyIDs: []string{}, Threshold: role.Threshold}
+		for _, pub := range role.Keys {
+			id := dsse.KeyID(pub)
+			w.Keys[id] = wireKey{"ed25519", "ed25519", wireKeyVal{hex.EncodeToString(pub)}}
+			out.KeyIDs = append(out.KeyIDs, id)
+		}
+		w.Roles[name] = out
+	}
+	return w
 }

@@ -154,18 +154,7 @@ func rootSpec(edit func(*RootSpec)) func(*generator) []byte {
 		g.t.Helper()
 		spec := testRootSpec()
 		edit(&spec)
-		w := wireRoot{Type: "root", SpecVersion: "1.0.34", Version: spec.Version, Expires: wireTime{spec.Expires},
-			Keys: map[string]wireKey{}, Roles: map[Role]wireRole{RoleSnapshot: {KeyIDs: []string{}, Threshold: 1}}}
-		for name, role := range spec.Roles {
-			out := wireRole{KeyIDs: []string{}, Threshold: role.Threshold}
-			for _, pub := range role.Keys {
-				id := dsse.KeyID(pub)
-				w.Keys[id] = wireKey{"ed25519", "ed25519", wireKeyVal{hex.EncodeToString(pub)}}
-				out.KeyIDs = append(out.KeyIDs, id)
-			}
-			w.Roles[name] = out
-		}
-		signed, err := strictjson.MarshalCanonical(w)
+		signed, err := strictjson.MarshalCanonical(wireRootOf(spec))
 		if err != nil {
 			g.t.Fatal(err)
 		}
