@@ -333,3 +333,28 @@ func TestFrames(t *testing.T) {
 		}
 	}
 }
+
+// However a stream is cut into reads, the guard decides the same.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte{3, 1, 2, 3, 0, 0x80, 0x80, 0x02}, byte(1))
+	f.Add([]byte("\xff\xff\xff\xff\xff\xff"), byte(2))
+	f.Add(append(binary.AppendUvarint(nil, maxRequest), 1, 2, 3), byte(7))
+	f.Fuzz(func(t *testing.T, stream []byte, step byte) {
+		var whole, parts frames
+		wholeErr := whole.pass(stream)
+		var err error
+		n := max(1, int(step))
+		for rest := stream; len(rest) > 0 && err == nil; rest = rest[min(n, len(rest)):] {
+			err = parts.pass(rest[:min(n, len(rest))])
+		}
+		if (err == nil) != (wholeErr == nil) {
+			t.Errorf("in one piece %v, in steps of %d %v", wholeErr, n, err)
+		}
+		if err == nil && whole != parts {
+			t.Errorf("states differ: %+v and %+v", whole, parts)
+		}
+		if whole.body > maxRequest {
+			t.Errorf("lets %d bytes in", whole.body)
+		}
+	})
+}

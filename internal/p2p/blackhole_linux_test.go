@@ -1,0 +1,69 @@
+package p2p
+
+import (
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/discover/discovertest"
+)
+
+// blackHole is a peer whose packets nobody answers: a listener whose queue is
+// full, for which Linux drops further SYNs.
+func blackHole(t testing.TB) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	where := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: sa.(*syscall.SockaddrInet4).Port}
+	for range 8 {
+		c, err := net.DialTimeout("tcp", where.String(), 100*time.Millisecond)
+		if err != nil {
+			return bootstrapAddr(t, where, 0xbb)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Skip("a full listener does not become a black hole on this kernel")
+	return ""
+}
+
+// Black-holed bootstrap peers delay nothing but the end of the search, and that
+// only by the connection time-out.
+func TestBlackHoles(t *testing.T) {
+	s := server(t)
+	if _, err := s.Publish(t.Context(), discovertest.Pointer(t, stable, 5)); err != nil {
+		t.Fatal(err)
+	}
+	c := client(t, blackHole(t), addr(t, s))
+	begin := time.Now()
+	var first time.Duration
+	err := c.Search(t.Context(), stable, func(discover.Candidate) { first = time.Since(begin) })
+	whole := time.Since(begin)
+	t.Logf("first answer after %v, end after %v", first, whole)
+	if err != nil || first == 0 {
+		t.Fatalf("not found: %v", err)
+	}
+	if first >= connectTimeout {
+		t.Errorf("first answer took %v", first)
+	}
+	if whole < connectTimeout {
+		t.Errorf("the black hole was not waited for: %v", whole)
+	}
+	if whole > connectTimeout+2*time.Second {
+		t.Errorf("search took %v", whole)
+	}
+}
