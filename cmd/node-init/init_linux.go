@@ -92,6 +92,9 @@ func (n *node) readInfo() error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(pid1.RunDir, 0o755); err != nil {
+		return err
+	}
 	return durable.WriteFile(bootedFile, raw, 0o644)
 }
 

@@ -109,7 +109,7 @@ func (s *seed) prepare(ctx context.Context) error {
 	if err := s.configure(ctx); err != nil {
 		return err
 	}
-	s.system.Console.Header(fmt.Sprintf("Phase Boot %s - %s Mode", version.Version, s.config.Mode.Title()),
+	s.system.Console.Header(fmt.Sprintf("Phase Boot %s - %s", version.Version, s.config.Mode.Title()),
 		fmt.Sprintf("channel %s, %s, trusting root %d", s.config.Channel, s.config.Arch, s.root.Version()))
 	for _, warning := range s.config.Warnings {
 		s.system.Console.Line("WARNING: " + warning)

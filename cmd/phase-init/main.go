@@ -23,8 +23,8 @@ func main() {
 		os.Exit(steps.Discover(os.Args[1:], env, nets))
 	case "phase-verify":
 		os.Exit(steps.Verify(os.Args[1:], env))
-	//case "phase-fetch":
-		//os.Exit(steps.Fetch(os.Args[1:], env))
+	case "phase-fetch":
+		os.Exit(steps.Fetch(os.Args[1:], env))
 	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "phase-init: this is the init of the seed system; it only runs as PID 1")

@@ -3,6 +3,7 @@ package boot
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/handover"
@@ -37,6 +38,8 @@ func (c *Corridor) fetch(ctx context.Context, r *release) (*files, error) {
 	return f, err
 }
 
+// fetchAll gets the artifacts side by side: while one is hashed another can
+// arrive. The first failure ends the others.
 func (c *Corridor) fetchAll(ctx context.Context, r *release) (*files, int64, error) {
 	m := r.verified.Manifest()
 	available, err := c.Memory()
@@ -46,24 +49,58 @@ func (c *Corridor) fetchAll(ctx context.Context, r *release) (*files, int64, err
 	if err := handover.CheckMemory(m, available); err != nil {
 		return nil, 0, err
 	}
-	fetcher := *c.Fetcher
-	fetcher.Progress = c.Observe.Progress
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	f := &files{}
-	var total int64
-	for _, part := range []struct {
+	parts := []struct {
 		name string
 		into **fetch.File
-	}{{"kernel", &f.kernel}, {"initramfs", &f.initramfs}, {"rootfs", &f.rootfs}} {
+	}{{"kernel", &f.kernel}, {"initramfs", &f.initramfs}, {"rootfs", &f.rootfs}}
+	sum := &sum{show: c.Observe.Progress, done: map[string]int64{}}
+	for _, part := range parts {
+		artifact, _ := m.Artifact(part.name)
+		sum.total += artifact.Size
+	}
+	fetcher := *c.Fetcher
+	fetcher.Progress = sum.add
+	var tasks sync.WaitGroup
+	for _, part := range parts {
 		if _, named := m.Artifact(part.name); !named {
 			continue
 		}
-		file, err := fetcher.Artifact(ctx, r.verified, part.name, r.bases)
-		if err != nil {
-			f.Close()
-			return nil, total, err
-		}
-		*part.into = file
-		total += file.Size()
+		tasks.Go(func() {
+			file, err := fetcher.Artifact(ctx, r.verified, part.name, r.bases)
+			if err != nil {
+				cancel(err)
+				return
+			}
+			*part.into = file
+		})
 	}
-	return f, total, nil
+	tasks.Wait()
+	if err := context.Cause(ctx); err != nil {
+		f.Close()
+		return nil, sum.total, err
+	}
+	return f, sum.total, nil
+}
+
+// sum adds the progress of several artifacts up to that of the release.
+type sum struct {
+	show func(fetch.Progress)
+
+	mu    sync.Mutex
+	done  map[string]int64
+	total int64
+}
+
+func (s *sum) add(p fetch.Progress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done[p.Name] = p.Done
+	p.Name, p.Done, p.Total = "download", 0, s.total
+	for _, done := range s.done {
+		p.Done += done
+	}
+	s.show(p)
 }
