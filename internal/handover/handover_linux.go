@@ -1,7 +1,6 @@
 package handover
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -181,7 +180,7 @@ func buildInitrd(initramfs, rootfs *part, info []byte) (*os.File, error) {
 // writeInitrd pads the publisher's archive to four bytes, as the kernel looks
 // for the next one at such a place only.
 func writeInitrd(out io.Writer, initramfs, rootfs *part, info []byte) error {
-	if err := copyAt(out, initramfs.file, initramfs.size); err != nil {
+	if err := copyWhole(out, initramfs.file, initramfs.size); err != nil {
 		return fmt.Errorf("initramfs: %w", err)
 	}
 	if err := initramfs.done(); err != nil {
@@ -190,9 +189,9 @@ func writeInitrd(out io.Writer, initramfs, rootfs *part, info []byte) error {
 	a := archive{out: out}
 	a.pad(initramfs.size)
 	a.header("phase", modeDir|0o755, 0)
-	a.file(strings.TrimPrefix(InfoPath, "/"), 0o600, int64(len(info)), bytes.NewReader(info))
+	a.bytes(strings.TrimPrefix(InfoPath, "/"), 0o600, info)
 	if rootfs != nil {
-		a.file(strings.TrimPrefix(RootfsPath, "/"), 0o600, rootfs.size, io.NewSectionReader(rootfs.file, 0, rootfs.size))
+		a.file(strings.TrimPrefix(RootfsPath, "/"), 0o600, rootfs.size, rootfs.file)
 		a.fail(rootfs.done())
 	}
 	a.end()
