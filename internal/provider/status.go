@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-
 )
 
 // problems are the reasons why this provider is not healthy; none means that
@@ -165,4 +164,3 @@ func number(b bool) int {
 	}
 	return 0
 }
-
