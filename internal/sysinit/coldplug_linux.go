@@ -3,7 +3,6 @@ package sysinit
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -107,18 +106,4 @@ func (m *Modules) walk(sys fs.FS) error {
 		}
 	}
 	return nil
-}
-
-// readLine reads a short attribute; what cannot be read is empty.
-func readLine(sys fs.FS, name string) string {
-	f, err := sys.Open(name)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 4096))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimRight(string(data), "\n")
 }

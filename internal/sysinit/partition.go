@@ -1,6 +1,7 @@
 package sysinit
 
 import (
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -74,4 +75,18 @@ func parseEnv(text string) map[string]string {
 // plainName refuses what is no name of a file in /dev itself.
 func plainName(name string) bool {
 	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
+}
+
+// readLine reads a short attribute; what cannot be read is empty.
+func readLine(sys fs.FS, name string) string {
+	f, err := sys.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(string(data), "\n")
 }
