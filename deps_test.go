@@ -28,15 +28,15 @@ const modulePath = "github.com/phasebased/phase"
 const importLaw = `
 	# Leaves: one idea each, no package of ours below them.
 	NONE
-	< blob, internal/durable, internal/strictjson, internal/kmod, internal/netup,
-	  internal/term, internal/vm, internal/doctor, internal/version, internal/debpkg, media;
+	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
+	  internal/term, internal/timeline, internal/vm, internal/version, media;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
 	blob, dsse, internal/strictjson < manifest, receipt, internal/job;
 
 	# The corridor's rooms, in walking order.
-	internal/strictjson < internal/bootcfg, internal/timeline;
+	internal/strictjson < internal/bootcfg;
 	internal/kmod < internal/sysinit;
 	manifest, blob < internal/discover;
 	internal/discover < internal/mdns;
@@ -56,29 +56,35 @@ const importLaw = `
 
 	# The publisher's rooms.
 	blob, internal/kmod, internal/durable < internal/image;
+	blob, internal/durable < internal/debpkg;
 	internal/image, internal/debpkg, manifest, media < internal/system;
-	internal/image, manifest, internal/durable < internal/release;
+	manifest, internal/durable < internal/release;
+	internal/vm < internal/doctor;
+
+	# A publisher, a provider and a machine on one computer: demo, tests, benchmark.
+	internal/release, internal/system, internal/vm, internal/timeline, internal/handover,
+	internal/job, receipt, examples, media
+	< internal/lab;
 
 	# Commands.
-	manifest, internal/trust, internal/discover, internal/mdns, internal/p2p, internal/fetch,
-	internal/store, internal/bootcfg, internal/term
+	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term
 	< cmd/internal/steps;
-	cmd/internal/steps < cmd/phase-discover, cmd/phase-verify, cmd/phase-fetch;
-	cmd/internal/steps, internal/sysinit, internal/boot, internal/p2p, internal/mdns,
-	internal/term, internal/version
-	< cmd/phase-init;
-	internal/sysinit, internal/netup, internal/handover, internal/timeline, internal/term,
+	internal/sysinit, internal/term, internal/timeline < cmd/internal/pid1;
+	cmd/internal/steps < cmd/phase-verify, cmd/phase-fetch;
+	cmd/internal/steps, internal/p2p, internal/mdns < cmd/phase-discover;
+	cmd/internal/steps, cmd/internal/pid1, internal/boot, internal/p2p, internal/mdns,
 	internal/version
+	< cmd/phase-init;
+	cmd/internal/pid1, internal/bootcfg, internal/netup, internal/handover, internal/durable
 	< cmd/node-init;
-	internal/node, internal/provider, internal/p2p, internal/mdns, internal/fetch, internal/version
+	internal/node, internal/provider, internal/p2p, internal/mdns, internal/fetch,
+	internal/timeline, internal/version
 	< cmd/plasmd;
-	internal/release, internal/system, internal/vm, internal/doctor, internal/term,
-	internal/timeline, internal/job, receipt, internal/version
-	< cmd/phase;
+	internal/lab, internal/doctor, internal/term, internal/version < cmd/phase;
 	internal/job < examples/hello;
 
-	# Tests that need several machines.
-	internal/vm, internal/system, internal/release, internal/timeline, receipt < test/vm;
+	# Whole machines.
+	internal/lab < test/vm, test/bench;
 `
 
 // A wall keeps a foreign module inside the packages that may import it.
@@ -96,11 +102,11 @@ var walls = []wall{
 	{"github.com/multiformats", []string{"internal/p2p"}, "comes with libp2p"},
 	{"github.com/libp2p/zeroconf", []string{"internal/mdns"}, "DNS-SD without the rest of libp2p"},
 	{"github.com/tetratelabs/wazero", []string{"internal/wasm"}, "guest code has one door"},
-	{"github.com/go-json-experiment/json", []string{"internal/strictjson"}, "one strict parser, wrapped once"},
+	{"github.com/go-json-experiment/json", []string{"internal/strictjson", "internal/timeline"}, "strict parsing is wrapped once; timeline has a form of its own"},
 	{"github.com/vishvananda/netlink", []string{"internal/netup"}, "only the bring-up configures networks"},
 	{"github.com/insomniacslk/dhcp", []string{"internal/netup"}, "DHCP belongs to the bring-up"},
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
-	{"github.com/klauspost/compress", []string{"internal/image"}, "the kernel decompresses; only the builder compresses"},
+	{"github.com/klauspost/compress", []string{"internal/image", "internal/system"}, "the kernel decompresses; only the builder compresses"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
 	{"golang.org/x/term", []string{"cmd", "internal/sysinit", "internal/term"}, "terminals"},
 	{"golang.org/x/sys", []string{"cmd", "internal"}, "system calls; never in the public verifier"},

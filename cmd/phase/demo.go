@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/doctor"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/term"
@@ -116,7 +117,7 @@ func (d *demo) step(name string, f func() (note string, err error)) error {
 func (d *demo) walk(ctx context.Context) (*lab.Outcome, error) {
 	var l *lab.Lab
 	err := d.step("Build", func() (note string, err error) {
-		l, err = d.open(ctx, "demo")
+		l, err = d.open(ctx, doctor.Demo)
 		if err != nil {
 			return "", err
 		}

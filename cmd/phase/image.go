@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/doctor"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/media"
@@ -30,7 +31,7 @@ root keys in the work folder, which are made the first time; the same inputs
 give the same bytes.`,
 		Example: "  phase image build --out phase.img",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := w.open(cmd.Context(), "image")
+			l, err := w.open(cmd.Context(), doctor.Image)
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/doctor"
 )
 
 func newRelease() *cobra.Command {
@@ -26,7 +28,7 @@ it. All keys of the work folder are used by this one machine, which suits a
 trial; a publisher keeps them apart.`,
 		Example: "  phase release build --number 2 --base http://192.168.1.2:8080\n  plasmd serve --artifacts build/published",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := w.open(cmd.Context(), "image")
+			l, err := w.open(cmd.Context(), doctor.Image)
 			if err != nil {
 				return err
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/phasebased/phase/internal/doctor"
 	"github.com/phasebased/phase/internal/lab"
 	phaseterm "github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
@@ -39,7 +40,7 @@ func (w *workshop) flags(cmd *cobra.Command) {
 }
 
 // open checks the tools and builds the systems.
-func (w *workshop) open(ctx context.Context, task string) (*lab.Lab, error) {
+func (w *workshop) open(ctx context.Context, task doctor.Task) (*lab.Lab, error) {
 	if err := ensureTools(ctx, task, w.install); err != nil {
 		return nil, err
 	}
