@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/wasm/wasmtest"
 	"github.com/phasebased/phase/receipt"
@@ -43,6 +45,10 @@ func TestScripts(t *testing.T) {
 			"waitfor":     cmdWaitFor,
 			"checkevents": cmdCheckEvents,
 			"verify":      cmdVerify,
+			"publish":     cmdPublish,
+			"truncate":    cmdTruncate,
+			"waitstatus":  cmdWaitStatus,
+			"nodeconfig":  cmdNodeConfig,
 		},
 	})
 }
@@ -143,6 +149,66 @@ func cmdCheckEvents(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		rest = rest[at+1:]
 	}
+}
+
+// waitstatus URL TEXT waits until the provider's status holds TEXT.
+func cmdWaitStatus(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	var last []byte
+	for time.Now().Before(deadline) {
+		if resp, err := http.Get(args[0] + "/status"); err == nil {
+			last, _ = io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+			resp.Body.Close()
+			if strings.Contains(string(last), args[1]) {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("the status never held %q: %s", args[1], last)
+}
+
+// truncate FILE SIZE makes a file of zeros.
+func cmdTruncate(ts *testscript.TestScript, _ bool, args []string) {
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), nil, 0o644))
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
+}
+
+// publish DIR VERSION BLOB writes a signed release with a small kernel.
+func cmdPublish(ts *testscript.TestScript, _ bool, args []string) {
+	version, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	for _, name := range []string{"kernel", "initramfs"} {
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte("the "+name+"\n"), 0o644))
+	}
+	keys, err := release.LoadOrCreateKeys(ts.MkAbs("keys"))
+	ts.Check(err)
+	now := time.Now().UTC().Truncate(time.Second)
+	root, err := keys.RootFile(now.AddDate(1, 0, 0))
+	ts.Check(err)
+	_, err = release.Publish(ts.MkAbs(args[0]), release.Release{
+		Channel: "stable", Arch: "x86_64", Version: version, Created: now.Add(-time.Minute),
+		Expires: now.AddDate(0, 0, 30), PointerExpiry: now.AddDate(0, 0, 7),
+		Kernel: ts.MkAbs("kernel"), Initramfs: ts.MkAbs("initramfs"), Blobs: []string{ts.MkAbs(args[2])},
+		Bases: []string{"http://127.0.0.1:1"},
+	}, keys, root)
+	ts.Check(err)
+}
+
+// nodeconfig READY.json JOB.json writes config.json of a node that knows the
+// provider of READY.json and joins the DHT through it, and sets $BASE.
+func cmdNodeConfig(ts *testscript.TestScript, _ bool, args []string) {
+	var ready readyFile
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &ready))
+	config, err := json.Marshal(map[string]any{
+		"listen_addrs": []string{"/ip4/127.0.0.1/tcp/0"}, "bootstrap_peers": ready.P2PAddrs,
+		"boot_jobs": []string{ts.MkAbs(args[1])}, "providers": []string{ready.HTTP},
+	})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("config.json"), config, 0o644))
+	ts.Setenv("BASE", ready.HTTP)
 }
 
 // verify RECEIPT EVENTS VERSION checks a receipt against the key of the

@@ -97,18 +97,31 @@ func readBounded(path string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > most {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, most)
+		return nil, &sizeError{path, most}
 	}
 	return data, nil
 }
 
+// sizeError says that a file is larger than what is read of it.
+type sizeError struct {
+	path string
+	most int64
+}
+
+func (e *sizeError) Error() string { return fmt.Sprintf("%s is larger than %d bytes", e.path, e.most) }
+
 // readModule reads a module from a file a person named.
 func readModule(path string) ([]byte, error) {
 	module, err := readBounded(path, job.MaxModuleBytes)
-	if errors.Is(err, fs.ErrNotExist) {
+	var big *sizeError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, &job.Refusal{
-			Reason: job.Unavailable, Detail: "there is no such module", Err: err,
-			Directions: "Check the path.",
+			Reason: job.Unavailable, Detail: "there is no such module", Err: err, Directions: "Check the path.",
+		}
+	case errors.As(err, &big):
+		return nil, &job.Refusal{
+			Reason: job.TooBig, Detail: "the module is too large", Err: err, Directions: "No node takes a larger module.",
 		}
 	}
 	return module, err

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 3 && os.Args[1] == "run-for-ever" {
+		runForEver(os.Args[2])
+	}
 	os.Exit(m.Run())
 }
 
@@ -272,6 +275,72 @@ func TestCancelKills(t *testing.T) {
 	if err != nil || res.State != job.InfraError || time.Since(start) > 10*time.Second {
 		t.Errorf("%s after %s: %v", res.State, time.Since(start), err)
 	}
+}
+
+// TestCompilingCountsAgainstTheDeadline: a module can be made to take long
+// before its first instruction runs.
+func TestCompilingCountsAgainstTheDeadline(t *testing.T) {
+	slow := "(module " + strings.Repeat("(func "+strings.Repeat("i32.const 1 drop ", 500)+")", 2000) + `(func (export "_start")))`
+	module := assemble(t, slow)
+	j := newJob(t, module, func(s *job.Spec) { s.Limits.DeadlineMS = 1 })
+	res, err := testSandbox(t).Run(context.Background(), j, module)
+	if err != nil || res.State != job.Deadline {
+		t.Errorf("%s after compiling for %s: %v", res.State, res.Timings.Compile, err)
+	}
+}
+
+// runForEver is the node of TestRunnerDiesWithItsNode.
+func runForEver(dir string) {
+	module, err := wasmtest.Assemble(`(module (func (export "_start") loop $l br $l end))`)
+	if err == nil {
+		var j *job.Job
+		if j, err = job.New(job.Spec{Version: job.SpecVersion, Module: blob.Of(module), Limits: job.Limits{DeadlineMS: 60_000}}); err == nil {
+			s := &Sandbox{Exe: os.Args[0], Args: []string{"job-runner"}, EmptyDir: dir}
+			_, err = s.Run(context.Background(), j, module)
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func TestRunnerDiesWithItsNode(t *testing.T) {
+	sandbox := testSandbox(t)
+	node := exec.Command(sandbox.Exe, "run-for-ever", sandbox.EmptyDir)
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	busy := waitForRunner(t, node.Process.Pid)
+	if err := node.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = node.Wait()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if state := procStatus(busy)["State"]; state == "" || strings.HasPrefix(state, "Z") {
+			return
+		}
+	}
+	t.Errorf("runner %d outlived its node", busy)
+	_ = unix.Kill(busy, unix.SIGKILL)
+}
+
+// waitForRunner waits until a child of pid has become a jailed runner.
+func waitForRunner(t *testing.T, pid int) int {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range tasks {
+			var child int
+			data, _ := os.ReadFile(file)
+			if _, err := fmt.Sscan(string(data), &child); err == nil && limitsStand(child, []resourceLimit{{unix.RLIMIT_CORE, 0}, {unix.RLIMIT_NOFILE, 16}}) {
+				return child
+			}
+		}
+	}
+	t.Fatal("no runner appeared")
+	return 0
 }
 
 func TestBrokenRunner(t *testing.T) {

@@ -141,13 +141,15 @@ func (o *Outcome) judge(err error, memoryRefused bool) {
 	}
 }
 
-// trapKind is the first line of wazero's message without its prefix. The
-// library exports no values for the kinds of traps.
+// trapKind is the first line of wazero's message without what stands before
+// the kind itself, so that both engines name a trap alike. The library exports
+// no values for the kinds of traps.
 func trapKind(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	_, kind, found := strings.Cut(line, "wasm error: ")
-	if !found {
-		kind = line
+	kind, _, _ := strings.Cut(err.Error(), "\n")
+	for _, before := range []string{"] failed: ", "wasm error: "} {
+		if at := strings.LastIndex(kind, before); at >= 0 {
+			kind = kind[at+len(before):]
+		}
 	}
 	return kind
 }

@@ -84,8 +84,11 @@ func tokenize(text string) ([]string, error) {
 			}
 			tokens, i = append(tokens, text[i:end+1]), end+1
 		default:
-			end := i + strings.IndexAny(text[i:]+" ", " \n\t\r();\"")
-			tokens, i = append(tokens, text[i:end]), end
+			size := strings.IndexAny(text[i:], " \n\t\r();\"")
+			if size < 0 {
+				size = len(text) - i
+			}
+			tokens, i = append(tokens, text[i:i+size]), i+size
 		}
 	}
 	return tokens, nil
