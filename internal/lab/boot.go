@@ -20,19 +20,20 @@ import (
 
 // BootOptions say how to boot a medium.
 type BootOptions struct {
-	Image  string // the medium; what the machine writes to it stays
-	Run    string // folder for the run's files
-	Accel  string // vm.AccelAuto, …
-	Memory int    // MiB; 0: the default
-	NoNet  bool   // no network card
-	RTC    time.Time
+	Image    string // the medium; what the machine writes to it stays
+	Run      string // folder for the run's files
+	Accel    string // vm.AccelAuto, …
+	Memory   int    // MiB; 0: the default
+	NoNet    bool   // no network card
+	Snapshot bool   // forget what the machine writes to the medium
+	RTC      time.Time
 }
 
 // Boot powers a machine on that starts from the medium.
 func (l *Lab) Boot(ctx context.Context, o BootOptions) (*vm.Machine, error) {
 	cfg := vm.Config{
 		Arch: l.cfg.Arch, Memory: o.Memory, Accel: o.Accel, ProbeCache: l.cfg.Work, RTC: o.RTC,
-		Disks: []vm.Disk{{Path: o.Image}}, Nets: []vm.Net{{Kind: vm.NetUser}},
+		Disks: []vm.Disk{{Path: o.Image, Snapshot: o.Snapshot}}, Nets: []vm.Net{{Kind: vm.NetUser}},
 		Dir: filepath.Join(o.Run, "machine"), ConsoleLog: filepath.Join(o.Run, "console.log"), Report: true,
 	}
 	if o.NoNet {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/phasebased/phase/internal/handover"
+	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/system"
 	"github.com/phasebased/phase/media"
 )
@@ -51,6 +53,32 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 		Boots: []system.Boot{{
 			Arch: l.cfg.Arch, Loader: l.build.Inputs.Loader, Kernel: l.build.Inputs.Kernel.Image, Initramfs: []string{l.Seed},
 		}},
+	})
+}
+
+// DirectImage writes an image whose boot loader starts the node system by
+// itself, with what the seed would have handed over: no discovery, no
+// verification, no second kernel. It is what the corridor's cost is measured
+// against. Its node keeps no identity, for there is no cache to keep it on.
+func (l *Lab) DirectImage(ctx context.Context, out, base string, p *release.Published, node Node) (system.ImageReport, error) {
+	info, err := handover.Info{
+		SchemaVersion: handover.SchemaVersion, Mode: "private", Channel: Channel, Arch: l.cfg.Arch,
+		Manifest:  handover.Manifest{Version: p.Version, Digest: p.Manifest},
+		Bases:     []string{base},
+		Bootstrap: []string{node.Address + "/p2p/" + node.PeerID},
+	}.Marshal()
+	if err != nil {
+		return system.ImageReport{}, err
+	}
+	kernel, initrds := system.ESPPaths(l.cfg.Arch, 2)
+	conf, err := media.LoaderConf(0, media.Modes()[0])
+	if err != nil {
+		return system.ImageReport{}, err
+	}
+	entry := fmt.Sprintf("title direct\nlinux %s\ninitrd %s\ninitrd %s\noptions %s\n", kernel, initrds[0], initrds[1], Cmdline)
+	return l.build.DirectImage(ctx, system.DirectConfig{
+		Out: out, Node: l.Node, Handover: info,
+		Loader: map[string][]byte{"loader.conf": []byte(conf), "entries/" + media.Modes()[0] + ".conf": []byte(entry)},
 	})
 }
 

@@ -22,7 +22,13 @@ type Outcome struct {
 	Receipt *Receipt      // nil: none was delivered
 	Failure *Failure      // nil: no stage failed
 	Events  []string      // names of all events, in order, with their kernel: "seed/handover"
-	PeakRSS int64         // bytes the seed's init used at most; 0: it did not say
+	Memory  SeedMemory    // of the seed at hand-over; zero: it did not say
+}
+
+// SeedMemory is what the seed needed, in bytes.
+type SeedMemory struct {
+	InitPeak int64 `json:"init_peak_rss"` // the most its init ever held
+	Used     int64 `json:"used"`          // by the whole system, with the new kernel loaded
 }
 
 // Stage is one stage of the walk on the host's clock.
@@ -124,6 +130,10 @@ func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 		f.out.Node = &NodeInfo{}
 		if err := strictjson.Unmarshal(e.Data, f.out.Node, reportLimits); err != nil {
 			return true, fmt.Errorf("the node's report about itself: %w", err)
+		}
+	case timeline.EventHandover:
+		if err := strictjson.Unmarshal(e.Data, &f.out.Memory, reportLimits); err != nil {
+			return true, fmt.Errorf("the seed's report about its memory: %w", err)
 		}
 	case timeline.EventFailed:
 		f.out.Failure = &Failure{Stage: e.Stage, Code: e.Code, Text: e.Text}
