@@ -133,7 +133,9 @@ func linkLocal(host string) bool {
 // client is f.Client with this package's redirect policy.
 func (f *Fetcher) client() *http.Client {
 	if f.Client == nil {
-		return NewClient(nil, nil)
+		c := NewClient(nil, nil)
+		c.Transport.(*http.Transport).DisableKeepAlives = true // nobody could close them
+		return c
 	}
 	c := *f.Client
 	c.CheckRedirect = checkRedirect

@@ -36,8 +36,9 @@ const MaxSmall = 64 << 10
 // below. It must not be changed while it is used; its methods are then safe
 // for concurrent use.
 type Fetcher struct {
-	// Client makes the requests; nil means NewClient(nil, nil). Its redirect
-	// policy and cookie jar are replaced by this package's own (none).
+	// Client makes the requests; nil means a NewClient(nil, nil) for each
+	// download. Redirects follow this package's policy, whatever the client's
+	// says, and there are no cookies.
 	Client *http.Client
 	// Retries is how many rounds over all sources are made; 0 means 3.
 	Retries int

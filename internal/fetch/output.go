@@ -93,48 +93,68 @@ func (o *output) giveUpStore(msg string, err error) {
 // beside reading and writing; both have ended when copy returns, so n and the
 // hash agree whatever happened.
 func (o *output) copy(r io.Reader) error {
-	full, free := make(chan []byte, buffers), make(chan []byte, buffers)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for b := range full {
-			o.hash.Write(b)
-			free <- b[:cap(b)]
-		}
-	}()
-	defer func() { close(full); <-done }()
-
-	made := 0
+	h := startHashing(o.hash, min(bufferSize, o.job.size+1))
+	defer h.wait()
 	for {
-		var buf []byte
-		select {
-		case buf = <-free:
-		default:
-			if made < buffers {
-				buf, made = make([]byte, min(bufferSize, o.job.size+1)), made+1
-			} else {
-				buf = <-free
-			}
-		}
 		// One byte past the end is enough to notice a source that goes on.
-		buf = buf[:min(int64(cap(buf)), o.job.size-o.n+1)]
+		buf := h.buffer()
+		buf = buf[:min(int64(len(buf)), o.job.size-o.n+1)]
 		n, err := io.ReadFull(r, buf)
-		if over := o.n + int64(n) - o.job.size; over > 0 {
-			free <- buf
-			return &blob.MismatchError{Want: o.job.digest, WantSize: o.job.size, GotSize: o.n + int64(n)}
+		if seen := o.n + int64(n); seen > o.job.size {
+			return &blob.MismatchError{Want: o.job.digest, WantSize: o.job.size, GotSize: seen}
 		}
-		if werr := o.write(buf[:n]); werr != nil {
-			free <- buf
-			return localError{werr}
+		if err := o.write(buf[:n]); err != nil {
+			return localError{err}
 		}
-		full <- buf[:n]
+		h.full <- buf[:n]
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return o.ended(err)
+			return o.ended()
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// hashing feeds a hash from its own goroutine, through a few buffers that go
+// round: full to it, free back from it.
+type hashing struct {
+	full, free chan []byte
+	done       chan struct{}
+	made       int
+	size       int64
+}
+
+func startHashing(sum hash.Hash, size int64) *hashing {
+	h := &hashing{full: make(chan []byte, buffers), free: make(chan []byte, buffers), done: make(chan struct{}), size: size}
+	go func() {
+		defer close(h.done)
+		for b := range h.full {
+			sum.Write(b)
+			h.free <- b[:cap(b)]
+		}
+	}()
+	return h
+}
+
+// buffer returns one that is free, or a new one while there may be more.
+func (h *hashing) buffer() []byte {
+	select {
+	case b := <-h.free:
+		return b
+	default:
+	}
+	if h.made < buffers {
+		h.made++
+		return make([]byte, h.size)
+	}
+	return <-h.free
+}
+
+// wait ends the goroutine after all that was sent is hashed.
+func (h *hashing) wait() {
+	close(h.full)
+	<-h.done
 }
 
 func (o *output) write(p []byte) error {
@@ -152,7 +172,7 @@ func (o *output) write(p []byte) error {
 
 // ended judges the end of a stream: too early is the line's fault as likely
 // as the source's, so it is no mismatch.
-func (o *output) ended(err error) error {
+func (o *output) ended() error {
 	if o.n < o.job.size {
 		return fmt.Errorf("%w: after %d of %d bytes", ErrShort, o.n, o.job.size)
 	}
