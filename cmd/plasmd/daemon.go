@@ -106,6 +106,22 @@ func (d *daemon) run(ctx context.Context) error {
 	return <-peerErr
 }
 
+// applyMode keeps the promises of the mode that this machine was booted in: in
+// Local mode nobody beyond the local network is contacted, and a Private boot
+// announces nothing, so it is not reachable either. An unknown mode gets both.
+func (d *daemon) applyMode() {
+	if d.booted == nil || d.booted.Mode == "internet" {
+		return
+	}
+	if d.booted.Mode != "private" {
+		d.cfg.BootstrapPeers, d.cfg.PeerAddrs, d.booted.Bootstrap = nil, nil, nil
+	}
+	if d.booted.Mode != "local" {
+		d.cfg.ListenAddrs = nil
+	}
+	d.log.Info("the boot's mode limits the network", "mode", d.booted.Mode, "listen", d.cfg.ListenAddrs, "bootstrap", d.cfg.bootstrap())
+}
+
 // openPeer opens the sockets of this node's place on the network. A node that
 // listens also serves the DHT.
 func (d *daemon) openPeer() (*p2p.Node, error) {

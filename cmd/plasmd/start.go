@@ -81,6 +81,7 @@ func (f *startFlags) prepare(d *daemon) error {
 			return err
 		}
 	}
+	d.applyMode()
 	if d.state, err = openState(f.state, f.ephemeral); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ const maxBooted = 1 << 20
 // a part of the hand-over file. The file is as trustworthy as the kernel that
 // this node runs on, as both came from the same seed.
 type Booted struct {
+	Mode     string `json:"mode"` // internet, local or private
 	Channel  string `json:"channel"`
 	Arch     string `json:"arch"`
 	Manifest struct {
