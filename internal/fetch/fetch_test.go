@@ -48,16 +48,24 @@ func honest(data []byte) http.HandlerFunc {
 	}
 }
 
-// quick is a Fetcher whose time-outs suit tests.
+// quick is a Fetcher that does not pause between rounds.
 func quick(t testing.TB) *Fetcher {
 	client := NewClient(nil, nil)
 	t.Cleanup(client.CloseIdleConnections)
 	return &Fetcher{
 		Client:  client,
-		Stall:   150 * time.Millisecond,
-		Timeout: 10 * time.Second,
+		Stall:   10 * time.Second,
+		Timeout: 30 * time.Second,
 		Backoff: time.Millisecond,
 	}
+}
+
+// impatient is quick that drops slow sources at once, as far as a busy
+// machine's own pauses allow.
+func impatient(t testing.TB) *Fetcher {
+	f := quick(t)
+	f.Stall = 250 * time.Millisecond
+	return f
 }
 
 func jobFor(data []byte, urls ...string) job {
@@ -192,7 +200,7 @@ func TestSmall(t *testing.T) {
 
 func TestGet(t *testing.T) {
 	doc := []byte("pointer")
-	f := quick(t)
+	f := impatient(t)
 	chunked := func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); w.Write(doc) }
 	html := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html><body>sign in") }
 	stall := func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); <-r.Context().Done() }

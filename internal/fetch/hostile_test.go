@@ -117,12 +117,12 @@ func TestHostileSources(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			url := serve(t, c.h)
 			start := time.Now()
-			_, err := quick(t).file(context.Background(), jobFor(body, url))
+			_, err := impatient(t).file(context.Background(), jobFor(body, url))
 			checkHostile(t, err, c.want, c.mismatch)
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > 10*time.Second {
 				t.Errorf("took %v", took)
 			}
-			mustFile(t, quick(t), jobFor(body, url, serve(t, honest(body))), body)
+			mustFile(t, impatient(t), jobFor(body, url, serve(t, honest(body))), body)
 		})
 	}
 }
@@ -203,13 +203,13 @@ func (s *countingSink) Reset() error                { s.n = 0; return nil }
 func TestMixedFaultsAreNotCalledAMismatch(t *testing.T) {
 	liar := serve(t, honest(flipped()))
 	dead := serve(t, after(0))
-	_, err := quick(t).file(context.Background(), jobFor(body, liar, dead))
+	_, err := impatient(t).file(context.Background(), jobFor(body, liar, dead))
 	var e *Error
 	if !errors.As(err, &e) || e.Mismatch {
 		t.Errorf("one source was merely slow: %v%s", err, attempts(err))
 	}
 	missing := serve(t, http.NotFound)
-	_, err = quick(t).file(context.Background(), jobFor(body, missing, liar))
+	_, err = impatient(t).file(context.Background(), jobFor(body, missing, liar))
 	if !errors.As(err, &e) || !e.Mismatch {
 		t.Errorf("the only source that has it lied: %v%s", err, attempts(err))
 	}
@@ -249,9 +249,9 @@ func TestTimeoutOfAnAttempt(t *testing.T) {
 }
 
 func TestSlowConsumerIsNotTheSourcesFault(t *testing.T) {
-	data := content(16 * bufferSize) // more than sockets buffer
+	data := content(12 * bufferSize) // more than sockets buffer
 	f := quick(t)
-	f.Stall = 30 * time.Millisecond
+	f.Stall = 100 * time.Millisecond
 	if err := f.fetch(context.Background(), jobFor(data, serve(t, honest(data))), slowSink{}); err != nil {
 		t.Errorf("%v%s", err, attempts(err))
 	}
@@ -260,7 +260,7 @@ func TestSlowConsumerIsNotTheSourcesFault(t *testing.T) {
 // slowSink blocks longer than the source may.
 type slowSink struct{}
 
-func (slowSink) Write(p []byte) (int, error) { time.Sleep(60 * time.Millisecond); return len(p), nil }
+func (slowSink) Write(p []byte) (int, error) { time.Sleep(150 * time.Millisecond); return len(p), nil }
 func (slowSink) Reset() error                { return nil }
 
 func TestRedirectsFromTLS(t *testing.T) {

@@ -41,7 +41,6 @@ func TestPythonServer(t *testing.T) {
 		t.Skipf("python3 -m http.server said %q, %v", line, err)
 	}
 	f := quick(t)
-	f.Stall = 10 * time.Second
 	mustFile(t, f, jobFor(data, url+"kernel"), data)
 	_, err = f.file(context.Background(), jobFor(data, url+"missing"))
 	if err == nil || !strings.Contains(attempts(err), "404") {
