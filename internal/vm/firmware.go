@@ -10,6 +10,12 @@ import (
 // firmwarePlaces lists where distributions install UEFI firmware for guests,
 // in order of preference: Debian and Ubuntu, Fedora, Arch, and QEMU's own
 // bundle. The 4 MiB builds come first; distributions are dropping the others.
+//
+// OVMF needs 3.3 to 3.8 s of computing under TCG from power on to the boot
+// loader. It waits for nothing, and none of these changes that measurably:
+// boot menu and splash options, PXE switches in fw_cfg, system management
+// mode, machine type pc, memory size, display, size of the translation cache.
+// Debian's 2 MiB build is 0.5 s faster, a machine without network card 0.1 s.
 var firmwarePlaces = map[string][]Firmware{
 	X8664: {
 		{"/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},

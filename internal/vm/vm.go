@@ -55,7 +55,8 @@ type Config struct {
 	Arch string
 	// Memory is the guest's RAM in MiB; 0 means 1024.
 	Memory int
-	// CPUs is the number of virtual processors; 0 means 2.
+	// CPUs is the number of virtual processors; 0 means 2 under KVM and 1 under
+	// TCG, where a second one costs more than it gives (see plan.cpus).
 	CPUs int
 	// CPU is QEMU's name of the processor model; empty picks "host" under KVM
 	// and the model measured fastest under TCG (see tcgCPU).
