@@ -19,7 +19,7 @@ import (
 
 // lanWait is how long the local network may take to answer: providers on it do
 // within milliseconds, but nobody there says that there is nothing.
-const lanWait = 2 * time.Second
+const lanWait = time.Second
 
 // nets gives the discover step the networks that this program carries.
 var nets = steps.DiscoverNets{

@@ -131,7 +131,7 @@ func (c *Corridor) want() manifest.Want {
 
 // obtain finds, verifies and fetches the newest release. When the search turns
 // up a newer one while an older is being fetched, it starts again with that.
-func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor manifest.Floor) (*release, *files, error) {
+func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor manifest.Floor) (*candidate, *files, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	hunt := c.startHunt(ctx, network, floor)
@@ -154,7 +154,7 @@ func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor man
 
 // handOver loads the kernel, and only then remembers the release as seen: a
 // release that cannot even be loaded must not lock out the one before it.
-func (c *Corridor) handOver(network *netup.Network, r *release, f *files) error {
+func (c *Corridor) handOver(network *netup.Network, r *candidate, f *files) error {
 	c.Observe.Begin(StageHandover)
 	loaded, err := c.load(network, r, f)
 	if err == nil && c.Floors != nil {
@@ -170,7 +170,7 @@ func (c *Corridor) handOver(network *netup.Network, r *release, f *files) error 
 	return loaded.Execute()
 }
 
-func (c *Corridor) load(network *netup.Network, r *release, f *files) (Loaded, error) {
+func (c *Corridor) load(network *netup.Network, r *candidate, f *files) (Loaded, error) {
 	info := c.Info(network)
 	info.Manifest = handover.Manifest{
 		Version: r.version(), Digest: r.verified.Digest(), KeyIDs: r.verified.KeyIDs(),

@@ -31,7 +31,7 @@ func (f *files) Close() {
 // fetch gets every artifact of the release, after making sure that this
 // machine has the memory to boot it: a person should not wait for a download
 // that cannot be used.
-func (c *Corridor) fetch(ctx context.Context, r *release) (*files, error) {
+func (c *Corridor) fetch(ctx context.Context, r *candidate) (*files, error) {
 	c.Observe.Begin(StageFetch)
 	f, total, err := c.fetchAll(ctx, r)
 	c.Observe.End(StageFetch, fmt.Sprintf("%.1f MiB", float64(total)/(1<<20)), err)
@@ -40,7 +40,7 @@ func (c *Corridor) fetch(ctx context.Context, r *release) (*files, error) {
 
 // fetchAll gets the artifacts side by side: while one is hashed another can
 // arrive. The first failure ends the others.
-func (c *Corridor) fetchAll(ctx context.Context, r *release) (*files, int64, error) {
+func (c *Corridor) fetchAll(ctx context.Context, r *candidate) (*files, int64, error) {
 	m := r.verified.Manifest()
 	available, err := c.Memory()
 	if err != nil {

@@ -15,14 +15,14 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-// release is a verified manifest and where its artifacts may be had.
-type release struct {
+// candidate is a verified manifest and where its artifacts may be had.
+type candidate struct {
 	verified *manifest.Verified
 	origin   string   // who told us
 	bases    []string // provider base URLs, untrusted hints
 }
 
-func (r *release) version() int64 { return r.verified.Manifest().ManifestVersion }
+func (r *candidate) version() int64 { return r.verified.Manifest().ManifestVersion }
 
 // maxExamined bounds the candidates looked at in one search: a flood of
 // well-formed lies must not hold memory or time.
@@ -35,7 +35,7 @@ type hunt struct {
 	started  time.Time
 
 	mu       sync.Mutex
-	best     *release
+	best     *candidate
 	examined map[blob.Digest]bool
 	rejected []error
 	answers  []discover.Answer
@@ -100,7 +100,7 @@ func (h *hunt) isNew(found discover.Candidate) bool {
 }
 
 // verify takes opaque bytes to a verified manifest: pointer, then manifest.
-func (h *hunt) verify(ctx context.Context, found discover.Candidate) (*release, error) {
+func (h *hunt) verify(ctx context.Context, found discover.Candidate) (*candidate, error) {
 	c := h.corridor
 	pointer, err := manifest.VerifyPointer(found.Pointer, c.Root, c.want(), c.Clock.Now())
 	if c.Clock.Learn(err) {
@@ -124,7 +124,7 @@ func (h *hunt) verify(ctx context.Context, found discover.Candidate) (*release, 
 	if err != nil {
 		return nil, fmt.Errorf("manifest of release %d from %s: %w", p.ManifestVersion, found.Origin, err)
 	}
-	return &release{verified: verified, origin: found.Origin, bases: bases}, nil
+	return &candidate{verified: verified, origin: found.Origin, bases: bases}, nil
 }
 
 // basesOf derives provider base URLs from a pointer's own URLs.
@@ -140,7 +140,7 @@ func basesOf(p manifest.Pointer) []string {
 
 // next waits for a verified release newer than the version given, and fails
 // when the search ends without one.
-func (h *hunt) next(ctx context.Context, newerThan int64) (*release, error) {
+func (h *hunt) next(ctx context.Context, newerThan int64) (*candidate, error) {
 	for {
 		h.mu.Lock()
 		best, changed := h.best, h.changed

@@ -238,7 +238,6 @@ func TestPowerOnToReceipt(t *testing.T) {
 			t.Errorf("the console does not show %q:\n%s", want, console)
 		}
 	}
-	t.Logf("console:\n%s", console)
 }
 
 func TestTamperedKernel(t *testing.T) {

@@ -1,0 +1,373 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/bootcfg"
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/handover"
+	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/internal/trust"
+	"github.com/phasebased/phase/manifest"
+)
+
+var now = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+var want = manifest.Want{Channel: "stable", Arch: "x86_64"}
+
+// errJumped is what the test's kernel answers instead of starting.
+var errJumped = errors.New("jumped")
+
+// world is a publisher with a web server, and a corridor that trusts it.
+type world struct {
+	*testing.T
+	keys     *release.Keys
+	root     []byte
+	folder   string // what the web server serves
+	base     string
+	corridor *Corridor
+	floors   *trust.Floors
+
+	mu     sync.Mutex
+	loaded *handover.Set
+	asked  []string // paths the web server was asked for
+	told   []string // what the observer was told
+	fail   error    // what Load answers
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	keys, err := release.NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{T: t, keys: keys, folder: t.TempDir()}
+	if w.root, err = keys.RootFile(now.AddDate(1, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := manifest.ParseRoot(w.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := http.FileServer(http.Dir(w.folder))
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		w.asked = append(w.asked, r.URL.Path)
+		w.mu.Unlock()
+		files.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(server.Close)
+	w.base = server.URL
+	w.floors = trust.OpenFloors(filepath.Join(t.TempDir(), "floors"))
+	w.corridor = &Corridor{
+		Config: bootcfg.Config{Mode: bootcfg.Internet, Channel: want.Channel, Arch: want.Arch},
+		Root:   root, Floors: w.floors, Clock: NewClock(now, now.AddDate(0, -1, 0)),
+		Fetcher: &fetch.Fetcher{Backoff: time.Millisecond},
+		Network: func(context.Context) (*netup.Network, error) {
+			return &netup.Network{Interfaces: []netup.Link{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}}}}, nil
+		},
+		Memory:  func() (int64, error) { return 1 << 40, nil },
+		Info:    func(*netup.Network) handover.Info { return handover.Info{SchemaVersion: handover.SchemaVersion} },
+		Load:    w.load,
+		Leave:   func() error { return nil },
+		Stages:  func() []timeline.Stage { return nil },
+		Observe: w,
+	}
+	w.ask(&discover.HTTP{Base: w.base, Get: w.corridor.Fetcher.Get})
+	return w
+}
+
+// ask makes these the sources of the search.
+func (w *world) ask(sources ...discover.Source) {
+	w.corridor.Sources = func(context.Context, *netup.Network) []discover.Source { return sources }
+}
+
+func (w *world) load(set handover.Set) (Loaded, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.loaded = &set
+	return w, w.fail
+}
+
+// Execute is the jump.
+func (w *world) Execute() error { return errJumped }
+
+func (w *world) tell(parts ...string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, strings.Join(parts, " "))
+}
+
+func (w *world) Begin(stage string) { w.tell("begin", stage) }
+func (w *world) End(stage, _ string, err error) {
+	if err != nil {
+		w.tell("fail", stage)
+		return
+	}
+	w.tell("end", stage)
+}
+func (w *world) Note(_, text string)            { w.tell("note", text) }
+func (w *world) Skipped(origin string, _ error) { w.tell("skipped", origin) }
+func (w *world) Progress(fetch.Progress)        {}
+
+// publish puts a release into the web server's folder and returns its pointer.
+func (w *world) publish(version int64, keys *release.Keys) []byte {
+	w.Helper()
+	dir := w.TempDir()
+	r := release.Release{
+		Channel: want.Channel, Arch: want.Arch, Version: version, Created: now.Add(-time.Hour),
+		Expires: now.AddDate(0, 3, 0), PointerExpiry: now.AddDate(0, 0, 7), Bases: []string{w.base},
+	}
+	for name, into := range map[string]*string{"kernel": &r.Kernel, "initramfs": &r.Initramfs, "rootfs": &r.Rootfs} {
+		*into = filepath.Join(dir, name)
+		if err := os.WriteFile(*into, []byte(name), 0o644); err != nil {
+			w.Fatal(err)
+		}
+	}
+	published, err := release.Publish(w.folder, r, keys, w.root)
+	if err != nil {
+		w.Fatal(err)
+	}
+	pointer, err := os.ReadFile(filepath.Join(published.Dir, "pointer.json"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return pointer
+}
+
+func (w *world) strangers() *release.Keys {
+	w.Helper()
+	keys, err := release.NewKeys()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return keys
+}
+
+// refused runs the corridor and asserts that it failed with the code and that
+// no kernel was loaded.
+func (w *world) refused(code string) error {
+	w.Helper()
+	err := w.corridor.Run(w.Context())
+	var coded interface{ Code() string }
+	if !errors.As(err, &coded) || coded.Code() != code {
+		w.Errorf("got %v, want code %s", err, code)
+	}
+	if w.loaded != nil {
+		w.Error("a kernel was loaded")
+	}
+	return err
+}
+
+// source is a source with one answer, given when it may.
+type source struct {
+	name    string
+	pointer []byte
+	when    <-chan struct{} // nil: at once
+}
+
+func (s source) Name() string { return s.name }
+
+func (s source) Search(ctx context.Context, _ discover.Query, found func(discover.Candidate)) error {
+	if s.when != nil {
+		select {
+		case <-s.when:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	found(discover.Candidate{Pointer: s.pointer, Origin: s.name})
+	return nil
+}
+
+func TestWalk(t *testing.T) {
+	w := newWorld(t)
+	w.publish(3, w.keys)
+	if err := w.corridor.Run(t.Context()); !errors.Is(err, errJumped) {
+		t.Fatal(err)
+	}
+	stages := []string{"begin network", "end network", "begin discover", "end discover", "begin verify", "end verify",
+		"begin fetch", "end fetch", "begin handover", "end handover"}
+	if !slices.Equal(w.told, stages) {
+		t.Errorf("the observer was told %q", w.told)
+	}
+	set := w.loaded
+	if set.Kernel.Digest() != blob.Of([]byte("kernel")) || set.Initramfs.Digest() != blob.Of([]byte("initramfs")) || set.Rootfs.Digest() != blob.Of([]byte("rootfs")) {
+		t.Error("other files were loaded than published")
+	}
+	if set.Info.Manifest.Version != 3 || set.Info.Manifest.Digest != set.Verified.Digest() || !slices.Contains(set.Info.Bases, w.base) {
+		t.Errorf("the next system is told %+v", set.Info)
+	}
+	floor, err := w.floors.Load(want)
+	if err != nil || floor != set.Verified.Floor() {
+		t.Errorf("the floor is %+v, %v", floor, err)
+	}
+}
+
+func TestNewestWins(t *testing.T) {
+	w := newWorld(t)
+	older := w.publish(1, w.keys)
+	newer := w.publish(2, w.keys)
+	late := make(chan struct{})
+	w.ask(source{name: "quick", pointer: older}, source{name: "slow", pointer: newer, when: late})
+	// The slow source answers while the older release is being fetched.
+	w.corridor.Memory = func() (int64, error) {
+		select {
+		case <-late:
+		default:
+			close(late)
+		}
+		return 1 << 40, nil
+	}
+	if err := w.corridor.Run(t.Context()); !errors.Is(err, errJumped) {
+		t.Fatal(err)
+	}
+	if got := w.loaded.Info.Manifest.Version; got != 2 {
+		t.Errorf("release %d was loaded, want 2", got)
+	}
+}
+
+func TestBadCandidatesAreSkipped(t *testing.T) {
+	w := newWorld(t)
+	stranger := w.publish(9, w.strangers())
+	good := w.publish(1, w.keys)
+	w.ask(source{name: "garbage", pointer: []byte("{}")}, source{name: "stranger", pointer: stranger}, source{name: "honest", pointer: good})
+	if err := w.corridor.Run(t.Context()); !errors.Is(err, errJumped) {
+		t.Fatal(err)
+	}
+	for _, told := range []string{"skipped garbage", "skipped stranger"} {
+		if !slices.Contains(w.told, told) {
+			t.Errorf("the observer was not told %q: %q", told, w.told)
+		}
+	}
+}
+
+func TestStrangersOnly(t *testing.T) {
+	w := newWorld(t)
+	w.publish(9, w.strangers())
+	err := w.refused("VFY-004")
+	if !strings.Contains(err.Error(), "Pointer signature verification failed") {
+		t.Error(err)
+	}
+}
+
+func TestOlderThanTheFloor(t *testing.T) {
+	w := newWorld(t)
+	if err := w.floors.Save(want, manifest.Floor{ManifestVersion: 5, Digest: blob.Of([]byte("5"))}); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(4, w.keys)
+	w.refused("VFY-010")
+}
+
+func TestOlderThanTheBuiltInFloor(t *testing.T) {
+	w := newWorld(t)
+	w.corridor.Floor, w.corridor.Floors = manifest.Floor{ManifestVersion: 5}, nil
+	w.publish(4, w.keys)
+	w.refused("VFY-010")
+}
+
+func TestDamagedFloorIsNotZero(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(t.TempDir(), "floors")
+	w.corridor.Floors = trust.OpenFloors(dir)
+	if err := w.corridor.Floors.Save(want, manifest.Floor{ManifestVersion: 9, Digest: blob.Of([]byte("9"))}); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return os.WriteFile(path, []byte("rot"), 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.corridor.Floor = manifest.Floor{ManifestVersion: 5}
+	w.publish(4, w.keys)
+	w.refused("VFY-010") // below the built-in floor
+	if !slices.ContainsFunc(w.told, func(s string) bool { return strings.HasPrefix(s, "note WARNING") }) {
+		t.Errorf("nobody was told that the floor is damaged: %q", w.told)
+	}
+}
+
+func TestNothingFound(t *testing.T) {
+	w := newWorld(t)
+	w.refused("DISC-001")
+}
+
+func TestTooLittleMemory(t *testing.T) {
+	w := newWorld(t)
+	w.publish(1, w.keys)
+	w.corridor.Memory = func() (int64, error) { return 1 << 20, nil }
+	w.refused("KEXEC-001")
+	kernel := blob.Of([]byte("kernel")).Hex()
+	for _, path := range w.asked {
+		if strings.Contains(path, kernel) {
+			t.Errorf("%s was downloaded before memory was checked", path)
+		}
+	}
+}
+
+func TestTamperedKernel(t *testing.T) {
+	w := newWorld(t)
+	w.publish(1, w.keys)
+	hex := blob.Of([]byte("kernel")).Hex()
+	if err := os.WriteFile(filepath.Join(w.folder, "blobs", hex[:2], hex+".bin"), []byte("kerneL"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err := w.refused("FETCH-002")
+	if wanted := "Artifact kernel hash mismatch (expected sha256:" + hex + ")"; !strings.Contains(err.Error(), wanted) {
+		t.Errorf("%v does not say %q", err, wanted)
+	}
+}
+
+func TestFloorOnlyAfterLoading(t *testing.T) {
+	w := newWorld(t)
+	w.publish(7, w.keys)
+	w.fail = errors.New("this kernel cannot be loaded")
+	if err := w.corridor.Run(t.Context()); !errors.Is(err, w.fail) {
+		t.Fatal(err)
+	}
+	if floor, err := w.floors.Load(want); err != nil || floor.ManifestVersion != 0 {
+		t.Errorf("a release that did not load is remembered: %+v, %v", floor, err)
+	}
+}
+
+func TestDeadClockLearns(t *testing.T) {
+	w := newWorld(t)
+	w.publish(1, w.keys)
+	w.corridor.Clock = NewClock(time.Unix(0, 0), now.AddDate(0, -1, 0))
+	if state := w.corridor.Clock.State(); state != trust.Floored {
+		t.Fatalf("the clock is %v", state)
+	}
+	if err := w.corridor.Run(t.Context()); !errors.Is(err, errJumped) {
+		t.Fatal(err)
+	}
+	if w.corridor.Clock.Now().Before(now.Add(-time.Hour)) {
+		t.Error("the clock did not learn from the signed pointer")
+	}
+}
+
+func TestNetworkFails(t *testing.T) {
+	w := newWorld(t)
+	w.corridor.Network = func(context.Context) (*netup.Network, error) {
+		return nil, &netup.Error{Reason: netup.NoInterface}
+	}
+	w.refused("NET-001")
+}
