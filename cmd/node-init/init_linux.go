@@ -126,10 +126,10 @@ func (n *node) enterRoot() error {
 	return sysinit.SwitchRoot(newRoot)
 }
 
-// openState mounts the cache where the mode keeps an identity, and reports
+// openState mounts the cache where the mode keeps an identity and the seed had one, and reports
 // whether this boot must do without.
 func (n *node) openState(ctx context.Context) (ephemeral bool) {
-	if !n.mode.PersistentIdentity() {
+	if !n.mode.PersistentIdentity() || !n.info.Cache {
 		return true
 	}
 	if err := n.mountCache(ctx); err != nil {

@@ -171,7 +171,7 @@ func (s *seed) configure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the kernel's command line: %w", err)
 	}
-	if err := s.mountPartition(ctx, seedLabel, seedDir, "squashfs", true); err != nil {
+	if _, err := s.mountPartition(ctx, seedLabel, seedDir, "squashfs", true); err != nil {
 		s.system.Console.Line("WARNING: going on without the medium's policy: " + err.Error())
 	}
 	policy, err := readOptional(filepath.Join(seedDir, "policy.toml"))
@@ -202,38 +202,43 @@ func (s *seed) equip(ctx context.Context) error {
 	if !s.config.Cache {
 		return nil
 	}
-	if err := s.mountPartition(ctx, cacheLabel, cacheDir, "ext4", false); err != nil {
+	size, err := s.mountPartition(ctx, cacheLabel, cacheDir, "ext4", false)
+	if err != nil {
 		s.system.Console.Line("WARNING: going on without a cache: " + err.Error())
 		return nil
 	}
 	s.floors = trust.OpenFloors(filepath.Join(cacheDir, "floors"))
-	if s.fetcher.Store, err = store.Open(filepath.Join(cacheDir, "store")); err != nil {
+	// A tenth is left to floors, the node's state and the file system itself.
+	limit := store.Limit{Bytes: size - size/10}
+	if s.fetcher.Store, err = store.OpenLimited(filepath.Join(cacheDir, "store"), limit); err != nil {
 		s.system.Console.Line("WARNING: the cache cannot be used: " + err.Error())
 		s.fetcher.Store = nil
 	}
 	return nil
 }
 
-func (s *seed) mountPartition(ctx context.Context, label, target, fstype string, readOnly bool) error {
+// mountPartition mounts the one partition with that name and returns its size
+// in bytes.
+func (s *seed) mountPartition(ctx context.Context, label, target, fstype string, readOnly bool) (size int64, err error) {
 	if s.system.Modules != nil {
 		if err := s.system.Modules.Load(fstype); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, partitionWithin)
 	defer cancel()
 	partitions, err := sysinit.WaitPartition(ctx, label)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(partitions) > 1 {
-		return fmt.Errorf("%d partitions are named %s (%s, %s, …): remove the media that are not to be used",
+		return 0, fmt.Errorf("%d partitions are named %s (%s, %s, …): remove the media that are not to be used",
 			len(partitions), label, partitions[0].Device, partitions[1].Device)
 	}
 	if err := os.MkdirAll(target, 0o755); err != nil {
-		return err
+		return 0, err
 	}
-	return sysinit.MountDevice(partitions[0].Device, target, fstype, readOnly)
+	return partitions[0].Size, sysinit.MountDevice(partitions[0].Device, target, fstype, readOnly)
 }
 
 // bringUp starts the network, or waits for it once more.
@@ -271,7 +276,7 @@ func (s *seed) info(network *netup.Network) handover.Info {
 	return handover.Info{
 		SchemaVersion: handover.SchemaVersion, Mode: s.config.Mode.String(),
 		Channel: s.config.Channel, Arch: s.config.Arch, Bootstrap: s.config.Bootstrap,
-		Network: strictjson.Raw(settings),
+		Network: strictjson.Raw(settings), Cache: s.floors != nil,
 	}
 }
 

@@ -36,7 +36,7 @@ type config struct {
 
 type configLimits struct {
 	MaxMemoryBytes    int64 `json:"max_memory_bytes"`
-	MaxCPUCores       int64 `json:"max_cpu_cores"` // a guest has one thread: more than 1 changes nothing
+	MaxCPUCores       int64 `json:"max_cpu_cores"` // a guest has one thread, so 1 is all there is
 	MaxTimeoutSeconds int64 `json:"max_timeout_seconds"`
 }
 
@@ -131,7 +131,7 @@ func (c config) check() error {
 	}{
 		{"max_concurrent_jobs", int64(c.MaxConcurrentJobs), 1, 1024},
 		{"limits.max_memory_bytes", c.Limits.MaxMemoryBytes, 64 << 10, 4 << 30},
-		{"limits.max_cpu_cores", c.Limits.MaxCPUCores, 1, 64},
+		{"limits.max_cpu_cores", c.Limits.MaxCPUCores, 1, 1},
 		{"limits.max_timeout_seconds", c.Limits.MaxTimeoutSeconds, 1, 3600},
 	} {
 		if f.value < f.low || f.value > f.high {

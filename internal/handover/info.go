@@ -60,6 +60,7 @@ type Info struct {
 	Manifest  Manifest         `json:"manifest"`
 	Bases     []string         `json:"bases"`     // provider base URLs that served this boot, best first
 	Bootstrap []string         `json:"bootstrap"` // DHT peers, as multiaddresses
+	Cache     bool             `json:"cache"`     // the seed used a cache partition: it is there to be found
 	Timeline  []timeline.Stage `json:"timeline"`
 
 	ClockState string         `json:"clock_state,omitzero"` // how the date was found
