@@ -76,7 +76,10 @@ type seed struct {
 // walk prepares what is not prepared yet, then walks the corridor.
 func (s *seed) walk(ctx context.Context) error {
 	if !s.ready {
-		if err := s.prepare(ctx); err != nil {
+		stage := s.system.Timeline.Begin("medium")
+		err := s.prepare(ctx)
+		stage.End("", err)
+		if err != nil {
 			return err
 		}
 		s.ready = true

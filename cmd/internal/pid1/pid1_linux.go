@@ -64,7 +64,16 @@ func Start(ctx context.Context, kernel string) (*System, error) {
 }
 
 // plug loads the drivers of what is plugged in, and goes on doing so.
-func (s *System) plug(ctx context.Context) error {
+func (s *System) plug(ctx context.Context) (err error) {
+	stage := s.Timeline.Begin("devices")
+	defer func() {
+		note := ""
+		if s.Modules != nil {
+			loaded, _ := s.Modules.Loaded()
+			note = fmt.Sprintf("%d drivers", loaded)
+		}
+		stage.End(note, err)
+	}()
 	watcher, err := sysinit.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch for devices: %w", err)
