@@ -105,7 +105,7 @@ func TestHostileSources(t *testing.T) {
 		}, ErrWebPage, false},
 		{"206 unasked", raw(fmt.Sprintf("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-%d/%d\r\nContent-Length: %d\r\n\r\n", len(body)-1, len(body), len(body)), body), new(StatusError), false},
 		{"304 unasked", raw("HTTP/1.1 304 Not Modified\r\n\r\n", nil), new(StatusError), false},
-		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, ErrRedirect, false},
+		{"redirect loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, ErrRedirect, false},
 		{"redirect to a file", redirect("file:///etc/passwd"), ErrRedirect, false},
 		{"redirect to metadata", redirect("http://169.254.169.254/latest"), ErrRedirect, false},
 		{"redirect to IPv6 link-local", redirect("http://[fe80::1%25eth0]/"), ErrRedirect, false},

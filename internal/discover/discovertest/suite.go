@@ -77,8 +77,10 @@ func Run(t *testing.T, w World) {
 	})
 	t.Run("has a stable name", func(t *testing.T) {
 		src := w.Source(t)
-		if src.Name() == "" || src.Name() != src.Name() {
-			t.Errorf("name %q", src.Name())
+		name := src.Name()
+		w.ask(t, src, stable, false)
+		if name == "" || src.Name() != name {
+			t.Errorf("name %q, after a search %q", name, src.Name())
 		}
 	})
 	t.Run("refuses names that are paths", func(t *testing.T) {
