@@ -62,8 +62,8 @@ const importLaw = `
 	internal/vm < internal/doctor;
 
 	# A publisher, a provider and a machine on one computer: demo, tests, benchmark.
-	internal/release, internal/system, internal/vm, internal/timeline, internal/handover,
-	internal/job, receipt, examples, media
+	internal/release, internal/system, internal/vm, internal/handover, internal/job, receipt,
+	examples, media
 	< internal/lab;
 
 	# Commands.

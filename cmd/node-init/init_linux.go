@@ -166,7 +166,7 @@ func (n *node) mountCache(ctx context.Context) error {
 // node runs, and closes done when it is up or has failed for now.
 func (n *node) bringUp(ctx context.Context, done chan<- struct{}) {
 	defer close(done)
-	stage := n.system.Timeline.Begin("node network")
+	stage := n.system.Timeline.Begin("network")
 	_, _, err := netup.Up(ctx, n.networkConfig())
 	stage.End("", err)
 	if err != nil {

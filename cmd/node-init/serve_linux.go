@@ -127,8 +127,10 @@ func (n *node) showNode(e timeline.Event) {
 		return
 	}
 	pairs := []term.Pair{{Key: "node key", Value: ready.Key}, {Key: "peer id", Value: ready.Peer}}
-	if len(ready.Addrs) > 0 {
-		pairs = append(pairs, term.Pair{Key: "addresses", Value: strings.Join(ready.Addrs, " ")})
+	for _, addr := range ready.Addrs {
+		if addr, ok := reachable(addr, ready.Peer); ok {
+			pairs = append(pairs, term.Pair{Key: "address", Value: addr})
+		}
 	}
 	if m := n.info.Manifest; m.Version != 0 {
 		pairs = append(pairs,
@@ -140,6 +142,15 @@ func (n *node) showNode(e timeline.Event) {
 	}
 	n.system.Console.Title("This machine is a Phase node")
 	n.system.Console.Pairs(pairs)
+}
+
+// reachable shortens a libp2p address by the peer id, which has a line of its
+// own, and passes over those that only this machine can use.
+func reachable(addr, peer string) (string, bool) {
+	if strings.HasPrefix(addr, "/ip4/127.") || strings.HasPrefix(addr, "/ip6/::1/") {
+		return "", false
+	}
+	return strings.TrimSuffix(addr, "/p2p/"+peer), true
 }
 
 // showTimeline prints the walk once the first receipt is delivered. The

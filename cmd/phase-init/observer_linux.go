@@ -15,11 +15,11 @@ import (
 
 // titles are the stages as people read them.
 var titles = map[string]string{
-	boot.StageNetwork:  "Network",
-	boot.StageDiscover: "Discover",
-	boot.StageVerify:   "Verify",
-	boot.StageFetch:    "Fetch",
-	boot.StageHandover: "Hand over",
+	timeline.StageNetwork:  "Network",
+	timeline.StageDiscover: "Discover",
+	timeline.StageVerify:   "Verify",
+	timeline.StageFetch:    "Fetch",
+	timeline.StageHandover: "Hand over",
 }
 
 // observer shows the walk on the consoles and records it in the timeline.

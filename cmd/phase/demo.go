@@ -300,7 +300,7 @@ func (d *demo) show(outcome *lab.Outcome, res result) {
 		d.console.Title("Timeline, from power-on")
 		var rows []term.Row
 		for _, s := range outcome.Stages {
-			rows = append(rows, term.Row{Name: s.Name, Start: s.Start, Took: s.End - s.Start})
+			rows = append(rows, term.Row{Name: s.Name, Group: s.Kernel, Start: s.Start, Took: s.End - s.Start})
 		}
 		d.console.Timeline(rows)
 	}

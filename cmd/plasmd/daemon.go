@@ -77,7 +77,7 @@ func (d *daemon) bases() []string {
 // run works until ctx ends. Joining the network does not delay the boot jobs.
 func (d *daemon) run(ctx context.Context) error {
 	defer d.modules.Close()
-	stage := d.rec.Begin("node")
+	stage := d.rec.Begin("plasmd")
 	peer, err := d.openPeer()
 	if err != nil {
 		stage.End("", err)

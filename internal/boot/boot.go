@@ -23,15 +23,6 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-// The corridor's stages, as the observer and the timeline name them.
-const (
-	StageNetwork  = "network"
-	StageDiscover = "discover"
-	StageVerify   = "verify"
-	StageFetch    = "fetch"
-	StageHandover = "handover"
-)
-
 // Budgets of the search.
 const (
 	// SearchBudget bounds the whole search when nothing verifies.
@@ -96,13 +87,13 @@ func (c *Corridor) Run(ctx context.Context) error {
 }
 
 func (c *Corridor) network(ctx context.Context) (*netup.Network, error) {
-	c.Observe.Begin(StageNetwork)
+	c.Observe.Begin(timeline.StageNetwork)
 	network, err := c.Network(ctx)
 	note := ""
 	if err == nil {
 		note = describe(network)
 	}
-	c.Observe.End(StageNetwork, note, err)
+	c.Observe.End(timeline.StageNetwork, note, err)
 	return network, err
 }
 
@@ -116,7 +107,7 @@ func (c *Corridor) floor() (manifest.Floor, error) {
 	if err != nil {
 		// Both slots are damaged. Refusing for ever would strand the machine,
 		// so the built-in floor holds, and the person is told.
-		c.Observe.Note(StageVerify, fmt.Sprintf("WARNING: the stored version floor cannot be read (%v); the one built into the image holds", err))
+		c.Observe.Note(timeline.StageVerify, fmt.Sprintf("WARNING: the stored version floor cannot be read (%v); the one built into the image holds", err))
 		return c.Floor, nil
 	}
 	if stored.ManifestVersion < c.Floor.ManifestVersion {
@@ -145,7 +136,7 @@ func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor man
 		files, err := c.fetch(hunt.untilNewer(ctx, newest), release)
 		if hunt.settled(ctx) > newest {
 			files.Close()
-			c.Observe.Note(StageDiscover, "a newer release was found")
+			c.Observe.Note(timeline.StageDiscover, "a newer release was found")
 			continue
 		}
 		return release, files, err
@@ -155,12 +146,12 @@ func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor man
 // handOver loads the kernel, and only then remembers the release as seen: a
 // release that cannot even be loaded must not lock out the one before it.
 func (c *Corridor) handOver(network *netup.Network, r *candidate, f *files) error {
-	c.Observe.Begin(StageHandover)
+	c.Observe.Begin(timeline.StageHandover)
 	loaded, err := c.load(network, r, f)
 	if err == nil && c.Floors != nil {
 		err = c.Floors.Save(c.want(), r.verified.Floor())
 	}
-	c.Observe.End(StageHandover, fmt.Sprintf("release %d", r.version()), err)
+	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", r.version()), err)
 	if err != nil {
 		return err
 	}

@@ -201,8 +201,8 @@ func TestWalk(t *testing.T) {
 	if err := w.corridor.Run(t.Context()); !errors.Is(err, errJumped) {
 		t.Fatal(err)
 	}
-	stages := []string{"begin network", "end network", "begin discover", "end discover", "begin verify", "end verify",
-		"begin fetch", "end fetch", "begin handover", "end handover"}
+	stages := []string{"begin network", "end network", "begin discovery", "end discovery", "begin verify", "end verify",
+		"begin fetch", "end fetch", "begin hand-over", "end hand-over"}
 	if !slices.Equal(w.told, stages) {
 		t.Errorf("the observer was told %q", w.told)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/handover"
+	"github.com/phasebased/phase/internal/timeline"
 )
 
 // files are the artifacts of one release, complete and hashed.
@@ -32,9 +33,9 @@ func (f *files) Close() {
 // machine has the memory to boot it: a person should not wait for a download
 // that cannot be used.
 func (c *Corridor) fetch(ctx context.Context, r *candidate) (*files, error) {
-	c.Observe.Begin(StageFetch)
+	c.Observe.Begin(timeline.StageFetch)
 	f, total, err := c.fetchAll(ctx, r)
-	c.Observe.End(StageFetch, fmt.Sprintf("%.1f MiB", float64(total)/(1<<20)), err)
+	c.Observe.End(timeline.StageFetch, fmt.Sprintf("%.1f MiB", float64(total)/(1<<20)), err)
 	return f, err
 }
 

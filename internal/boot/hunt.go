@@ -12,6 +12,7 @@ import (
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -49,7 +50,7 @@ func (c *Corridor) startHunt(ctx context.Context, network *netup.Network, floor 
 		corridor: c, floor: floor, started: time.Now(),
 		examined: map[blob.Digest]bool{}, changed: make(chan struct{}), done: make(chan struct{}),
 	}
-	c.Observe.Begin(StageDiscover)
+	c.Observe.Begin(timeline.StageDiscover)
 	sources := c.Sources(ctx, network)
 	go func() {
 		defer close(h.done)
@@ -147,9 +148,9 @@ func (h *hunt) next(ctx context.Context, newerThan int64) (*candidate, error) {
 		h.mu.Unlock()
 		if best != nil && best.version() > newerThan {
 			c := h.corridor
-			c.Observe.End(StageDiscover, best.origin, nil)
-			c.Observe.Begin(StageVerify)
-			c.Observe.End(StageVerify, fmt.Sprintf("release %d, signed by %d keys", best.version(), len(best.verified.KeyIDs())), nil)
+			c.Observe.End(timeline.StageDiscover, best.origin, nil)
+			c.Observe.Begin(timeline.StageVerify)
+			c.Observe.End(timeline.StageVerify, fmt.Sprintf("release %d, signed by %d keys", best.version(), len(best.verified.KeyIDs())), nil)
 			return best, nil
 		}
 		select {
@@ -157,7 +158,7 @@ func (h *hunt) next(ctx context.Context, newerThan int64) (*candidate, error) {
 		case <-h.done:
 			if h.newest() <= newerThan {
 				err := h.failure()
-				h.corridor.Observe.End(StageDiscover, "", err)
+				h.corridor.Observe.End(timeline.StageDiscover, "", err)
 				return nil, err
 			}
 		case <-ctx.Done():

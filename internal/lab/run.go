@@ -33,10 +33,11 @@ type SeedMemory struct {
 
 // Stage is one stage of the walk on the host's clock.
 type Stage struct {
-	Name  string        `json:"name"`
-	Start time.Duration `json:"start_ns"` // since power on
-	End   time.Duration `json:"end_ns"`
-	Note  string        `json:"note,omitempty"`
+	Name   string        `json:"name"`
+	Kernel string        `json:"kernel"`   // what ran: firmware, seed or node
+	Start  time.Duration `json:"start_ns"` // since power on
+	End    time.Duration `json:"end_ns"`
+	Note   string        `json:"note,omitempty"`
 }
 
 // Failure is what the machine said when it stopped.
@@ -143,37 +144,55 @@ func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 }
 
 // walk lays the kernels' stages end to end on the host's clock: what ran before
-// the first kernel is the firmware, what lies between two kernels belongs to
+// the first kernel is the firmware, and what lies between two kernels belongs to
 // the hand-over.
 func (f *follower) walk() []Stage {
 	seed, hasSeed := f.zero[timeline.KernelSeed]
 	node, hasNode := f.zero[timeline.KernelNode]
 	var walk []Stage
 	if hasSeed {
-		walk = append(walk, Stage{Name: "firmware", End: seed}, Stage{Name: "seed", Start: seed, End: seed})
+		walk = append(walk, Stage{Name: "firmware", Kernel: timeline.KernelFirmware, End: seed})
+		walk = append(walk, f.seedStages(seed)...)
 	} else if hasNode {
-		walk = append(walk, Stage{Name: "firmware", End: node})
+		walk = append(walk, Stage{Name: "firmware", Kernel: timeline.KernelFirmware, End: node})
 	}
+	if !hasNode {
+		return walk
+	}
+	if last := len(walk) - 1; hasSeed && walk[last].Name == timeline.StageHandover {
+		walk[last].End = node
+	}
+	return append(walk, f.nodeStages(node)...)
+}
+
+// seedStages begin with the seed's own start: its kernel, up to its first stage.
+func (f *follower) seedStages(zero time.Duration) []Stage {
+	walk := []Stage{{Name: "seed", Kernel: timeline.KernelSeed, Start: zero, End: zero}}
 	for _, s := range f.stages {
-		if s.Kernel != timeline.KernelSeed {
+		if s.Kernel == timeline.KernelSeed {
+			walk = append(walk, Stage{Name: s.Name, Kernel: s.Kernel, Start: zero + s.Start, End: zero + s.End, Note: s.Note})
+		}
+	}
+	if len(walk) > 1 {
+		walk[0].End = walk[1].Start
+	}
+	return walk
+}
+
+// nodeStages begin with the node as a whole, up to its readiness; the stages of
+// its start overlap with that.
+func (f *follower) nodeStages(zero time.Duration) []Stage {
+	walk := []Stage{{Name: "node", Kernel: timeline.KernelNode, Start: zero, End: zero + f.ready}}
+	first := true
+	for _, s := range f.stages {
+		if s.Kernel != timeline.KernelNode {
 			continue
 		}
-		stage := Stage{Name: s.Name, Start: seed + s.Start, End: seed + s.End, Note: s.Note}
-		if len(walk) == 2 {
-			walk[1].End = stage.Start // the seed's own start ends where its first stage begins
-		}
-		if s.Name == "handover" && hasNode {
-			stage.End = node
+		stage := Stage{Name: s.Name, Kernel: s.Kernel, Start: zero + s.Start, End: zero + s.End, Note: s.Note}
+		if job, ok := strings.CutPrefix(s.Name, "job "); ok && first {
+			stage.Name, stage.Note, first = "first job", strings.TrimSpace(job+" "+s.Note), false
 		}
 		walk = append(walk, stage)
-	}
-	if hasNode {
-		walk = append(walk, Stage{Name: "node", Start: node, End: node + f.ready})
-	}
-	for _, s := range f.stages {
-		if s.Kernel == timeline.KernelNode {
-			walk = append(walk, Stage{Name: s.Name, Start: node + s.Start, End: node + s.End, Note: s.Note})
-		}
 	}
 	return walk
 }

@@ -31,6 +31,15 @@ const (
 	KernelNode     = "node"
 )
 
+// Names of the corridor's stages, for those who look for one.
+const (
+	StageNetwork  = "network"
+	StageDiscover = "discovery"
+	StageVerify   = "verify"
+	StageFetch    = "fetch"
+	StageHandover = "hand-over"
+)
+
 // Limits of what Parse and ParseEvent accept.
 const (
 	MaxStages     = 256

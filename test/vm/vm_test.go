@@ -233,7 +233,7 @@ func TestPowerOnToReceipt(t *testing.T) {
 			t.Errorf("stage %s ends before it starts", s.Name)
 		}
 	}
-	for _, want := range []string{"firmware", "seed", "network", "discover", "verify", "fetch", "handover", "node", "job hello"} {
+	for _, want := range []string{"firmware", "seed", "network", "discovery", "verify", "fetch", "hand-over", "node", "first job"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("the timeline lacks %q: %v", want, names)
 		}
