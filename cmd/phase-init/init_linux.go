@@ -285,8 +285,10 @@ func (s *seed) info(network *netup.Network) handover.Info {
 
 func (s *seed) load(set handover.Set) (boot.Loaded, error) { return handover.Load(set) }
 
-// leave is the last act: everything is written and at rest before the jump.
+// leave is the last act: everything is written and at rest before the jump. If
+// the jump fails, the next try prepares anew.
 func (s *seed) leave() error {
+	s.ready = false
 	s.system.Timeline.Send(timeline.Event{Event: timeline.EventHandover, Data: memoryUsed()})
 	s.system.Console.Line("Starting the verified system.")
 	s.system.Flush(2 * time.Second)
@@ -294,11 +296,14 @@ func (s *seed) leave() error {
 		if err := s.network.Down(); err != nil {
 			s.system.Log.Warn("network down", "error", err)
 		}
+		s.network = nil
 	}
-	s.fetcher.Store = nil
+	if s.fetcher.Store != nil {
+		s.logIf("close the cache", s.fetcher.Store.Close())
+	}
 	for _, dir := range []string{cacheDir, seedDir} {
 		if err := sysinit.Unmount(dir); err != nil {
-			s.system.Log.Debug("unmount", "dir", dir, "error", err)
+			s.system.Log.Debug("unmount", "dir", dir, "error", err) // synced at the jump all the same
 		}
 	}
 	return nil
