@@ -14,7 +14,7 @@ import (
 )
 
 func newImage() *cobra.Command {
-	cmd := &cobra.Command{Use: "image", Short: "Build boot media"}
+	cmd := group("image", "Build boot media")
 	cmd.AddCommand(newImageBuild())
 	return cmd
 }

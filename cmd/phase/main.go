@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -30,13 +31,8 @@ func main() {
 }
 
 func newRoot() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "phase",
-		Short:         "Build, publish and try out Phase Boot",
-		Version:       version.Version,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-	}
+	root := group("phase", "Build, publish and try out Phase Boot")
+	root.Version, root.SilenceErrors, root.SilenceUsage = version.Version, true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
@@ -71,6 +67,26 @@ func report(err error) {
 	if errors.As(err, &hinted) {
 		fmt.Fprintln(os.Stderr, "phase: hint:", hinted.Hint())
 	}
+}
+
+// group is a command that only holds others.
+func group(use, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: knownCommand, SuggestionsMinimumDistance: 2,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+}
+
+// knownCommand refuses a misspelt command and says which one was likely meant.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if meant := cmd.SuggestionsFor(args[0]); len(meant) > 0 {
+		hint = fmt.Sprintf("; did you mean %s?", strings.Join(meant, " or "))
+	}
+	return usageError{fmt.Errorf("unknown command %q%s (see %s --help)", args[0], hint, cmd.CommandPath())}
 }
 
 // noArgs refuses arguments as a usage error.

@@ -10,7 +10,7 @@ import (
 )
 
 func newRelease() *cobra.Command {
-	cmd := &cobra.Command{Use: "release", Short: "Build, sign and lay out releases"}
+	cmd := group("release", "Build, sign and lay out releases")
 	cmd.AddCommand(newReleaseBuild())
 	return cmd
 }

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"phase": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+}
+
+// TestExitStatus pins what scripts rely on.
+func TestExitStatus(t *testing.T) {
+	for _, args := range [][]string{{"dmeo"}, {"demo", "--mode", "x"}, {"demo", "--no-such-flag"}, {"version", "x"}, {"doctor", "--task", "x"}} {
+		root := newRoot()
+		root.SetArgs(args)
+		err := root.Execute()
+		if err == nil {
+			t.Errorf("%q: accepted", args)
+			continue
+		}
+		if got := exitStatus(err); got != 2 {
+			t.Errorf("%q: status %d, want 2 (%v)", args, got, err)
+		}
+	}
+}
