@@ -12,9 +12,11 @@ import (
 	"github.com/phasebased/phase/media"
 )
 
-// consoles are the kernel options of every medium of the lab: the machine's
-// screen, then its serial port, and none of the kernel's own chatter.
-const consoles = "console=tty0 console=ttyS0,115200 quiet loglevel=3"
+// machineOptions are the kernel options of every medium of the lab: the
+// machine's screen, then its serial port, and none of the kernel's own chatter.
+// An emulated timer may be late on a busy host; the kernel's check of it would
+// panic ("IO-APIC + timer doesn't work"), so virtual machines go without.
+const machineOptions = "console=tty0 console=ttyS0,115200 quiet loglevel=3 no_timer_check"
 
 // ImageOptions say how a medium differs from the shipped default.
 type ImageOptions struct {
@@ -41,7 +43,7 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 	for _, mode := range media.Modes() {
 		entry, err := media.Entry(media.EntryData{
 			Mode: mode, Arch: l.cfg.Arch, Linux: kernel, Initrd: initrds[0],
-			Options: strings.TrimSpace(consoles + " " + o.Options),
+			Options: strings.TrimSpace(machineOptions + " " + o.Options),
 		})
 		if err != nil {
 			return system.ImageReport{}, err

@@ -142,9 +142,8 @@ func (l *Lab) Release(version int64, base string) release.Release {
 	}
 }
 
-// Cmdline is the node's kernel command line: both consoles of a virtual
-// machine, and no kernel messages among the node's own lines.
-const Cmdline = "console=tty0 console=ttyS0,115200 quiet loglevel=3 panic=30"
+// Cmdline is the node's kernel command line.
+const Cmdline = machineOptions + " panic=30"
 
 // KeyText shows an Ed25519 public key as people compare it.
 func KeyText(key ed25519.PublicKey) string { return fmt.Sprintf("ed25519:%x", []byte(key)) }

@@ -32,7 +32,7 @@ const repository = "../.."
 
 // loudKernel is the release's command line in these tests: a second kernel that
 // runs shows its banner on the serial console.
-const loudKernel = "console=ttyS0,115200 panic=30"
+const loudKernel = "console=ttyS0,115200 no_timer_check panic=30"
 
 // banner is what a kernel that was not told to be quiet begins with. The seed's
 // kernel is quiet, so the banner belongs to the system that was handed over to.
@@ -219,12 +219,18 @@ func (b *bench) verified(o *lab.Outcome, console string) {
 	}
 }
 
-func TestPowerOnToReceipt(t *testing.T) {
-	b := setup(t)
-	b.publish(b.release(1), "")
+// bootFrom publishes a release, perhaps tampered with, and boots a new medium.
+func (b *bench) bootFrom(r release.Release, tamper string) (*lab.Outcome, string) {
+	b.Helper()
+	b.publish(r, tamper)
 	b.serve()
 	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{})
+	return b.boot(lab.BootOptions{})
+}
+
+func TestPowerOnToReceipt(t *testing.T) {
+	b := setup(t)
+	outcome, console := b.bootFrom(b.release(1), "")
 	b.verified(outcome, console)
 	var names []string
 	for _, s := range outcome.Stages {
@@ -247,29 +253,20 @@ func TestPowerOnToReceipt(t *testing.T) {
 
 func TestTamperedKernel(t *testing.T) {
 	b := setup(t)
-	b.publish(b.release(1), "kernel")
-	b.serve()
-	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{})
+	outcome, console := b.bootFrom(b.release(1), "kernel")
 	want := "FATAL: Artifact kernel hash mismatch (expected " + b.published.Blobs["kernel"].String() + ")"
 	b.refused(outcome, console, "FETCH-002", want)
 }
 
 func TestManifestOfStrangers(t *testing.T) {
 	b := setup(t)
-	b.publish(b.release(1), "manifest")
-	b.serve()
-	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{})
+	outcome, console := b.bootFrom(b.release(1), "manifest")
 	b.refused(outcome, console, codeSignature, "FATAL: Manifest signature verification failed")
 }
 
 func TestPointerOfStranger(t *testing.T) {
 	b := setup(t)
-	b.publish(b.release(1), "pointer")
-	b.serve()
-	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{})
+	outcome, console := b.bootFrom(b.release(1), "pointer")
 	b.refused(outcome, console, codeSignature, "FATAL: Pointer signature verification failed")
 }
 
@@ -279,10 +276,7 @@ func TestExpiredManifest(t *testing.T) {
 	r.Created = r.Created.AddDate(0, 0, -30)
 	r.Expires = r.Created.AddDate(0, 0, 10)
 	r.PointerExpiry = r.Created.AddDate(0, 0, 60)
-	b.publish(r, "")
-	b.serve()
-	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{})
+	outcome, console := b.bootFrom(r, "")
 	b.refused(outcome, console, codeExpired, "FATAL: manifest refused (expired)")
 	if day := r.Expires.Format(time.DateOnly); !strings.Contains(outcome.Failure.Text, day) {
 		t.Errorf("the message does not name the expiry %s: %s", day, outcome.Failure.Text)
@@ -291,10 +285,7 @@ func TestExpiredManifest(t *testing.T) {
 
 func TestOlderAfterNewer(t *testing.T) {
 	b := setup(t)
-	b.publish(b.release(5), "")
-	b.serve()
-	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{})
+	outcome, console := b.bootFrom(b.release(5), "")
 	b.verified(outcome, console)
 	b.provider.Stop()
 
@@ -334,10 +325,7 @@ func TestProviderDisappears(t *testing.T) {
 
 func TestTamperedJob(t *testing.T) {
 	b := setup(t)
-	b.publish(b.release(1), "hello")
-	b.serve()
-	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{})
+	outcome, console := b.bootFrom(b.release(1), "hello")
 	if outcome.Failure == nil || outcome.Failure.Code != "FETCH-002" {
 		t.Fatalf("the node ran a changed module: %+v\n%s", outcome.Failure, console)
 	}
