@@ -27,6 +27,7 @@ package handover
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/strictjson"
@@ -64,6 +65,7 @@ type Info struct {
 	Timeline  []timeline.Stage `json:"timeline"`
 
 	ClockState string         `json:"clock_state,omitzero"` // how the date was found
+	Clock      time.Time      `json:"clock,omitzero"`       // the seed's best knowledge of the time at the hand-over; zero: none
 	Network    strictjson.Raw `json:"network,omitzero"`     // as package netup writes it
 }
 
@@ -74,10 +76,13 @@ type Manifest struct {
 	KeyIDs  []string    `json:"key_ids"`
 }
 
-// Limits of the lists in Info.
+// Limits of what Info holds.
 const (
 	maxList = 64
 	maxItem = 2048
+	// minYear and maxYear bound Clock, both included.
+	minYear = 2020
+	maxYear = 2199
 )
 
 // Check reports the first thing in i that is out of bounds, wrapping ErrInfo.
@@ -89,6 +94,9 @@ func (i Info) Check() error {
 		return fmt.Errorf("%w: mode, channel or arch is missing", ErrInfo)
 	case i.Manifest.Version < 1 || i.Manifest.Digest.IsZero():
 		return fmt.Errorf("%w: the manifest is not named", ErrInfo)
+	}
+	if year := i.Clock.UTC().Year(); !i.Clock.IsZero() && (year < minYear || year > maxYear) {
+		return fmt.Errorf("%w: the clock says the year %d", ErrInfo, year)
 	}
 	for name, list := range map[string][]string{
 		"bases": i.Bases, "bootstrap": i.Bootstrap, "key_ids": i.Manifest.KeyIDs,
@@ -123,6 +131,7 @@ func (i Info) Marshal() ([]byte, error) {
 	}
 	i.Bases, i.Bootstrap = orEmpty(i.Bases), orEmpty(i.Bootstrap)
 	i.Manifest.KeyIDs = orEmpty(i.Manifest.KeyIDs)
+	i.Clock = i.Clock.UTC()
 	if i.Timeline == nil {
 		i.Timeline = []timeline.Stage{}
 	}

@@ -21,6 +21,7 @@ func testInfo() Info {
 		Bootstrap:  []string{"/ip4/10.0.2.2/tcp/4001/p2p/12D3KooWQHHDQ9oGgFbhd7CEmW4rHQnUDkZSeb4NvYBiL3q8sw2m"},
 		Timeline:   []timeline.Stage{{Name: "network", Kernel: "seed", Start: time.Second, End: 2 * time.Second}},
 		ClockState: "ok",
+		Clock:      time.Date(2026, 3, 1, 12, 0, 0, 5e8, time.UTC),
 		Network:    strictjson.Raw(`{"DNS":[]}`),
 	}
 }
@@ -41,6 +42,20 @@ func TestInfoRoundTrip(t *testing.T) {
 	}
 }
 
+func TestClockIsOptionalAndInUTC(t *testing.T) {
+	i := testInfo()
+	i.Clock = time.Time{}
+	data, err := i.Marshal()
+	if err != nil || bytes.Contains(data, []byte(`"clock":`)) {
+		t.Errorf("no clock: %s, %v", data, err)
+	}
+	i.Clock = time.Date(2200, 1, 1, 1, 0, 0, 0, time.FixedZone("", 2*3600)) // 2199 in UTC
+	data, err = i.Marshal()
+	if err != nil || !bytes.Contains(data, []byte(`"clock":"2199-12-31T23:00:00Z"`)) {
+		t.Errorf("clock of another zone: %s, %v", data, err)
+	}
+}
+
 func TestInfoRefuses(t *testing.T) {
 	changes := map[string]func(*Info){
 		"schema":        func(i *Info) { i.SchemaVersion = 2 },
@@ -53,6 +68,8 @@ func TestInfoRefuses(t *testing.T) {
 		"long mode":     func(i *Info) { i.Mode = strings.Repeat("x", maxItem+1) },
 		"bad stage":     func(i *Info) { i.Timeline = []timeline.Stage{{Name: "", Kernel: "seed"}} },
 		"large network": func(i *Info) { i.Network = strictjson.Raw(`"` + strings.Repeat("x", MaxInfoBytes) + `"`) },
+		"clock 2019":    func(i *Info) { i.Clock = time.Date(2019, 12, 31, 23, 59, 59, 0, time.UTC) },
+		"clock 2200":    func(i *Info) { i.Clock = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"float":         func(i *Info) { i.Network = strictjson.Raw(`1.5`) },
 	}
 	for name, change := range changes {
@@ -87,6 +104,9 @@ func TestParseInfoRefuses(t *testing.T) {
 		"digest":       edit(`"sha256:`, `"sha512:`),
 		"no stage":     edit(`"start_ns":1000000000`, `"start_ns":9000000000`),
 		"too large":    append(bytes.Repeat([]byte(" "), MaxInfoBytes+2), good...),
+		"clock's form": edit(`"2026-03-01T12:00:00.5Z"`, `"2026-03-01 12:00:00"`),
+		"clock's type": edit(`"2026-03-01T12:00:00.5Z"`, `1772366400`),
+		"clock's year": edit(`"2026-03-01T`, `"1970-03-01T`),
 		"deep":         edit(`{"DNS":[]}`, strings.Repeat("[", 50)+strings.Repeat("]", 50)),
 	}
 	for name, data := range tests {
