@@ -145,6 +145,9 @@ func (f *Fetcher) get(ctx context.Context, url string, max int64) ([]byte, error
 	if max < 0 || max > 1<<30 {
 		return nil, fmt.Errorf("unusable limit of %d bytes", max)
 	}
+	if err := f.permitted(url); err != nil {
+		return nil, err
+	}
 	ctx, stop := f.bounded(ctx)
 	defer stop()
 	w := f.newWatch(ctx)

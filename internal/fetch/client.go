@@ -25,7 +25,7 @@ const (
 // decompression, 64 KiB of headers. proxy chooses the proxy of a request (nil:
 // none); the environment is not read.
 func NewClient(rootCAs *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) *http.Client {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+	dialer := newDialer()
 	if proxy == nil { // else the address is the proxy's, which was chosen by hand
 		dialer.ControlContext = refuseRedirectedLinkLocal
 	}
@@ -47,6 +47,10 @@ func NewClient(rootCAs *x509.CertPool, proxy func(*http.Request) (*url.URL, erro
 			ReadBufferSize: 16 << 10,
 		},
 	}
+}
+
+func newDialer() *net.Dialer {
+	return &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 }
 
 // checkURL accepts absolute http and https URLs without user information.
@@ -132,13 +136,17 @@ func linkLocal(host string) bool {
 
 // client is f.Client with this package's redirect policy.
 func (f *Fetcher) client() *http.Client {
+	create, redirect := NewClient, checkRedirect
+	if f.LocalOnly {
+		create, redirect = NewLocalClient, checkLocalRedirect
+	}
 	if f.Client == nil {
-		c := NewClient(nil, nil)
+		c := create(nil, nil)
 		c.Transport.(*http.Transport).DisableKeepAlives = true // nobody could close them
 		return c
 	}
 	c := *f.Client
-	c.CheckRedirect = checkRedirect
+	c.CheckRedirect = redirect
 	c.Jar = nil
 	return &c
 }

@@ -97,6 +97,7 @@ func (d *download) run(ctx context.Context) error {
 	if done, err := d.fromStore(ctx); done || err != nil {
 		return err
 	}
+	d.dropRemote()
 	retries := d.f.Retries
 	if retries <= 0 {
 		retries = defaultRetries

@@ -46,7 +46,7 @@ func (e *StatusError) absent() bool { return e.Code == 404 || e.Code == 410 }
 // An Attempt is one source asked once.
 type Attempt struct {
 	URL   string // or "cache"
-	Round int    // from 1; 0 for the cache
+	Round int    // from 1; 0 for the cache and for a source that was not asked
 	Err   error  // nil only for the attempt that succeeded
 	Took  time.Duration
 }
@@ -71,6 +71,8 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("Artifact %s hash mismatch (expected %s)", e.Artifact, e.Want)
 	case e.Cause != nil:
 		return fmt.Sprintf("Failed to fetch %s: %v", e.Artifact, e.Cause)
+	case e.Rounds == 0 && errors.Is(e, ErrNotLocal):
+		return fmt.Sprintf("Failed to fetch %s: no source on the local network is known", e.Artifact)
 	case e.Rounds == 0:
 		return fmt.Sprintf("Failed to fetch %s: no source is known", e.Artifact)
 	case e.Rounds == 1:
@@ -118,6 +120,8 @@ func (e *Error) Hint() string {
 		return "Sign in to this network with another device, or give a source inside it with phase.provider=."
 	case errors.As(e, &cert) && cert.Reason == x509.Expired:
 		return "Check this machine's clock: the source's certificate is not valid at that time."
+	case e.Rounds == 0 && errors.Is(e, ErrNotLocal):
+		return "Give a source on the local network with phase.provider=, or choose the Internet mode."
 	case errors.Is(e, ErrStalled), errors.Is(e, ErrSlow):
 		return "The connection is very slow: try a cable, or a source nearby with phase.provider=."
 	}

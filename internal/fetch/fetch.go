@@ -36,10 +36,15 @@ const MaxSmall = 64 << 10
 // below. It must not be changed while it is used; its methods are then safe
 // for concurrent use.
 type Fetcher struct {
-	// Client makes the requests; nil means a NewClient(nil, nil) for each
-	// download. Redirects follow this package's policy, whatever the client's
+	// Client makes the requests; nil means a NewClient(nil, nil), or with
+	// LocalOnly a NewLocalClient(nil, nil), for each download. Redirects follow this package's policy, whatever the client's
 	// says, and there are no cookies.
 	Client *http.Client
+	// LocalOnly drops every URL that CheckLocal refuses, also one that a
+	// source redirects to: not even its name is looked up. In an *Error they
+	// are attempts with ErrNotLocal. What a .local name stands for is the
+	// client's to check, which should be a NewLocalClient.
+	LocalOnly bool
 	// Retries is how many rounds over all sources are made; 0 means 3.
 	Retries int
 	// Timeout bounds one attempt at one source from its request to its last
