@@ -85,6 +85,9 @@ func plain(err error) string {
 	var causes []string
 	for _, d := range dial.DialErrors {
 		text := strings.ReplaceAll(d.Cause.Error(), "\n", " ")
+		if errors.Is(d.Cause, swarm.ErrGaterDisallowedConnection) {
+			text = errNotLocal.Error()
+		}
 		if !slices.Contains(causes, text) {
 			causes = append(causes, text)
 		}

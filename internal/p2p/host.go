@@ -61,16 +61,23 @@ func newHost(cfg Config) (_ host.Host, err error) {
 		return nil, errors.Join(fmt.Errorf("p2p: resource limits: %w", err), peers.Close())
 	}
 	bus := eventbus.NewBus()
-	sw, err := swarm.NewSwarm(id, peers, bus,
+	opts := []swarm.Option{
 		swarm.WithResourceManager(limits),
 		swarm.WithDialTimeout(dialTimeout),
 		swarm.WithDialTimeoutLocal(dialTimeout),
 		// All addresses of a peer at once; a peer has few.
-		swarm.WithDialRanker(swarm.NoDelayDialRanker))
+		swarm.WithDialRanker(swarm.NoDelayDialRanker),
+	}
+	var gater connmgr.ConnectionGater
+	if cfg.LocalOnly {
+		gater = localGater{}
+		opts = append(opts, swarm.WithConnectionGater(gater), swarm.WithMultiaddrResolver(noNames{}))
+	}
+	sw, err := swarm.NewSwarm(id, peers, bus, opts...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("p2p: swarm: %w", err), limits.Close(), peers.Close())
 	}
-	h, err := assemble(sw, sk, bus, cfg.Server)
+	h, err := assemble(sw, sk, bus, gater, cfg.Server)
 	if err != nil {
 		return nil, errors.Join(err, sw.Close(), limits.Close(), peers.Close())
 	}
@@ -83,8 +90,9 @@ func newHost(cfg Config) (_ host.Host, err error) {
 	return h, nil
 }
 
-// assemble adds the transport and the host's services to a swarm.
-func assemble(sw *swarm.Swarm, sk crypto.PrivKey, bus event.Bus, server bool) (*basichost.BasicHost, error) {
+// assemble adds the transport and the host's services to a swarm. gater may be
+// nil.
+func assemble(sw *swarm.Swarm, sk crypto.PrivKey, bus event.Bus, gater connmgr.ConnectionGater, server bool) (*basichost.BasicHost, error) {
 	mux := *yamux.DefaultTransport
 	mux.MaxStreamWindowSize = 256 << 10 // messages are small; 16 MiB invites waste
 	mux.MaxIncomingStreams = 64
@@ -93,7 +101,7 @@ func assemble(sw *swarm.Swarm, sk crypto.PrivKey, bus event.Bus, server bool) (*
 	if err != nil {
 		return nil, fmt.Errorf("p2p: noise: %w", err)
 	}
-	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, sw.ResourceManager(), nil)
+	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, sw.ResourceManager(), gater)
 	if err != nil {
 		return nil, fmt.Errorf("p2p: upgrader: %w", err)
 	}

@@ -70,6 +70,10 @@ type Config struct {
 	// Server makes the node answer others and store their records. It needs
 	// Listen.
 	Server bool
+	// LocalOnly keeps the node within the local network: it neither dials nor
+	// accepts an address that is not private, link-local or loopback, whoever
+	// named it, and looks up no names.
+	LocalOnly bool
 	// Root, if set, makes the node drop pointers whose signature, product,
 	// channel, architecture or dates are wrong under this root. Leave it nil
 	// where the caller verifies anyway and wants to explain what was wrong.
@@ -93,6 +97,8 @@ type Node struct {
 	// Of a server only; nil otherwise.
 	dht    *dht.IpfsDHT
 	values *records.ValueStore // a reader's view of the records dht stores
+
+	closing sync.Once
 
 	mu        sync.Mutex
 	published map[string]*Publication // by key; what Run keeps alive
@@ -154,13 +160,20 @@ func (n *Node) serve() error {
 }
 
 // Close leaves the network and frees the sockets. The node is of no use
-// afterwards.
+// afterwards. Closing again, or closing the nil that came with an error of New,
+// does nothing.
 func (n *Node) Close() error {
-	var err error
-	if n.dht != nil {
-		err = n.dht.Close()
+	if n == nil {
+		return nil
 	}
-	return errors.Join(err, n.host.Close())
+	var err error
+	n.closing.Do(func() {
+		if n.dht != nil {
+			err = n.dht.Close()
+		}
+		err = errors.Join(err, n.host.Close())
+	})
+	return err
 }
 
 // Name is "dht".

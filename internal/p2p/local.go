@@ -1,0 +1,68 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// errNotLocal is why a node of the local network does not use an address.
+var errNotLocal = errors.New("not on the local network, which is not left in this mode")
+
+// localGater lets only connections within the local network come about,
+// whoever named the address: other nodes name many.
+type localGater struct{}
+
+var _ connmgr.ConnectionGater = localGater{}
+
+// InterceptPeerDial says nothing yet: the addresses decide.
+func (localGater) InterceptPeerDial(peer.ID) bool { return true }
+
+// InterceptAddrDial is asked before each dial.
+func (localGater) InterceptAddrDial(_ peer.ID, to ma.Multiaddr) bool { return isLocal(to) }
+
+// InterceptAccept is asked when a connection came in, before the handshake.
+func (localGater) InterceptAccept(c network.ConnMultiaddrs) bool { return isLocal(c.RemoteMultiaddr()) }
+
+// InterceptSecured checks again, for both directions.
+func (localGater) InterceptSecured(_ network.Direction, _ peer.ID, c network.ConnMultiaddrs) bool {
+	return isLocal(c.RemoteMultiaddr())
+}
+
+// InterceptUpgraded has nothing to add.
+func (localGater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+
+// isLocal reports whether the address is private (RFC 1918, RFC 4193),
+// link-local or loopback. One without an IP address, such as a name, is not.
+func isLocal(m ma.Multiaddr) bool {
+	ip, err := manet.ToIP(m)
+	if err != nil {
+		return false
+	}
+	a, ok := netip.AddrFromSlice(ip)
+	a = a.Unmap()
+	return ok && (a.IsPrivate() || a.IsLinkLocalUnicast() || a.IsLoopback())
+}
+
+// noNames keeps the names in addresses from being looked up: the name server
+// may be anywhere.
+type noNames struct{}
+
+var _ network.MultiaddrDNSResolver = noNames{}
+
+// ResolveDNSAddr refuses.
+func (noNames) ResolveDNSAddr(context.Context, peer.ID, ma.Multiaddr, int, int) ([]ma.Multiaddr, error) {
+	return nil, errNotLocal
+}
+
+// ResolveDNSComponent refuses.
+func (noNames) ResolveDNSComponent(context.Context, ma.Multiaddr, int) ([]ma.Multiaddr, error) {
+	return nil, errNotLocal
+}
