@@ -23,7 +23,7 @@ help: ## list these targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: tools target ## boot a machine from a USB image, over the network, to a verified receipt (ARGS="…" passes flags on)
-	$(BIN)/phase demo --install $(ARGS)
+	@$(BIN)/phase demo --install $(ARGS)
 
 test: tools target ## install what the tests need and run all of them
 	$(BIN)/phase doctor --install --task test
@@ -47,7 +47,9 @@ lint: ## gofmt, vet for both architectures, staticcheck, govulncheck where its d
 image: tools target ## build the USB image for ARCH
 	$(BIN)/phase image build --install --arch $(ARCH) $(ARGS)
 
-esp initramfs rootfs: image ## parts of the image: they are built with it
+esp: image ## part of the image, built with it
+initramfs: image ## part of the image, built with it
+rootfs: image ## part of the image, built with it
 
 release: tools target ## build and sign a release of the node system
 	$(BIN)/phase release build --install --arch $(ARCH) $(ARGS)
@@ -59,10 +61,10 @@ deps: tools ## install what building, running and testing need
 	$(BIN)/phase doctor --install
 
 tools: # the operator's commands, for this machine
-	$(GOBUILD) -o $(BIN)/ ./cmd/...
+	@$(GOBUILD) -o $(BIN)/ ./cmd/...
 
 target: # what goes onto media and nodes
-	GOOS=linux GOARCH=$(GOARCH_OF) $(GOBUILD) -o $(TARGET)/ ./cmd/phase-init ./cmd/node-init ./cmd/plasmd
+	@GOOS=linux GOARCH=$(GOARCH_OF) $(GOBUILD) -o $(TARGET)/ ./cmd/phase-init ./cmd/node-init ./cmd/plasmd
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -27,8 +29,9 @@ type demo struct {
 	keep, json          bool
 	timeout             time.Duration
 
-	console *term.Console
-	run     string // folder of this run
+	console   *term.Console
+	run       string   // folder of this run
+	lastLines []string // of the machine's console
 }
 
 const demoExample = `  phase demo --install             power-on to a verified receipt, installing QEMU and the rest if needed
@@ -65,11 +68,13 @@ type result struct {
 	Mode       string          `json:"mode"`
 	Accel      string          `json:"accel"`
 	ElapsedMS  int64           `json:"elapsed_ms"` // power-on to the last event
-	Timeline   []lab.Stage     `json:"timeline"`
+	Timeline   []lab.Stage     `json:"timeline"`   // times in nanoseconds since power-on
 	Node       *lab.NodeInfo   `json:"node,omitempty"`
-	Receipt    json.RawMessage `json:"receipt,omitempty"` // the verified envelope
-	Failure    *lab.Failure    `json:"failure,omitempty"` // what the machine said when it stopped
-	Error      string          `json:"error,omitempty"`   // why the demo failed
+	Receipt    json.RawMessage `json:"receipt,omitempty"`    // the verified envelope
+	Failure    *lab.Failure    `json:"failure,omitempty"`    // what the machine said when it stopped
+	Error      string          `json:"error,omitempty"`      // why the demo failed
+	Hint       string          `json:"hint,omitempty"`       // what to do about the error
+	LastLines  []string        `json:"last_lines,omitempty"` // of the machine's console, where it failed
 	ConsoleLog string          `json:"console_log,omitempty"`
 }
 
@@ -115,9 +120,13 @@ func (d *demo) step(name string, f func() (note string, err error)) error {
 // walk builds, serves, boots and collects. The outcome is nil until a machine
 // was started.
 func (d *demo) walk(ctx context.Context) (*lab.Outcome, error) {
+	// Outside of the steps: what apt says while it installs is its own.
+	if err := d.tools(ctx, doctor.Demo); err != nil {
+		return nil, err
+	}
 	var l *lab.Lab
 	err := d.step("Build", func() (note string, err error) {
-		l, err = d.open(ctx, doctor.Demo)
+		l, err = d.open(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -210,9 +219,12 @@ func (d *demo) boot(ctx context.Context, l *lab.Lab, image string) (*lab.Outcome
 		}
 		accel, why := machine.Accel()
 		if why != "" {
-			accel += ": " + why
+			why = " (" + why + ")"
 		}
-		return accel, nil
+		if accel == vm.AccelTCG {
+			return "emulated: slower, otherwise the same" + why, nil
+		}
+		return accel + why, nil
 	})
 	if err != nil {
 		return nil, err
@@ -221,11 +233,21 @@ func (d *demo) boot(ctx context.Context, l *lab.Lab, image string) (*lab.Outcome
 	shown := make(chan struct{})
 	showing, stop := context.WithCancel(ctx)
 	go func() { d.showConsole(showing, machine); close(shown) }()
-	outcome, err := lab.Follow(ctx, machine)
+	outcome, err := lab.Follow(ctx, machine, d.lastWord())
 	settle(machine)
 	stop()
 	<-shown
+	d.lastLines = machine.ConsoleTail(20)
 	return outcome, err
+}
+
+// lastWord is what the machine is followed to: in private mode it shows its
+// receipt and delivers it to nobody.
+func (d *demo) lastWord() lab.LastWord {
+	if d.mode == "private" {
+		return lab.ReceiptShown
+	}
+	return lab.ReceiptDelivered
 }
 
 // settle lets the console catch up with the report port: the machine is done,
@@ -243,7 +265,9 @@ func (d *demo) showConsole(ctx context.Context, machine *vm.Machine) {
 		return
 	}
 	for line := range machine.Lines(ctx) {
-		fmt.Fprintln(os.Stderr, "  |", line.Text)
+		if strings.ContainsFunc(line.Text, func(r rune) bool { return unicode.IsLetter(r) || r == '-' || r == '%' }) {
+			fmt.Fprintln(os.Stderr, "  |", line.Text)
+		}
 	}
 }
 
@@ -252,9 +276,9 @@ func (d *demo) conclude(outcome *lab.Outcome, err error) error {
 	refused := outcome != nil && outcome.Failure != nil
 	switch {
 	case err == nil && refused && d.tamper == "":
-		err = fmt.Errorf("the machine stopped: %s (%s)", outcome.Failure.Text, outcome.Failure.Code)
-	case err == nil && !refused && d.tamper != "":
-		err = fmt.Errorf("the machine did NOT refuse the tampered %s", d.tamper)
+		err = fmt.Errorf("the machine stopped in stage %s: %s (%s)", outcome.Failure.Stage, outcome.Failure.Text, outcome.Failure.Code)
+	case err == nil && d.tamper != "":
+		err = lab.CheckRefusal(d.tamper, outcome)
 	}
 	res := d.result(outcome, err)
 	if d.json {
@@ -276,9 +300,13 @@ func (d *demo) conclude(outcome *lab.Outcome, err error) error {
 }
 
 func (d *demo) result(outcome *lab.Outcome, err error) result {
-	res := result{OK: err == nil, Tamper: d.tamper, Mode: d.mode}
+	res := result{OK: err == nil, Tamper: d.tamper, Mode: d.mode, Timeline: []lab.Stage{}}
 	if err != nil {
-		res.Error = err.Error()
+		res.Error, res.LastLines = err.Error(), d.lastLines
+		var hinted interface{ Hint() string }
+		if errors.As(err, &hinted) {
+			res.Hint = hinted.Hint()
+		}
 	}
 	if d.run != "" && (d.keep || err != nil) {
 		res.ConsoleLog = filepath.Join(d.run, "console.log")
@@ -286,7 +314,7 @@ func (d *demo) result(outcome *lab.Outcome, err error) result {
 	if outcome == nil {
 		return res
 	}
-	res.Accel, res.ElapsedMS, res.Timeline = outcome.Accel, outcome.Elapsed.Milliseconds(), outcome.Stages
+	res.Accel, res.ElapsedMS, res.Timeline = outcome.Accel, outcome.Elapsed.Milliseconds(), append(res.Timeline, outcome.Stages...)
 	res.Node, res.Failure = outcome.Node, outcome.Failure
 	if outcome.Receipt != nil {
 		res.Receipt = outcome.Receipt.Raw
@@ -305,7 +333,7 @@ func (d *demo) show(outcome *lab.Outcome, res result) {
 		d.console.Timeline(rows)
 	}
 	if res.OK && res.Failure != nil {
-		d.console.Title("The machine refused, as it must")
+		d.console.Title(fmt.Sprintf("The machine refused the tampered %s, as it must", d.tamper))
 		d.console.Pairs([]term.Pair{{Key: "it said", Value: res.Failure.Text}, {Key: "code", Value: res.Failure.Code}})
 	}
 	if outcome != nil && outcome.Receipt != nil {
@@ -329,5 +357,5 @@ func (d *demo) showReceipt(outcome *lab.Outcome) {
 		{Key: "end", Value: fmt.Sprintf("%s, code %d", result.EndState, result.ExitCode)},
 		{Key: "walls", Value: strings.Join(seen.Walls, ", ")},
 	})
-	d.console.Linef("Power-on to verified receipt: %.1f s.", outcome.Elapsed.Seconds())
+	d.console.Title(fmt.Sprintf("From power-on to a verified receipt in %.1f s", outcome.Elapsed.Seconds()))
 }

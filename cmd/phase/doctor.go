@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -100,11 +100,11 @@ func lacking(host doctor.Host, found []doctor.Finding) error {
 }
 
 func (e *lackingError) Error() string {
-	var all []error
+	var names []string
 	for _, f := range e.missing {
-		all = append(all, fmt.Errorf("%s is missing (%s): %s", f.Name, f.Why, f.Detail))
+		names = append(names, fmt.Sprintf("%s (%s)", f.Name, f.Why))
 	}
-	return errors.Join(all...).Error()
+	return "missing on this machine: " + strings.Join(names, ", ")
 }
 
 // Hint is the command that installs everything that is missing.

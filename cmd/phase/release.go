@@ -28,7 +28,10 @@ it. All keys of the work folder are used by this one machine, which suits a
 trial; a publisher keeps them apart.`,
 		Example: "  phase release build --number 2 --base http://192.168.1.2:8080\n  plasmd serve --artifacts build/published",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := w.open(cmd.Context(), doctor.Image)
+			if err := w.tools(cmd.Context(), doctor.Image); err != nil {
+				return err
+			}
+			l, err := w.open(cmd.Context())
 			if err != nil {
 				return err
 			}

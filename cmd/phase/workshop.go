@@ -27,6 +27,7 @@ import (
 type workshop struct {
 	arch, work, target string
 	install, offline   bool
+	minVersion         int64
 	verbose            bool
 }
 
@@ -39,11 +40,13 @@ func (w *workshop) flags(cmd *cobra.Command) {
 	flags.BoolVarP(&w.verbose, "verbose", "v", false, "log what is being done")
 }
 
-// open checks the tools and builds the systems.
-func (w *workshop) open(ctx context.Context, task doctor.Task) (*lab.Lab, error) {
-	if err := ensureTools(ctx, task, w.install); err != nil {
-		return nil, err
-	}
+// tools makes sure that what a task needs is here.
+func (w *workshop) tools(ctx context.Context, task doctor.Task) error {
+	return ensureTools(ctx, task, w.install)
+}
+
+// open builds the systems, as far as they are not built.
+func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	arch, err := manifest.ParseArch(w.arch)
 	if err != nil {
 		return nil, usageError{err}
@@ -70,7 +73,7 @@ func (w *workshop) open(ctx context.Context, task doctor.Task) (*lab.Lab, error)
 	}
 	return lab.New(ctx, lab.Config{
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
-		Time: at, Offline: w.offline, Log: w.log(),
+		Time: at, MinVersion: w.minVersion, Offline: w.offline, Log: w.log(),
 	})
 }
 

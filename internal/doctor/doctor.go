@@ -49,12 +49,12 @@ func This(path string) Host {
 
 // Finding is one thing that a task needs, and whether it is here.
 type Finding struct {
-	Name    string // of the program or file, such as "mksquashfs"
-	Why     string // what it is needed for
-	OK      bool
-	Detail  string // where it was found or which version; or what is wrong
-	Package string // Debian and Ubuntu package that has it; empty: apt cannot help
-	Hint    string // what to do without a package
+	Name    string `json:"name"` // of the program or file, such as "mksquashfs"
+	Why     string `json:"why"`  // what it is needed for
+	OK      bool   `json:"ok"`
+	Detail  string `json:"detail"`            // where it was found or which version; or what is wrong
+	Package string `json:"package,omitempty"` // Debian and Ubuntu package that has it; empty: apt cannot help
+	Hint    string `json:"hint,omitempty"`    // what to do without a package
 }
 
 // String is one line for people.
@@ -126,8 +126,14 @@ func (h Host) LookPath(name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("no program %s: %w", name, fs.ErrNotExist)
+	return "", &missingProgram{name}
 }
+
+// missingProgram is an fs.ErrNotExist in fewer words.
+type missingProgram struct{ name string }
+
+func (e *missingProgram) Error() string        { return e.name + " not found" }
+func (e *missingProgram) Is(target error) bool { return target == fs.ErrNotExist }
 
 func (h Host) root() string {
 	if h.Root == "" {

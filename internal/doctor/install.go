@@ -54,11 +54,14 @@ func names(found []Finding) string {
 // InstallError says that a package manager's command failed. Its output has
 // been shown.
 type InstallError struct {
-	Command string // for a person to type: what would install everything
-	Err     error
+	Packages []string // what was to be installed
+	Command  string   // for a person to type: what would install everything
+	Err      error
 }
 
-func (e *InstallError) Error() string { return "install packages: " + e.Err.Error() }
+func (e *InstallError) Error() string {
+	return fmt.Sprintf("cannot install %s: %v", strings.Join(e.Packages, ", "), e.Err)
+}
 
 func (e *InstallError) Unwrap() error { return e.Err }
 
@@ -72,15 +75,17 @@ func (h Host) Command(found []Finding) string {
 	if _, err := h.LookPath("apt-get"); err != nil || len(pkgs) == 0 {
 		return ""
 	}
-	sudo := "sudo "
-	if h.UID == 0 {
-		sudo = ""
-	}
-	command := sudo + "apt-get install -y --no-install-recommends " + strings.Join(pkgs, " ")
+	commands := []string{"apt-get install -y --no-install-recommends " + strings.Join(pkgs, " ")}
 	if !h.listsFresh(time.Now()) {
-		command = sudo + "apt-get update && " + command
+		commands = append([]string{"apt-get update"}, commands...)
 	}
-	return command
+	if h.UID == 0 {
+		return strings.Join(commands, " && ")
+	}
+	if _, err := h.LookPath("sudo"); err != nil { // a minimal Debian has none
+		return "su -c '" + strings.Join(commands, " && ") + "'"
+	}
+	return "sudo " + strings.Join(commands, " && sudo ")
 }
 
 // Install installs the packages of everything missing, as root or through
@@ -101,7 +106,7 @@ func (h Host) Install(ctx context.Context, found []Finding, log io.Writer) error
 	}
 	if pkgs := Packages(found); len(pkgs) > 0 {
 		if err := h.aptInstall(ctx, pkgs, log); err != nil {
-			return &InstallError{Command: h.Command(found), Err: err}
+			return &InstallError{Packages: pkgs, Command: h.Command(found), Err: err}
 		}
 	}
 	var rest []Finding
@@ -131,14 +136,15 @@ func (h Host) aptInstall(ctx context.Context, pkgs []string, log io.Writer) erro
 	return h.apt(ctx, log, install...)
 }
 
-var errSudo = errors.New("sudo is not possible without a password")
+// errSudo says that packages cannot be installed without a person.
+var errSudo = errors.New("this needs root, and sudo is not possible without a password")
 
 // apt runs apt-get so that it asks nothing and waits for another apt's lock.
 func (h Host) apt(ctx context.Context, log io.Writer, args ...string) error {
 	argv := append([]string{"apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"}, args...)
 	if h.UID != 0 {
 		if err := h.command(ctx, io.Discard, "sudo", "-n", "true").Run(); err != nil {
-			return fmt.Errorf("%w (%w)", errSudo, err)
+			return errSudo
 		}
 		// sudo clears the environment, hence env.
 		argv = append([]string{"sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"}, argv...)

@@ -49,10 +49,14 @@ func needs() []need {
 		{"sgdisk", verify, "checks the partition table", "gdisk", "", program("sgdisk")},
 		{"fsck.fat", verify, "checks the EFI partition", "dosfstools", "", program("fsck.fat")},
 		{"mdir", verify, "reads the EFI partition", "mtools", "", program("mdir")},
+		{"cpio", verify, "reads initramfs archives", "cpio", "", program("cpio")},
 		{"e2fsck", verify, "checks the cache partition", "e2fsprogs", "", program("e2fsck")},
 		{"unsquashfs", verify, "reads root file systems", "squashfs-tools", "", program("unsquashfs")},
 		{"dnsmasq", verify, "is the DHCP and DNS server of test networks", "dnsmasq-base", "", program("dnsmasq")},
 		{"ip", verify, "makes test networks", "iproute2", "", program("ip")},
+		{"curl", verify, "downloads from our provider", "curl", "", program("curl")},
+		{"python3", verify, "is a web server that others wrote", "python3", "", program("python3")},
+		{"xz", verify, "compresses as distributions do", "xz-utils", "", program("xz")},
 	}
 }
 

@@ -38,14 +38,15 @@ const (
 // Config says what to build with. All fields are required unless they say
 // otherwise.
 type Config struct {
-	Arch    string // x86_64 or arm64
-	Target  string // folder with phase-init, node-init and plasmd for Arch
-	Plasmd  string // plasmd for this machine
-	Work    string // folder for packages, outputs, keys and runs; kept between calls
-	Version string
-	Time    time.Time    // every date inside the products; the earliest clock of a seed
-	Offline bool         // no package downloads
-	Log     *slog.Logger // nil: silent
+	Arch       string // x86_64 or arm64
+	Target     string // folder with phase-init, node-init and plasmd for Arch
+	Plasmd     string // plasmd for this machine
+	Work       string // folder for packages, outputs, keys and runs; kept between calls
+	Version    string
+	Time       time.Time    // every date inside the products; the earliest clock of a seed
+	MinVersion int64        // version floor built into the seed; 0: none
+	Offline    bool         // no package downloads
+	Log        *slog.Logger // nil: silent
 }
 
 // Lab holds what one publisher has built.
@@ -80,7 +81,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 		return nil, err
 	}
 	l := &Lab{cfg: cfg, Keys: keys, Root: root, Built: map[string]system.Output{}, build: &system.Build{
-		Inputs: inputs, Version: cfg.Version, Time: cfg.Time, Reuse: filepath.Join(cfg.Work, "reuse"), Log: cfg.Log,
+		Inputs: inputs, Version: cfg.Version, Time: cfg.Time, MinVersion: cfg.MinVersion, Reuse: filepath.Join(cfg.Work, "reuse"), Log: cfg.Log,
 	}}
 	return l, l.buildSystems(ctx)
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -144,12 +145,27 @@ func (p *Provider) Stop() {
 	}
 }
 
-// Received lists the receipts that were delivered so far, oldest first.
+// newest is the receipt that was delivered last. The provider stores a receipt
+// before it answers, so what a node calls delivered is there.
+func (p *Provider) newest() ([]byte, error) {
+	received, err := p.Received()
+	if err != nil {
+		return nil, err
+	}
+	if len(received) == 0 {
+		return nil, errors.New("no receipt was delivered")
+	}
+	return received[len(received)-1], nil
+}
+
+// Received lists the receipts that were delivered so far, oldest first: the
+// provider numbers them.
 func (p *Provider) Received() ([][]byte, error) {
 	entries, err := os.ReadDir(p.Receipts)
 	if err != nil {
 		return nil, fmt.Errorf("read the delivered receipts: %w", err)
 	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return number(a) - number(b) })
 	var receipts [][]byte
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), ".json") {
@@ -162,6 +178,15 @@ func (p *Provider) Received() ([][]byte, error) {
 		receipts = append(receipts, data)
 	}
 	return receipts, nil
+}
+
+// number is the one in a receipt's file name, 12.json.
+func number(e fs.DirEntry) int {
+	n, err := strconv.Atoi(strings.TrimSuffix(e.Name(), ".json"))
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 func removeIfThere(path string) error {

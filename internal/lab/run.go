@@ -21,8 +21,11 @@ type Outcome struct {
 	Node    *NodeInfo     // nil: the node never came up
 	Receipt *Receipt      // nil: none was delivered
 	Failure *Failure      // nil: no stage failed
-	Events  []string      // names of all events, in order, with their kernel: "seed/handover"
+	Events  []string      // all events in order: "seed/stage-start network", "seed/handover"
 	Memory  SeedMemory    // of the seed at hand-over; zero: it did not say
+
+	last  LastWord
+	shown []byte // the receipt on the report port
 }
 
 // SeedMemory is what the seed needed, in bytes.
@@ -65,10 +68,20 @@ type Receipt struct {
 // ErrTimeout says that a machine reached neither a receipt nor a failure.
 var ErrTimeout = errors.New("the machine reached neither a receipt nor a failure in time")
 
-// Follow watches a machine until a receipt was delivered, a stage failed, the
+// LastWord is the event that ends a walk which went well.
+type LastWord int
+
+// The last words.
+const (
+	ReceiptDelivered LastWord = iota // a provider has taken the receipt
+	ReceiptShown                     // the receipt is on the report port; private mode delivers none
+)
+
+// Follow watches a machine until its last word, a stage failed, the
 // machine ended, or ctx ends. The outcome is valid with every error.
-func Follow(ctx context.Context, machine *vm.Machine) (*Outcome, error) {
-	f := &follower{powerOn: machine.PowerOn(), zero: map[string]time.Duration{}, running: map[string]int64{}}
+func Follow(ctx context.Context, machine *vm.Machine, last LastWord) (*Outcome, error) {
+	f := &follower{last: last, powerOn: machine.PowerOn(), zero: map[string]time.Duration{}, running: map[string]int64{}}
+	f.out.last = last
 	f.out.Accel, _ = machine.Accel()
 	defer func() { f.out.Stages = f.walk() }()
 	for {
@@ -86,7 +99,8 @@ func Follow(ctx context.Context, machine *vm.Machine) (*Outcome, error) {
 				return &f.out, err
 			}
 		case <-ctx.Done():
-			return &f.out, fmt.Errorf("%w (%v)", ErrTimeout, time.Since(f.powerOn).Round(time.Second))
+			return &f.out, fmt.Errorf("%w (%v; its last event was %s)", ErrTimeout,
+				time.Since(f.powerOn).Round(time.Second), f.lastEvent())
 		}
 	}
 }
@@ -94,6 +108,7 @@ func Follow(ctx context.Context, machine *vm.Machine) (*Outcome, error) {
 // follower turns report lines into an outcome.
 type follower struct {
 	out     Outcome
+	last    LastWord
 	powerOn time.Time
 	stages  []timeline.Stage         // on their kernel's clock
 	zero    map[string]time.Duration // when each kernel's clock started, since power on
@@ -104,11 +119,22 @@ type follower struct {
 // reportLimits bound what a guest may say about itself in one event.
 var reportLimits = strictjson.Limits{Bytes: timeline.MaxEventBytes, Depth: 8}
 
+func (f *follower) lastEvent() string {
+	if n := len(f.out.Events); n > 0 {
+		return f.out.Events[n-1]
+	}
+	return "none"
+}
+
 // take handles one event; done says that the machine has said its last word.
 func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 	since := at.Sub(f.powerOn)
 	f.out.Elapsed = since
-	f.out.Events = append(f.out.Events, e.Kernel+"/"+e.Event)
+	name := e.Kernel + "/" + e.Event
+	if e.Stage != "" {
+		name += " " + e.Stage
+	}
+	f.out.Events = append(f.out.Events, name)
 	// The line that was delayed least says best when the kernel's clock began.
 	if start := since - time.Duration(e.AtNS); f.zero[e.Kernel] == 0 || start < f.zero[e.Kernel] {
 		f.zero[e.Kernel] = start
@@ -126,6 +152,9 @@ func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 			}
 			return true, nil
 		}
+	case timeline.EventReceipt:
+		f.out.shown = e.Data
+		return f.last == ReceiptShown, nil
 	case timeline.EventNodeReady:
 		f.ready = time.Duration(e.AtNS)
 		f.out.Node = &NodeInfo{}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/internal/timeline"
 )
 
 // Tampers are the attacks that Publish can stage, each on what a stranger
@@ -56,6 +57,37 @@ func (l *Lab) Publish(dir string, r release.Release, tamper string) (*release.Pu
 		err = changeByte(blobPath(dir, published.Blobs[filepath.Base(l.Hello)]))
 	}
 	return published, err
+}
+
+// refusals are the codes with which a machine must refuse each of Tampers.
+var refusals = map[string]string{
+	"kernel": "FETCH-002", "manifest": "VFY-004", "pointer": "VFY-004", "hello": "FETCH-002",
+}
+
+// CheckRefusal reports why an outcome is not the refusal that a tampered release
+// deserves: another failure proves nothing, and neither does one that came after
+// the tampered part was used.
+func CheckRefusal(tamper string, o *Outcome) error {
+	if o.Failure == nil {
+		return fmt.Errorf("the machine did NOT refuse the tampered %s", tamper)
+	}
+	if want := refusals[tamper]; o.Failure.Code != want {
+		return fmt.Errorf("the machine stopped for another reason than the tampered %s (%s, not %s): %s", tamper, o.Failure.Code, want, o.Failure.Text)
+	}
+	if tamper == "hello" {
+		return nil // the system is genuine; only its first job is not
+	}
+	return CheckSeedStopped(o)
+}
+
+// CheckSeedStopped reports whether anything ran after the seed.
+func CheckSeedStopped(o *Outcome) error {
+	for _, event := range o.Events {
+		if strings.HasPrefix(event, timeline.KernelNode+"/") || event == "seed/"+timeline.EventHandover {
+			return fmt.Errorf("after the refusal there was the event %s", event)
+		}
+	}
+	return nil
 }
 
 func blobPath(dir string, d blob.Digest) string {

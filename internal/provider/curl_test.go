@@ -13,6 +13,9 @@ import (
 func TestCurl(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {
+		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
+			t.Fatal(err)
+		}
 		t.Skip("needs curl")
 	}
 	_, url := start(t, Config{})

@@ -72,10 +72,26 @@ func LoadKeys(dir string) (*Keys, error) {
 
 // Save writes each key as an unencrypted PKCS #8 PEM file that only its owner
 // can read, in a folder that only its owner can enter.
+// The folder appears whole or not at all, and must not exist before.
 func (k *Keys) Save(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return fmt.Errorf("make the key folder: %w", err)
 	}
+	part, err := os.MkdirTemp(filepath.Dir(dir), ".keys-*") // 0700 from the start
+	if err != nil {
+		return fmt.Errorf("make the key folder: %w", err)
+	}
+	defer os.RemoveAll(part)
+	if err := k.write(part); err != nil {
+		return err
+	}
+	if err := os.Rename(part, dir); err != nil {
+		return fmt.Errorf("make the key folder: %w", err)
+	}
+	return durable.SyncDir(filepath.Dir(dir))
+}
+
+func (k *Keys) write(dir string) error {
 	for _, n := range k.named() {
 		der, err := x509.MarshalPKCS8PrivateKey(*n.key)
 		if err != nil {

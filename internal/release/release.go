@@ -77,12 +77,18 @@ func Publish(dir string, r Release, keys *Keys, root []byte) (*Published, error)
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{"root.json", root}, {"manifest.json", envelope}, {"pointer.json", pointer}} {
+	}{{"root.json", root}, {"manifest.json", envelope}} {
 		if err := durable.WriteFile(filepath.Join(home, f.name), f.data, 0o644); err != nil {
 			return nil, fmt.Errorf("write %s: %w", f.name, err)
 		}
 	}
-	return out, placeBlob(dir, filepath.Join(home, "manifest.json"), blob.Of(envelope))
+	if err := placeBlob(dir, filepath.Join(home, "manifest.json"), blob.Of(envelope)); err != nil {
+		return nil, err
+	}
+	if err := durable.WriteFile(filepath.Join(home, "pointer.json"), pointer, 0o644); err != nil {
+		return nil, fmt.Errorf("write pointer.json: %w", err)
+	}
+	return out, nil
 }
 
 // place copies the artifacts into the folder and describes them as a manifest.
@@ -127,7 +133,7 @@ func (r Release) place(dir string, out *Published) (manifest.Manifest, error) {
 }
 
 // check reads the manifest back as a machine that trusts these keys would, on
-// the day it was made: nothing is published that could never boot.
+// the day it was made: what no machine could accept is not published.
 func (r Release) check(envelope []byte, keys *Keys) (blob.Digest, error) {
 	own, err := keys.RootFile(r.Created.AddDate(1, 0, 0))
 	if err != nil {

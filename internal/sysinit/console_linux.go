@@ -68,7 +68,8 @@ func isVT(name string) bool {
 }
 
 // SetRaw lets keys be read one by one, without echo, and still turns "\n" into
-// a new line on output. The returned function sets the terminal back.
+// a new line on output. What was typed before is dropped: it was not meant for
+// the question that is asked now. The returned function sets the terminal back.
 func (c Console) SetRaw() (restore func(), err error) {
 	var old *unix.Termios
 	err = c.control(func(fd int) error {
@@ -80,7 +81,7 @@ func (c Console) SetRaw() (restore func(), err error) {
 		raw.Iflag |= unix.ICRNL
 		raw.Lflag &^= unix.ICANON | unix.ECHO | unix.ISIG | unix.IEXTEN
 		raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
-		return unix.IoctlSetTermios(fd, unix.TCSETS, &raw)
+		return unix.IoctlSetTermios(fd, unix.TCSETSF, &raw)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("console %s: %w", c.Name, err)

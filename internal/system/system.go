@@ -32,6 +32,9 @@ type Build struct {
 	Inputs  *Inputs
 	Version string    // of the product, for build.json and os-release
 	Time    time.Time // SOURCE_DATE_EPOCH: every date inside the products
+	// MinVersion is the version floor built into the seed: releases below it are
+	// refused even by a medium that remembers nothing; 0 refuses none.
+	MinVersion int64
 	// Reuse is a folder of earlier outputs, found by a digest of all that went
 	// into them; "" compresses everything anew. The digest covers inputs, not
 	// this program: release builds leave Reuse empty.
@@ -54,12 +57,14 @@ type buildInfo struct {
 	BuildTime string `json:"build_time"` // RFC 3339, UTC; also the clock's floor
 	Arch      string `json:"arch"`
 	Kernel    string `json:"kernel"` // release, as in uname -r
+	// MinVersion is the lowest release that a seed accepts, whatever it remembers.
+	MinVersion int64 `json:"min_manifest_version"`
 }
 
 func (b *Build) info() buildInfo {
 	return buildInfo{
 		Version: b.Version, BuildTime: b.Time.UTC().Format(time.RFC3339),
-		Arch: b.Inputs.Arch, Kernel: b.Inputs.Kernel.Release,
+		Arch: b.Inputs.Arch, Kernel: b.Inputs.Kernel.Release, MinVersion: b.MinVersion,
 	}
 }
 
@@ -68,6 +73,8 @@ func (b *Build) check() error {
 	switch {
 	case b.Inputs == nil:
 		return errors.New("system: no inputs")
+	case b.MinVersion < 0:
+		return fmt.Errorf("system: the version floor %d is negative", b.MinVersion)
 	case b.Version == "":
 		return errors.New("system: no version")
 	case b.Time.Year() < 2020 || b.Time.Year() > 2105:

@@ -111,6 +111,14 @@ func (r *Recorder) Send(e Event) {
 	r.fail(err)
 }
 
+// Forget drops all stages but the first keep. A boot that is tried again, perhaps
+// for days, starts each try with the same record.
+func (r *Recorder) Forget(keep int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stages = r.stages[:min(keep, len(r.stages))]
+}
+
 // Stages is a copy of what was recorded so far, in the order it ended.
 func (r *Recorder) Stages() []Stage {
 	r.mu.Lock()

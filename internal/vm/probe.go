@@ -25,6 +25,8 @@ type Probe struct {
 	KVM bool `json:"kvm"`
 	// Reason is one sentence for people: why KVM cannot be used, or that it can.
 	Reason string `json:"reason"`
+	// Detail is what QEMU said, for who wants to mend it; may be empty.
+	Detail string `json:"detail,omitempty"`
 }
 
 // Accel is the accelerator to use.
@@ -96,7 +98,7 @@ func probeGuest(ctx context.Context, qemu, accel string, deadline time.Duration)
 	case err == nil:
 		return Probe{KVM: accel == AccelKVM, Reason: fmt.Sprintf("a guest ran under %s within %v", strings.ToUpper(accel), took)}
 	case errors.Is(err, ErrEnded):
-		return Probe{Reason: fmt.Sprintf("QEMU gave up under %s (%s) %s", strings.ToUpper(accel), exit.Reason, exit.Stderr)}
+		return Probe{Reason: fmt.Sprintf("%s is here but does not work on this machine (QEMU ended: %s)", strings.ToUpper(accel), exit.Reason), Detail: exit.Stderr}
 	}
 	return Probe{Reason: fmt.Sprintf("guests hang or crawl under %s on this machine (no greeting within %v)", strings.ToUpper(accel), deadline)}
 }

@@ -36,6 +36,10 @@ func main() {
 	accel := flag.String("accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg")
 	out := flag.String("out", filepath.Join("build", "bench.json"), "where to write the figures")
 	flag.Parse()
+	if *pairs < 1 {
+		fmt.Fprintln(os.Stderr, "bench: -pairs must be at least 1")
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	figures, err := measure(ctx, *pairs, *accel)
@@ -151,7 +155,7 @@ func (b *bench) boot(ctx context.Context, image string) (sample, error) {
 		return sample{}, err
 	}
 	defer machine.Quit(context.WithoutCancel(ctx))
-	outcome, err := lab.Follow(ctx, machine)
+	outcome, err := lab.Follow(ctx, machine, lab.ReceiptDelivered)
 	if err != nil {
 		return sample{}, err
 	}

@@ -3,6 +3,7 @@
 package vm_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -66,6 +67,7 @@ type bench struct {
 	published *release.Published
 	provider  *lab.Provider
 	image     string
+	last      lab.LastWord
 }
 
 // setup builds what is shared and prepares a folder for this test.
@@ -153,7 +155,7 @@ func (b *bench) boot(o lab.BootOptions) (*lab.Outcome, string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	outcome, err := lab.Follow(ctx, machine)
+	outcome, err := lab.Follow(ctx, machine, b.last)
 	shown := b.lastWords(ctx, machine, outcome)
 	machine.Quit(ctx)
 	if err != nil {
@@ -168,6 +170,9 @@ func (b *bench) lastWords(ctx context.Context, machine *vm.Machine, outcome *lab
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	last := "Timeline"
+	if b.last == lab.ReceiptShown {
+		last = "receipt is signed"
+	}
 	if outcome.Failure != nil {
 		last = "What you can do"
 	}
@@ -191,10 +196,8 @@ func (b *bench) refused(o *lab.Outcome, console, code, text string) {
 	if !strings.Contains(console, code) {
 		b.Errorf("the console does not show the code %s:\n%s", code, console)
 	}
-	for _, event := range o.Events {
-		if strings.HasPrefix(event, "node/") || event == "seed/handover" {
-			b.Errorf("after a refusal there was the event %s", event)
-		}
+	if err := lab.CheckSeedStopped(o); err != nil {
+		b.Error(err)
 	}
 	if banner.MatchString(console) {
 		b.Errorf("a second kernel ran:\n%s", console)
@@ -248,6 +251,42 @@ func TestPowerOnToReceipt(t *testing.T) {
 		if !strings.Contains(console, want) {
 			t.Errorf("the console does not show %q:\n%s", want, console)
 		}
+	}
+}
+
+// TestPrivateMode boots with the cache untouched and without telling anybody
+// on the network what the first job did.
+func TestPrivateMode(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(1), "")
+	b.serve()
+	b.medium(lab.ImageOptions{Mode: "private"})
+	before := digest(t, b.image)
+	b.last = lab.ReceiptShown
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	if got, err := b.provider.Received(); err != nil || len(got) != 0 {
+		t.Errorf("private mode delivered %d receipts, %v", len(got), err)
+	}
+	if !bytes.Equal(before, digest(t, b.image)) {
+		t.Error("private mode has written to the medium")
+	}
+	if !strings.Contains(console, "Private Mode") {
+		t.Errorf("the console does not name the mode:\n%s", console)
+	}
+}
+
+// TestLocalMode finds the provider by the address that was typed in, and asks
+// neither the DHT nor anybody else.
+func TestLocalMode(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(1), "")
+	b.serve()
+	b.medium(lab.ImageOptions{Mode: "local", Options: "phase.provider=" + b.ports.Base()})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	if strings.Contains(console, "dht ") {
+		t.Errorf("local mode has asked the DHT:\n%s", console)
 	}
 }
 
