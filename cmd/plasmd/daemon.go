@@ -30,6 +30,7 @@ type daemon struct {
 	state  *state
 	key    ed25519.PrivateKey
 	booted *node.Booted // nil if unknown
+	limits limits       // of the mode
 	rec    *timeline.Recorder
 	log    *slog.Logger
 
@@ -47,7 +48,7 @@ func (d *daemon) setup() error {
 	if d.modules, err = d.state.modules(); err != nil {
 		return err
 	}
-	d.net = newNetwork(d.bases(), d.log)
+	d.net = newNetwork(d.bases(), d.limits.local, d.log)
 	var booted *receipt.Booted
 	if d.booted != nil {
 		booted = d.booted.Receipt()
@@ -77,6 +78,7 @@ func (d *daemon) bases() []string {
 // run works until ctx ends. Joining the network does not delay the boot jobs.
 func (d *daemon) run(ctx context.Context) error {
 	defer d.modules.Close()
+	defer d.net.close()
 	stage := d.rec.Begin("plasmd")
 	peer, err := d.openPeer()
 	if err != nil {
@@ -106,22 +108,6 @@ func (d *daemon) run(ctx context.Context) error {
 	return <-peerErr
 }
 
-// applyMode keeps the promises of the mode that this machine was booted in: in
-// Local mode nobody beyond the local network is contacted, and a Private boot
-// announces nothing, so it is not reachable either. An unknown mode gets both.
-func (d *daemon) applyMode() {
-	if d.booted == nil || d.booted.Mode == "internet" {
-		return
-	}
-	if d.booted.Mode != "private" {
-		d.cfg.BootstrapPeers, d.cfg.PeerAddrs, d.booted.Bootstrap = nil, nil, nil
-	}
-	if d.booted.Mode != "local" {
-		d.cfg.ListenAddrs = nil
-	}
-	d.log.Info("the boot's mode limits the network", "mode", d.booted.Mode, "listen", d.cfg.ListenAddrs, "bootstrap", d.cfg.bootstrap())
-}
-
 // openPeer opens the sockets of this node's place on the network. A node that
 // listens also serves the DHT.
 func (d *daemon) openPeer() (*p2p.Node, error) {
@@ -137,7 +123,7 @@ func (d *daemon) openPeer() (*p2p.Node, error) {
 	}
 	return p2p.New(p2p.Config{
 		Key: d.key, Listen: d.cfg.ListenAddrs, Bootstrap: bootstrap,
-		Server: len(d.cfg.ListenAddrs) > 0, Log: d.log,
+		Server: len(d.cfg.ListenAddrs) > 0, LocalOnly: d.limits.local, Log: d.log,
 	})
 }
 
@@ -225,7 +211,8 @@ func (d *daemon) executeFile(ctx context.Context, path string) (node.Report, err
 	return d.node.Execute(ctx, j)
 }
 
-// handOut keeps the receipt, shows it to whoever watches, and delivers it.
+// handOut keeps the receipt, shows it to whoever watches, and delivers it,
+// which a private node does not.
 func (d *daemon) handOut(ctx context.Context, name string, r node.Report) {
 	path, err := d.state.saveReceipt(r)
 	if err != nil {
@@ -238,25 +225,35 @@ func (d *daemon) handOut(ctx context.Context, name string, r node.Report) {
 		e.Data = r.Receipt
 	}
 	d.rec.Send(e)
-	if len(d.net.bases) == 0 {
+	if len(d.net.bases) == 0 || d.limits.quiet {
+		d.log.Info("receipt stays here", "name", name, "private", d.limits.quiet)
 		return
 	}
 	stage := d.rec.Begin("receipt " + name)
-	taken, err := d.net.deliver(ctx, r.Receipt)
+	taker, err := d.net.deliver(ctx, r.Receipt)
 	if err != nil {
 		err = &deliveryError{name, err}
 		stage.End("", err)
 		d.log.Error(err.Error())
 		return
 	}
-	stage.End(strings.Join(taken, " "), nil)
-	d.log.Info("receipt delivered", "name", name, "to", taken)
+	stage.End(taker, nil)
+	d.log.Info("receipt delivered", "name", name, "to", taker)
 }
 
 // fail tells people and machines about something that will not happen now.
 func (d *daemon) fail(err error) {
-	d.log.Error("FATAL: " + err.Error())
+	d.log.Error(severity(err) + ": " + err.Error())
 	d.rec.Send(failure(err))
+}
+
+// severity is FATAL for bytes that are not what was signed for, which nobody
+// must use, and ERROR for what may go well another time.
+func severity(err error) string {
+	if isMismatch(err) || strings.HasPrefix(codeOf(err), "VFY-") {
+		return "FATAL"
+	}
+	return "ERROR"
 }
 
 // headline gives the sentence that people know for a module that could not be

@@ -28,13 +28,20 @@ const postTimeout = 10 * time.Second
 // network is how the daemon reaches its providers over HTTP.
 type network struct {
 	fetcher *fetch.Fetcher
-	bases   []string
+	bases   []string // best first
 	log     *slog.Logger
 }
 
-func newNetwork(bases []string, log *slog.Logger) *network {
-	return &network{&fetch.Fetcher{Timeout: 5 * time.Minute, Log: log}, bases, log}
+// newNetwork contacts nobody yet; local keeps it on the local network.
+func newNetwork(bases []string, local bool, log *slog.Logger) *network {
+	client := fetch.NewClient(nil, nil)
+	if local {
+		client = fetch.NewLocalClient(nil, nil)
+	}
+	return &network{&fetch.Fetcher{Client: client, LocalOnly: local, Timeout: 5 * time.Minute, Log: log}, bases, log}
 }
+
+func (n *network) close() { n.fetcher.Client.CloseIdleConnections() }
 
 // module downloads the module d, of which name is for messages, from the
 // first provider that has it. The error is a *fetch.Error.
@@ -81,34 +88,26 @@ func (n *network) try(ctx context.Context, url string, d blob.Digest) ([]byte, e
 	return module, nil
 }
 
-// deliver posts a receipt to every provider and says which took it.
-func (n *network) deliver(ctx context.Context, signed []byte) (taken []string, err error) {
-	waiting := n.bases
-	for round := 1; round <= rounds && len(waiting) > 0; round++ {
+// deliver posts a receipt to the first provider that takes it, and says which
+// that was. The others learn nothing: some are strangers' hints.
+func (n *network) deliver(ctx context.Context, signed []byte) (taker string, err error) {
+	for round := 1; round <= rounds; round++ {
 		if !pause(ctx, round) {
-			return taken, context.Cause(ctx)
+			return "", context.Cause(ctx)
 		}
-		var again []string
-		for _, base := range waiting {
-			postErr := post(ctx, strings.TrimSuffix(base, "/")+"/receipts", signed)
-			if postErr == nil {
-				taken = append(taken, base)
-				continue
+		for _, base := range n.bases {
+			if err = n.post(ctx, strings.TrimSuffix(base, "/")+"/receipts", signed); err == nil {
+				return base, nil
 			}
-			n.log.Warn("receipt not delivered", "to", base, "err", postErr)
-			err, again = postErr, append(again, base)
+			n.log.Warn("receipt not delivered", "to", base, "err", err)
 		}
-		waiting = again
 	}
-	if len(taken) > 0 {
-		return taken, nil
-	}
-	return nil, err
+	return "", err
 }
 
 // post sends one receipt. Redirects are not followed: a receipt goes where it
 // was meant to go.
-func post(ctx context.Context, url string, signed []byte) error {
+func (n *network) post(ctx context.Context, url string, signed []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(signed))
@@ -116,9 +115,8 @@ func post(ctx context.Context, url string, signed []byte) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	client := *fetch.NewClient(nil, nil)
+	client := *n.fetcher.Client
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

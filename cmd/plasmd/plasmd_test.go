@@ -44,6 +44,7 @@ func TestScripts(t *testing.T) {
 			"blobserver":  cmdBlobServer,
 			"waitfor":     cmdWaitFor,
 			"checkevents": cmdCheckEvents,
+			"receiptof":   cmdReceiptOf,
 			"verify":      cmdVerify,
 			"publish":     cmdPublish,
 			"truncate":    cmdTruncate,
@@ -227,6 +228,19 @@ func cmdVerify(ts *testscript.TestScript, _ bool, args []string) {
 	if booted != args[2] {
 		ts.Fatalf("receipt names booted version %s, want %s", booted, args[2])
 	}
+}
+
+// receiptof EVENTS OUT takes the receipt out of the receipt event.
+func cmdReceiptOf(ts *testscript.TestScript, _ bool, args []string) {
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		e, err := timeline.ParseEvent([]byte(line))
+		ts.Check(err)
+		if e.Event == timeline.EventReceipt {
+			ts.Check(os.WriteFile(ts.MkAbs(args[1]), e.Data, 0o644))
+			return
+		}
+	}
+	ts.Fatalf("no receipt event in %s", args[0])
 }
 
 func readyKey(ts *testscript.TestScript, events string) ed25519.PublicKey {

@@ -14,7 +14,7 @@ import (
 // startFlags are those of plasmd start.
 type startFlags struct {
 	config, events, booted, state string
-	listen, peers                 []string
+	listen, peers, modes          []string
 	ephemeral, verbose            bool
 }
 
@@ -32,6 +32,7 @@ func newStart() *cobra.Command {
 	flags.StringArrayVarP(&f.peers, "peer", "p", nil, "peer to join through, as …/p2p/<id>, repeatable")
 	flags.StringVar(&f.events, "events", "", "file or device that receives events as JSON lines")
 	flags.StringVar(&f.booted, "booted", "", "the seed's hand-over file, which says what this machine booted")
+	flags.StringArrayVar(&f.modes, "mode", nil, "internet, local or private; the hand-over file's mode counts as well (default no limits)")
 	flags.StringVar(&f.state, "state", defaultState(), "folder of identity, receipts and modules")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a fresh identity that is never stored")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
@@ -81,8 +82,8 @@ func (f *startFlags) prepare(d *daemon) error {
 			return err
 		}
 	}
-	d.applyMode()
-	if d.state, err = openState(f.state, f.ephemeral); err != nil {
+	d.applyModes(f.modes)
+	if d.state, err = openState(f.state, f.ephemeral || d.limits.quiet); err != nil {
 		return err
 	}
 	if d.key, err = d.state.key(); err != nil {
