@@ -27,14 +27,18 @@ type Set struct {
 	Kernel, Initramfs *fetch.File
 	Rootfs            *fetch.File // nil if the manifest has none
 	Verified          *manifest.Verified
-	Cmdline           string
+	// Cmdline is not used: the command line is the one of Verified.
+	Cmdline string
 	// Info is for the next system. Load fills in SchemaVersion and Manifest from
 	// Verified, whatever they are.
 	Info Info
 }
 
-// Loaded is a kernel that waits in memory for Execute.
-type Loaded struct{}
+// Loaded is a kernel that waits in memory for Execute or Unload.
+type Loaded struct{ call kexecFileLoad }
+
+// kexecFileLoad is unix.KexecFileLoad, kexec_file_load(2).
+type kexecFileLoad func(kernel, initrd int, cmdline string, flags int) error
 
 // Probe asks the running kernel, early and without any file, whether it can
 // load another one: nil, or the *Error that Load would end with.
@@ -48,10 +52,12 @@ func Probe() error {
 }
 
 // Load checks the set against its manifest, puts the initrd together and gives
-// both to the running kernel. It takes the files over: whatever the outcome,
+// both to the running kernel, with the manifest's command line. It takes the files over: whatever the outcome,
 // they are closed afterwards. Errors are *Error. What it needs is root and the
 // memory that Need tells.
-func Load(set Set) (*Loaded, error) {
+func Load(set Set) (*Loaded, error) { return load(set, unix.KexecFileLoad) }
+
+func load(set Set, call kexecFileLoad) (*Loaded, error) {
 	defer set.closeAll()
 	info, err := set.check()
 	if err != nil {
@@ -63,11 +69,20 @@ func Load(set Set) (*Loaded, error) {
 			text: "it could not be written to memory", hint: "Give the machine more memory, or boot a smaller system."}
 	}
 	defer initrd.Close()
-	err = unix.KexecFileLoad(int(set.Kernel.File().Fd()), int(initrd.Fd()), set.Cmdline, 0)
-	if err != nil {
+	cmdline := set.Verified.Manifest().Cmdline
+	if err := call(int(set.Kernel.File().Fd()), int(initrd.Fd()), cmdline, 0); err != nil {
 		return nil, explain("load the new kernel", err)
 	}
-	return &Loaded{}, nil
+	return &Loaded{call}, nil
+}
+
+// Unload gives the memory of the loaded kernel back, when the machine will not
+// jump after all. The error is an *Error. Afterwards Execute fails.
+func (l *Loaded) Unload() error {
+	if err := l.call(-1, -1, "", unix.KEXEC_FILE_UNLOAD); err != nil {
+		return explain("unload the new kernel", err)
+	}
+	return nil
 }
 
 const stepCheck = "check the files of the new system"
@@ -85,7 +100,7 @@ func (s Set) check() ([]byte, error) {
 			return nil, err
 		}
 	}
-	if err := checkCmdline(s.Cmdline); err != nil {
+	if err := checkCmdline(m.Cmdline); err != nil {
 		return nil, err
 	}
 	s.Info.SchemaVersion = SchemaVersion

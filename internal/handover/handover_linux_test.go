@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -85,7 +86,7 @@ func verify(t *testing.T, m manifest.Manifest) *manifest.Verified {
 
 func testSet(t *testing.T) Set {
 	v, files := publish(t, 7, true)
-	return Set{Kernel: files["kernel"], Initramfs: files["initramfs"], Rootfs: files["rootfs"], Verified: v, Cmdline: "quiet", Info: testInfo()}
+	return Set{Kernel: files["kernel"], Initramfs: files["initramfs"], Rootfs: files["rootfs"], Verified: v, Info: testInfo()}
 }
 
 func TestCheckFillsInTheManifest(t *testing.T) {
@@ -110,19 +111,16 @@ func TestLoadRefuses(t *testing.T) {
 		code   string
 		text   string
 	}{
-		"not verified":      {func(s *Set) { s.Verified = nil }, codeSet, "not verified"},
-		"zero verified":     {func(s *Set) { s.Verified = &manifest.Verified{} }, codeSet, "not verified"},
-		"other kernel":      {func(s *Set) { s.Kernel = other["kernel"] }, codeSet, "Artifact kernel hash mismatch (expected sha256:"},
-		"other initramfs":   {func(s *Set) { s.Initramfs = other["initramfs"] }, codeSet, "Artifact initramfs hash mismatch"},
-		"other rootfs":      {func(s *Set) { s.Rootfs = other["rootfs"] }, codeSet, "Artifact rootfs hash mismatch"},
-		"files swapped":     {func(s *Set) { s.Kernel, s.Initramfs = s.Initramfs, s.Kernel }, codeSet, "hash mismatch"},
-		"no kernel":         {func(s *Set) { s.Kernel = nil }, codeSet, "the kernel is missing"},
-		"no rootfs":         {func(s *Set) { s.Rootfs = nil }, codeSet, "the rootfs is missing"},
-		"unasked rootfs":    {func(s *Set) { s.Verified = small }, codeSet, "manifest has no rootfs"},
-		"long command line": {func(s *Set) { s.Cmdline = strings.Repeat("x", MaxCmdline+1) }, codeCmdline, "2048 bytes"},
-		"second line":       {func(s *Set) { s.Cmdline = "quiet\ninit=/bin/sh" }, codeCmdline, "control character at byte 5"},
-		"NUL":               {func(s *Set) { s.Cmdline = "quiet\x00" }, codeCmdline, "control character"},
-		"bad info":          {func(s *Set) { s.Info.Mode = "" }, codeSet, "hand-over information"},
+		"not verified":    {func(s *Set) { s.Verified = nil }, codeSet, "not verified"},
+		"zero verified":   {func(s *Set) { s.Verified = &manifest.Verified{} }, codeSet, "not verified"},
+		"other kernel":    {func(s *Set) { s.Kernel = other["kernel"] }, codeSet, "Artifact kernel hash mismatch (expected sha256:"},
+		"other initramfs": {func(s *Set) { s.Initramfs = other["initramfs"] }, codeSet, "Artifact initramfs hash mismatch"},
+		"other rootfs":    {func(s *Set) { s.Rootfs = other["rootfs"] }, codeSet, "Artifact rootfs hash mismatch"},
+		"files swapped":   {func(s *Set) { s.Kernel, s.Initramfs = s.Initramfs, s.Kernel }, codeSet, "hash mismatch"},
+		"no kernel":       {func(s *Set) { s.Kernel = nil }, codeSet, "the kernel is missing"},
+		"no rootfs":       {func(s *Set) { s.Rootfs = nil }, codeSet, "the rootfs is missing"},
+		"unasked rootfs":  {func(s *Set) { s.Verified = small }, codeSet, "manifest has no rootfs"},
+		"bad info":        {func(s *Set) { s.Info.Mode = "" }, codeSet, "hand-over information"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -140,6 +138,64 @@ func TestLoadRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// kernel notes what is asked of kexec_file_load.
+type kernel struct {
+	cmdline string
+	flags   []int
+	initrd  []byte
+	err     error
+}
+
+func (k *kernel) call(_, initrd int, cmdline string, flags int) error {
+	k.flags = append(k.flags, flags)
+	if flags == 0 {
+		k.cmdline, k.initrd = cmdline, make([]byte, 4)
+		_, _ = unix.Pread(initrd, k.initrd, 0)
+	}
+	return k.err
+}
+
+func TestLoadAndUnload(t *testing.T) {
+	k := &kernel{}
+	set := testSet(t)
+	loaded, err := load(set, k.call)
+	if err != nil || k.cmdline != "quiet" || string(k.initrd) != "init" {
+		t.Fatalf("load = %v, command line %q, initrd %q", err, k.cmdline, k.initrd)
+	}
+	if set.Kernel.File().Fd() != ^uintptr(0) {
+		t.Error("the kernel's file was not closed")
+	}
+	if err := loaded.Unload(); err != nil || !slices.Equal(k.flags, []int{0, unix.KEXEC_FILE_UNLOAD}) {
+		t.Errorf("Unload = %v, calls with flags %v", err, k.flags)
+	}
+	k.err = unix.EBUSY
+	var e *Error
+	if err := loaded.Unload(); !errors.As(err, &e) || e.Code() != "KEXEC-018" || !errors.Is(err, unix.EBUSY) {
+		t.Errorf("Unload = %v", err)
+	}
+	if loaded, err := load(testSet(t), k.call); loaded != nil || !errors.As(err, &e) || e.Code() != "KEXEC-018" {
+		t.Errorf("load = %v, %v", loaded, err)
+	}
+}
+
+func TestCheckCmdline(t *testing.T) {
+	for line, text := range map[string]string{
+		strings.Repeat("x", MaxCmdline+1): "2048 bytes",
+		"quiet\ninit=/bin/sh":             "control character at byte 5",
+		"quiet\x00":                       "control character",
+	} {
+		var e *Error
+		if err := checkCmdline(line); !errors.As(err, &e) || e.Code() != codeCmdline || !strings.Contains(err.Error(), text) {
+			t.Errorf("%.40q: %v", line, err)
+		}
+	}
+	for _, line := range []string{"", "quiet", strings.Repeat("x", MaxCmdline)} {
+		if err := checkCmdline(line); err != nil {
+			t.Errorf("%.40q: %v", line, err)
+		}
 	}
 }
 

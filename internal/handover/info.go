@@ -8,7 +8,7 @@
 // signatures were checked: Load takes a *manifest.Verified and *fetch.File, and
 // refuses a file whose digest or size is not the manifest's. The files are
 // sealed memory, so what was hashed is what is loaded. The kernel's command
-// line is made by the caller from the signed one and is checked for form only.
+// line is the signed one.
 //
 // # What the next kernel gets
 //
@@ -124,8 +124,20 @@ func checkList(name string, list []string) error {
 	return nil
 }
 
-// Marshal writes handover.json. An Info that ParseInfo would refuse is an error.
+// Marshal writes handover.json. An Info that ParseInfo would refuse is an error,
+// but a timeline that does not fit is left out: nobody needs it to boot.
 func (i Info) Marshal() ([]byte, error) {
+	data, err := i.marshal()
+	if len(i.Timeline) > timeline.MaxStages || errors.Is(err, errTooLarge) {
+		i.Timeline = nil
+		data, err = i.marshal()
+	}
+	return data, err
+}
+
+var errTooLarge = errors.New("too large")
+
+func (i Info) marshal() ([]byte, error) {
 	if err := i.Check(); err != nil {
 		return nil, err
 	}
@@ -140,7 +152,7 @@ func (i Info) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInfo, err)
 	}
 	if len(data) > MaxInfoBytes {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d allowed", ErrInfo, len(data), MaxInfoBytes)
+		return nil, fmt.Errorf("%w: %w: %d bytes, at most %d allowed", ErrInfo, errTooLarge, len(data), MaxInfoBytes)
 	}
 	return append(data, '\n'), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,39 @@ func TestClockIsOptionalAndInUTC(t *testing.T) {
 	data, err = i.Marshal()
 	if err != nil || !bytes.Contains(data, []byte(`"clock":"2199-12-31T23:00:00Z"`)) {
 		t.Errorf("clock of another zone: %s, %v", data, err)
+	}
+}
+
+// Nobody needs the timeline to boot, so it is what gives way.
+func TestMarshalDropsATimelineThatDoesNotFit(t *testing.T) {
+	long := timeline.Stage{Name: "x", Kernel: "seed", Note: strings.Repeat("\x01", 1000), Err: strings.Repeat("\x01", 1000)}
+	nearly := strictjson.Raw(`"` + strings.Repeat("x", MaxInfoBytes*3/4) + `"`)
+	tests := map[string]struct {
+		change func(*Info)
+		stages int
+	}{
+		"few":        {func(i *Info) { i.Network = nearly }, 1},
+		"long ones":  {func(i *Info) { i.Timeline = slices.Repeat([]timeline.Stage{long}, 100); i.Network = nearly }, 0},
+		"too many":   {func(i *Info) { i.Timeline = slices.Repeat(i.Timeline, timeline.MaxStages+1) }, 0},
+		"just fit":   {func(i *Info) { i.Timeline = slices.Repeat(i.Timeline, timeline.MaxStages) }, timeline.MaxStages},
+		"many, long": {func(i *Info) { i.Timeline = slices.Repeat([]timeline.Stage{long}, timeline.MaxStages+1) }, 0},
+	}
+	for name, tt := range tests {
+		i := testInfo()
+		tt.change(&i)
+		before := len(i.Timeline)
+		data, err := i.Marshal()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := ParseInfo(data)
+		if err != nil || len(got.Timeline) != tt.stages || got.Mode != i.Mode || !bytes.Equal(got.Network, i.Network) {
+			t.Errorf("%s: %d stages, want %d; %v", name, len(got.Timeline), tt.stages, err)
+		}
+		if len(i.Timeline) != before {
+			t.Errorf("%s: Marshal changed its receiver", name)
+		}
 	}
 }
 
