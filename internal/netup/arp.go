@@ -70,14 +70,19 @@ func (p arpPacket) wants(addr netip.Addr, own [6]byte) bool {
 }
 
 // linkLocalCandidates returns a source of addresses in 169.254.1.0 to
-// 169.254.254.255 that is the same for the same machine at every boot (RFC
-// 3927, section 2.1).
-func linkLocalCandidates(mac net.HardwareAddr) func() netip.Addr {
-	var seed [8]byte
-	copy(seed[:], mac)
-	r := rand.New(rand.NewPCG(binary.BigEndian.Uint64(seed[:]), 3927))
+// 169.254.254.255 that is the same for the same seed (RFC 3927, section 2.1).
+func linkLocalCandidates(seed uint64) func() netip.Addr {
+	r := rand.New(rand.NewPCG(seed, 3927))
 	return func() netip.Addr {
 		n := 256 + r.IntN(254*256)
 		return netip.AddrFrom4([4]byte{169, 254, byte(n >> 8), byte(n)})
 	}
+}
+
+// macSeed is the seed of a machine that may have the same address at every
+// boot, which is what RFC 3927 recommends.
+func macSeed(mac net.HardwareAddr) uint64 {
+	var seed [8]byte
+	copy(seed[:], mac)
+	return binary.BigEndian.Uint64(seed[:])
 }

@@ -36,6 +36,9 @@ type Config struct {
 	FallbackAfter time.Duration
 	// LinkLocal allows an IPv4 link-local address when nobody answers DHCP.
 	LinkLocal bool
+	// Private draws the link-local addresses anew at every boot, so that the
+	// machine is not known again by them.
+	Private bool
 	// Hostname is sent to the DHCP server (option 12); "" sends none.
 	Hostname string
 	// ResolvConf is the path of the resolv.conf to keep up to date, usually

@@ -210,9 +210,9 @@ func FuzzARP(f *testing.F) {
 }
 
 func TestLinkLocalCandidates(t *testing.T) {
-	first := linkLocalCandidates(net.HardwareAddr{2, 0, 0, 0, 0, 1})
-	again := linkLocalCandidates(net.HardwareAddr{2, 0, 0, 0, 0, 1})
-	other := linkLocalCandidates(net.HardwareAddr{2, 0, 0, 0, 0, 2})
+	first := linkLocalCandidates(macSeed(net.HardwareAddr{2, 0, 0, 0, 0, 1}))
+	again := linkLocalCandidates(macSeed(net.HardwareAddr{2, 0, 0, 0, 0, 1}))
+	other := linkLocalCandidates(macSeed(net.HardwareAddr{2, 0, 0, 0, 0, 2}))
 	same := 0
 	for range 1000 {
 		a := first()
@@ -228,5 +228,22 @@ func TestLinkLocalCandidates(t *testing.T) {
 	}
 	if same > 10 {
 		t.Errorf("two machines agreed %d times of 1000", same)
+	}
+}
+
+func TestPrivateSeedIsOfTheBoot(t *testing.T) {
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	seed := func(private bool) uint64 {
+		i := &iface{m: New(Config{Private: private}), mac: mac}
+		if i.seed() != i.seed() {
+			t.Error("one boot, two seeds")
+		}
+		return i.seed()
+	}
+	if seed(false) != macSeed(mac) || seed(false) != seed(false) {
+		t.Error("the same machine must get the same addresses")
+	}
+	if a, b := seed(true), seed(true); a == b || a == macSeed(mac) {
+		t.Errorf("private boots have the seeds %x and %x", a, b)
 	}
 }

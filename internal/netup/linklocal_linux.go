@@ -42,7 +42,7 @@ func (i *iface) linkLocal(ctx context.Context) {
 	}
 	defer c.close()
 	i.emit(Claiming, 0, nil)
-	candidate := linkLocalCandidates(i.mac)
+	candidate := linkLocalCandidates(i.seed())
 	for conflicts := 0; ctx.Err() == nil; conflicts++ {
 		if conflicts >= c.t.maxConflicts && !pause(ctx, c.t.rateLimit) {
 			return
@@ -56,6 +56,15 @@ func (i *iface) linkLocal(ctx context.Context) {
 		i.unbind()
 		i.linkLocalFailed(ctx, addr, err)
 	}
+}
+
+// seed decides on the addresses that are tried. In private mode it is another
+// one at every boot, and says nothing of the hardware.
+func (i *iface) seed() uint64 {
+	if i.m.cfg.Private {
+		return i.m.secret ^ macSeed(i.mac)
+	}
+	return macSeed(i.mac)
 }
 
 func (i *iface) linkLocalFailed(ctx context.Context, addr netip.Addr, err error) {

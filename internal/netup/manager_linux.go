@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -13,7 +14,8 @@ import (
 // Manager owns the interfaces of one machine. Its methods may be called
 // from any goroutine.
 type Manager struct {
-	cfg Config
+	cfg    Config
+	secret uint64 // of this boot
 
 	mu      sync.Mutex // guards what follows, up to the blank line
 	begun   time.Time  // when Run began; zero: not yet
@@ -32,6 +34,7 @@ type Manager struct {
 func New(cfg Config) *Manager {
 	return &Manager{
 		cfg:     cfg.withDefaults(),
+		secret:  rand.Uint64(),
 		links:   make(map[int]*iface),
 		changed: make(chan struct{}),
 		done:    make(chan struct{}),
@@ -95,6 +98,9 @@ func (m *Manager) run(ctx context.Context) error {
 		}
 	}
 }
+
+// Done is closed when Run has ended.
+func (m *Manager) Done() <-chan struct{} { return m.done }
 
 // Wait returns the network as soon as one interface is usable: it has an
 // address and a default route, or it has an address and nothing better is
@@ -250,6 +256,22 @@ func (m *Manager) syncResolvConf() error {
 	}
 	m.resolv = servers
 	return writeResolvConf(m.cfg.ResolvConf, servers)
+}
+
+// Resync writes resolv.conf again, whatever it was last written for. It is for
+// whoever moved to another root file system: a lease that came meanwhile may
+// have been written to the old one. Without Config.ResolvConf it does nothing.
+func (m *Manager) Resync() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cfg.ResolvConf == "" {
+		return nil
+	}
+	m.resolv = m.snapshot().DNS
+	if err := writeResolvConf(m.cfg.ResolvConf, m.resolv); err != nil {
+		return &stepError{NotConfigured, "name servers", err}
+	}
+	return nil
 }
 
 func (m *Manager) emit(e Event) {

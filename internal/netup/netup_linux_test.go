@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -284,7 +285,7 @@ func TestLinkLocalThenLease(t *testing.T) {
 	}
 	l := plug(t, "eth0", mac0)
 	hw, _ := net.ParseMAC(mac0)
-	candidate := linkLocalCandidates(hw)
+	candidate := linkLocalCandidates(macSeed(hw))
 	taken, free := candidate(), candidate()
 	addr, err := netlink.ParseAddr(taken.String() + "/16")
 	check(t, err)
@@ -451,6 +452,59 @@ func TestIPv6Alone(t *testing.T) {
 	got := n.Interfaces[0]
 	if got.Method != MethodSLAAC || len(got.Addresses) == 0 || !netip.MustParsePrefix("fd00:77::/64").Contains(got.Addresses[0].Addr()) {
 		t.Errorf("link: %+v", got)
+	}
+	noEUI64(t, "eth0", mac0)
+}
+
+// noEUI64 checks that no IPv6 address of the interface tells its MAC (RFC
+// 4291, appendix A).
+func noEUI64(t *testing.T, name, mac string) {
+	t.Helper()
+	hw, err := net.ParseMAC(mac)
+	check(t, err)
+	link, err := netlink.LinkByName(name)
+	check(t, err)
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
+	check(t, err)
+	if len(addrs) == 0 {
+		t.Error("no IPv6 address to look at")
+	}
+	for _, a := range addrs {
+		if host := a.IP.To16()[8:]; [3]byte(host[5:]) == [3]byte(hw[3:]) || host[3] == 0xff && host[4] == 0xfe {
+			t.Errorf("%s is made of %s", a.IP, mac)
+		}
+	}
+}
+
+// TestResync: the root file system changed, and the file went with it.
+func TestResync(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	plug(t, "eth0", mac0).serve(func(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+		return reply(m, 50, dhcpv4.WithDNS(net.IPv4(10, 77, 0, 1)))
+	})
+	c := begin(t, Config{})
+	c.wait()
+	const want = "nameserver 10.77.0.1\n"
+	check(t, os.Remove(c.resolv))
+	check(t, c.Resync())
+	if resolv, err := os.ReadFile(c.resolv); err != nil || !strings.HasPrefix(string(resolv), want) {
+		t.Errorf("resolv.conf %q, %v", resolv, err)
+	}
+	select {
+	case <-c.Done():
+		t.Error("done while it runs")
+	default:
+	}
+	c.cancel()
+	<-c.Done()
+	check(t, c.Resync()) // of what it last knew
+	if err := New(Config{}).Resync(); err != nil {
+		t.Errorf("without a file: %v", err)
+	}
+	if err := New(Config{ResolvConf: filepath.Join(c.resolv, "x")}).Resync(); err == nil {
+		t.Error("a file that cannot be written is no error")
 	}
 }
 

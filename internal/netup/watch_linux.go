@@ -3,8 +3,11 @@ package netup
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -121,10 +124,34 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 		return nil
 	}
 	i.emit(Found, 0, nil)
+	if err := hideMAC(attrs.Name); err != nil {
+		i.emit(Failed, 0, &stepError{NotConfigured, "hiding the hardware address in IPv6 addresses", err})
+	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		i.fail("link", &stepError{NotConfigured, "setting the link up", err})
 	}
 	return i
+}
+
+// genRandom is IN6_ADDR_GEN_MODE_RANDOM (linux/if_link.h).
+const genRandom = "3"
+
+// hideMAC makes the kernel derive an interface's own IPv6 addresses from a
+// secret that it draws when asked, instead of from the hardware address (RFC
+// 7217, with a new secret at each boot), so that no network far away can tell
+// the machine by it. It must come before the interface is set up. A kernel
+// without IPv6 has nothing to hide.
+func hideMAC(name string) error {
+	path := filepath.Join("/proc/sys/net/ipv6/conf", name, "addr_gen_mode")
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(genRandom)
+	return errors.Join(err, f.Close())
 }
 
 // exception returns the configuration that names this link.
