@@ -43,8 +43,8 @@ func runInit() {
 	}
 	node := &node{system: system}
 	err = pid1.Guard(system.Log, func() error { return node.run(ctx) })
-	node.fail(err)
-	<-ctx.Done() // never: PID 1 stays, so that what was shown can be read
+	pid1.Guard(system.Log, func() error { node.fail(err); return nil })
+	select {} // PID 1 stays, so that what was shown can be read
 }
 
 type node struct {
@@ -52,6 +52,8 @@ type node struct {
 	info   handover.Info
 	mode   bootcfg.Mode
 	shown  bool // the timeline was printed
+
+	manager *netup.Manager
 }
 
 // run builds the system and keeps it running; it returns only on failure.
@@ -59,14 +61,18 @@ func (n *node) run(ctx context.Context) error {
 	if err := n.readInfo(); err != nil {
 		return err
 	}
+	n.setClock()
+	n.manager = n.networkManager()
+	n.system.Go("network manager", func() error { return n.manager.Run(ctx) })
 	network := make(chan struct{})
-	go n.bringUp(ctx, network)
+	n.system.Go("network", func() error { n.bringUp(ctx, network); return nil })
 	root := n.system.Timeline.Begin("root")
 	err := n.enterRoot()
 	root.End("overlay in memory over a read-only image", err)
 	if err != nil {
 		return err
 	}
+	n.manager.Resync() // what was written meanwhile went down with the old root
 	if err := sysinit.SetHostname("phase"); err != nil {
 		n.system.Log.Warn("host name", "error", err)
 	}
@@ -98,10 +104,23 @@ func (n *node) readInfo() error {
 	return durable.WriteFile(bootedFile, raw, 0o644)
 }
 
+// setClock takes over what the seed learned of the time, where that is later: a
+// machine without a clock of its own would sign receipts from 1970.
+func (n *node) setClock() {
+	if !n.info.Clock.After(time.Now()) {
+		return
+	}
+	if err := sysinit.SetClock(n.info.Clock); err != nil {
+		n.system.Log.Warn("set the clock", "error", err)
+	}
+}
+
 // enterRoot mounts the root file system under an overlay and moves into it.
 func (n *node) enterRoot() error {
-	if err := n.system.Modules.Load("loop", "squashfs", "overlay"); err != nil {
-		return fmt.Errorf("load the drivers of the root file system: %w", err)
+	if n.system.Modules != nil {
+		if err := n.system.Modules.Load("loop", "squashfs", "overlay"); err != nil {
+			return fmt.Errorf("load the drivers of the root file system: %w", err)
+		}
 	}
 	for _, dir := range []string{imageDir, memoryDir, newRoot} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -156,8 +175,12 @@ func (n *node) mountCache(ctx context.Context) error {
 		return err
 	}
 	state := filepath.Join(cacheDir, "plasm")
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	if err := os.Mkdir(state, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
+	}
+	// Whoever wrote to the medium must not choose what is mounted as our state.
+	if info, err := os.Lstat(state); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s is no folder (%w)", state, err)
 	}
 	return syscall.Mount(state, stateDir, "", syscall.MS_BIND, "")
 }
@@ -167,24 +190,28 @@ func (n *node) mountCache(ctx context.Context) error {
 func (n *node) bringUp(ctx context.Context, done chan<- struct{}) {
 	defer close(done)
 	stage := n.system.Timeline.Begin("network")
-	_, _, err := netup.Up(ctx, n.networkConfig())
+	_, err := n.manager.Wait(ctx)
 	stage.End("", err)
 	if err != nil {
 		n.system.Console.Line("WARNING: " + err.Error())
 	}
 }
 
-// networkConfig repeats what was set by hand in the seed, and DHCP elsewhere.
-func (n *node) networkConfig() netup.Config {
-	cfg := netup.Config{LinkLocal: true, ResolvConf: resolvConf}
+// networkManager repeats what was configured in the seed; without a word from
+// it every interface asks by DHCP.
+func (n *node) networkManager() *netup.Manager {
+	network := bootcfg.Default(n.info.Arch).Network
 	if len(n.info.Network) > 0 {
-		if earlier, err := netup.ParseNetwork(n.info.Network); err != nil {
-			n.system.Log.Warn("network settings of the seed", "error", err)
+		earlier, err := pid1.ReadNetwork(n.info.Network)
+		if err != nil {
+			n.system.Log.Warn("going on without them", "error", err)
 		} else {
-			cfg.Interfaces = earlier.Static()
+			network = earlier
 		}
 	}
-	return cfg
+	cfg := pid1.NetworkConfig(network, n.mode)
+	cfg.ResolvConf = resolvConf
+	return netup.New(cfg)
 }
 
 // fail says what went wrong. The machine stays as it is, for a person to read;

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/term"
@@ -27,17 +27,17 @@ func (n *node) serve(ctx context.Context, ephemeral bool, network <-chan struct{
 	if err != nil {
 		return err
 	}
-	go n.follow(events)
+	n.system.Go("events of plasmd", func() error { return n.follow(events) })
 	logs, plasmdLogs, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("pipe for plasmd's log: %w", err)
 	}
-	go n.keepLog(logs)
+	n.system.Go("log of plasmd", func() error { return n.keepLog(logs) })
 	select {
 	case <-network:
 	case <-time.After(networkWithin):
 	}
-	args := []string{"start", "--config", "/etc/plasm/config.json", "--events", eventsFile, "--state", stateDir}
+	args := []string{"start", "--mode", n.mode.String(), "--config", "/etc/plasm/config.json", "--events", eventsFile, "--state", stateDir}
 	if n.info.SchemaVersion != 0 {
 		args = append(args, "--booted", bootedFile)
 	}
@@ -66,30 +66,25 @@ func openEvents() (*os.File, error) {
 }
 
 // keepLog copies plasmd's log into the kernel's, which is bounded.
-func (n *node) keepLog(logs io.Reader) {
-	scanner := bufio.NewScanner(logs)
-	for scanner.Scan() {
-		n.system.Log.Info("plasmd", "line", scanner.Text())
-	}
-	io.Copy(io.Discard, logs) // a line beyond the scanner's limit: keep plasmd going
+func (n *node) keepLog(logs io.Reader) error {
+	return pid1.Lines(logs, maxLogLine, func(line []byte) { n.system.Log.Info("plasmd", "line", string(line)) })
 }
+
+// maxLogLine is about what one record of the kernel's log can hold.
+const maxLogLine = 960
 
 // follow passes plasmd's events on to the report port and shows people those
 // that concern them.
-func (n *node) follow(events io.Reader) {
-	scanner := bufio.NewScanner(events)
-	scanner.Buffer(make([]byte, 4096), timeline.MaxEventBytes+1)
-	for scanner.Scan() {
-		event, err := timeline.ParseEvent(scanner.Bytes())
+func (n *node) follow(events io.Reader) error {
+	return pid1.Lines(events, timeline.MaxEventBytes, func(line []byte) {
+		event, err := timeline.ParseEvent(line)
 		if err != nil {
 			n.system.Log.Warn("event of plasmd", "error", err)
-			continue
+			return
 		}
 		n.show(event)
 		n.system.Timeline.Send(event)
-	}
-	n.system.Log.Error("plasmd's events ended", "error", scanner.Err())
-	io.Copy(io.Discard, events)
+	})
 }
 
 func (n *node) show(e timeline.Event) {
@@ -110,7 +105,7 @@ func (n *node) show(e timeline.Event) {
 		c.Linef("%s: %s", e.Stage, e.Text)
 		c.Linef("Its receipt is signed (%d bytes).", len(e.Data))
 	case timeline.EventFailed:
-		c.Failure(term.Failure{Title: "The node reports a failure", Code: e.Code, Wrong: "FATAL: " + e.Text,
+		c.Failure(term.Failure{Title: "The node reports a failure", Code: e.Code, Wrong: pid1.Severity(e.Code) + ": " + e.Text,
 			Do: []string{"The node goes on without it. Its log is in the kernel log (dmesg)."}})
 	}
 }

@@ -2,13 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
+	"math/rand/v2"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -17,76 +12,72 @@ import (
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/netup"
-	"github.com/phasebased/phase/internal/store"
-	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/trust"
-	"github.com/phasebased/phase/internal/version"
 	"github.com/phasebased/phase/manifest"
 )
 
-// Where the seed finds and keeps things. Trust comes from the initramfs alone.
 const (
-	rootFile   = "/phase/root.json"
-	buildFile  = "/phase/build.json"
-	caFile     = "/etc/ssl/certs/ca-certificates.crt"
-	seedDir    = pid1.RunDir + "/seed"
-	cacheDir   = pid1.RunDir + "/cache"
-	seedLabel  = "phase-seed"
-	cacheLabel = "phase-cache"
-	resolvConf = "/etc/resolv.conf"
-)
-
-const (
-	// partitionWithin is how long the medium's partitions may take to appear:
-	// some USB sticks need seconds after their driver is loaded.
-	partitionWithin = 10 * time.Second
-	retryAfter      = 60 * time.Second
-	syncLimit       = 10 * time.Second
+	// retryAfter is the least time until the boot is tried again by itself. A
+	// random part is added, so that a fleet does not return as one.
+	retryAfter  = 60 * time.Second
+	retrySpread = 15 * time.Second
+	syncLimit   = 10 * time.Second
 )
 
 // runInit is PID 1's whole life. It does not return.
 func runInit() {
 	ctx := context.Background()
 	system, err := pid1.Start(ctx, timeline.KernelSeed)
-	seed := &seed{system: system, observer: newObserver(system)}
+	s := &seed{system: system, observer: newObserver(system)}
 	if err != nil {
 		system.Console.Line("WARNING: " + err.Error())
 	}
 	for {
-		err := pid1.Guard(system.Log, func() error { return seed.walk(ctx) })
-		seed.fail(ctx, err)
+		err := pid1.Guard(system.Log, func() error { return s.walk(ctx) })
+		err = pid1.Guard(system.Log, func() error { s.fail(ctx, err); return nil })
+		if err != nil { // showing the failure failed: do not spin
+			time.Sleep(retryAfter)
+		}
 	}
 }
 
-// seed is what survives from one try to the next.
+// seed is what survives from one try to the next. Each part is prepared once
+// and kept; what the jump has closed is prepared again should the jump fail.
 type seed struct {
 	system   *pid1.System
 	observer *observer
-	config   bootcfg.Config
-	clock    *boot.Clock
-	root     *manifest.Root
-	fetcher  *fetch.Fetcher
-	floors   *trust.Floors
-	network  *netup.Manager
-	ready    bool
+	stages   int // in the timeline when the walk begins
+
+	root       *manifest.Root // set by trustAnchors
+	minVersion int64          // built into the image
+	clock      *boot.Clock
+	config     *bootcfg.Config // set by configure
+	seedDisk   string          // the disk this medium is, where known
+	fetcher    *fetch.Fetcher  // set by equip
+	floors     *trust.Floors   // nil: no cache
+	network    *netup.Manager  // set by bringUp
 }
 
 // walk prepares what is not prepared yet, then walks the corridor.
 func (s *seed) walk(ctx context.Context) error {
-	if !s.ready {
+	if s.fetcher == nil {
 		stage := s.system.Timeline.Begin("medium")
 		err := s.prepare(ctx)
 		stage.End("", err)
 		if err != nil {
 			return err
 		}
-		s.ready = true
+		s.stages = len(s.system.Timeline.Stages())
+	}
+	s.system.Timeline.Forget(s.stages)
+	if err := handover.Probe(); err != nil {
+		return err // this kernel cannot start another: say so before downloading
 	}
 	corridor := &boot.Corridor{
-		Config: s.config, Root: s.root, Floors: s.floors, Fetcher: s.fetcher,
-		Floor:   manifest.Floor{ManifestVersion: s.config.MinVersion},
+		Config: *s.config, Root: s.root, Floors: s.floors, Fetcher: s.fetcher,
+		Floor:   manifest.Floor{ManifestVersion: max(s.minVersion, s.config.MinVersion)},
 		Network: s.bringUp, Sources: s.sources, Memory: sysinit.MemAvailable,
 		Info: s.info, Load: s.load, Leave: s.leave, Clock: s.clock,
 		Stages: s.system.Timeline.Stages, Observe: s.observer,
@@ -94,219 +85,30 @@ func (s *seed) walk(ctx context.Context) error {
 	return corridor.Run(ctx)
 }
 
-// prepare reads what the medium says: whom to trust, how to boot, since when.
-func (s *seed) prepare(ctx context.Context) error {
-	s.firmware()
-	build, err := s.trustAnchors()
-	if err != nil {
-		return err
-	}
-	s.clock = boot.NewClock(time.Now(), build)
-	if s.clock.State() != trust.Trusted {
-		s.system.Console.Linef("The clock shows %s, before this medium was made; going on from %s.",
-			time.Now().UTC().Format(time.DateOnly), build.Format(time.DateOnly))
-		if err := sysinit.SetClock(s.clock.Now()); err != nil {
-			s.system.Log.Warn("set the clock", "error", err)
-		}
-	}
-	if err := s.configure(ctx); err != nil {
-		return err
-	}
-	s.system.Console.Header(fmt.Sprintf("Phase Boot %s - %s", version.Version, s.config.Mode.Title()),
-		fmt.Sprintf("channel %s, %s, trusting root %d", s.config.Channel, s.config.Arch, s.root.Version()))
-	for _, warning := range s.config.Warnings {
-		s.system.Console.Line("WARNING: " + warning)
-	}
-	return s.equip(ctx)
-}
-
-// firmware adds what the boot loader measured to the timeline, where it did.
-func (s *seed) firmware() {
-	if s.system.Modules != nil {
-		if err := s.system.Modules.Load("efivarfs"); err != nil {
-			s.system.Log.Debug("efivarfs", "error", err)
-		}
-	}
-	vars := sysinit.EFIVars()
-	if err := sysinit.MountAll("/", []sysinit.Filesystem{vars}); err != nil {
-		s.system.Log.Debug("no firmware variables", "error", err)
-		return
-	}
-	entered, left, err := timeline.FirmwareTimes(os.DirFS(vars.Target))
-	if err != nil {
-		s.system.Log.Debug("no times from the boot loader", "error", err)
-		return
-	}
-	for _, stage := range timeline.FirmwareStages(entered, left) {
-		s.system.Timeline.Add(stage)
-	}
-}
-
-// trustAnchors reads the root keys and when the medium was made.
-func (s *seed) trustAnchors() (built time.Time, err error) {
-	raw, err := os.ReadFile(rootFile)
-	if err != nil {
-		return built, fmt.Errorf("read the root keys of this medium: %w", err)
-	}
-	if s.root, err = manifest.ParseRoot(raw); err != nil {
-		return built, fmt.Errorf("read the root keys of this medium: %w", err)
-	}
-	var build struct {
-		Version   string    `json:"version"`
-		BuildTime time.Time `json:"build_time"`
-		Arch      string    `json:"arch"`
-		Kernel    string    `json:"kernel"`
-	}
-	raw, err = os.ReadFile(buildFile)
-	if err != nil {
-		return built, fmt.Errorf("read %s: %w", buildFile, err)
-	}
-	if err := strictjson.Unmarshal(raw, &build, strictjson.Limits{Bytes: 4096, Depth: 2}); err != nil {
-		return built, fmt.Errorf("read %s: %w", buildFile, err)
-	}
-	return build.BuildTime, nil
-}
-
-// configure reads policy and bootstrap nodes from the seed partition. A medium
-// without one (a network boot) goes by its command line and the defaults.
-func (s *seed) configure(ctx context.Context) error {
-	cmdline, err := os.ReadFile("/proc/cmdline")
-	if err != nil {
-		return fmt.Errorf("read the kernel's command line: %w", err)
-	}
-	if _, err := s.mountPartition(ctx, seedLabel, seedDir, "squashfs", true); err != nil {
-		s.system.Console.Line("WARNING: going on without the medium's policy: " + err.Error())
-	}
-	policy, err := readOptional(filepath.Join(seedDir, "policy.toml"))
-	if err != nil {
-		return err
-	}
-	bootstrap, err := readOptional(filepath.Join(seedDir, "bootstrap-nodes.toml"))
-	if err != nil {
-		return err
-	}
-	arch, err := manifest.ParseArch(goArch)
-	if err != nil {
-		return err
-	}
-	s.config, err = bootcfg.Parse(string(cmdline), policy, bootstrap, arch)
-	return err
-}
-
-// equip opens the cache where the mode allows one and makes the fetcher.
-func (s *seed) equip(ctx context.Context) error {
-	pool := x509.NewCertPool()
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return fmt.Errorf("read the CA certificates: %w", err)
-	}
-	pool.AppendCertsFromPEM(pem)
-	s.fetcher = &fetch.Fetcher{Client: fetch.NewClient(pool, nil), Log: s.system.Log}
-	if !s.config.Cache {
-		return nil
-	}
-	size, err := s.mountPartition(ctx, cacheLabel, cacheDir, "ext4", false)
-	if err != nil {
-		s.system.Console.Line("WARNING: going on without a cache: " + err.Error())
-		return nil
-	}
-	s.floors = trust.OpenFloors(filepath.Join(cacheDir, "floors"))
-	// A tenth is left to floors, the node's state and the file system itself.
-	limit := store.Limit{Bytes: size - size/10}
-	if s.fetcher.Store, err = store.OpenLimited(filepath.Join(cacheDir, "store"), limit); err != nil {
-		s.system.Console.Line("WARNING: the cache cannot be used: " + err.Error())
-		s.fetcher.Store = nil
-	}
-	return nil
-}
-
-// mountPartition mounts the one partition with that name and returns its size
-// in bytes.
-func (s *seed) mountPartition(ctx context.Context, label, target, fstype string, readOnly bool) (size int64, err error) {
-	if s.system.Modules != nil {
-		if err := s.system.Modules.Load(fstype); err != nil {
-			return 0, err
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, partitionWithin)
-	defer cancel()
-	partitions, err := sysinit.WaitPartition(ctx, label)
-	if err != nil {
-		return 0, err
-	}
-	if len(partitions) > 1 {
-		return 0, fmt.Errorf("%d partitions are named %s (%s, %s, …): remove the media that are not to be used",
-			len(partitions), label, partitions[0].Device, partitions[1].Device)
-	}
-	if err := os.MkdirAll(target, 0o755); err != nil {
-		return 0, err
-	}
-	return partitions[0].Size, sysinit.MountDevice(partitions[0].Device, target, fstype, readOnly)
-}
-
-// bringUp starts the network, or waits for it once more.
-func (s *seed) bringUp(ctx context.Context) (*netup.Network, error) {
-	if s.network != nil {
-		return s.network.Wait(ctx)
-	}
-	cfg := netup.Config{
-		Off: s.config.Network.Off, Timeout: s.config.Network.Timeout, LinkLocal: s.config.Network.LinkLocal,
-		ResolvConf: resolvConf, Report: s.networkEvent,
-	}
-	for _, i := range s.config.Network.Interfaces {
-		cfg.Interfaces = append(cfg.Interfaces, netup.Interface(i))
-	}
-	manager, network, err := netup.Up(ctx, cfg)
-	s.network = manager
-	return network, err
-}
-
-// networkEvent logs everything and shows what a person waits for.
-func (s *seed) networkEvent(e netup.Event) {
-	s.system.Log.Info("network", "event", e.String())
-	switch e.State {
-	case netup.NoCarrier, netup.Refused, netup.NoAnswer, netup.Lost, netup.Failed:
-		s.system.Console.Line(e.String())
-	}
-}
-
-// info is what the next system is told, but for the release.
-func (s *seed) info(network *netup.Network) handover.Info {
-	settings, err := json.Marshal(network)
-	if err != nil {
-		settings = nil // a Network always marshals; the next system does without
-	}
-	return handover.Info{
-		SchemaVersion: handover.SchemaVersion, Mode: s.config.Mode.String(),
-		Channel: s.config.Channel, Arch: s.config.Arch, Bootstrap: s.config.Bootstrap,
-		Network: strictjson.Raw(settings), Cache: s.floors != nil,
-	}
-}
-
 func (s *seed) load(set handover.Set) (boot.Loaded, error) { return handover.Load(set) }
 
-// leave is the last act: everything is written and at rest before the jump. If
-// the jump fails, the next try prepares anew.
+// leave is the last act: everything is written and at rest before the jump.
 func (s *seed) leave() error {
-	s.ready = false
 	s.system.Timeline.Send(timeline.Event{Event: timeline.EventHandover, Data: memoryUsed()})
 	s.system.Console.Line("Starting the verified system.")
 	s.system.Flush(2 * time.Second)
 	if s.network != nil {
-		if err := s.network.Down(); err != nil {
-			s.system.Log.Warn("network down", "error", err)
-		}
+		s.warn("network down", s.network.Down())
 		s.network = nil
 	}
 	if s.fetcher.Store != nil {
-		s.logIf("close the cache", s.fetcher.Store.Close())
+		s.warn("close the cache", s.fetcher.Store.Close())
+		s.warn("unmount the cache", sysinit.Unmount(cacheDir))
 	}
-	for _, dir := range []string{cacheDir, seedDir} {
-		if err := sysinit.Unmount(dir); err != nil {
-			s.system.Log.Debug("unmount", "dir", dir, "error", err) // synced at the jump all the same
-		}
-	}
+	s.fetcher, s.floors = nil, nil
 	return nil
+}
+
+// warn logs what does not stop the boot.
+func (s *seed) warn(what string, err error) {
+	if err != nil {
+		s.system.Log.Warn(what, "error", err)
+	}
 }
 
 // fail shows what went wrong and waits for a key or for the next try.
@@ -314,30 +116,30 @@ func (s *seed) fail(ctx context.Context, err error) {
 	if err == nil {
 		err = errors.New("the walk ended without a result")
 	}
-	failure := s.observer.failure(err)
+	stage, failure := s.observer.failure(err)
 	s.system.Log.Error("boot failed", "error", err)
-	s.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Code: failure.Code, Text: failure.Wrong})
+	s.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: stage, Code: failure.Code, Text: failure.Wrong})
 	s.system.Console.Failure(failure)
 	s.system.Flush(2 * time.Second)
 	s.wait(ctx)
 }
 
-// wait ends with the key for another try, or after retryAfter.
+// wait ends with the key for another try, or by itself.
 func (s *seed) wait(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, retryAfter)
-	defer cancel()
-	keys := make(chan sysinit.Key)
-	go sysinit.ReadKeys(ctx, s.system.Consoles(), keys)
+	ctx, cancel := context.WithTimeout(ctx, retryAfter+rand.N(retrySpread))
+	keys, ended := make(chan sysinit.Key), make(chan struct{})
+	s.system.Go("keys", func() error {
+		defer close(ended)
+		sysinit.ReadKeys(ctx, s.system.Consoles(), keys)
+		return nil
+	})
+	// The next question must not find this one's reader still there.
+	defer func() { cancel(); <-ended }()
 	for {
 		select {
 		case key := <-keys:
-			switch key.Byte {
-			case 'r', 'R':
+			if s.act(key.Byte) {
 				return
-			case 'b', 'B':
-				s.logIf("reboot", sysinit.Reboot(syncLimit))
-			case 'p', 'P':
-				s.logIf("power off", sysinit.PowerOff(syncLimit))
 			}
 		case <-ctx.Done():
 			return
@@ -345,33 +147,19 @@ func (s *seed) wait(ctx context.Context) {
 	}
 }
 
-func (s *seed) logIf(what string, err error) {
-	if err != nil {
-		s.system.Console.Linef("Could not %s: %v", what, err)
-	}
-}
-
-// readOptional reads a file of the medium, or nil where there is none. Its size
-// is bounded by its parser's own limit.
-func readOptional(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+// act does what a key asks for and reports whether to try again.
+func (s *seed) act(key byte) (again bool) {
+	var err error
+	switch key {
+	case 'r', 'R':
+		return true
+	case 'b', 'B':
+		err = sysinit.Reboot(syncLimit)
+	case 'p', 'P':
+		err = sysinit.PowerOff(syncLimit)
 	}
 	if err != nil {
-		return nil, err
+		s.system.Console.Line("This did not work: " + err.Error())
 	}
-	defer f.Close()
-	buffer := make([]byte, bootcfg.MaxFile+1)
-	n := 0
-	for n < len(buffer) {
-		m, err := f.Read(buffer[n:])
-		n += m
-		if err != nil {
-			break
-		}
-	}
-	return buffer[:n], nil
+	return false
 }
-
-const goArch = runtime.GOARCH

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -32,10 +31,11 @@ type observer struct {
 	bar     *term.Progress
 	barName string
 	tried   []string // what was skipped in this walk, for the failure screen
+	failed  string   // the stage that failed last
 }
 
 func newObserver(system *pid1.System) *observer {
-	return &observer{system: system, running: map[string]*timeline.Running{}, steps: map[string]*term.Step{}}
+	return &observer{system: system, running: map[string]*timeline.Running{}, steps: map[string]*term.Step{}, failed: "medium"}
 }
 
 func (o *observer) Begin(stage string) {
@@ -56,6 +56,7 @@ func (o *observer) End(stage, note string, err error) {
 	delete(o.running, stage)
 	running.End(note, err)
 	if err != nil {
+		o.failed = stage
 		step.Fail("")
 		return
 	}
@@ -90,16 +91,19 @@ func (o *observer) endBar() {
 	o.bar, o.barName = nil, ""
 }
 
-// failure composes what a person is told, once, from whatever room failed.
-func (o *observer) failure(err error) term.Failure {
+// failure composes what a person is told, once, from whatever room failed, and
+// names the stage that failed last.
+func (o *observer) failure(err error) (stage string, f term.Failure) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for stage, running := range o.running { // stages that the failure cut short
+	for name, running := range o.running { // stages that the failure cut short
 		running.End("", err)
-		o.steps[stage].Fail("")
+		o.steps[name].Fail("")
+		o.failed = name
 	}
 	clear(o.running)
-	f := term.Failure{Title: "The boot stopped", Wrong: headline(err), Tried: o.tried}
+	defer func() { o.failed, o.tried = "medium", nil }()
+	f = term.Failure{Title: "The boot stopped", Wrong: headline(err), Tried: o.tried}
 	var coded interface{ Code() string }
 	if errors.As(err, &coded) {
 		f.Code = coded.Code()
@@ -113,13 +117,11 @@ func (o *observer) failure(err error) term.Failure {
 		f.Do = append(f.Do, hinted.Hint())
 	}
 	f.Do = append(f.Do, "Press r to try again, b to reboot, p to power off.",
-		fmt.Sprintf("Without a key the boot is tried again in %v.", retryAfter))
-	o.tried = nil
-	return f
+		fmt.Sprintf("Without a key the boot is tried again after %v.", retryAfter))
+	return o.failed, f
 }
 
-// headline is the innermost error that has a code, marked as the documented
-// messages are: FATAL for what must never be booted, ERROR for the rest.
+// headline is the innermost error that has a code, with its severity.
 func headline(err error) string {
 	text, code := err.Error(), ""
 	for e := err; e != nil; {
@@ -133,10 +135,7 @@ func headline(err error) string {
 		text, code = coded.Error(), coded.Code()
 		e = errors.Unwrap(coded)
 	}
-	if strings.HasPrefix(code, "VFY-") || code == "FETCH-002" {
-		return "FATAL: " + text
-	}
-	return "ERROR: " + text
+	return pid1.Severity(code) + ": " + text
 }
 
 // attempts lists the sources that were asked and what came of it.

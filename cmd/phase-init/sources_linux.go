@@ -33,9 +33,10 @@ var nets = steps.DiscoverNets{
 	LAN: func(get discover.Get, wait time.Duration) discover.Source { return mdns.Source{Get: get, Wait: wait} },
 }
 
-// sources are where this boot may look, by its mode. They end with ctx.
-func (s *seed) sources(ctx context.Context, _ *netup.Network) []discover.Source {
+// sources are where this boot may look, by its mode, and what closes them.
+func (s *seed) sources(_ context.Context, _ *netup.Network) ([]discover.Source, func()) {
 	var sources []discover.Source
+	end := func() {}
 	mode := s.config.Mode
 	if mode.MayUseDHT() && len(s.config.Bootstrap) > 0 {
 		// A seed asks and does not answer; its identity lasts one boot. The
@@ -44,7 +45,11 @@ func (s *seed) sources(ctx context.Context, _ *netup.Network) []discover.Source 
 		if err != nil {
 			s.system.Console.Line("WARNING: going on without the DHT: " + err.Error())
 		} else {
-			context.AfterFunc(ctx, func() { node.Close() })
+			end = func() {
+				if err := node.Close(); err != nil {
+					s.system.Log.Debug("close the DHT node", "error", err)
+				}
+			}
 			sources = append(sources, node)
 		}
 	}
@@ -54,7 +59,7 @@ func (s *seed) sources(ctx context.Context, _ *netup.Network) []discover.Source 
 	for _, base := range s.config.Providers {
 		sources = append(sources, &discover.HTTP{Base: base, Get: s.fetcher.Get})
 	}
-	return sources
+	return sources, end
 }
 
 // memoryUsed is, as JSON, the most memory this process held and what the whole

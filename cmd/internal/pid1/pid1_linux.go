@@ -1,6 +1,11 @@
 // Package pid1 is what both inits of this project have in common: the early
-// file systems, consoles that cannot hold them up, the report port, drivers,
-// children, and the rule that PID 1 never ends.
+// file systems, consoles that cannot hold them up, the report port, drivers and
+// children.
+//
+// PID 1 must not end: the kernel panics when it does. Signals are taken and
+// logged, work runs under Guard, and goroutines of ours under System.Go, so that
+// a panic there is an error to show. What remains is a panic in a goroutine that
+// a library started; the kernel option panic= of our media then reboots.
 package pid1
 
 import (
@@ -10,7 +15,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/phasebased/phase/internal/sysinit"
@@ -43,6 +50,8 @@ type System struct {
 // machine that can still show them is worth more than one that stopped; they
 // are joined in the error.
 func Start(ctx context.Context, kernel string) (*System, error) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGPIPE)
 	mounts := sysinit.RequiredOnly(sysinit.Mount())
 	s := &System{report: &lateWriter{}}
 	s.Log = slog.New(slog.NewTextHandler(openLog(), &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -58,7 +67,8 @@ func Start(ctx context.Context, kernel string) (*System, error) {
 		Kernel: kernel, Now: timeline.SinceBoot, Dir: RunDir, Events: s.report,
 	})
 	s.Supervisor = sysinit.NewSupervisor(s.Log)
-	go s.Supervisor.Run(ctx)
+	s.Go("signals", func() error { return s.logSignals(ctx, signals) })
+	s.Go("supervisor", func() error { return s.Supervisor.Run(ctx) })
 	quiet := sysinit.QuietKernel(4)
 	return s, errors.Join(mounts, consoleErr, quiet, s.plug(ctx))
 }
@@ -74,6 +84,7 @@ func (s *System) plug(ctx context.Context) (err error) {
 		}
 		stage.End(note, err)
 	}()
+	defer s.openReport()
 	watcher, err := sysinit.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch for devices: %w", err)
@@ -87,12 +98,35 @@ func (s *System) plug(ctx context.Context) (err error) {
 	for _, m := range s.Modules.Missing() {
 		s.Log.Warn("driver", "missing", m.String())
 	}
-	s.openReport()
-	go func() {
+	s.Go("hot plug", func() error {
 		defer watcher.Close()
-		s.Modules.HotPlug(ctx, watcher, sys) // ends with ctx
-	}()
+		return s.Modules.HotPlug(ctx, watcher, sys)
+	})
 	return err
+}
+
+// logSignals takes the signals that would end a Go program: to PID 1 they are
+// somebody's mistake.
+func (s *System) logSignals(ctx context.Context, signals <-chan os.Signal) error {
+	for {
+		select {
+		case sig := <-signals:
+			s.Log.Warn("signal passed over", "signal", sig.String())
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Go runs f beside the caller. Its panic or error is logged and shown, and the
+// machine goes on without it.
+func (s *System) Go(name string, f func() error) {
+	go func() {
+		if err := Guard(s.Log, f); err != nil {
+			s.Log.Error("task ended", "task", name, "error", err)
+			s.Console.Linef("WARNING: %s: %v", name, err)
+		}
+	}()
 }
 
 // openReport connects the events so far, and those to come, to the report port

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/boot"
+	"github.com/phasebased/phase/internal/bootcfg"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/store"
+	"github.com/phasebased/phase/internal/strictjson"
+	"github.com/phasebased/phase/internal/sysinit"
+	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/internal/trust"
+	"github.com/phasebased/phase/internal/version"
+	"github.com/phasebased/phase/manifest"
+)
+
+// Where the seed finds and keeps things. Trust comes from the initramfs alone.
+const (
+	rootFile   = "/phase/root.json"
+	buildFile  = "/phase/build.json"
+	caFile     = "/etc/ssl/certs/ca-certificates.crt"
+	seedDir    = pid1.RunDir + "/seed"
+	cacheDir   = pid1.RunDir + "/cache"
+	seedLabel  = "phase-seed"
+	cacheLabel = "phase-cache"
+)
+
+// partitionWithin is how long the medium's partitions may take to appear: some
+// USB sticks need seconds after their driver is loaded.
+const partitionWithin = 10 * time.Second
+
+// prepare reads what the medium says: whom to trust, how to boot, since when.
+// It may be called again; what is known is not read twice.
+func (s *seed) prepare(ctx context.Context) error {
+	if s.clock == nil {
+		s.firmware()
+		if err := s.trustAnchors(); err != nil {
+			return err
+		}
+	}
+	if s.config == nil {
+		if err := s.configure(ctx); err != nil {
+			return err
+		}
+	}
+	return s.equip(ctx)
+}
+
+// firmware adds what the boot loader measured to the timeline, where it did.
+func (s *seed) firmware() {
+	if s.system.Modules != nil {
+		if err := s.system.Modules.Load("efivarfs"); err != nil {
+			s.system.Log.Debug("efivarfs", "error", err)
+		}
+	}
+	vars := sysinit.EFIVars()
+	if err := sysinit.MountAll("/", []sysinit.Filesystem{vars}); err != nil {
+		s.system.Log.Debug("no firmware variables", "error", err)
+		return
+	}
+	entered, left, err := timeline.FirmwareTimes(os.DirFS(vars.Target))
+	if err != nil {
+		s.system.Log.Debug("no times from the boot loader", "error", err)
+		return
+	}
+	for _, stage := range timeline.FirmwareStages(entered, left) {
+		s.system.Timeline.Add(stage)
+	}
+}
+
+// build is build.json: what the image knows of itself.
+type build struct {
+	Version    string    `json:"version"`
+	BuildTime  time.Time `json:"build_time"`
+	Arch       string    `json:"arch"`
+	Kernel     string    `json:"kernel"`
+	MinVersion int64     `json:"min_manifest_version"`
+}
+
+// trustAnchors reads the root keys, the version floor and the earliest time that
+// are part of the image, and starts the clock.
+func (s *seed) trustAnchors() error {
+	raw, err := os.ReadFile(rootFile)
+	if err != nil {
+		return fmt.Errorf("read the root keys of this medium: %w", err)
+	}
+	root, err := manifest.ParseRoot(raw)
+	if err != nil {
+		return fmt.Errorf("read the root keys of this medium: %w", err)
+	}
+	var b build
+	if raw, err = os.ReadFile(buildFile); err != nil {
+		return fmt.Errorf("read %s: %w", buildFile, err)
+	}
+	if err := strictjson.Unmarshal(raw, &b, strictjson.Limits{Bytes: 4096, Depth: 2, RejectUnknown: true}); err != nil {
+		return fmt.Errorf("read %s: %w", buildFile, err)
+	}
+	if arch, err := manifest.ParseArch(runtime.GOARCH); err != nil || b.Arch != arch || b.BuildTime.IsZero() || b.MinVersion < 0 {
+		return fmt.Errorf("%s does not describe this machine's image: arch %q, built %v", buildFile, b.Arch, b.BuildTime)
+	}
+	s.system.Log.Info("image", "version", b.Version, "built", b.BuildTime, "kernel", b.Kernel)
+	s.root, s.minVersion = root, b.MinVersion
+	s.startClock(b.BuildTime)
+	return nil
+}
+
+// startClock judges the machine's clock and says so where it cannot be believed.
+func (s *seed) startClock(built time.Time) {
+	machine := time.Now()
+	s.clock = boot.NewClock(machine, built)
+	switch s.clock.State() {
+	case trust.Trusted:
+		return
+	case trust.Floored:
+		s.system.Console.Linef("The clock shows %s, before this medium was made; going on from %s.",
+			machine.UTC().Format(time.DateOnly), built.Format(time.DateOnly))
+	default:
+		s.system.Console.Linef("WARNING: the clock shows %s, which cannot be believed; expiry dates cannot be judged by it.",
+			machine.UTC().Format(time.DateOnly))
+	}
+	s.warn("set the clock", sysinit.SetClock(s.clock.Now()))
+}
+
+// configure reads policy and bootstrap nodes from the seed partition. A medium
+// without one (a network boot) goes by its command line and the defaults.
+func (s *seed) configure(ctx context.Context) error {
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return fmt.Errorf("read the kernel's command line: %w", err)
+	}
+	if err := s.mountSeed(ctx); err != nil {
+		return err
+	}
+	policy, err := readOptional(filepath.Join(seedDir, "policy.toml"))
+	if err != nil {
+		return err
+	}
+	bootstrap, err := readOptional(filepath.Join(seedDir, "bootstrap-nodes.toml"))
+	if err != nil {
+		return err
+	}
+	arch, err := manifest.ParseArch(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	config, err := bootcfg.Parse(string(cmdline), policy, bootstrap, arch)
+	if err != nil {
+		return err
+	}
+	s.config = &config
+	s.system.Console.Header(fmt.Sprintf("Phase Boot %s - %s", version.Version, config.Mode.Title()),
+		fmt.Sprintf("channel %s, %s, trusting root %d", config.Channel, config.Arch, s.root.Version()))
+	for _, warning := range config.Warnings {
+		s.system.Console.Line("WARNING: " + warning)
+	}
+	return nil
+}
+
+// mountSeed mounts the medium's read-only partition. Two of them are an error:
+// with a stranger's stick beside ours nobody could say whose policy holds.
+func (s *seed) mountSeed(ctx context.Context) error {
+	partitions, err := s.partitions(ctx, seedLabel)
+	if err != nil {
+		s.system.Console.Line("WARNING: going on without the medium's policy: " + err.Error())
+		return nil
+	}
+	if len(partitions) > 1 {
+		return &MediaError{Label: seedLabel, Partitions: partitions}
+	}
+	s.seedDisk = partitions[0].Disk
+	if s.system.Modules != nil {
+		if err := s.system.Modules.Load("squashfs"); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(seedDir, 0o755); err != nil {
+		return err
+	}
+	return sysinit.MountDevice(partitions[0].Device, seedDir, "squashfs", true)
+}
+
+func (s *seed) partitions(ctx context.Context, label string) ([]sysinit.Partition, error) {
+	ctx, cancel := context.WithTimeout(ctx, partitionWithin)
+	defer cancel()
+	return sysinit.WaitPartition(ctx, label)
+}
+
+// equip makes the fetcher, and opens the cache where the mode allows one. A
+// cache that cannot be used is said and done without.
+func (s *seed) equip(ctx context.Context) error {
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return fmt.Errorf("read the CA certificates: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	fetcher := &fetch.Fetcher{Client: fetch.NewClient(pool, nil), Log: s.system.Log}
+	if !s.config.Mode.MayUseWAN() {
+		fetcher.Client, fetcher.LocalOnly = fetch.NewLocalClient(pool, nil), true
+	}
+	if s.config.Cache {
+		if err := s.openCache(ctx, fetcher); err != nil {
+			s.system.Console.Line("WARNING: going on without a cache: " + err.Error())
+		}
+	}
+	s.fetcher = fetcher
+	return nil
+}
+
+// openCache mounts the cache partition of this medium, and of no other disk.
+func (s *seed) openCache(ctx context.Context, fetcher *fetch.Fetcher) error {
+	partitions, err := s.partitions(ctx, cacheLabel)
+	if err != nil {
+		return err
+	}
+	if s.seedDisk != "" {
+		partitions = slices.DeleteFunc(partitions, func(p sysinit.Partition) bool { return p.Disk != s.seedDisk })
+	}
+	if len(partitions) != 1 || partitions[0].Size <= 0 {
+		return fmt.Errorf("%d usable partitions named %s on this medium", len(partitions), cacheLabel)
+	}
+	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
+		return err
+	}
+	if err := sysinit.MountDevice(partitions[0].Device, cacheDir, "ext4", false); err != nil {
+		return err
+	}
+	// A tenth is left to floors, the node's state and the file system itself.
+	limit := store.Limit{Bytes: partitions[0].Size - partitions[0].Size/10}
+	if fetcher.Store, err = store.OpenLimited(filepath.Join(cacheDir, "store"), limit); err != nil {
+		fetcher.Store = nil
+		return errors.Join(err, sysinit.Unmount(cacheDir))
+	}
+	s.floors = trust.OpenFloors(filepath.Join(cacheDir, "floors"))
+	return nil
+}
+
+// MediaError says that more than one medium of this kind is plugged in.
+type MediaError struct {
+	Label      string
+	Partitions []sysinit.Partition
+}
+
+func (e *MediaError) Error() string {
+	text := fmt.Sprintf("%d partitions are named %s:", len(e.Partitions), e.Label)
+	for _, p := range e.Partitions {
+		text += " " + p.Device
+	}
+	return text
+}
+
+// Code is the error's number in the troubleshooting guide.
+func (e *MediaError) Code() string { return "BOOT-010" }
+
+// Hint says what to do next.
+func (e *MediaError) Hint() string { return "Unplug the boot media that are not to be used." }
+
+// readOptional reads a file of the medium, or nil where there is none. One byte
+// above its parser's limit is enough for the parser to refuse it.
+func readOptional(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, bootcfg.MaxFile+1))
+}

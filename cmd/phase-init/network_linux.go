@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+
+	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/handover"
+	"github.com/phasebased/phase/internal/netup"
+)
+
+// bringUp starts the network, or waits for it once more.
+func (s *seed) bringUp(ctx context.Context) (*netup.Network, error) {
+	if s.network != nil {
+		return s.network.Wait(ctx)
+	}
+	cfg := pid1.NetworkConfig(s.config.Network, s.config.Mode)
+	cfg.ResolvConf, cfg.Report = "/etc/resolv.conf", s.networkEvent
+	manager, network, err := netup.Up(ctx, cfg)
+	s.network = manager
+	return network, err
+}
+
+// networkEvent logs everything and shows what a person waits for.
+func (s *seed) networkEvent(e netup.Event) {
+	s.system.Log.Info("network", "event", e.String())
+	switch e.State {
+	case netup.NoCarrier, netup.Refused, netup.NoAnswer, netup.Lost, netup.Failed:
+		s.system.Console.Line(e.String())
+	}
+}
+
+// info is what the next system is told, but for the release.
+func (s *seed) info(*netup.Network) handover.Info {
+	return handover.Info{
+		SchemaVersion: handover.SchemaVersion, Mode: s.config.Mode.String(),
+		Channel: s.config.Channel, Arch: s.config.Arch, Bootstrap: s.config.Bootstrap,
+		Network: pid1.WriteNetwork(s.config.Network), Cache: s.floors != nil, Clock: s.clock.Now(),
+	}
+}
