@@ -10,6 +10,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,16 +26,23 @@ import (
 
 // Budgets of the search.
 const (
-	// SearchBudget bounds the whole search when nothing verifies.
+	// SearchBudget bounds the whole search, manifests included.
 	SearchBudget = 30 * time.Second
 	// SettleBudget is how long after its start the search may still hold up
 	// a release that is fetched and ready, in case a slower source knows a
-	// newer one. A DHT with half of its nodes black-holed needs 3.4 s.
+	// newer one, or the failure of one that could not be fetched, in case it
+	// knows another provider. A DHT with half of its nodes black-holed needs
+	// 3.4 s.
 	SettleBudget = 5 * time.Second
 )
 
-// Observer is told what happens. It must be safe for concurrent use: the
-// search goes on while artifacts are fetched.
+// Observer is told what happens, and nothing after Run has returned. It must be
+// safe for concurrent use: the search goes on while artifacts are fetched.
+//
+// The stages are network, discovery (until the first verified pointer), verify
+// (until its manifest is verified), fetch, and hand-over. Each is begun and ended
+// once, but for fetch: when a newer release turns up, fetching the older one ends
+// with a note and without an error, and is begun for the newer one.
 type Observer interface {
 	Begin(stage string)
 	End(stage, note string, err error)
@@ -52,19 +60,23 @@ type Loaded interface {
 // unless they say otherwise; Run may be called again after a failure.
 type Corridor struct {
 	Config  bootcfg.Config
-	Root    *manifest.Root                                                // the keys inside the medium
-	Floors  *trust.Floors                                                 // nil: this boot keeps no state
-	Floor   manifest.Floor                                                // built into the image; the stored one may be higher
-	Fetcher *fetch.Fetcher                                                // its Progress is set by Run
-	Network func(ctx context.Context) (*netup.Network, error)             // brings the network up, or fails in words
-	Sources func(ctx context.Context, n *netup.Network) []discover.Source // where to look, by mode
-	Memory  func() (available int64, err error)                           // bytes that can still be used
-	Info    func(n *netup.Network) handover.Info                          // what the next system is told, but for the release
-	Load    func(handover.Set) (Loaded, error)                            // handover.Load
-	Leave   func() error                                                  // last act before the jump: unmount, quiet the devices
-	Clock   *Clock                                                        // judges dates; learns from signed documents
-	Stages  func() []timeline.Stage                                       // the timeline so far
-	Observe Observer                                                      // never nil
+	Root    *manifest.Root                                    // the keys inside the medium
+	Floors  *trust.Floors                                     // nil: this boot keeps no state
+	Floor   manifest.Floor                                    // built into the image; the stored one may be higher
+	Fetcher *fetch.Fetcher                                    // its Progress is set by Run
+	Network func(ctx context.Context) (*netup.Network, error) // brings the network up, or fails in words
+	Memory  func() (available int64, err error)               // bytes that can still be used
+	Info    func(n *netup.Network) handover.Info              // what the next system is told, but for the release
+	Load    func(handover.Set) (Loaded, error)                // handover.Load
+	Leave   func() error                                      // last act before the jump: unmount, quiet the devices
+	Clock   *Clock                                            // judges dates; learns from signed documents
+	Stages  func() []timeline.Stage                           // the timeline so far
+	Observe Observer                                          // never nil
+
+	// Sources are where to look, by mode, and what closes them: nil if nothing
+	// need be closed. It is called once, when nobody uses them any more and
+	// before Run returns or jumps, and may take 3 s.
+	Sources func(ctx context.Context, n *netup.Network) (sources []discover.Source, end func())
 }
 
 // Run walks the corridor once. It returns only on failure: success ends this
@@ -83,6 +95,9 @@ func (c *Corridor) Run(ctx context.Context) error {
 		return err
 	}
 	defer files.Close()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return c.handOver(network, release, files)
 }
 
@@ -120,38 +135,63 @@ func (c *Corridor) want() manifest.Want {
 	return manifest.Want{Channel: c.Config.Channel, Arch: c.Config.Arch}
 }
 
+func (c *Corridor) query() discover.Query {
+	return discover.Query{Channel: c.Config.Channel, Arch: c.Config.Arch}
+}
+
 // obtain finds, verifies and fetches the newest release. When the search turns
-// up a newer one while an older is being fetched, it starts again with that.
-func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor manifest.Floor) (*candidate, *files, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	hunt := c.startHunt(ctx, network, floor)
-	var newest int64
-	for {
-		release, err := hunt.next(ctx, newest)
-		if err != nil {
-			return nil, nil, err
+// up a newer one while an older is being fetched, it goes on with that. Nothing
+// of the search runs any more when it returns.
+func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor manifest.Floor) (*group, *files, error) {
+	c.Observe.Begin(timeline.StageDiscover)
+	h := c.startHunt(ctx, network, floor)
+	defer h.stop()
+	release, err := c.verify(ctx, h)
+	for err == nil {
+		var f *files
+		f, err = c.fetch(ctx, h, release)
+		if err == nil && !h.superseded(ctx, release) {
+			return release, f, nil
 		}
-		newest = release.version()
-		files, err := c.fetch(hunt.untilNewer(ctx, newest), release)
-		if hunt.settled(ctx) > newest {
-			files.Close()
-			c.Observe.Note(timeline.StageDiscover, "a newer release was found")
-			continue
+		f.Close()
+		if err == nil || errors.Is(err, errGaveWay) {
+			release, err = h.newest(), nil
+			c.Observe.Note(timeline.StageDiscover, fmt.Sprintf("a newer release was found: %d", release.version))
 		}
-		return release, files, err
 	}
+	return nil, nil, err
+}
+
+// verify waits for the first release, through the stages discovery and verify.
+func (c *Corridor) verify(ctx context.Context, h *hunt) (*group, error) {
+	found, err := h.pointer(ctx)
+	note := ""
+	if err == nil {
+		note = found.origin
+	}
+	c.Observe.End(timeline.StageDiscover, note, err)
+	if err != nil {
+		return nil, err
+	}
+	c.Observe.Begin(timeline.StageVerify)
+	release, err := h.release(ctx)
+	note = ""
+	if err == nil {
+		note = fmt.Sprintf("release %d, signed by %d keys", release.version, len(release.verified.KeyIDs()))
+	}
+	c.Observe.End(timeline.StageVerify, note, err)
+	return release, err
 }
 
 // handOver loads the kernel, and only then remembers the release as seen: a
 // release that cannot even be loaded must not lock out the one before it.
-func (c *Corridor) handOver(network *netup.Network, r *candidate, f *files) error {
+func (c *Corridor) handOver(network *netup.Network, release *group, f *files) error {
 	c.Observe.Begin(timeline.StageHandover)
-	loaded, err := c.load(network, r, f)
-	if err == nil && c.Floors != nil {
-		err = c.Floors.Save(c.want(), r.verified.Floor())
+	loaded, err := c.load(network, release, f)
+	if err == nil {
+		err = c.remember(release)
 	}
-	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", r.version()), err)
+	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", release.version), err)
 	if err != nil {
 		return err
 	}
@@ -161,17 +201,30 @@ func (c *Corridor) handOver(network *netup.Network, r *candidate, f *files) erro
 	return loaded.Execute()
 }
 
-func (c *Corridor) load(network *netup.Network, r *candidate, f *files) (Loaded, error) {
-	info := c.Info(network)
-	info.Manifest = handover.Manifest{
-		Version: r.version(), Digest: r.verified.Digest(), KeyIDs: r.verified.KeyIDs(),
+// remember raises the stored floor. A floor that is higher meanwhile ends the
+// boot; a medium that cannot be written does not, but the person is told.
+func (c *Corridor) remember(release *group) error {
+	if c.Floors == nil {
+		return nil
 	}
-	info.Bases = r.bases
+	err := c.Floors.Save(c.want(), release.verified.Floor())
+	if errors.Is(err, trust.ErrLower) || errors.Is(err, trust.ErrOtherDigest) {
+		return err
+	}
+	if err != nil {
+		c.Observe.Note(timeline.StageHandover, fmt.Sprintf("WARNING: the version floor could not be stored, so an older release will not be noticed next time: %v", err))
+	}
+	return nil
+}
+
+func (c *Corridor) load(network *netup.Network, release *group, f *files) (Loaded, error) {
+	info := c.Info(network)
+	info.Bases = release.bases()
 	info.ClockState = c.Clock.State().String()
 	info.Timeline = c.Stages()
 	return c.Load(handover.Set{
-		Verified: r.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs,
-		Cmdline: r.verified.Manifest().Cmdline, Info: info,
+		Verified: release.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs,
+		Cmdline: release.verified.Manifest().Cmdline, Info: info,
 	})
 }
 

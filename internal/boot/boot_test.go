@@ -33,21 +33,26 @@ var want = manifest.Want{Channel: "stable", Arch: "x86_64"}
 // errJumped is what the test's kernel answers instead of starting.
 var errJumped = errors.New("jumped")
 
-// world is a publisher with a web server, and a corridor that trusts it.
+// world is a publisher with a web server, and a corridor that trusts it. The
+// network is in this process, so that a test may run in a synctest bubble.
 type world struct {
 	*testing.T
 	keys     *release.Keys
 	root     []byte
 	folder   string // what the web server serves
 	base     string
+	hosts    map[string]http.Handler // others; nil never answers
 	corridor *Corridor
 	floors   *trust.Floors
+	started  time.Time
 
 	mu     sync.Mutex
 	loaded *handover.Set
-	asked  []string // paths the web server was asked for
-	told   []string // what the observer was told
-	fail   error    // what Load answers
+	asked  []string                 // host and path of each request
+	told   []string                 // what the observer was told
+	at     map[string]time.Duration // when it was first told that
+	notes  map[string][]string      // the notes with which stages ended
+	fail   error                    // what Load answers
 }
 
 func newWorld(t *testing.T) *world {
@@ -56,7 +61,9 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{T: t, keys: keys, folder: t.TempDir()}
+	w := &world{T: t, keys: keys, folder: t.TempDir(), base: "http://publisher.test", started: time.Now(),
+		at: map[string]time.Duration{}, notes: map[string][]string{}}
+	w.hosts = map[string]http.Handler{"publisher.test": http.FileServer(http.Dir(w.folder))}
 	if w.root, err = keys.RootFile(now.AddDate(1, 0, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -64,20 +71,11 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := http.FileServer(http.Dir(w.folder))
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w.mu.Lock()
-		w.asked = append(w.asked, r.URL.Path)
-		w.mu.Unlock()
-		files.ServeHTTP(rw, r)
-	}))
-	t.Cleanup(server.Close)
-	w.base = server.URL
 	w.floors = trust.OpenFloors(filepath.Join(t.TempDir(), "floors"))
 	w.corridor = &Corridor{
 		Config: bootcfg.Config{Mode: bootcfg.Internet, Channel: want.Channel, Arch: want.Arch},
 		Root:   root, Floors: w.floors, Clock: NewClock(now, now.AddDate(0, -1, 0)),
-		Fetcher: &fetch.Fetcher{Backoff: time.Millisecond},
+		Fetcher: &fetch.Fetcher{Backoff: time.Millisecond, Client: &http.Client{Transport: w}},
 		Network: func(context.Context) (*netup.Network, error) {
 			return &netup.Network{Interfaces: []netup.Link{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}}}}, nil
 		},
@@ -92,9 +90,29 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// RoundTrip is the network.
+func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
+	w.mu.Lock()
+	w.asked = append(w.asked, r.URL.Host+r.URL.Path)
+	w.mu.Unlock()
+	handler, known := w.hosts[r.URL.Host]
+	if !known {
+		return nil, errors.New("no such host")
+	}
+	if handler == nil {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, r)
+	return recorder.Result(), nil
+}
+
 // ask makes these the sources of the search.
 func (w *world) ask(sources ...discover.Source) {
-	w.corridor.Sources = func(context.Context, *netup.Network) []discover.Source { return sources }
+	w.corridor.Sources = func(context.Context, *netup.Network) ([]discover.Source, func()) {
+		return sources, nil
+	}
 }
 
 func (w *world) load(set handover.Set) (Loaded, error) {
@@ -110,11 +128,18 @@ func (w *world) Execute() error { return errJumped }
 func (w *world) tell(parts ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.told = append(w.told, strings.Join(parts, " "))
+	text := strings.Join(parts, " ")
+	w.told = append(w.told, text)
+	if _, known := w.at[text]; !known {
+		w.at[text] = time.Since(w.started)
+	}
 }
 
 func (w *world) Begin(stage string) { w.tell("begin", stage) }
-func (w *world) End(stage, _ string, err error) {
+func (w *world) End(stage, note string, err error) {
+	w.mu.Lock()
+	w.notes[stage] = append(w.notes[stage], note)
+	w.mu.Unlock()
 	if err != nil {
 		w.tell("fail", stage)
 		return
@@ -128,10 +153,16 @@ func (w *world) Progress(fetch.Progress)        {}
 // publish puts a release into the web server's folder and returns its pointer.
 func (w *world) publish(version int64, keys *release.Keys) []byte {
 	w.Helper()
+	return w.publishAt(version, keys, w.base)
+}
+
+// publishAt is publish with other bases in the pointer.
+func (w *world) publishAt(version int64, keys *release.Keys, bases ...string) []byte {
+	w.Helper()
 	dir := w.TempDir()
 	r := release.Release{
 		Channel: want.Channel, Arch: want.Arch, Version: version, Created: now.Add(-time.Hour),
-		Expires: now.AddDate(0, 3, 0), PointerExpiry: now.AddDate(0, 0, 7), Bases: []string{w.base},
+		Expires: now.AddDate(0, 3, 0), PointerExpiry: now.AddDate(0, 0, 7), Bases: bases,
 	}
 	for name, into := range map[string]*string{"kernel": &r.Kernel, "initramfs": &r.Initramfs, "rootfs": &r.Rootfs} {
 		*into = filepath.Join(dir, name)
@@ -178,6 +209,7 @@ func (w *world) refused(code string) error {
 type source struct {
 	name    string
 	pointer []byte
+	bases   []string
 	when    <-chan struct{} // nil: at once
 }
 
@@ -191,7 +223,7 @@ func (s source) Search(ctx context.Context, _ discover.Query, found func(discove
 			return ctx.Err()
 		}
 	}
-	found(discover.Candidate{Pointer: s.pointer, Origin: s.name})
+	found(discover.Candidate{Pointer: s.pointer, Bases: s.bases, Origin: s.name})
 	return nil
 }
 
@@ -210,7 +242,7 @@ func TestWalk(t *testing.T) {
 	if set.Kernel.Digest() != blob.Of([]byte("kernel")) || set.Initramfs.Digest() != blob.Of([]byte("initramfs")) || set.Rootfs.Digest() != blob.Of([]byte("rootfs")) {
 		t.Error("other files were loaded than published")
 	}
-	if set.Info.Manifest.Version != 3 || set.Info.Manifest.Digest != set.Verified.Digest() || !slices.Contains(set.Info.Bases, w.base) {
+	if set.Verified.Manifest().ManifestVersion != 3 || !slices.Contains(set.Info.Bases, w.base) {
 		t.Errorf("the next system is told %+v", set.Info)
 	}
 	floor, err := w.floors.Load(want)
@@ -237,7 +269,7 @@ func TestNewestWins(t *testing.T) {
 	if err := w.corridor.Run(t.Context()); !errors.Is(err, errJumped) {
 		t.Fatal(err)
 	}
-	if got := w.loaded.Info.Manifest.Version; got != 2 {
+	if got := w.loaded.Verified.Manifest().ManifestVersion; got != 2 {
 		t.Errorf("release %d was loaded, want 2", got)
 	}
 }

@@ -2,12 +2,14 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/manifest"
 )
 
 // files are the artifacts of one release, complete and hashed.
@@ -22,68 +24,123 @@ func (f *files) Close() {
 	if f == nil {
 		return
 	}
-	for _, file := range []*fetch.File{f.kernel, f.initramfs, f.rootfs} {
-		if file != nil {
-			file.Close()
+	for _, part := range f.parts() {
+		if *part != nil {
+			(*part).Close()
 		}
 	}
 }
+
+// errGaveWay ends the fetching of a release when a newer one is verified.
+var errGaveWay = errors.New("gave way to a newer release")
+
+// maxRounds bounds how often artifacts are looked for with further bases.
+const maxRounds = 4
 
 // fetch gets every artifact of the release, after making sure that this
 // machine has the memory to boot it: a person should not wait for a download
 // that cannot be used.
-func (c *Corridor) fetch(ctx context.Context, r *candidate) (*files, error) {
+func (c *Corridor) fetch(ctx context.Context, h *hunt, release *group) (*files, error) {
 	c.Observe.Begin(timeline.StageFetch)
-	f, total, err := c.fetchAll(ctx, r)
-	c.Observe.End(timeline.StageFetch, fmt.Sprintf("%.1f MiB", float64(total)/(1<<20)), err)
-	return f, err
+	f := &files{}
+	m := release.verified.Manifest()
+	err := c.fits(m)
+	if err == nil {
+		err = c.fetchRounds(ctx, h, release, f)
+	}
+	if errors.Is(err, errGaveWay) {
+		c.Observe.End(timeline.StageFetch, errGaveWay.Error(), nil)
+	} else {
+		c.Observe.End(timeline.StageFetch, fmt.Sprintf("%.1f MiB", float64(total(m))/(1<<20)), err)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
-// fetchAll gets the artifacts side by side: while one is hashed another can
-// arrive. The first failure ends the others.
-func (c *Corridor) fetchAll(ctx context.Context, r *candidate) (*files, int64, error) {
-	m := r.verified.Manifest()
+func (c *Corridor) fits(m manifest.Manifest) error {
 	available, err := c.Memory()
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
-	if err := handover.CheckMemory(m, available); err != nil {
-		return nil, 0, err
+	return handover.CheckMemory(m, available)
+}
+
+// fetchRounds tries the bases known so far, and when they fail, those that the
+// search has found since or still finds. It does not wait for that where no
+// other base can help.
+func (c *Corridor) fetchRounds(ctx context.Context, h *hunt, release *group, f *files) error {
+	ctx, end := h.untilNewer(ctx, release)
+	defer end()
+	for round := 1; ; round++ {
+		bases := h.bases(release)
+		err := c.fetchAll(ctx, release, bases, f)
+		var failed *fetch.Error
+		if !errors.As(err, &failed) {
+			return err // nil; local; given up
+		}
+		more := h.more(ctx, release, bases)
+		if h.newest().version > release.version {
+			return errGaveWay
+		}
+		if !more || round == maxRounds || ctx.Err() != nil {
+			return err
+		}
 	}
+}
+
+// fetchAll gets the artifacts that f does not have yet, side by side: while one
+// is hashed another can arrive. The first failure ends the others.
+func (c *Corridor) fetchAll(ctx context.Context, release *group, bases []string, f *files) error {
+	m := release.verified.Manifest()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	f := &files{}
-	parts := []struct {
-		name string
-		into **fetch.File
-	}{{"kernel", &f.kernel}, {"initramfs", &f.initramfs}, {"rootfs", &f.rootfs}}
-	sum := &sum{show: c.Observe.Progress, done: map[string]int64{}}
-	for _, part := range parts {
-		artifact, _ := m.Artifact(part.name)
-		sum.total += artifact.Size
-	}
 	fetcher := *c.Fetcher
-	fetcher.Progress = sum.add
+	fetcher.Progress = (&sum{show: c.Observe.Progress, done: f.sizes(), total: total(m)}).add
 	var tasks sync.WaitGroup
-	for _, part := range parts {
-		if _, named := m.Artifact(part.name); !named {
+	for name, into := range f.parts() {
+		if _, named := m.Artifact(name); !named || *into != nil {
 			continue
 		}
 		tasks.Go(func() {
-			file, err := fetcher.Artifact(ctx, r.verified, part.name, r.bases)
+			err := guard(func() (err error) {
+				*into, err = fetcher.Artifact(ctx, release.verified, name, bases)
+				return err
+			})
 			if err != nil {
 				cancel(err)
-				return
 			}
-			*part.into = file
 		})
 	}
 	tasks.Wait()
-	if err := context.Cause(ctx); err != nil {
-		f.Close()
-		return nil, sum.total, err
+	return context.Cause(ctx)
+}
+
+// parts are the files by their names in a manifest.
+func (f *files) parts() map[string]**fetch.File {
+	return map[string]**fetch.File{"kernel": &f.kernel, "initramfs": &f.initramfs, "rootfs": &f.rootfs}
+}
+
+// sizes are those of the parts that are here, in bytes.
+func (f *files) sizes() map[string]int64 {
+	sizes := map[string]int64{}
+	for name, part := range f.parts() {
+		if *part != nil {
+			sizes[name] = (*part).Size()
+		}
 	}
-	return f, sum.total, nil
+	return sizes
+}
+
+// total is the size of all artifacts in bytes.
+func total(m manifest.Manifest) (n int64) {
+	for name := range (&files{}).parts() {
+		artifact, _ := m.Artifact(name)
+		n += artifact.Size
+	}
+	return n
 }
 
 // sum adds the progress of several artifacts up to that of the release.

@@ -4,276 +4,385 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/netup"
-	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/manifest"
 )
 
-// candidate is a verified manifest and where its artifacts may be had.
-type candidate struct {
-	verified *manifest.Verified
-	origin   string   // who told us
-	bases    []string // provider base URLs, untrusted hints
-}
+const (
+	// maxGroups bounds the releases looked at in one search: old pointers
+	// that are still valid can be replayed by anybody.
+	maxGroups = 8
+	// parallel is how many places are asked for one manifest at a time, and
+	// headStart how long each waits for the one before it, as in RFC 8305.
+	parallel  = 4
+	headStart = 250 * time.Millisecond
+	// placeLimit bounds the attempt to get a manifest, of at most 64 KiB, from
+	// one place.
+	placeLimit = 5 * time.Second
+	// closeLimit is how long the sources may take to close.
+	closeLimit = 3 * time.Second
+)
 
-func (r *candidate) version() int64 { return r.verified.Manifest().ManifestVersion }
-
-// maxExamined bounds the candidates looked at in one search: a flood of
-// well-formed lies must not hold memory or time.
-const maxExamined = 64
-
-// hunt is a running search whose candidates are verified as they come.
+// hunt is a running search. Pointers are verified as they come, which takes no
+// time, and those that name the same manifest make a group; the manifests are
+// fetched beside the search. All of it ends within SearchBudget, or by stop.
 type hunt struct {
 	corridor *Corridor
 	floor    manifest.Floor
 	started  time.Time
+	ctx      context.Context
+	cancel   context.CancelFunc
+	pursuits sync.WaitGroup // one for each group
+	ended    chan struct{}  // closed when nothing of this runs any more
 
 	mu       sync.Mutex
-	best     *candidate
-	examined map[blob.Digest]bool
+	changed  chan struct{} // closed and replaced at each change below
+	groups   map[identity]*group
+	first    *group // whose pointer was the first to verify
+	best     *group // the newest whose manifest is verified
 	rejected []error
 	answers  []discover.Answer
-	changed  chan struct{} // closed and replaced when best changes
-	done     chan struct{} // closed when the search has ended
+	searched bool // no candidate will come any more
+	over     bool // nor any manifest
+	stopped  bool // nobody is to be told anything any more
 }
 
-// startHunt asks all sources at once. The search ends by itself.
+// startHunt asks all sources at once. The caller must stop it.
 func (c *Corridor) startHunt(ctx context.Context, network *netup.Network, floor manifest.Floor) *hunt {
 	h := &hunt{
-		corridor: c, floor: floor, started: time.Now(),
-		examined: map[blob.Digest]bool{}, changed: make(chan struct{}), done: make(chan struct{}),
+		corridor: c, floor: floor, started: time.Now(), groups: map[identity]*group{},
+		changed: make(chan struct{}), ended: make(chan struct{}),
 	}
-	c.Observe.Begin(timeline.StageDiscover)
-	sources := c.Sources(ctx, network)
+	h.ctx, h.cancel = context.WithTimeout(ctx, SearchBudget)
+	sources, closeSources := c.Sources(h.ctx, network)
 	go func() {
-		defer close(h.done)
-		query := discover.Query{Channel: c.Config.Channel, Arch: c.Config.Arch}
-		answers := discover.Search(ctx, query, SearchBudget, sources, func(found discover.Candidate) {
-			h.examine(ctx, found)
-		})
-		h.mu.Lock()
-		h.answers = answers
-		h.mu.Unlock()
+		defer close(h.ended)
+		h.search(sources)
+		h.pursuits.Wait()
+		h.update(func() { h.over = true })
+		closeWithin(closeSources, closeLimit)
 	}()
 	return h
 }
 
-// examine verifies one candidate and keeps it if it is the newest so far. The
-// search calls it for one candidate at a time.
-func (h *hunt) examine(ctx context.Context, found discover.Candidate) {
-	if !h.isNew(found) {
+// stop ends the hunt and returns when nothing of it runs any more.
+func (h *hunt) stop() {
+	h.update(func() { h.stopped = true })
+	h.cancel()
+	<-h.ended
+}
+
+// closeWithin waits for end, which stops networks and must not stop the boot.
+func closeWithin(end func(), limit time.Duration) {
+	if end == nil {
 		return
 	}
-	release, err := h.verify(ctx, found)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = guard(func() error { end(); return nil }) // what it closes is not used any more
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-closed:
+	case <-timer.C:
+	}
+}
+
+// search runs until every source has answered or the time is over.
+func (h *hunt) search(sources []discover.Source) {
+	guarded := make([]discover.Source, len(sources))
+	for i, source := range sources {
+		guarded[i] = guardedSource{source, h}
+	}
+	var answers []discover.Answer
+	err := guard(func() error {
+		answers = discover.Search(h.ctx, h.corridor.query(), SearchBudget, guarded, h.examine)
+		return nil
+	})
+	if err != nil {
+		h.reject("search", err)
+	}
+	h.update(func() { h.answers, h.searched = answers, true })
+}
+
+// guardedSource survives a panic in its own Search and in what that found.
+type guardedSource struct {
+	discover.Source
+	hunt *hunt
+}
+
+func (s guardedSource) Search(ctx context.Context, q discover.Query, found func(discover.Candidate)) error {
+	err := guard(func() error { return s.Source.Search(ctx, q, found) })
+	var defect *PanicError
+	if errors.As(err, &defect) {
+		s.hunt.reject(s.Name(), err)
+	}
+	return err
+}
+
+// update changes the state and tells everybody who waits for it.
+func (h *hunt) update(change func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err != nil {
-		h.rejected = append(h.rejected, err)
-		h.corridor.Observe.Skipped(found.Origin, err)
-		return
-	}
-	if h.best != nil && release.version() <= h.best.version() {
-		return
-	}
-	h.best = release
+	change()
 	close(h.changed)
 	h.changed = make(chan struct{})
 }
 
-// isNew reports whether these bytes were not examined before in this search.
-// The same pointer with other bases counts as new: it may reach other providers.
-func (h *hunt) isNew(found discover.Candidate) bool {
-	id := blob.Of([]byte(string(found.Pointer) + "\x00" + strings.Join(found.Bases, "\x00")))
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.examined[id] || len(h.examined) >= maxExamined {
-		return false
+// wait blocks until ready, which is called with the state locked, and reports
+// whether it was before the hunt was over or ctx done.
+func (h *hunt) wait(ctx context.Context, ready func() bool) bool {
+	for {
+		h.mu.Lock()
+		ok, over, changed := ready(), h.over, h.changed
+		h.mu.Unlock()
+		if ok || over {
+			return ok
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
 	}
-	h.examined[id] = true
-	return true
 }
 
-// verify takes opaque bytes to a verified manifest: pointer, then manifest.
-func (h *hunt) verify(ctx context.Context, found discover.Candidate) (*candidate, error) {
+// examine takes in one candidate. The search waits for it, so it does nothing
+// that takes time.
+func (h *hunt) examine(found discover.Candidate) {
 	c := h.corridor
 	pointer, err := manifest.VerifyPointer(found.Pointer, c.Root, c.want(), c.Clock.Now())
 	if c.Clock.Learn(err) {
 		pointer, err = manifest.VerifyPointer(found.Pointer, c.Root, c.want(), c.Clock.Now())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("pointer from %s: %w", found.Origin, err)
+		h.reject(found.Origin, fmt.Errorf("pointer from %s: %w", found.Origin, err))
+		return
 	}
-	p := pointer.Pointer()
-	bases := append(basesOf(p), found.Bases...)
-	urls := append([]string{}, p.URLs...)
-	for _, base := range found.Bases {
-		urls = append(urls, fmt.Sprintf("%s/%s/%s/manifest.json", base, p.Channel, p.Arch))
-	}
-	urls = append(urls, fetch.BlobURLs(p.ManifestHash, bases)...)
-	raw, err := c.Fetcher.Small(ctx, "manifest", p.ManifestHash, p.ManifestSize, urls)
-	if err != nil {
-		return nil, fmt.Errorf("manifest of release %d from %s: %w", p.ManifestVersion, found.Origin, err)
-	}
-	verified, err := manifest.VerifyManifest(raw, c.Root, c.want(), h.floor, pointer, c.Clock.Now())
-	if err != nil {
-		return nil, fmt.Errorf("manifest of release %d from %s: %w", p.ManifestVersion, found.Origin, err)
-	}
-	return &candidate{verified: verified, origin: found.Origin, bases: bases}, nil
-}
-
-// basesOf derives provider base URLs from a pointer's own URLs.
-func basesOf(p manifest.Pointer) []string {
-	var bases []string
-	for _, url := range p.URLs {
-		if base, ok := strings.CutSuffix(url, fmt.Sprintf("/%s/%s/manifest.json", p.Channel, p.Arch)); ok {
-			bases = append(bases, base)
+	h.update(func() {
+		if g := h.admit(pointer, found.Origin); g != nil {
+			g.learn(pointer.Pointer(), found)
 		}
-	}
-	return bases
+	})
 }
 
-// next waits for a verified release newer than the version given, and fails
-// when the search ends without one.
-func (h *hunt) next(ctx context.Context, newerThan int64) (*candidate, error) {
-	for {
-		h.mu.Lock()
-		best, changed := h.best, h.changed
-		h.mu.Unlock()
-		if best != nil && best.version() > newerThan {
-			c := h.corridor
-			c.Observe.End(timeline.StageDiscover, best.origin, nil)
-			c.Observe.Begin(timeline.StageVerify)
-			c.Observe.End(timeline.StageVerify, fmt.Sprintf("release %d, signed by %d keys", best.version(), len(best.verified.KeyIDs())), nil)
-			return best, nil
-		}
-		select {
-		case <-changed:
-		case <-h.done:
-			if h.newest() <= newerThan {
-				err := h.failure()
-				h.corridor.Observe.End(timeline.StageDiscover, "", err)
-				return nil, err
-			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// untilNewer is a context that ends when a release newer than version is found.
-func (h *hunt) untilNewer(ctx context.Context, version int64) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		defer cancel()
-		for {
-			h.mu.Lock()
-			changed := h.changed
-			newer := h.best != nil && h.best.version() > version
-			h.mu.Unlock()
-			if newer {
-				return
-			}
-			select {
-			case <-changed:
-			case <-h.done:
-				if h.newest() <= version {
-					<-ctx.Done()
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return ctx
-}
-
-// settled waits until the search has ended or may no longer hold up the boot,
-// and returns the newest verified version.
-func (h *hunt) settled(ctx context.Context) int64 {
-	timer := time.NewTimer(time.Until(h.started.Add(SettleBudget)))
-	defer timer.Stop()
-	select {
-	case <-h.done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return h.newest()
-}
-
-func (h *hunt) newest() int64 {
+// reject remembers why a candidate is of no use.
+func (h *hunt) reject(origin string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.best == nil {
-		return 0
+	if h.stopped {
+		return
 	}
-	return h.best.version()
+	h.rejected = addRejected(h.rejected, err)
+	h.corridor.Observe.Skipped(origin, err)
 }
 
-// NotFoundError says that no source led to a release that verifies.
-type NotFoundError struct {
-	Query    discover.Query
-	Answers  []discover.Answer // what each source answered
-	Rejected []error           // why each candidate was refused
+// admit returns the pointer's group, begun if it is new, or nil if it is of no
+// interest: not newer than what is verified, or older than enough others.
+func (h *hunt) admit(p *manifest.VerifiedPointer, origin string) *group {
+	id := identify(p.Pointer())
+	if g := h.groups[id]; g != nil {
+		return g
+	}
+	if h.best != nil && id.version <= h.best.version || len(h.groups) >= maxGroups && !h.evict(id.version) {
+		return nil
+	}
+	g := newGroup(h.ctx, p, origin)
+	h.groups[id] = g
+	if h.first == nil {
+		h.first = g
+	}
+	h.pursuits.Go(func() { h.pursue(g) })
+	return g
 }
 
-func (h *hunt) failure() error {
+// evict makes room for a newer release: a refused one goes first, then the
+// oldest.
+func (h *hunt) evict(version int64) bool {
+	var oldest *group
+	for _, g := range h.groups {
+		if g.refused {
+			oldest = g
+			break
+		}
+		if g != h.best && (oldest == nil || g.version < oldest.version) {
+			oldest = g
+		}
+	}
+	if oldest == nil || !oldest.refused && oldest.version >= version {
+		return false
+	}
+	oldest.cancel()
+	delete(h.groups, oldest.identity)
+	return true
+}
+
+// pursue looks for a group's manifest until one place gave it, or the search
+// has ended and no place is left.
+func (h *hunt) pursue(g *group) {
+	defer g.cancel()
+	var workers sync.WaitGroup
+	for i := range parallel {
+		workers.Go(func() {
+			if err := guard(func() error { h.work(g, time.Duration(i)*headStart); return nil }); err != nil {
+				h.refuse(g, err)
+			}
+		})
+	}
+	workers.Wait()
+	h.mu.Lock()
+	open := g.verified == nil && !g.refused && !errors.Is(g.ctx.Err(), context.Canceled)
+	err := g.failure()
+	h.mu.Unlock()
+	if open {
+		h.refuse(g, err)
+	}
+}
+
+// work asks one place after the other, beginning after a delay.
+func (h *hunt) work(g *group, delay time.Duration) {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-g.ctx.Done():
+	}
+	for g.ctx.Err() == nil {
+		var p *place
+		h.wait(g.ctx, func() bool {
+			p = g.pick()
+			return p != nil || h.searched
+		})
+		if p == nil {
+			return
+		}
+		h.ask(g, p)
+	}
+}
+
+// ask tries to get the manifest from one place, once.
+func (h *hunt) ask(g *group, p *place) {
+	ctx, cancel := context.WithTimeoutCause(g.ctx, placeLimit, fetch.ErrTimeout)
+	defer cancel()
+	fetcher := *h.corridor.Fetcher
+	fetcher.Retries, fetcher.Progress = 1, nil
+	began := time.Now()
+	raw, err := fetcher.Small(ctx, "manifest", g.hash, g.size, p.urls)
+	if err != nil {
+		h.update(func() { g.record(p, err, time.Since(began)) })
+		return
+	}
+	c := h.corridor
+	verified, err := manifest.VerifyManifest(raw, c.Root, c.want(), h.floor, g.pointer, c.Clock.Now())
+	if err != nil {
+		h.refuse(g, err) // the bytes are right, so every place has the same
+		return
+	}
+	h.update(func() { h.accept(g, p, verified) })
+}
+
+// accept makes the group a release, and the best one if it is the newest. What
+// is not newer need not be looked for any more.
+func (h *hunt) accept(g *group, p *place, verified *manifest.Verified) {
+	g.verified, p.served = verified, true
+	if h.best == nil || g.version > h.best.version {
+		h.best = g
+	}
+	for _, other := range h.groups {
+		if other.version <= h.best.version {
+			other.cancel()
+		}
+	}
+	g.cancel()
+}
+
+// refuse ends a group that cannot become a release.
+func (h *hunt) refuse(g *group, err error) {
+	again := false
+	h.update(func() { again, g.refused = g.refused, true })
+	g.cancel()
+	if !again {
+		h.reject(g.origin, fmt.Errorf("manifest of release %d from %s: %w", g.version, g.origin, err))
+	}
+}
+
+// pointer waits for the first verified pointer.
+func (h *hunt) pointer(ctx context.Context) (*group, error) {
+	if !h.wait(ctx, func() bool { return h.first != nil }) {
+		return nil, h.failure(ctx)
+	}
+	return h.first, nil
+}
+
+// release waits for the first verified manifest.
+func (h *hunt) release(ctx context.Context) (*group, error) {
+	if !h.wait(ctx, func() bool { return h.best != nil }) {
+		return nil, h.failure(ctx)
+	}
+	return h.newest(), nil
+}
+
+func (h *hunt) failure(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return &NotFoundError{
-		Query:   discover.Query{Channel: h.corridor.Config.Channel, Arch: h.corridor.Config.Arch},
-		Answers: h.answers, Rejected: h.rejected,
+		NotFound: discover.NotFound{Query: h.corridor.query(), Answers: h.answers}, Rejected: h.rejected,
 	}
 }
 
-// Error leads with a refused candidate's reason where there was one: that
-// something was offered and did not verify matters more than who was silent.
-func (e *NotFoundError) Error() string {
-	if telling := e.telling(); telling != nil {
-		return telling.Error()
-	}
-	return fmt.Sprintf("no release of channel %s for %s was found", e.Query.Channel, e.Query.Arch)
+// newest is the newest verified release, nil while there is none.
+func (h *hunt) newest() *group {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.best
 }
 
-// telling is the refusal that says most: a failed verification before a failed
-// download.
-func (e *NotFoundError) telling() error {
-	for _, err := range e.Rejected {
-		var refused *manifest.Error
-		if errors.As(err, &refused) {
-			return err
+// untilNewer is a context that ends with errGaveWay when a release newer than g
+// is verified. The caller calls the function when it is done.
+func (h *hunt) untilNewer(ctx context.Context, g *group) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		if h.wait(ctx, func() bool { return h.best.version > g.version }) {
+			cancel(errGaveWay)
 		}
-	}
-	if len(e.Rejected) > 0 {
-		return e.Rejected[0]
-	}
-	return nil
+	})
+	return ctx, func() { cancel(nil); watch.Wait() }
 }
 
-// Unwrap gives the most telling refusal, so that callers can match its type.
-func (e *NotFoundError) Unwrap() error { return e.telling() }
-
-// Code is the refusal's own code, or that nothing was found.
-func (e *NotFoundError) Code() string {
-	var coded interface{ Code() string }
-	if telling := e.telling(); telling != nil && errors.As(telling, &coded) {
-		return coded.Code()
-	}
-	return "DISC-001"
+// settled waits until the search has ended or may no longer hold up the boot,
+// or ready is true, and reports whether that is so.
+func (h *hunt) settled(ctx context.Context, ready func() bool) bool {
+	ctx, cancel := context.WithDeadline(ctx, h.started.Add(SettleBudget))
+	defer cancel()
+	return h.wait(ctx, ready)
 }
 
-// Hint says what to do next.
-func (e *NotFoundError) Hint() string {
-	var hinted interface{ Hint() string }
-	if telling := e.telling(); telling != nil && errors.As(telling, &hinted) {
-		return hinted.Hint()
-	}
-	return "check that a provider for this channel and architecture is running and reachable, or boot with phase.provider=http://host:port"
+// superseded reports whether the settled search knows a newer release than g.
+func (h *hunt) superseded(ctx context.Context, g *group) bool {
+	return h.settled(ctx, func() bool { return h.best.version > g.version })
+}
+
+// bases are the group's provider base URLs known so far, best first.
+func (h *hunt) bases(g *group) []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return g.bases()
+}
+
+// more says that bases did not give the artifacts, and reports whether the
+// settled search knows others, or a newer release.
+func (h *hunt) more(ctx context.Context, g *group, bases []string) bool {
+	h.update(func() { g.spend(bases) })
+	return h.settled(ctx, func() bool { return g.unspent() || h.best.version > g.version })
 }

@@ -1,0 +1,189 @@
+package boot
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/manifest"
+)
+
+// identity is what makes two verified pointers name the same release.
+type identity struct {
+	version int64
+	hash    blob.Digest // of the manifest file
+	size    int64
+}
+
+func identify(p manifest.Pointer) identity {
+	return identity{p.ManifestVersion, p.ManifestHash, p.ManifestSize}
+}
+
+// group is one release: a verified pointer, every place that may have what it
+// names, whoever told of them, and in the end the verified manifest.
+type group struct {
+	identity
+	pointer *manifest.VerifiedPointer
+	origin  string // who told first
+	ctx     context.Context
+	cancel  context.CancelFunc // ends the search for its manifest
+
+	// Guarded by the hunt's mutex until the hunt has ended.
+	places   []*place
+	turns    map[string]int // how many places of each origin were asked
+	attempts []fetch.Attempt
+	verified *manifest.Verified // nil until the manifest is here
+	refused  bool               // the manifest is here and does not verify
+}
+
+// place is where the release's files may be had.
+type place struct {
+	base   string   // provider base URL; empty for a manifest somewhere else
+	urls   []string // of the manifest
+	origin string   // who named it; empty for the publisher, in the pointer
+
+	asked  bool // its turn for the manifest has come
+	served bool // it gave the manifest
+	failed bool // it did not, or an artifact, or was slow
+	spent  bool // the artifacts were looked for here
+}
+
+func newGroup(ctx context.Context, p *manifest.VerifiedPointer, origin string) *group {
+	g := &group{identity: identify(p.Pointer()), pointer: p, origin: origin, turns: map[string]int{}}
+	g.ctx, g.cancel = context.WithCancel(ctx)
+	g.places = []*place{{}} // the cache, which is asked with every place
+	return g
+}
+
+// learn adds the places that a candidate names: first the source's own, which
+// are near or were typed by hand, then those in the signed pointer.
+func (g *group) learn(p manifest.Pointer, found discover.Candidate) {
+	path := fmt.Sprintf("/%s/%s/manifest.json", p.Channel, p.Arch)
+	for _, base := range found.Bases {
+		base = strings.TrimRight(base, "/")
+		g.add(&place{base: base, urls: []string{base + path}, origin: found.Origin})
+	}
+	for _, url := range p.URLs {
+		base, ok := strings.CutSuffix(url, path)
+		if !ok {
+			base = ""
+		}
+		g.add(&place{base: base, urls: []string{url}})
+	}
+}
+
+func (g *group) add(p *place) {
+	if p.base != "" {
+		if discover.CheckBase(p.base) != nil {
+			return
+		}
+		p.urls = append(p.urls, fetch.BlobURLs(g.hash, []string{p.base})...)
+	}
+	for _, known := range g.places {
+		if slices.Equal(known.urls, p.urls) {
+			known.origin = cmp.Or(known.origin, p.origin)
+			return
+		}
+	}
+	g.places = append(g.places, p)
+}
+
+// pick is the next place to ask for the manifest, or nil. The origin with the
+// fewest turns is next, so that one who names hundreds of places holds up only
+// himself.
+func (g *group) pick() *place {
+	var next *place
+	for _, p := range g.places {
+		if !p.asked && (next == nil || g.turns[p.origin] < g.turns[next.origin]) {
+			next = p
+		}
+	}
+	if next != nil {
+		next.asked = true
+		g.turns[next.origin]++
+	}
+	return next
+}
+
+// record notes that a place did not give the manifest. One that was given up
+// because another was faster counts as slow if it had its head start.
+func (g *group) record(p *place, err error, took time.Duration) {
+	p.failed = g.ctx.Err() == nil || took >= headStart
+	var failure *fetch.Error
+	if errors.As(err, &failure) {
+		g.attempts = append(g.attempts, failure.Attempts...)
+	}
+}
+
+// maxPerRank bounds how many bases of each rank are used at once: a flood of
+// hints must not hide the publisher's own.
+const maxPerRank = 8
+
+// bases are the provider base URLs to get artifacts from, best first: those of
+// sources before those of the pointer, and last those that failed already.
+func (g *group) bases() []string {
+	places := slices.Clone(g.places)
+	slices.SortStableFunc(places, func(a, b *place) int { return a.rank() - b.rank() })
+	var used [4]int
+	var bases []string
+	for _, p := range places {
+		if rank := p.rank(); p.base != "" && used[rank] < maxPerRank {
+			used[rank]++
+			bases = append(bases, p.base)
+		}
+	}
+	return bases
+}
+
+func (p *place) rank() int {
+	switch {
+	case p.failed:
+		return 3
+	case p.origin == "":
+		return 2
+	case p.served:
+		return 0
+	}
+	return 1
+}
+
+// spend marks bases as tried for the artifacts without success.
+func (g *group) spend(bases []string) {
+	for _, p := range g.places {
+		if slices.Contains(bases, p.base) {
+			p.failed, p.spent = true, true
+		}
+	}
+}
+
+// unspent reports whether there is a base that was not tried for the artifacts.
+func (g *group) unspent() bool {
+	return slices.ContainsFunc(g.places, func(p *place) bool { return p.base != "" && !p.spent })
+}
+
+// failure is why no place gave the manifest.
+func (g *group) failure() error {
+	e := &fetch.Error{Artifact: "manifest", Want: g.hash, Rounds: min(1, len(g.attempts)), Attempts: g.attempts}
+	others := 0
+	for _, a := range g.attempts {
+		var mismatch *blob.MismatchError
+		var status *fetch.StatusError
+		switch {
+		case errors.As(a.Err, &mismatch):
+			e.Mismatch = true
+		case errors.As(a.Err, &status) && status.Code == http.StatusNotFound:
+		default:
+			others++
+		}
+	}
+	e.Mismatch = e.Mismatch && others == 0
+	return e
+}

@@ -1,0 +1,530 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/handover"
+	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/internal/trust"
+	"github.com/phasebased/phase/manifest"
+)
+
+// script is a source that does what it says.
+type script struct {
+	name string
+	run  func(ctx context.Context, found func(discover.Candidate))
+}
+
+func (s script) Name() string { return s.name }
+
+func (s script) Search(ctx context.Context, _ discover.Query, found func(discover.Candidate)) error {
+	s.run(ctx, found)
+	return nil
+}
+
+// after is a source that answers once, when d has passed.
+func after(d time.Duration, name string, pointer []byte, bases ...string) discover.Source {
+	return script{name, func(ctx context.Context, found func(discover.Candidate)) {
+		time.Sleep(d)
+		found(discover.Candidate{Pointer: pointer, Bases: bases, Origin: name})
+	}}
+}
+
+// silent is a source that never answers.
+func silent() discover.Source {
+	return script{"silent", func(ctx context.Context, _ func(discover.Candidate)) { <-ctx.Done() }}
+}
+
+// inBubble runs a test with its own clock. When it returns every goroutine of
+// the corridor must have ended, or the test fails.
+func inBubble(t *testing.T, test func(w *world)) {
+	synctest.Test(t, func(t *testing.T) { test(newWorld(t)) })
+}
+
+// boots runs the corridor and asserts that it jumped within the time.
+func (w *world) boots(within time.Duration) {
+	w.Helper()
+	if err := w.corridor.Run(w.Context()); !errors.Is(err, errJumped) {
+		w.Fatal(err)
+	}
+	if took := time.Since(w.started); took > within {
+		w.Errorf("it took %v, more than %v", took, within)
+	}
+}
+
+// drop removes a blob from the publisher's server.
+func (w *world) drop(name string) {
+	w.Helper()
+	hex := blob.Of([]byte(name)).Hex()
+	for _, path := range []string{"blobs/" + hex[:2] + "/" + hex + ".bin", "stable/x86_64/" + name} {
+		if err := os.Remove(filepath.Join(w.folder, path)); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+// manifestsOnly is a provider that has no artifacts.
+func (w *world) manifestsOnly() http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/manifest.json") {
+			http.NotFound(rw, r)
+			return
+		}
+		http.ServeFile(rw, r, filepath.Join(w.folder, r.URL.Path))
+	})
+}
+
+func TestStallingProvider(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.publishAt(1, w.keys)
+		w.hosts["tarpit.test"] = nil
+		w.ask(after(0, "hostile", pointer, "http://tarpit.test"), after(100*time.Millisecond, "honest", pointer, w.base))
+		w.boots(time.Second)
+		if got, want := w.loaded.Info.Bases, []string{w.base, "http://tarpit.test"}; !slices.Equal(got, want) {
+			w.Errorf("the bases are %q, want %q", got, want)
+		}
+	})
+}
+
+func TestOnlyStallingProviders(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.publishAt(1, w.keys)
+		w.hosts["tarpit.test"] = nil
+		w.ask(after(0, "hostile", pointer, "http://tarpit.test"), after(28*time.Second, "hostile too", pointer, "http://tarpit.test/2"))
+		err := w.refused("FETCH-001")
+		if !errors.Is(err, fetch.ErrTimeout) {
+			w.Errorf("%v does not say that the attempts took too long", err)
+		}
+		if took := time.Since(w.started); took > SearchBudget {
+			w.Errorf("the search took %v", took)
+		}
+	})
+}
+
+func TestFloodOfPlaces(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.publishAt(1, w.keys)
+		w.hosts["tarpit.test"] = nil
+		w.ask(script{"hostile", func(_ context.Context, found func(discover.Candidate)) {
+			for i := range discover.MaxCandidates {
+				var bases []string
+				for j := range discover.MaxBases {
+					bases = append(bases, fmt.Sprintf("http://tarpit.test/%d/%d", i, j))
+				}
+				found(discover.Candidate{Pointer: pointer, Bases: bases, Origin: "hostile"})
+			}
+		}}, after(100*time.Millisecond, "honest", pointer, w.base))
+		w.boots(time.Second)
+		if bases := w.loaded.Info.Bases; bases[0] != w.base || len(bases) > 64 {
+			w.Errorf("the next system is told %d bases, first %s", len(bases), bases[0])
+		}
+	})
+}
+
+func TestFloodOfJunk(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.publish(1, w.keys)
+		w.ask(junk(), after(100*time.Millisecond, "honest", pointer))
+		w.boots(time.Second)
+	})
+}
+
+func junk() discover.Source {
+	return script{"junk", func(_ context.Context, found func(discover.Candidate)) {
+		for i := range discover.MaxCandidates {
+			found(discover.Candidate{Pointer: fmt.Append(nil, "junk", i), Origin: "junk"})
+		}
+	}}
+}
+
+func TestFloodOfOldReleases(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.hosts["tarpit.test"] = nil
+		var sources []discover.Source
+		for version := range int64(maxGroups + 2) {
+			pointer := w.publishAt(version+1, w.keys)
+			sources = append(sources, after(0, "replay", pointer, "http://tarpit.test"))
+		}
+		pointer := w.publishAt(100, w.keys)
+		w.ask(append(sources, after(time.Second, "honest", pointer, w.base))...)
+		w.boots(2 * time.Second)
+	})
+}
+
+func TestNewerGroupsEvict(t *testing.T) {
+	inBubble(t, func(w *world) {
+		h := &hunt{corridor: w.corridor, ctx: w.Context(), groups: map[identity]*group{}, changed: make(chan struct{})}
+		h.searched = true // so that each pursuit ends at once
+		for version := range int64(2 * maxGroups) {
+			h.examine(discover.Candidate{Pointer: w.publishAt(version+1, w.keys), Origin: "x"})
+		}
+		h.examine(discover.Candidate{Pointer: w.publishAt(1, w.keys), Origin: "x"})
+		h.pursuits.Wait()
+		if len(h.groups) != maxGroups {
+			w.Errorf("%d groups", len(h.groups))
+		}
+		for id := range h.groups {
+			if !h.groups[id].refused && id.version <= maxGroups {
+				w.Errorf("release %d was kept", id.version)
+			}
+		}
+	})
+}
+
+func TestProvidersOfOneReleaseAreMerged(t *testing.T) {
+	for name, delay := range map[string]time.Duration{"at once": 0, "during the fetch": 2 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				pointer := w.publishAt(1, w.keys)
+				w.hosts["half.test"] = w.manifestsOnly()
+				w.ask(after(0, "half", pointer, "http://half.test"), after(delay, "whole", pointer, w.base+"/"))
+				w.boots(delay + time.Second)
+				if got, want := w.loaded.Info.Bases, []string{w.base, "http://half.test"}; delay > 0 && !slices.Equal(got, want) {
+					w.Errorf("the bases are %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+func TestFetchFailureWaitsForTheSearchToSettle(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.publish(1, w.keys)
+		w.drop("kernel")
+		w.ask(&discover.HTTP{Base: w.base, Get: w.corridor.Fetcher.Get}, silent())
+		w.refused("FETCH-001")
+		if took := time.Since(w.started); took < SettleBudget || took > SettleBudget+time.Second {
+			w.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestLocalFailureDoesNotWait(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.publish(1, w.keys)
+		w.ask(&discover.HTTP{Base: w.base, Get: w.corridor.Fetcher.Get}, silent())
+		w.corridor.Memory = func() (int64, error) { return 1 << 20, nil }
+		w.refused("KEXEC-001")
+		if took := time.Since(w.started); took > time.Second {
+			w.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestHuntEndsBeforeTheJump(t *testing.T) {
+	inBubble(t, func(w *world) {
+		first, second := w.publish(1, w.keys), w.publishAt(2, w.keys)
+		w.hosts["tarpit.test"] = nil
+		stop, closed := make(chan struct{}), false
+		var ended atomic.Bool
+		babbler := script{"babbler", func(ctx context.Context, found func(discover.Candidate)) {
+			found(discover.Candidate{Pointer: first, Origin: "babbler"})
+			found(discover.Candidate{Pointer: second, Bases: []string{"http://tarpit.test"}, Origin: "babbler"})
+			for ctx.Err() == nil {
+				found(discover.Candidate{Pointer: []byte("junk"), Origin: "babbler"})
+				select {
+				case <-time.After(time.Second):
+				case <-ctx.Done():
+				}
+			}
+			ended.Store(true)
+			<-stop // a source that does not end
+			found(discover.Candidate{Pointer: []byte("late"), Origin: "late"})
+			panic("late")
+		}}
+		w.corridor.Sources = func(context.Context, *netup.Network) ([]discover.Source, func()) {
+			return []discover.Source{babbler}, func() { closed = true }
+		}
+		load := w.corridor.Load
+		w.corridor.Load = func(set handover.Set) (Loaded, error) {
+			if !ended.Load() || !closed {
+				w.Errorf("loading began when the search had ended: %v, its sources were closed: %v", ended.Load(), closed)
+			}
+			return load(set)
+		}
+		w.boots(SettleBudget + 2*time.Second)
+		before := len(w.told)
+		close(stop)
+		synctest.Wait()
+		if late := w.told[before:]; len(late) > 0 {
+			w.Errorf("after Run had returned the observer was told %q", late)
+		}
+	})
+}
+
+func TestHangingCloseDoesNotStopTheBoot(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.publish(1, w.keys)
+		stop := make(chan struct{})
+		defer close(stop)
+		w.corridor.Sources = func(context.Context, *netup.Network) ([]discover.Source, func()) {
+			return []discover.Source{after(0, "honest", pointer)}, func() { <-stop }
+		}
+		w.boots(closeLimit + time.Second)
+	})
+}
+
+func TestCancelledRun(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.ask(silent())
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		if err := w.corridor.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			w.Error(err)
+		}
+		if last := w.told[len(w.told)-1]; last != "fail discovery" {
+			w.Errorf("the last stage: %s", last)
+		}
+	})
+}
+
+func TestNearProvidersFirst(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.publishAt(1, w.keys, "http://far.test")
+		w.hosts["far.test"] = w.hosts["publisher.test"]
+		w.ask(after(0, "near", pointer, w.base))
+		w.boots(time.Second)
+		if slices.Contains(w.asked, "far.test/stable/x86_64/manifest.json") {
+			w.Error("the far provider was asked for the manifest that the near one had")
+		}
+		if got, want := w.loaded.Info.Bases, []string{w.base, "http://far.test"}; !slices.Equal(got, want) {
+			w.Errorf("the bases are %q, want %q", got, want)
+		}
+	})
+}
+
+func TestNewerReleaseReplacesAnOlderOne(t *testing.T) {
+	inBubble(t, func(w *world) {
+		older := w.publish(1, w.keys)
+		newer := w.publish(2, w.keys)
+		serve := w.hosts["publisher.test"]
+		var stalled atomic.Bool
+		w.hosts["publisher.test"] = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, blob.Of([]byte("kernel")).Hex()) && stalled.CompareAndSwap(false, true) {
+				<-r.Context().Done()
+			}
+			serve.ServeHTTP(rw, r)
+		})
+		w.ask(after(0, "quick", older), after(2*time.Second, "slow", newer))
+		w.boots(3 * time.Second)
+		if got := w.loaded.Verified.Manifest().ManifestVersion; got != 2 {
+			w.Errorf("release %d was loaded, want 2", got)
+		}
+		stages := slices.DeleteFunc(slices.Clone(w.told), func(s string) bool { return strings.HasPrefix(s, "note") })
+		want := []string{"begin network", "end network", "begin discovery", "end discovery", "begin verify", "end verify",
+			"begin fetch", "end fetch", "begin fetch", "end fetch", "begin hand-over", "end hand-over"}
+		if !slices.Equal(stages, want) {
+			w.Errorf("the stages were %q", stages)
+		}
+		if note := w.notes[timeline.StageFetch][0]; note != "gave way to a newer release" {
+			w.Errorf("the older release's fetch ended with %q", note)
+		}
+	})
+}
+
+func TestStagesHaveTheirRealTimes(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.publish(1, w.keys)
+		serve := w.hosts["publisher.test"]
+		w.hosts["publisher.test"] = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Second)
+			serve.ServeHTTP(rw, r)
+		})
+		w.ask(after(2*time.Second, "honest", pointer))
+		w.boots(5 * time.Second)
+		for event, want := range map[string]time.Duration{
+			"begin discovery": 0, "end discovery": 2 * time.Second, "begin verify": 2 * time.Second,
+			"end verify": 3 * time.Second, "begin fetch": 3 * time.Second,
+		} {
+			if got := w.at[event].Truncate(100 * time.Millisecond); got != want {
+				w.Errorf("%s at %v, want %v", event, got, want)
+			}
+		}
+	})
+}
+
+func TestFailureEndsTheRunningStage(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(w *world)
+		code    string
+		last    string
+	}{
+		"stranger's pointer": {func(w *world) { w.publish(1, w.strangers()) }, "VFY-004", "fail discovery"},
+		"no manifest": {func(w *world) {
+			w.ask(after(0, "x", w.publishAt(1, w.keys)))
+		}, "FETCH-003", "fail verify"},
+		"no kernel": {func(w *world) { w.publish(1, w.keys); w.drop("kernel") }, "FETCH-001", "fail fetch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				c.prepare(w)
+				w.refused(c.code)
+				stages := slices.DeleteFunc(w.told, func(s string) bool { return strings.HasPrefix(s, "skipped") })
+				if last := stages[len(stages)-1]; last != c.last {
+					w.Errorf("the observer was told %q", stages)
+				}
+			})
+		})
+	}
+}
+
+func TestManifestOfAStranger(t *testing.T) {
+	inBubble(t, func(w *world) {
+		keys := *w.keys
+		keys.Targets = w.strangers().Targets
+		w.publish(1, &keys)
+		w.refused("VFY-004")
+	})
+}
+
+func TestFloorThatCannotBeStored(t *testing.T) {
+	inBubble(t, func(w *world) {
+		file := filepath.Join(w.TempDir(), "file")
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			w.Fatal(err)
+		}
+		w.publish(1, w.keys)
+		w.corridor.Floors = trust.OpenFloors(filepath.Join(w.TempDir(), "floors"))
+		load := w.corridor.Load
+		w.corridor.Load = func(set handover.Set) (Loaded, error) {
+			w.corridor.Floors = trust.OpenFloors(filepath.Join(file, "floors")) // the stick dies
+			return load(set)
+		}
+		w.boots(time.Second)
+		if !slices.ContainsFunc(w.told, func(s string) bool { return strings.HasPrefix(s, "note WARNING: the version floor") }) {
+			w.Errorf("nobody was told: %q", w.told)
+		}
+	})
+}
+
+func TestFloorRaisedMeanwhile(t *testing.T) {
+	for name, floor := range map[string]manifest.Floor{
+		"higher": {ManifestVersion: 9, Digest: blob.Of([]byte("9"))},
+		"other":  {ManifestVersion: 1, Digest: blob.Of([]byte("1"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.publish(1, w.keys)
+				w.corridor.Load = func(handover.Set) (Loaded, error) { return w, w.floors.Save(want, floor) }
+				w.refused("VFY-021")
+			})
+		})
+	}
+}
+
+func TestPanicsBecomeErrors(t *testing.T) {
+	for name, arm := range map[string]func(w *world){
+		"source": func(w *world) {
+			w.ask(script{"bad", func(context.Context, func(discover.Candidate)) { panic("boom") }})
+		},
+		"manifest": func(w *world) {
+			w.hosts["publisher.test"] = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("boom") })
+			w.ask(after(0, "honest", w.publish(1, w.keys)))
+		},
+		"artifact": func(w *world) { w.corridor.Observe = panicking{w} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.publish(1, w.keys)
+				arm(w)
+				err := w.refused("BOOT-090")
+				var defect *PanicError
+				if !errors.As(err, &defect) || defect.Value != "boom" || !strings.Contains(defect.Stack, "hunt_test.go") {
+					w.Errorf("%#v", err)
+				}
+			})
+		})
+	}
+}
+
+// panicking is an observer with a defect.
+type panicking struct{ *world }
+
+func (panicking) Progress(fetch.Progress) { panic("boom") }
+
+func TestPanickingSourceIsSkipped(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.publish(1, w.keys)
+		w.ask(script{"bad", func(context.Context, func(discover.Candidate)) { panic("boom") }}, after(time.Second, "honest", pointer))
+		w.boots(2 * time.Second)
+		if !slices.Contains(w.told, "skipped bad") {
+			w.Errorf("the observer was told %q", w.told)
+		}
+	})
+}
+
+func TestNobodyKnowsARelease(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.ask(script{"mdns", func(context.Context, func(discover.Candidate)) {}})
+		err := w.refused("DISC-002")
+		if !strings.Contains(err.Error(), "mdns knows none") {
+			w.Error(err)
+		}
+	})
+}
+
+func TestMostTellingRefusal(t *testing.T) {
+	refusal := func(rule manifest.Rule) error {
+		return fmt.Errorf("from x: %w", &manifest.Error{Rule: rule, Object: "manifest"})
+	}
+	unfetched := fmt.Errorf("from x: %w", &fetch.Error{Artifact: "manifest", Rounds: 1})
+	malformed, unsigned := refusal(manifest.RuleMalformed), refusal(manifest.RuleSignature)
+	defect := &PanicError{Value: "boom"}
+	for _, c := range []struct {
+		offered []error
+		code    string
+	}{
+		{[]error{malformed, unfetched}, "FETCH-001"},
+		{[]error{malformed, unfetched, unsigned}, "VFY-004"},
+		{[]error{unsigned, refusal(manifest.RuleRollback), refusal(manifest.RuleExpired)}, "VFY-010"},
+		{[]error{unsigned, refusal(manifest.RuleExpired)}, "VFY-013"},
+		{[]error{unsigned, refusal(manifest.RuleSameVersion)}, "VFY-011"},
+		{[]error{unsigned, refusal(manifest.RuleFuture)}, "VFY-014"},
+		{[]error{unsigned, refusal(manifest.RulePolicy)}, "VFY-015"},
+		{[]error{unsigned, refusal(manifest.RuleChannel)}, "VFY-008"},
+		{[]error{unsigned, refusal(manifest.RuleArch)}, "VFY-009"},
+		{[]error{refusal(manifest.RuleRollback), defect}, "BOOT-090"},
+		{[]error{malformed}, "VFY-002"},
+		{nil, "DISC-001"},
+	} {
+		e := &NotFoundError{}
+		for range 3 * maxRejected { // noise before and after must not push it out
+			e.Rejected = addRejected(e.Rejected, malformed)
+		}
+		if c.offered == nil || c.offered[0] == malformed && len(c.offered) == 1 {
+			e.Rejected = nil
+		}
+		for _, err := range c.offered {
+			e.Rejected = addRejected(e.Rejected, err)
+		}
+		if len(e.Rejected) > maxRejected || e.Code() != c.code || e.Hint() == "" || e.Error() == "" {
+			t.Errorf("%v: %d kept, %s %q", c.offered, len(e.Rejected), e.Code(), e.Error())
+		}
+	}
+}
+
+func TestJunkOnly(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.ask(junk())
+		err := w.refused("VFY-002")
+		var none *NotFoundError
+		if !errors.As(err, &none) || len(none.Rejected) != maxRejected || none.Answers[0].Candidates != discover.MaxCandidates {
+			w.Errorf("%+v", err)
+		}
+	})
+}
