@@ -224,7 +224,7 @@ func (c *Corridor) load(network *netup.Network, release *group, f *files) (Loade
 	info.Timeline = c.Stages()
 	return c.Load(handover.Set{
 		Verified: release.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs,
-		Cmdline: release.verified.Manifest().Cmdline, Info: info,
+		Info: info,
 	})
 }
 

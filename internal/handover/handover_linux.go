@@ -25,10 +25,8 @@ const syncLimit = 10 * time.Second
 // Set is everything that the next kernel is made of.
 type Set struct {
 	Kernel, Initramfs *fetch.File
-	Rootfs            *fetch.File // nil if the manifest has none
-	Verified          *manifest.Verified
-	// Cmdline is not used: the command line is the one of Verified.
-	Cmdline string
+	Rootfs            *fetch.File        // nil if the manifest has none
+	Verified          *manifest.Verified // also says the new kernel's command line
 	// Info is for the next system. Load fills in SchemaVersion and Manifest from
 	// Verified, whatever they are.
 	Info Info
