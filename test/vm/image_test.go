@@ -22,7 +22,7 @@ func TestTwoBuildsAreIdentical(t *testing.T) {
 	ctx := t.Context()
 	b.image = filepath.Join(b.run, "first.img")
 	nodes := []lab.Node{{PeerID: "12D3KooWQGLiWTAuy6jV6rxQc4NbtxDQ8JLSQGaew5hPFYofeuuk", Address: "/ip4/10.0.2.2/tcp/4001"}}
-	options := lab.ImageOptions{Out: b.image, Mode: "internet", Menu: 10, Nodes: nodes}
+	options := lab.ImageOptions{Out: b.image, Mode: "internet", Menu: 10, Nodes: nodes, Cache: testCache}
 	if _, err := b.lab.Image(ctx, options); err != nil {
 		t.Fatal(err)
 	}

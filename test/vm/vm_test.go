@@ -35,6 +35,10 @@ const repository = "../.."
 // runs shows its banner on the serial console.
 const loudKernel = "console=ttyS0,115200 no_timer_check panic=30"
 
+// testCache is the size of the cache partition: small, because some tests read
+// whole images.
+const testCache = 128 << 20
+
 // banner is what a kernel that was not told to be quiet begins with. The seed's
 // kernel is quiet, so the banner belongs to the system that was handed over to.
 var banner = regexp.MustCompile(`Linux version [0-9]`)
@@ -136,6 +140,7 @@ func (b *bench) medium(o lab.ImageOptions) {
 	if o.Mode == "" {
 		o.Mode = "internet"
 	}
+	o.Cache = testCache
 	if b.provider != nil {
 		o.Nodes = []lab.Node{{PeerID: b.provider.Ready.PeerID, Address: b.provider.Bootstrap()}}
 	}
