@@ -72,7 +72,10 @@ func (n *node) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.manager.Resync() // what was written meanwhile went down with the old root
+	// What was written meanwhile went down with the old root.
+	if err := n.manager.Resync(); err != nil {
+		n.system.Log.Warn("name servers", "error", err)
+	}
 	if err := sysinit.SetHostname("phase"); err != nil {
 		n.system.Log.Warn("host name", "error", err)
 	}

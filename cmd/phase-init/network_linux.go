@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/trust"
 )
 
 // bringUp starts the network, or waits for it once more.
@@ -31,9 +33,13 @@ func (s *seed) networkEvent(e netup.Event) {
 
 // info is what the next system is told, but for the release.
 func (s *seed) info(*netup.Network) handover.Info {
+	now := s.clock.Now()
+	if s.clock.State() == trust.Unknown {
+		now = time.Time{} // a clock that cannot be believed is not handed on
+	}
 	return handover.Info{
 		SchemaVersion: handover.SchemaVersion, Mode: s.config.Mode.String(),
 		Channel: s.config.Channel, Arch: s.config.Arch, Bootstrap: s.config.Bootstrap,
-		Network: pid1.WriteNetwork(s.config.Network), Cache: s.floors != nil, Clock: s.clock.Now(),
+		Network: pid1.WriteNetwork(s.config.Network), Cache: s.floors != nil, Clock: now,
 	}
 }
