@@ -54,6 +54,7 @@ type Observer interface {
 // Loaded is a kernel ready to be jumped into.
 type Loaded interface {
 	Execute() error // returns only when it failed
+	Unload() error  // gives its memory back when there is no jump after all
 }
 
 // Corridor holds what the walk needs from outside. All fields are required
@@ -188,17 +189,22 @@ func (c *Corridor) verify(ctx context.Context, h *hunt) (*group, error) {
 func (c *Corridor) handOver(network *netup.Network, release *group, f *files) error {
 	c.Observe.Begin(timeline.StageHandover)
 	loaded, err := c.load(network, release, f)
-	if err == nil {
-		err = c.remember(release)
-	}
-	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", release.version), err)
 	if err != nil {
+		c.Observe.End(timeline.StageHandover, "", err)
 		return err
 	}
-	if err := c.Leave(); err != nil {
-		return err
+	err = c.remember(release)
+	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", release.version), err)
+	if err == nil {
+		err = c.Leave()
 	}
-	return loaded.Execute()
+	if err == nil {
+		err = loaded.Execute()
+	}
+	if fault := loaded.Unload(); fault != nil { // the next try needs the memory
+		c.Observe.Note(timeline.StageHandover, fmt.Sprintf("WARNING: %v", fault))
+	}
+	return err
 }
 
 // remember raises the stored floor. A floor that is higher meanwhile ends the

@@ -53,6 +53,8 @@ type world struct {
 	at     map[string]time.Duration // when it was first told that
 	notes  map[string][]string      // the notes with which stages ended
 	fail   error                    // what Load answers
+
+	unloaded int // how often the loaded kernel was
 }
 
 func newWorld(t *testing.T) *world {
@@ -124,6 +126,11 @@ func (w *world) load(set handover.Set) (Loaded, error) {
 
 // Execute is the jump.
 func (w *world) Execute() error { return errJumped }
+
+func (w *world) Unload() error {
+	w.unloaded++
+	return nil
+}
 
 func (w *world) tell(parts ...string) {
 	w.mu.Lock()
@@ -244,6 +251,9 @@ func TestWalk(t *testing.T) {
 	}
 	if set.Verified.Manifest().ManifestVersion != 3 || !slices.Contains(set.Info.Bases, w.base) {
 		t.Errorf("the next system is told %+v", set.Info)
+	}
+	if w.unloaded != 1 {
+		t.Errorf("after the jump failed the kernel was unloaded %d times", w.unloaded)
 	}
 	floor, err := w.floors.Load(want)
 	if err != nil || floor != set.Verified.Floor() {

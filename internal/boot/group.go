@@ -50,10 +50,10 @@ type place struct {
 	urls   []string // of the manifest
 	origin string   // who named it; empty for the publisher, in the pointer
 
-	asked  bool // its turn for the manifest has come
-	served bool // it gave the manifest
-	failed bool // it did not, or an artifact, or was slow
-	spent  bool // the artifacts were looked for here
+	asked  time.Time // when its turn for the manifest came, or zero
+	served bool      // it gave the manifest
+	failed bool      // it did not, or not an artifact, or was overtaken
+	spent  bool      // the artifacts were looked for here
 }
 
 func newGroup(ctx context.Context, p *manifest.VerifiedPointer, origin string) *group {
@@ -102,21 +102,34 @@ func (g *group) add(p *place) {
 func (g *group) pick() *place {
 	var next *place
 	for _, p := range g.places {
-		if !p.asked && (next == nil || g.turns[p.origin] < g.turns[next.origin]) {
+		if p.asked.IsZero() && (next == nil || g.turns[p.origin] < g.turns[next.origin]) {
 			next = p
 		}
 	}
 	if next != nil {
-		next.asked = true
+		next.asked = time.Now()
 		g.turns[next.origin]++
 	}
 	return next
 }
 
-// record notes that a place did not give the manifest. One that was given up
-// because another was faster counts as slow if it had its head start.
-func (g *group) record(p *place, err error, took time.Duration) {
-	p.failed = g.ctx.Err() == nil || took >= headStart
+// deliver notes that a place gave the manifest. Those that had their head start
+// and did not are slow.
+func (g *group) deliver(p *place, verified *manifest.Verified) {
+	g.verified, p.served = verified, true
+	for _, other := range g.places {
+		if !other.served && !other.asked.IsZero() && time.Since(other.asked) >= headStart {
+			other.failed = true
+		}
+	}
+}
+
+// fail notes that a place did not give the manifest, unless it was given up.
+func (g *group) fail(p *place, err error) {
+	if errors.Is(g.ctx.Err(), context.Canceled) {
+		return
+	}
+	p.failed = true
 	var failure *fetch.Error
 	if errors.As(err, &failure) {
 		g.attempts = append(g.attempts, failure.Attempts...)

@@ -273,10 +273,9 @@ func (h *hunt) ask(g *group, p *place) {
 	defer cancel()
 	fetcher := *h.corridor.Fetcher
 	fetcher.Retries, fetcher.Progress = 1, nil
-	began := time.Now()
 	raw, err := fetcher.Small(ctx, "manifest", g.hash, g.size, p.urls)
 	if err != nil {
-		h.update(func() { g.record(p, err, time.Since(began)) })
+		h.update(func() { g.fail(p, err) })
 		return
 	}
 	c := h.corridor
@@ -291,7 +290,7 @@ func (h *hunt) ask(g *group, p *place) {
 // accept makes the group a release, and the best one if it is the newest. What
 // is not newer need not be looked for any more.
 func (h *hunt) accept(g *group, p *place, verified *manifest.Verified) {
-	g.verified, p.served = verified, true
+	g.deliver(p, verified)
 	if h.best == nil || g.version > h.best.version {
 		h.best = g
 	}

@@ -102,18 +102,22 @@ func TestStallingProvider(t *testing.T) {
 }
 
 func TestOnlyStallingProviders(t *testing.T) {
-	inBubble(t, func(w *world) {
-		pointer := w.publishAt(1, w.keys)
-		w.hosts["tarpit.test"] = nil
-		w.ask(after(0, "hostile", pointer, "http://tarpit.test"), after(28*time.Second, "hostile too", pointer, "http://tarpit.test/2"))
-		err := w.refused("FETCH-001")
-		if !errors.Is(err, fetch.ErrTimeout) {
-			w.Errorf("%v does not say that the attempts took too long", err)
-		}
-		if took := time.Since(w.started); took > SearchBudget {
-			w.Errorf("the search took %v", took)
-		}
-	})
+	for name, delay := range map[string]time.Duration{"first": 0, "at the end": 28 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				pointer := w.publishAt(1, w.keys)
+				w.hosts["tarpit.test"] = nil
+				w.ask(after(delay, "hostile", pointer, "http://tarpit.test"), silent())
+				err := w.refused("FETCH-001")
+				if delay == 0 && !errors.Is(err, fetch.ErrTimeout) {
+					w.Errorf("%v does not say that the attempt took too long", err)
+				}
+				if took := time.Since(w.started); took > SearchBudget+time.Second {
+					w.Errorf("the search took %v", took)
+				}
+			})
+		})
+	}
 }
 
 func TestFloodOfPlaces(t *testing.T) {
@@ -215,15 +219,22 @@ func TestFetchFailureWaitsForTheSearchToSettle(t *testing.T) {
 }
 
 func TestLocalFailureDoesNotWait(t *testing.T) {
-	inBubble(t, func(w *world) {
-		w.publish(1, w.keys)
-		w.ask(&discover.HTTP{Base: w.base, Get: w.corridor.Fetcher.Get}, silent())
-		w.corridor.Memory = func() (int64, error) { return 1 << 20, nil }
-		w.refused("KEXEC-001")
-		if took := time.Since(w.started); took > time.Second {
-			w.Errorf("it took %v", took)
-		}
-	})
+	for code, arm := range map[string]func(w *world){
+		"KEXEC-001": func(w *world) { w.corridor.Memory = func() (int64, error) { return 1 << 20, nil } },
+		"BOOT-090":  func(w *world) { w.corridor.Observe = panicking{w} },
+	} {
+		t.Run(code, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.publish(1, w.keys)
+				w.ask(&discover.HTTP{Base: w.base, Get: w.corridor.Fetcher.Get}, silent())
+				arm(w)
+				w.refused(code)
+				if took := time.Since(w.started); took > time.Second {
+					w.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
 }
 
 func TestHuntEndsBeforeTheJump(t *testing.T) {
@@ -280,17 +291,29 @@ func TestHangingCloseDoesNotStopTheBoot(t *testing.T) {
 }
 
 func TestCancelledRun(t *testing.T) {
-	inBubble(t, func(w *world) {
-		w.ask(silent())
-		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
-		defer cancel()
-		if err := w.corridor.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			w.Error(err)
-		}
-		if last := w.told[len(w.told)-1]; last != "fail discovery" {
-			w.Errorf("the last stage: %s", last)
-		}
-	})
+	for name, c := range map[string]struct {
+		sources func(w *world) []discover.Source
+		last    string
+	}{
+		"while searching": {func(w *world) []discover.Source { return nil }, "fail discovery"},
+		"while settling": {func(w *world) []discover.Source {
+			return []discover.Source{after(0, "honest", w.publish(1, w.keys))}
+		}, "end fetch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.ask(append(c.sources(w), silent())...)
+				ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+				defer cancel()
+				if err := w.corridor.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+					w.Error(err)
+				}
+				if last := w.told[len(w.told)-1]; last != c.last {
+					w.Errorf("the last stage: %s", last)
+				}
+			})
+		})
+	}
 }
 
 func TestNearProvidersFirst(t *testing.T) {
@@ -306,6 +329,42 @@ func TestNearProvidersFirst(t *testing.T) {
 			w.Errorf("the bases are %q, want %q", got, want)
 		}
 	})
+}
+
+// A near provider that is found later comes before the publisher's far one, but
+// not one that let itself be overtaken.
+func TestOrderOfBases(t *testing.T) {
+	for name, c := range map[string]struct {
+		sources func(pointer []byte) []discover.Source
+		want    []string
+		bases   []string // in the pointer, before the publisher's
+	}{
+		"near later": {want: []string{"http://near.test", "http://publisher.test"},
+			sources: func(pointer []byte) []discover.Source {
+				return []discover.Source{after(0, "dht", pointer), after(time.Second, "near", pointer, "http://near.test")}
+			}},
+		"near stalls": {want: []string{"http://publisher.test", "http://tarpit.test"},
+			sources: func(pointer []byte) []discover.Source {
+				return []discover.Source{after(0, "near", pointer, "http://tarpit.test")}
+			}},
+		"near is the publisher's second": {want: []string{"http://publisher.test", "http://far.test"}, bases: []string{"http://far.test"},
+			sources: func(pointer []byte) []discover.Source {
+				return []discover.Source{after(0, "dht", pointer), after(time.Second, "near", pointer, "http://publisher.test")}
+			}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.hosts["far.test"] = w.hosts["publisher.test"]
+				w.hosts["near.test"], w.hosts["tarpit.test"] = w.hosts["publisher.test"], nil
+				pointer := w.publishAt(1, w.keys, append(c.bases, w.base)...)
+				w.ask(append(c.sources(pointer), after(2*time.Second, "slow", nil))...)
+				w.boots(3 * time.Second)
+				if got := w.loaded.Info.Bases; !slices.Equal(got, c.want) {
+					w.Errorf("the bases are %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
 }
 
 func TestNewerReleaseReplacesAnOlderOne(t *testing.T) {
@@ -422,6 +481,9 @@ func TestFloorRaisedMeanwhile(t *testing.T) {
 				w.publish(1, w.keys)
 				w.corridor.Load = func(handover.Set) (Loaded, error) { return w, w.floors.Save(want, floor) }
 				w.refused("VFY-021")
+				if w.unloaded != 1 {
+					w.Errorf("the kernel was unloaded %d times", w.unloaded)
+				}
 			})
 		})
 	}
