@@ -8,12 +8,23 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/manifest"
+)
+
+const (
+	// parallel is how many places are asked for one manifest at a time, and
+	// headStart how long each waits for the one before it, as in RFC 8305.
+	parallel  = 4
+	headStart = 250 * time.Millisecond
+	// placeLimit bounds the attempt to get a manifest, of at most 64 KiB, from
+	// one place.
+	placeLimit = 5 * time.Second
 )
 
 // identity is what makes two verified pointers name the same release.
@@ -199,4 +210,92 @@ func (g *group) failure() error {
 	}
 	e.Mismatch = e.Mismatch && others == 0
 	return e
+}
+
+// pursue looks for a group's manifest until one place gave it, or the search
+// has ended and no place is left.
+func (h *hunt) pursue(g *group) {
+	defer g.cancel()
+	var workers sync.WaitGroup
+	for i := range parallel {
+		workers.Go(func() {
+			if err := guard(func() error { h.work(g, time.Duration(i)*headStart); return nil }); err != nil {
+				h.refuse(g, err)
+			}
+		})
+	}
+	workers.Wait()
+	h.mu.Lock()
+	open := g.verified == nil && !g.refused && !errors.Is(g.ctx.Err(), context.Canceled)
+	err := g.failure()
+	h.mu.Unlock()
+	if open {
+		h.refuse(g, err)
+	}
+}
+
+// work asks one place after the other, beginning after a delay.
+func (h *hunt) work(g *group, delay time.Duration) {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-g.ctx.Done():
+	}
+	for g.ctx.Err() == nil {
+		var p *place
+		h.wait(g.ctx, func() bool {
+			p = g.pick()
+			return p != nil || h.searched
+		})
+		if p == nil {
+			return
+		}
+		h.ask(g, p)
+	}
+}
+
+// ask tries to get the manifest from one place, once.
+func (h *hunt) ask(g *group, p *place) {
+	ctx, cancel := context.WithTimeoutCause(g.ctx, placeLimit, fetch.ErrTimeout)
+	defer cancel()
+	fetcher := *h.corridor.Fetcher
+	fetcher.Retries, fetcher.Progress = 1, nil
+	raw, err := fetcher.Small(ctx, "manifest", g.hash, g.size, p.urls)
+	if err != nil {
+		h.update(func() { g.fail(p, err) })
+		return
+	}
+	c := h.corridor
+	verified, err := manifest.VerifyManifest(raw, c.Root, c.want(), h.floor, g.pointer, c.Clock.Now())
+	if err != nil {
+		h.refuse(g, err) // the bytes are right, so every place has the same
+		return
+	}
+	h.update(func() { h.accept(g, p, verified) })
+}
+
+// accept makes the group a release, and the best one if it is the newest. What
+// is not newer need not be looked for any more.
+func (h *hunt) accept(g *group, p *place, verified *manifest.Verified) {
+	g.deliver(p, verified)
+	if h.best == nil || g.version > h.best.version {
+		h.best = g
+	}
+	for _, other := range h.groups {
+		if other.version <= h.best.version {
+			other.cancel()
+		}
+	}
+	g.cancel()
+}
+
+// refuse ends a group that cannot become a release.
+func (h *hunt) refuse(g *group, err error) {
+	again := false
+	h.update(func() { again, g.refused = g.refused, true })
+	g.cancel()
+	if !again {
+		h.reject(g.origin, fmt.Errorf("manifest of release %d from %s: %w", g.version, g.origin, err))
+	}
 }
