@@ -30,8 +30,7 @@ type observer struct {
 	steps   map[string]*term.Step
 	bar     *term.Progress
 	barName string
-	tried   []string // what was skipped in this walk, for the failure screen
-	failed  string   // the stage that failed last
+	failed  string // the stage that failed last
 }
 
 func newObserver(system *pid1.System) *observer {
@@ -66,12 +65,7 @@ func (o *observer) End(stage, note string, err error) {
 func (o *observer) Note(_, text string) { o.system.Console.Line(text) }
 
 func (o *observer) Skipped(origin string, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.system.Log.Warn("skipped", "origin", origin, "error", err)
-	if len(o.tried) < 8 {
-		o.tried = append(o.tried, err.Error())
-	}
 }
 
 func (o *observer) Progress(p fetch.Progress) {
@@ -102,13 +96,12 @@ func (o *observer) failure(err error) (stage string, f term.Failure) {
 		o.failed = name
 	}
 	clear(o.running)
-	defer func() { o.failed, o.tried = "medium", nil }()
-	f = term.Failure{Title: "The boot stopped", Wrong: headline(err), Tried: o.tried}
+	defer func() { o.failed = "medium" }()
+	f = term.Failure{Title: "The boot stopped", Wrong: headline(err), Tried: attempts(err)}
 	var coded interface{ Code() string }
 	if errors.As(err, &coded) {
 		f.Code = coded.Code()
 	}
-	f.Tried = append(f.Tried, attempts(err)...)
 	if len(f.Tried) == 0 && f.Wrong != err.Error() {
 		f.Tried = append(f.Tried, err.Error())
 	}
@@ -149,6 +142,9 @@ func attempts(err error) []string {
 	}
 	var search *boot.NotFoundError
 	if errors.As(err, &search) {
+		for _, refused := range search.Rejected {
+			tried = append(tried, refused.Error())
+		}
 		for _, a := range search.Answers {
 			tried = append(tried, fmt.Sprintf("%s: %s", a.Source, answer(a.Candidates, a.Err)))
 		}
