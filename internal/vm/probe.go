@@ -98,7 +98,7 @@ func probeGuest(ctx context.Context, qemu, accel string, deadline time.Duration)
 	case err == nil:
 		return Probe{KVM: accel == AccelKVM, Reason: fmt.Sprintf("a guest ran under %s within %v", strings.ToUpper(accel), took)}
 	case errors.Is(err, ErrEnded):
-		return Probe{Reason: fmt.Sprintf("%s is here but does not work on this machine (QEMU ended: %s)", strings.ToUpper(accel), exit.Reason), Detail: exit.Stderr}
+		return Probe{Reason: fmt.Sprintf("%s is here but does not work on this machine", strings.ToUpper(accel)), Detail: exit.Stderr}
 	}
 	return Probe{Reason: fmt.Sprintf("guests hang or crawl under %s on this machine (no greeting within %v)", strings.ToUpper(accel), deadline)}
 }
