@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,6 +53,18 @@ func (c Console) modes(t *testing.T) uint32 {
 	return local
 }
 
+// waitRaw waits until the console takes keys one by one.
+func (c Console) waitRaw(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for c.modes(t)&unix.ICANON != 0 {
+		select {
+		case <-ctx.Done():
+			t.Fatal("the console was never set to single keys")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 func TestReadKeysFromAllConsoles(t *testing.T) {
 	personA, a := pty(t)
 	personB, b := pty(t)
@@ -62,16 +75,26 @@ func TestReadKeysFromAllConsoles(t *testing.T) {
 	defer notTTY.Close()
 	before := a.modes(t)
 	ctx, cancel := context.WithCancel(soon(t))
+	if _, err := personA.Write([]byte("typed too early\n")); err != nil {
+		t.Fatal(err)
+	}
 	keys, ended := make(chan Key), make(chan struct{})
 	go func() {
 		ReadKeys(ctx, []Console{a, {Name: "null", File: notTTY}, b}, keys)
 		close(ended)
 	}()
+	a.waitRaw(ctx, t)
+	b.waitRaw(ctx, t)
 	for i, person := range []*os.File{personA, personB, personA} {
 		if _, err := person.Write([]byte{byte('r' + i)}); err != nil {
 			t.Fatal(err)
 		}
-		key := <-keys
+		var key Key
+		select {
+		case key = <-keys:
+		case <-ctx.Done():
+			t.Fatalf("key %d was never read", i)
+		}
 		if key.Byte != byte('r'+i) || (key.Echo == a.File) != (person == personA) {
 			t.Errorf("key %q from the wrong console", key.Byte)
 		}
