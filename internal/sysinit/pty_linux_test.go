@@ -53,6 +53,21 @@ func (c Console) modes(t *testing.T) uint32 {
 	return local
 }
 
+// waitPending waits until the terminal holds input that nobody has read.
+func (c Console) waitPending(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for pending := 0; pending == 0; {
+		err := c.control(func(fd int) (err error) {
+			pending, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
+			return err
+		})
+		if err != nil || ctx.Err() != nil {
+			t.Fatal("the input never arrived", err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // waitRaw waits until the console takes keys one by one.
 func (c Console) waitRaw(ctx context.Context, t *testing.T) {
 	t.Helper()
@@ -78,6 +93,7 @@ func TestReadKeysFromAllConsoles(t *testing.T) {
 	if _, err := personA.Write([]byte("typed too early\n")); err != nil {
 		t.Fatal(err)
 	}
+	a.waitPending(ctx, t)
 	keys, ended := make(chan Key), make(chan struct{})
 	go func() {
 		ReadKeys(ctx, []Console{a, {Name: "null", File: notTTY}, b}, keys)
