@@ -61,10 +61,10 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 // DirectImage writes an image whose boot loader starts the node system by
 // itself, with what the seed would have handed over: no discovery, no
 // verification, no second kernel. It is what the corridor's cost is measured
-// against. Its node keeps no identity, for there is no cache to keep it on.
+// against. Its node keeps no identity: nothing tells it of a cache.
 func (l *Lab) DirectImage(ctx context.Context, out, base string, p *release.Published, node Node) (system.ImageReport, error) {
 	info, err := handover.Info{
-		SchemaVersion: handover.SchemaVersion, Mode: "private", Channel: Channel, Arch: l.cfg.Arch,
+		SchemaVersion: handover.SchemaVersion, Mode: "internet", Channel: Channel, Arch: l.cfg.Arch,
 		Manifest:  handover.Manifest{Version: p.Version, Digest: p.Manifest},
 		Bases:     []string{base},
 		Bootstrap: []string{node.Address + "/p2p/" + node.PeerID},
