@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/phasebased/phase/internal/doctor"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/media"
@@ -31,10 +30,7 @@ root keys in the work folder, which are made the first time; the same inputs
 give the same bytes.`,
 		Example: "  phase image build --out phase.img",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := w.tools(cmd.Context(), doctor.Image); err != nil {
-				return err
-			}
-			l, err := w.open(cmd.Context())
+			l, err := w.prepare(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -50,7 +46,7 @@ give the same bytes.`,
 		},
 	}
 	w.flags(cmd)
-	cmd.Flags().StringVar(&w.arch, "arch", "x86_64", "architecture of the machines: x86_64 or arm64")
+	w.archFlag(cmd)
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "phase.img"), "image to write")
 	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	cmd.Flags().Int64Var(&w.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-
-	"github.com/phasebased/phase/internal/doctor"
 )
 
 func newRelease() *cobra.Command {
@@ -28,10 +26,7 @@ it. All keys of the work folder are used by this one machine, which suits a
 trial; a publisher keeps them apart.`,
 		Example: "  phase release build --number 2 --base http://192.168.1.2:8080\n  plasmd serve --artifacts build/published",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := w.tools(cmd.Context(), doctor.Image); err != nil {
-				return err
-			}
-			l, err := w.open(cmd.Context())
+			l, err := w.prepare(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -46,7 +41,7 @@ trial; a publisher keeps them apart.`,
 		},
 	}
 	w.flags(cmd)
-	cmd.Flags().StringVar(&w.arch, "arch", "x86_64", "architecture of the machines: x86_64 or arm64")
+	w.archFlag(cmd)
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "published"), "folder to publish in")
 	cmd.Flags().Int64Var(&number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
 	cmd.Flags().StringArrayVar(&bases, "base", nil, "base URL under which the folder will be served, repeatable")

@@ -40,6 +40,19 @@ func (w *workshop) flags(cmd *cobra.Command) {
 	flags.BoolVarP(&w.verbose, "verbose", "v", false, "log what is being done")
 }
 
+// archFlag is for the commands that build for both architectures.
+func (w *workshop) archFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&w.arch, "arch", "x86_64", "architecture of the machines: x86_64 or arm64")
+}
+
+// prepare is what the commands that only build begin with.
+func (w *workshop) prepare(ctx context.Context) (*lab.Lab, error) {
+	if err := w.tools(ctx, doctor.Image); err != nil {
+		return nil, err
+	}
+	return w.open(ctx)
+}
+
 // tools makes sure that what a task needs is here.
 func (w *workshop) tools(ctx context.Context, task doctor.Task) error {
 	return ensureTools(ctx, task, w.install)

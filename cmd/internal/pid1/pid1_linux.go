@@ -144,9 +144,6 @@ func (s *System) openReport() {
 // Consoles are the active consoles, for reading keys.
 func (s *System) Consoles() []sysinit.Console { return s.consoles }
 
-// Screen is every console at once, for prompts.
-func (s *System) Screen() *sysinit.FanOut { return s.screen }
-
 // Flush waits, for at most limit, until what was written is on its way.
 func (s *System) Flush(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
