@@ -29,11 +29,13 @@ const importLaw = `
 	# Leaves: one idea each, no package of ours below them.
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
-	  internal/term, internal/timeline, internal/vm, internal/version, media;
+	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
+	  logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
-	blob, dsse, internal/strictjson < manifest, receipt, internal/job;
+	blob, dsse, internal/strictjson < receipt, internal/job;
+	blob, dsse, logproof, internal/strictjson < manifest;
 
 	# The corridor's rooms, in walking order.
 	internal/strictjson < internal/bootcfg;
@@ -58,7 +60,9 @@ const importLaw = `
 	blob, internal/kmod, internal/durable < internal/image;
 	blob, internal/durable < internal/debpkg;
 	internal/image, internal/debpkg, manifest, media < internal/system;
-	manifest, internal/durable < internal/release;
+	dsse, internal/durable, internal/strictjson < internal/keyfile;
+	logproof, internal/durable < internal/translog;
+	manifest, internal/durable, internal/keyfile < internal/release;
 	internal/vm < internal/doctor;
 
 	# A publisher, a provider and a machine on one computer: demo, tests, benchmark.
@@ -74,17 +78,19 @@ const importLaw = `
 	cmd/internal/steps < cmd/phase-verify, cmd/phase-fetch;
 	cmd/internal/steps, internal/p2p, internal/mdns < cmd/phase-discover;
 	cmd/internal/steps, cmd/internal/pid1, internal/boot, internal/p2p, internal/mdns,
-	internal/version
+	internal/nettime, internal/version
 	< cmd/phase-init;
-	cmd/internal/pid1, internal/handover, internal/durable < cmd/node-init;
+	cmd/internal/pid1, internal/handover, internal/trust, internal/durable < cmd/node-init;
 	internal/node, internal/provider, internal/p2p, internal/mdns, internal/fetch,
 	internal/timeline, internal/version
 	< cmd/plasmd;
-	internal/lab, internal/doctor, internal/term, internal/version < cmd/phase;
+	internal/lab, internal/doctor, internal/term, internal/version, internal/keyfile, internal/translog
+	< cmd/phase;
 	internal/job < examples/hello;
 
 	# Whole machines.
 	internal/lab < test/vm, test/bench;
+	NONE < test/fuzz;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
@@ -112,6 +118,9 @@ var walls = []wall{
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
 	{"github.com/klauspost/compress", []string{"internal/image", "internal/system"}, "the kernel decompresses; only the builder compresses"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
+	{"filippo.io/age", []string{"internal/keyfile"}, "private keys at rest are read and written in one place"},
+	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},
+	{"github.com/beevik", []string{"internal/nettime"}, "network time has one door"},
 	{"golang.org/x/term", []string{"cmd", "internal/sysinit", "internal/term"}, "terminals"},
 	{"golang.org/x/sys", []string{"cmd", "internal"}, "system calls; never in the public verifier"},
 	{"github.com/rogpeppe/go-internal/testscript", []string{"cmd"}, "commands tested as people type them"},
