@@ -93,6 +93,8 @@ func (d Disk) check() error {
 		return fmt.Errorf("unknown format %q", d.Format)
 	case d.Bus == BusSATA && d.ReadOnly:
 		return errors.New("a SATA disk cannot be read-only")
+	case d.WriteLog != "" && (d.Format != "raw" || d.ReadOnly || d.Snapshot):
+		return errors.New("only the writes to a raw disk can be logged")
 	}
 	switch d.Bus {
 	case BusVirtio, BusUSB, BusNVMe, BusSATA:
@@ -250,21 +252,35 @@ func (p plan) diskArgs() []string {
 	sata := 0
 	for i, d := range p.Disks {
 		id := "disk" + strconv.Itoa(i)
-		drive := fmt.Sprintf("if=none,id=%s,format=%s,file=%s", id, d.Format, escape(d.Path))
-		if d.ReadOnly {
-			drive += ",readonly=on"
-		}
-		if d.Snapshot {
-			// What nobody will read again needs no flush to the host's disk.
-			drive += ",snapshot=on,cache=unsafe"
-		}
 		device := d.device(id, sata)
 		if d.Bus == BusSATA {
 			sata++
 		}
-		a = append(a, "-drive", drive, "-device", fmt.Sprintf("%s,bootindex=%d", device, i+1))
+		a = append(a, d.backend(id)...)
+		a = append(a, "-device", fmt.Sprintf("%s,bootindex=%d", device, i+1))
 	}
 	return a
+}
+
+// backend is the disk's side towards the host.
+func (d Disk) backend(id string) []string {
+	if d.WriteLog != "" {
+		// The guest's flushes are logged; they need not reach the host's disk.
+		return []string{
+			"-blockdev", fmt.Sprintf("driver=file,node-name=%s-log,filename=%s,cache.no-flush=on", id, escape(d.WriteLog)),
+			"-blockdev", fmt.Sprintf("driver=blklogwrites,node-name=%s,log=%s-log,log-sector-size=%d,"+
+				"file.driver=file,file.filename=%s,file.cache.no-flush=on", id, id, logSector, escape(d.Path)),
+		}
+	}
+	drive := fmt.Sprintf("if=none,id=%s,format=%s,file=%s", id, d.Format, escape(d.Path))
+	if d.ReadOnly {
+		drive += ",readonly=on"
+	}
+	if d.Snapshot {
+		// What nobody will read again needs no flush to the host's disk.
+		drive += ",snapshot=on,cache=unsafe"
+	}
+	return []string{"-drive", drive}
 }
 
 func (p plan) hasBus(bus string) bool {

@@ -31,6 +31,7 @@ func TestArgs(t *testing.T) {
 			{Path: "two.qcow2", Format: "qcow2", Bus: BusNVMe},
 			{Path: "three.img", Bus: BusSATA},
 			{Path: "four.img", Bus: BusSATA},
+			{Path: "five,.img", WriteLog: "five.log"},
 		},
 		Nets: []Net{
 			{Kind: NetLAN, MAC: "52:54:00:00:00:02", Group: netip.MustParseAddrPort("230.0.0.7:4711"), Capture: "/tmp/lan.pcap"},
@@ -103,6 +104,8 @@ func TestConfigRefused(t *testing.T) {
 		{"disk format", disk(Disk{Path: "d", Format: "vmdk"}), `format "vmdk"`},
 		{"disk bus", disk(Disk{Path: "d", Bus: "floppy"}), `bus "floppy"`},
 		{"read-only SATA", disk(Disk{Path: "d", Bus: BusSATA, ReadOnly: true}), "read-only"},
+		{"write log of a snapshot", disk(Disk{Path: "d", Snapshot: true, WriteLog: "l"}), "raw disk"},
+		{"write log of a qcow2", disk(Disk{Path: "d", Format: "qcow2", WriteLog: "l"}), "raw disk"},
 		{"network kind", card(Net{Kind: "bridge"}), `kind "bridge"`},
 		{"group not multicast", card(Net{Kind: NetLAN, Group: netip.MustParseAddrPort("10.0.0.1:1")}), "multicast"},
 		{"group absent", card(Net{Kind: NetLAN}), "multicast"},

@@ -146,13 +146,26 @@ func (p *plan) prepare() (cleanup func() error, err error) {
 	} else if err := os.MkdirAll(p.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	if err := p.prepareFirmware(); err != nil {
+	if err := errors.Join(p.prepareFirmware(), p.prepareLogs()); err != nil {
 		return nil, errors.Join(err, cleanup())
 	}
 	if p.ConsoleLog == "" {
 		p.ConsoleLog = filepath.Join(p.Dir, "console.log")
 	}
 	return cleanup, nil
+}
+
+// prepareLogs makes the disks' write logs, empty: QEMU opens but never creates.
+func (p *plan) prepareLogs() error {
+	for _, d := range p.Disks {
+		if d.WriteLog == "" {
+			continue
+		}
+		if err := os.WriteFile(d.WriteLog, nil, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *plan) prepareFirmware() error {

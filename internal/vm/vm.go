@@ -123,6 +123,10 @@ type Disk struct {
 	// Snapshot keeps the guest's writes in a temporary file in Dir and leaves
 	// Path untouched.
 	Snapshot bool
+	// WriteLog is a file that receives every write and every flush that reaches
+	// the disk, in order, as ReadWriteLog reads them. Empty: none. The disk must
+	// be raw, and neither ReadOnly nor a Snapshot.
+	WriteLog string
 }
 
 // Network kinds for Net.Kind.
