@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/media"
 )
 
@@ -20,7 +22,7 @@ func newImage() *cobra.Command {
 
 func newImageBuild() *cobra.Command {
 	var w workshop
-	var out, mode string
+	var out, mode, logPolicy string
 	var menu int
 	cmd := &cobra.Command{
 		Use: "build", Short: "Write a USB image that trusts the keys of the work folder", Args: noArgs,
@@ -29,7 +31,10 @@ empty cache partition, as plain files: no root, no mounts. The image trusts the
 root keys in the work folder, which are made the first time; the same inputs
 give the same bytes.`,
 		Example: "  phase image build --out phase.img",
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if w.logPolicy, err = readLogPolicy(logPolicy); err != nil {
+				return err
+			}
 			l, err := w.prepare(cmd.Context())
 			if err != nil {
 				return err
@@ -50,6 +55,27 @@ give the same bytes.`,
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "phase.img"), "image to write")
 	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	cmd.Flags().Int64Var(&w.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")
+	cmd.Flags().StringVar(&logPolicy, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
 	cmd.Flags().IntVar(&menu, "menu", 10, "seconds that the menu is shown")
 	return cmd
+}
+
+// readLogPolicy reads a policy and refuses one that the machines could not.
+func readLogPolicy(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("--log-policy: %w", err)
+	}
+	defer f.Close()
+	policy, err := io.ReadAll(io.LimitReader(f, logproof.MaxPolicySize+1)) // the parser refuses one byte more
+	if err != nil {
+		return nil, fmt.Errorf("--log-policy: %w", err)
+	}
+	if _, err := logproof.ParsePolicy(policy); err != nil {
+		return nil, fmt.Errorf("--log-policy %s: %w", path, err)
+	}
+	return policy, nil
 }

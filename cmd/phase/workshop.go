@@ -28,6 +28,7 @@ type workshop struct {
 	arch, work, target string
 	install, offline   bool
 	minVersion         int64
+	logPolicy          []byte // of the media; nil: none
 	verbose            bool
 }
 
@@ -86,7 +87,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	}
 	return lab.New(ctx, lab.Config{
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
-		Time: at, MinVersion: w.minVersion, Offline: w.offline, Log: w.log(),
+		Time: at, MinVersion: w.minVersion, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
 	})
 }
 

@@ -45,6 +45,7 @@ type Config struct {
 	Version    string
 	Time       time.Time    // every date inside the products; the earliest clock of a seed
 	MinVersion int64        // version floor built into the seed; 0: none
+	LogPolicy  []byte       // C2SP tlog-policy that the seed holds releases to; nil: none
 	Offline    bool         // no package downloads
 	Log        *slog.Logger // nil: silent
 }
@@ -96,7 +97,7 @@ func (l *Lab) buildSystems(ctx context.Context) error {
 		return fmt.Errorf("write the hello job: %w", err)
 	}
 	seed, _, err := l.build.Seed(ctx, system.SeedConfig{
-		Out: l.Seed, Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root,
+		Out: l.Seed, Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy,
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,9 @@ type SeedConfig struct {
 	Out  string // the initramfs to write
 	Init string // the static phase-init binary
 	Root []byte // root.json, the only thing the medium trusts
+	// LogPolicy is a C2SP tlog-policy: the seed boots only releases that stand in
+	// the log it names, with the witnesses it asks for. Empty: they need not.
+	LogPolicy []byte
 }
 
 // seedCommands are the names under which phase-init also answers.
@@ -39,6 +42,9 @@ func (b *Build) Seed(ctx context.Context, cfg SeedConfig) (Output, ModuleReport,
 		return Output{}, ModuleReport{}, err
 	}
 	if err := checkRoot(cfg.Root); err != nil {
+		return Output{}, ModuleReport{}, err
+	}
+	if err := checkLogPolicy(cfg.LogPolicy); err != nil {
 		return Output{}, ModuleReport{}, err
 	}
 	if err := image.CheckProgram(cfg.Init, b.Inputs.Arch); err != nil {
@@ -72,6 +78,9 @@ func (b *Build) seedTree(cfg SeedConfig) (*image.Tree, ModuleReport, error) {
 	}
 	t.Bytes("phase/root.json", 0o644, cfg.Root)
 	t.Bytes("phase/build.json", 0o644, info)
+	if len(cfg.LogPolicy) > 0 {
+		t.Bytes("phase/log-policy", 0o644, cfg.LogPolicy)
+	}
 	t.Bytes("etc/ssl/certs/ca-certificates.crt", 0o644, b.Inputs.CACerts)
 	err = mods.addTo(t, b.Inputs.Kernel.Release)
 	return t, mods.ModuleReport, err

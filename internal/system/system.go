@@ -6,8 +6,8 @@
 // containers. Inputs are named files (a kernel, a loader, programs, documents)
 // and a time; equal inputs give equal bytes. Every input is checked for what it
 // claims to be before it is put on a medium: a loader is an EFI program of the
-// architecture, a program is static, a root document is self-signed. There is
-// no way to build a medium without a real root.
+// architecture, a program is static, a root document is self-signed, a log
+// policy can be read. There is no way to build a medium without a real root.
 //
 // Trust: kernel, modules, loader and CA certificates come from the distribution
 // through apt, or are given by the person who builds. Their names, versions and
@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -105,6 +106,18 @@ func checkRoot(root []byte) error {
 	}
 	if _, err := manifest.ParseRoot(root); err != nil {
 		return &RootError{err}
+	}
+	return nil
+}
+
+// checkLogPolicy refuses a policy that the seed could not read: it would stop
+// there, as a rule that nobody can apply must not be ignored.
+func checkLogPolicy(policy []byte) error {
+	if len(policy) == 0 {
+		return nil
+	}
+	if _, err := logproof.ParsePolicy(policy); err != nil {
+		return fmt.Errorf("system: refusing to build a medium with this log policy: %w", err)
 	}
 	return nil
 }

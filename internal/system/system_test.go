@@ -3,7 +3,10 @@ package system
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -15,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/kmod"
+	"github.com/phasebased/phase/logproof"
 )
 
 // run returns what an outside judge printed; it skips the test when the tool is
@@ -175,7 +179,7 @@ func TestSeed(t *testing.T) {
 			t.Errorf("the seed lacks %q", want)
 		}
 	}
-	for _, not := range []string{"overlay.ko.gz", "unused.ko", "module unused", "softdep unused"} {
+	for _, not := range []string{"overlay.ko.gz", "unused.ko", "module unused", "softdep unused", "log-policy"} {
 		if bytes.Contains(archive, []byte(not)) {
 			t.Errorf("the seed has %q, which is not needed", not)
 		}
@@ -188,6 +192,32 @@ func TestSeed(t *testing.T) {
 	again, _, err := b.Seed(t.Context(), SeedConfig{Out: dir + "/b/seed", Init: init, Root: root})
 	if err != nil || again.Digest != out.Digest {
 		t.Errorf("second build: %v, %v (%v)", again.Digest, out.Digest, err)
+	}
+}
+
+// testLogPolicy asks for one log and no witness.
+func testLogPolicy(t *testing.T) string {
+	seed := sha256.Sum256([]byte("system test log"))
+	public := ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey)
+	key, err := logproof.NewKey("example.com/log", logproof.LogKey, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("log %s\nquorum none\n", key)
+}
+
+func TestSeedWithALogPolicy(t *testing.T) {
+	b, dir, logPolicy := fakeBuild(t), t.TempDir(), testLogPolicy(t)
+	init := buildGo(t, dir, "init", "package main\nfunc main() {}\n")
+	out, _, err := b.Seed(t.Context(), SeedConfig{Out: dir + "/seed", Init: init, Root: testRoot(t), LogPolicy: []byte(logPolicy)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := unpackSeed(t, out.Path)
+	for _, want := range []string{"phase/log-policy\x00", logPolicy} {
+		if !bytes.Contains(archive, []byte(want)) {
+			t.Errorf("the seed lacks %q", want)
+		}
 	}
 }
 
@@ -213,12 +243,13 @@ func TestSeedRefusals(t *testing.T) {
 		"changed root": {func(b *Build, c *SeedConfig) {
 			c.Root = bytes.Replace(c.Root, []byte(`"version":1`), []byte(`"version":2`), 1)
 		}, "refusing to build a medium"},
-		"no init":         {func(b *Build, c *SeedConfig) { c.Init = dir + "/none" }, "no such file"},
-		"script as init":  {func(b *Build, c *SeedConfig) { c.Init = write(t, dir+"/sh", []byte("#!/bin/sh\nexec sh\n")) }, "not a static program"},
-		"epoch forgotten": {func(b *Build, c *SeedConfig) { b.Time = time.Unix(0, 0) }, "SOURCE_DATE_EPOCH"},
-		"no version":      {func(b *Build, c *SeedConfig) { b.Version = "" }, "no version"},
-		"no inputs":       {func(b *Build, c *SeedConfig) { b.Inputs = nil }, "no inputs"},
-		"too large":       {func(b *Build, c *SeedConfig) { c.Init = write(t, dir+"/big", append(data, noise...)) }, "the limit is"},
+		"log policy that cannot be read": {func(b *Build, c *SeedConfig) { c.LogPolicy = []byte("quorum none\n") }, "no log line"},
+		"no init":                        {func(b *Build, c *SeedConfig) { c.Init = dir + "/none" }, "no such file"},
+		"script as init":                 {func(b *Build, c *SeedConfig) { c.Init = write(t, dir+"/sh", []byte("#!/bin/sh\nexec sh\n")) }, "not a static program"},
+		"epoch forgotten":                {func(b *Build, c *SeedConfig) { b.Time = time.Unix(0, 0) }, "SOURCE_DATE_EPOCH"},
+		"no version":                     {func(b *Build, c *SeedConfig) { b.Version = "" }, "no version"},
+		"no inputs":                      {func(b *Build, c *SeedConfig) { b.Inputs = nil }, "no inputs"},
+		"too large":                      {func(b *Build, c *SeedConfig) { c.Init = write(t, dir+"/big", append(data, noise...)) }, "the limit is"},
 		"module missing": {func(b *Build, c *SeedConfig) {
 			write(t, b.Inputs.Kernel.Modules+"/modules.builtin", []byte("kernel/ext4.ko\n"))
 		}, "virtio_pci"},
