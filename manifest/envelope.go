@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/internal/strictjson"
@@ -20,12 +22,11 @@ type kind struct {
 	object      string
 	payloadType string
 	maxBytes    int
-	role        Role
 }
 
 var (
-	kindManifest = kind{"manifest", ManifestPayloadType, MaxManifestBytes, RoleTargets}
-	kindPointer  = kind{"pointer", PointerPayloadType, MaxPointerBytes, RoleTimestamp}
+	kindManifest = kind{"manifest", ManifestPayloadType, MaxManifestBytes}
+	kindPointer  = kind{"pointer", PointerPayloadType, MaxPointerBytes}
 )
 
 type wireSigned struct {
@@ -98,22 +99,56 @@ func checkSignatures(wire []wireSignature) ([]dsse.Signature, error) {
 	return list, nil
 }
 
-// authenticate returns the ids of the keys of the kind's role that signed the
-// payload, if the role's threshold is met.
-func (e envelope) authenticate(k kind, root *Root) ([]string, error) {
+// signers are the roles that signed a document, each with the ids of its keys.
+type signers map[signer][]string
+
+// authenticate returns those of the roles that may sign documents of this kind
+// whose threshold is met by signatures over the payload; there is at least one.
+// A manifest's channel is part of the payload, which nobody may interpret yet,
+// so which of several roles had to sign it is for responsible to say.
+func (e envelope) authenticate(k kind, root *Root) (signers, error) {
 	if !root.usable() {
 		return nil, refuse(k.object, RuleSignature, "there is no root to check against")
 	}
-	role := root.roles[k.role]
 	if len(e.signatures) == 0 {
 		return nil, refuse(k.object, RuleSignature, "it is not signed")
 	}
-	ids, err := dsse.Verify(k.payloadType, e.payload, e.signatures, role.Keys, role.Threshold)
-	if err != nil {
-		detail := fmt.Sprintf("role %s of root version %d", k.role, root.version)
-		return nil, &Error{Rule: RuleSignature, Object: k.object, Detail: detail, Err: err}
+	found := signers{}
+	var missed []string
+	for _, s := range root.signersOf(k) {
+		keys := root.keysOf(s)
+		ids, err := dsse.Verify(k.payloadType, e.payload, e.signatures, keys.Keys, keys.Threshold)
+		if err != nil {
+			missed = append(missed, fmt.Sprintf("%s: %v", s, err))
+			continue
+		}
+		found[s] = ids
 	}
-	return ids, nil
+	if len(found) == 0 {
+		return nil, refuse(k.object, RuleSignature, "root version %d, %s", root.version, strings.Join(missed, "; "))
+	}
+	return found, nil
+}
+
+// responsible returns the ids of the keys that signed for the role that signs
+// manifests of channel. That another role signed is of no use.
+func (s signers) responsible(root *Root, channel string) ([]string, error) {
+	wanted := root.signerOf(channel)
+	if ids, ok := s[wanted]; ok {
+		return ids, nil
+	}
+	return nil, refuse(kindManifest.object, RuleSignature, "it is signed by %s, but channel %.40q has to be signed by %s",
+		s, channel, wanted)
+}
+
+// String lists the roles.
+func (s signers) String() string {
+	var names []string
+	for name := range s {
+		names = append(names, string(name))
+	}
+	slices.Sort(names)
+	return strings.Join(names, " and ")
 }
 
 // checkMirrored compares the envelope's readable copies with the signed
@@ -135,31 +170,15 @@ func (e envelope) checkMirrored(k kind, signed map[string]strictjson.Raw) error 
 	return nil
 }
 
-// seal signs payload with each key and returns the file.
-func seal(k kind, payload []byte, keys []ed25519.PrivateKey) ([]byte, error) {
-	if len(keys) == 0 {
-		return nil, errNoKeys
-	}
-	var signatures []wireSignature
-	for _, key := range keys {
-		if len(key) != ed25519.PrivateKeySize {
-			return nil, errKeyLen
-		}
-		s := dsse.Sign(k.payloadType, payload, key)
-		signatures = append(signatures, wireSignature{s.KeyID, s.Sig})
-	}
-	if _, err := checkSignatures(signatures); err != nil {
-		return nil, fmt.Errorf("sign %s: %w", k.object, err)
-	}
-	raw, err := strictjson.MarshalCanonical(map[string]any{
-		"signed":     wireSigned{payload},
-		"signatures": signatures,
-	})
+// pointer decodes the payload of a pointer and applies the checks that need
+// nothing but the file.
+func (e envelope) pointer() (Pointer, error) {
+	p, wire, members, err := decodePointer(e.payload)
 	if err != nil {
-		return nil, fmt.Errorf("sign %s: %w", k.object, err)
+		return Pointer{}, err
 	}
-	if len(raw) > k.maxBytes {
-		return nil, fmt.Errorf("sign %s: %d bytes, at most %d are allowed", k.object, len(raw), k.maxBytes)
+	if err := e.checkMirrored(kindPointer, members); err != nil {
+		return Pointer{}, err
 	}
-	return raw, nil
+	return p, wire.checkProduct()
 }

@@ -23,9 +23,12 @@ const (
 	RuleRollback    Rule = "rollback"                  // older than what was accepted before
 	RuleSameVersion Rule = "same-version-other-digest" // another manifest with the version accepted before
 	RulePointer     Rule = "pointer-mismatch"          // not the manifest that the pointer names
+	RuleRootVersion Rule = "root-version"              // made under a newer root than the one at hand
 	RuleExpired     Rule = "expired"                   // its time, or the root's, is over
 	RuleFuture      Rule = "future"                    // made after the clock's time
 	RulePolicy      Rule = "policy"                    // signed, but asks for something never allowed
+	RuleLog         Rule = "log"                       // not proven to be in the log that the medium asks for
+	RuleRootChain   Rule = "root-chain"                // not the successor of the root at hand
 )
 
 // ruleInfo holds the code of a rule and what a person can do about it.
@@ -45,6 +48,9 @@ var ruleInfo = map[Rule]struct{ code, hint string }{
 	RuleExpired:     {"VFY-013", "Check the clock; if it is right, fetch a current file."},
 	RuleFuture:      {"VFY-014", "Check the clock; if it is right, tell the publisher."},
 	RulePolicy:      {"VFY-015", "Tell the publisher; this file is never accepted."},
+	RuleLog:         {"VFY-016", "Fetch the file's log proof again; if there is none, ask the publisher to log this release."},
+	RuleRootVersion: {"VFY-017", "Fetch the newer roots that lie beside the manifest, or use a newer boot medium."},
+	RuleRootChain:   {"VFY-018", "Fetch the roots again from another source; if all offer this one, use a newer boot medium."},
 }
 
 // Error says which rule refused which document, and why.
@@ -54,6 +60,7 @@ type Error struct {
 	Detail string    // what was found and what was expected
 	At     time.Time // RuleExpired: the expiry; RuleFuture: when it was made, by an accepted signature
 	Now    time.Time // RuleExpired, RuleFuture: the clock that was used
+	Clock  string    // RuleExpired, RuleFuture: where that clock came from, or empty
 	Err    error     // cause, or nil
 }
 

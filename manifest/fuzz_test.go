@@ -62,7 +62,7 @@ func FuzzVerifyManifest(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		v, err := VerifyManifest(raw, root, Want{Any, Any}, Floor{}, nil, now)
+		v, err := verifyManifest(raw, root, Want{Any, Any}, Floor{}, nil, now)
 		if (err == nil) != v.Valid() {
 			t.Fatalf("valid is %v with %v", v.Valid(), err)
 		}
@@ -89,7 +89,7 @@ func FuzzVerifyPointer(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		p, err := VerifyPointer(raw, root, Want{Any, Any}, now)
+		p, err := verifyPointer(raw, root, Want{Any, Any}, now)
 		if (err == nil) != p.Valid() {
 			t.Fatalf("valid is %v with %v", p.Valid(), err)
 		}

@@ -90,3 +90,11 @@ func testPointer(file []byte) Pointer {
 }
 
 var wantTest = Want{ChannelStable, ArchX8664}
+
+func verifyManifest(raw []byte, root *Root, want Want, floor Floor, ptr *VerifiedPointer, at time.Time) (*Verified, error) {
+	return Verifier{Root: root, Want: want, Floor: floor}.Manifest(raw, nil, ptr, at)
+}
+
+func verifyPointer(raw []byte, root *Root, want Want, at time.Time) (*VerifiedPointer, error) {
+	return Verifier{Root: root, Want: want}.Pointer(raw, at)
+}

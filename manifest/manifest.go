@@ -5,14 +5,17 @@
 //   - A root says which keys may sign what. It is TUF 1.0 root metadata and
 //     comes from inside the boot medium: it is the one thing that is trusted.
 //   - A manifest says what to boot: hashes, sizes and addresses of a kernel, an
-//     initramfs and more. It is signed by the root's targets role.
+//     initramfs and more. It is signed by the keys that the root lists for its
+//     channel or, if there are none, by the root's targets role.
 //   - A pointer says which manifest is current. It is signed by the timestamp
 //     role, is short-lived, and travels through the DHT, mDNS and HTTP.
 //
 // Everything that arrives over a network is hostile. Nothing of a document is
 // looked at before enough signatures over those exact bytes were checked, and
-// a Verified can only be made by VerifyManifest: functions that take one need
-// not ask again. All functions are pure; the time is an argument.
+// a Verified can only be made by a Verifier: functions that take one need not ask
+// again. Roots follow one another by Root.Update, as TUF has it. A Draft is a
+// document on its way to its signatures. All functions are pure; the time is an
+// argument.
 package manifest
 
 import (
@@ -89,6 +92,7 @@ type Manifest struct {
 	Rootfs          *Artifact           // nil if the system lives in its initramfs
 	DTBs            map[string]Artifact // device trees by plain file name; may be nil
 	Cmdline         string              // for the new kernel; may be empty
+	SecurityFloor   int64               // oldest version that may still boot from a cache, at most ManifestVersion; 0: not said
 }
 
 // Artifact returns the artifact called "kernel", "initramfs" or "rootfs".
@@ -140,20 +144,4 @@ type Pointer struct {
 func (p Pointer) clone() Pointer {
 	p.URLs = slices.Clone(p.URLs)
 	return p
-}
-
-// Any in a Want accepts every channel or architecture. It is for tools that
-// examine a file a person handed them; a machine that boots asks for its own.
-const Any = "*"
-
-// Want is what the caller asked for. An empty field matches nothing.
-type Want struct{ Channel, Arch string }
-
-// Floor is the newest manifest accepted so far: older ones are refused, and so
-// is another manifest of the same version. Digest is that of the signed
-// payload; the zero Digest means that only the version is known. The zero
-// Floor means that nothing was seen.
-type Floor struct {
-	ManifestVersion int64
-	Digest          blob.Digest
 }

@@ -2,10 +2,12 @@ package manifest
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // What a correctly signed document may still not ask for. A signer applies the
@@ -15,10 +17,19 @@ const (
 	MaxRootfsBytes    = 8 << 30
 	MaxDTBBytes       = 16 << 20
 	MaxDTBs           = 64
-	MaxURLs           = 16   // per list
-	MaxURLBytes       = 2048 // per URL
+	MaxDTBsBytes      = 64 << 20 // of all device trees together
+	MaxURLs           = 16       // per list
+	MaxURLBytes       = 2048     // per URL
 	MaxCmdlineBytes   = 2048
 	maxSafeNameLength = 128
+)
+
+// The longest lives that a signer may give, from created_at to expires_at. A
+// thief of the keys cannot sign for longer either, and a pointer that is kept
+// back freezes a machine for two weeks at most.
+const (
+	MaxManifestLife = 180 * 24 * time.Hour
+	MaxPointerLife  = 14 * 24 * time.Hour
 )
 
 // forbiddenParams are kernel parameters that would replace init or weaken the
@@ -34,8 +45,8 @@ func (m Manifest) checkPolicy() error {
 	if err := checkNames(m.Channel, m.Arch); err != nil {
 		return err
 	}
-	if !m.CreatedAt.Before(m.ExpiresAt) {
-		return fmt.Errorf("created_at is not before expires_at")
+	if err := checkLife(m.CreatedAt, m.ExpiresAt, MaxManifestLife); err != nil {
+		return err
 	}
 	if err := m.Kernel.check("kernel", MaxKernelBytes); err != nil {
 		return err
@@ -48,26 +59,52 @@ func (m Manifest) checkPolicy() error {
 			return err
 		}
 	}
-	if len(m.DTBs) > MaxDTBs {
-		return fmt.Errorf("%d device trees, at most %d are allowed", len(m.DTBs), MaxDTBs)
-	}
-	for name, dtb := range m.DTBs {
-		if len(name) > maxSafeNameLength || !dtbPattern.MatchString(name) {
-			return fmt.Errorf("device tree name %.40q is not a plain file name", name)
-		}
-		if err := dtb.check("device tree "+name, MaxDTBBytes); err != nil {
-			return err
-		}
+	if err := checkDTBs(m.DTBs); err != nil {
+		return err
 	}
 	return checkCmdline(m.Cmdline)
 }
+
+// checkDTBs adds up sizes only after each was found within its cap, so that
+// the sum cannot overflow.
+func checkDTBs(dtbs map[string]Artifact) error {
+	if len(dtbs) > MaxDTBs {
+		return fmt.Errorf("%d device trees, at most %d are allowed", len(dtbs), MaxDTBs)
+	}
+	var total int64
+	for _, name := range slices.Sorted(maps.Keys(dtbs)) {
+		if len(name) > maxSafeNameLength || !dtbPattern.MatchString(name) {
+			return fmt.Errorf("device tree name %.40q is not a plain file name", name)
+		}
+		if err := dtbs[name].check("device tree "+name, MaxDTBBytes); err != nil {
+			return err
+		}
+		total += dtbs[name].Size
+	}
+	if total > MaxDTBsBytes {
+		return fmt.Errorf("device trees have %d bytes together, at most %d are allowed", total, MaxDTBsBytes)
+	}
+	return nil
+}
+
+func checkLife(created, expires time.Time, longest time.Duration) error {
+	if !created.Before(expires) {
+		return fmt.Errorf("created_at is not before expires_at")
+	}
+	if life := expires.Sub(created); life > longest {
+		return fmt.Errorf("a life of %d days, at most %d are allowed", int64((life+day-1)/day), int64(longest/day))
+	}
+	return nil
+}
+
+const day = 24 * time.Hour
 
 func (p Pointer) checkPolicy() error {
 	if err := checkNames(p.Channel, p.Arch); err != nil {
 		return err
 	}
-	if !p.CreatedAt.Before(p.ExpiresAt) {
-		return fmt.Errorf("created_at is not before expires_at")
+	if err := checkLife(p.CreatedAt, p.ExpiresAt, MaxPointerLife); err != nil {
+		return err
 	}
 	if p.ManifestSize < 1 || p.ManifestSize > MaxManifestBytes {
 		return fmt.Errorf("manifest_size is %d, allowed are 1 to %d bytes", p.ManifestSize, MaxManifestBytes)

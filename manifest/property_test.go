@@ -31,9 +31,9 @@ func TestZeroValuesAreUseless(t *testing.T) {
 func TestZeroRootsVerifyNothing(t *testing.T) {
 	g := newGenerator(t)
 	for name, root := range map[string]*Root{"nil": nil, "zero": {}, "empty roles": {roles: map[Role]RoleKeys{RoleTargets: {}, RoleTimestamp: {}}}} {
-		_, err := VerifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now)
+		_, err := verifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now)
 		checkRule(t, name+" root, manifest", err, RuleSignature)
-		_, err = VerifyPointer(g.good["pointer"], root, wantTest, now)
+		_, err = verifyPointer(g.good["pointer"], root, wantTest, now)
 		checkRule(t, name+" root, pointer", err, RuleSignature)
 	}
 }
@@ -48,7 +48,7 @@ func checkRule(t *testing.T, name string, err error, want Rule) {
 
 func TestUnverifiedPointerVouchesForNothing(t *testing.T) {
 	g := newGenerator(t)
-	_, err := VerifyManifest(g.good["manifest"], testRoot(t), wantTest, Floor{}, &VerifiedPointer{pointer: testPointer(g.good["manifest"])}, now)
+	_, err := verifyManifest(g.good["manifest"], testRoot(t), wantTest, Floor{}, &VerifiedPointer{pointer: testPointer(g.good["manifest"])}, now)
 	checkRule(t, "made by hand", err, RulePointer)
 }
 
@@ -59,25 +59,25 @@ func TestEmptyWantMatchesNothing(t *testing.T) {
 		want Want
 		rule Rule
 	}{{Want{}, RuleChannel}, {Want{Channel: Any}, RuleArch}, {Want{Arch: Any}, RuleChannel}} {
-		_, err := VerifyManifest(g.good["manifest"], root, tt.want, Floor{}, nil, now)
+		_, err := verifyManifest(g.good["manifest"], root, tt.want, Floor{}, nil, now)
 		checkRule(t, "manifest", err, tt.rule)
-		_, err = VerifyPointer(g.good["pointer"], root, tt.want, now)
+		_, err = verifyPointer(g.good["pointer"], root, tt.want, now)
 		checkRule(t, "pointer", err, tt.rule)
 	}
 }
 
 func TestZeroTimeIsRefused(t *testing.T) {
 	g := newGenerator(t)
-	_, err := VerifyManifest(g.good["manifest"], testRoot(t), wantTest, Floor{}, nil, time.Time{})
+	_, err := verifyManifest(g.good["manifest"], testRoot(t), wantTest, Floor{}, nil, time.Time{})
 	checkRule(t, "no clock", err, RuleFuture)
 }
 
 func TestSizeCaps(t *testing.T) {
 	root := testRoot(t)
 	huge := bytes.Repeat([]byte(" "), 64<<20)
-	_, err := VerifyManifest(huge, root, wantTest, Floor{}, nil, now)
+	_, err := verifyManifest(huge, root, wantTest, Floor{}, nil, now)
 	checkRule(t, "manifest of 64 MiB", err, RuleSize)
-	_, err = VerifyPointer(huge, root, wantTest, now)
+	_, err = verifyPointer(huge, root, wantTest, now)
 	checkRule(t, "pointer of 64 MiB", err, RuleSize)
 	_, err = InspectPointer(huge[:64<<10])
 	checkRule(t, "DHT value of 64 KiB", err, RuleSize)
@@ -87,7 +87,7 @@ func TestSizeCaps(t *testing.T) {
 	g := newGenerator(t)
 	for n, rule := range map[int]Rule{MaxManifestBytes: "", MaxManifestBytes + 1: RuleSize} {
 		padded := append(bytes.Clone(g.good["manifest"]), huge[:n-len(g.good["manifest"])]...)
-		if _, err := VerifyManifest(padded, root, wantTest, Floor{}, nil, now); rule == "" && err != nil {
+		if _, err := verifyManifest(padded, root, wantTest, Floor{}, nil, now); rule == "" && err != nil {
 			t.Errorf("%d bytes: %v", n, err)
 		} else if rule != "" {
 			checkRule(t, "one byte too many", err, rule)
@@ -104,7 +104,7 @@ func TestEveryByteCounts(t *testing.T) {
 		for _, mask := range []byte{0x01, 0x20, 0x80} {
 			raw := bytes.Clone(g.good["manifest"])
 			raw[i] ^= mask
-			if v, err := VerifyManifest(raw, root, wantTest, Floor{}, nil, now); err == nil || v.Valid() {
+			if v, err := verifyManifest(raw, root, wantTest, Floor{}, nil, now); err == nil || v.Valid() {
 				t.Fatalf("manifest accepted with byte %d changed by %#x: %q", i, mask, raw[max(0, i-20):i+1])
 			}
 		}
@@ -112,7 +112,7 @@ func TestEveryByteCounts(t *testing.T) {
 	for i := range g.good["pointer"] {
 		raw := bytes.Clone(g.good["pointer"])
 		raw[i] ^= 0x01
-		if v, err := VerifyPointer(raw, root, wantTest, now); err == nil || v.Valid() {
+		if v, err := verifyPointer(raw, root, wantTest, now); err == nil || v.Valid() {
 			t.Fatalf("pointer accepted with byte %d changed", i)
 		}
 	}
@@ -130,7 +130,7 @@ func TestTruncations(t *testing.T) {
 	g := newGenerator(t)
 	root := testRoot(t)
 	for n := range g.good["manifest"] {
-		if _, err := VerifyManifest(g.good["manifest"][:n], root, wantTest, Floor{}, nil, now); err == nil {
+		if _, err := verifyManifest(g.good["manifest"][:n], root, wantTest, Floor{}, nil, now); err == nil {
 			t.Fatalf("manifest accepted after %d bytes", n)
 		}
 	}
@@ -145,7 +145,7 @@ func TestTruncations(t *testing.T) {
 func TestResultsAreCopies(t *testing.T) {
 	g := newGenerator(t)
 	root := testRoot(t)
-	v, err := VerifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now)
+	v, err := verifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestResultsAreCopies(t *testing.T) {
 	if again.Kernel.URLs[0] != "https://mirror.example/kernel" || again.Rootfs.Size != 6 || again.DTBs["board.dtb"].Size != 3 || v.KeyIDs()[0] == "x" {
 		t.Errorf("the verified manifest changed: %+v", again)
 	}
-	p, err := VerifyPointer(g.good["pointer"], root, wantTest, now)
+	p, err := verifyPointer(g.good["pointer"], root, wantTest, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestResultsAreCopies(t *testing.T) {
 	}
 	// Nor by changing the bytes that were verified.
 	file := bytes.Clone(g.good["manifest"])
-	if v, err = VerifyManifest(file, root, wantTest, Floor{}, nil, now); err != nil {
+	if v, err = verifyManifest(file, root, wantTest, Floor{}, nil, now); err != nil {
 		t.Fatal(err)
 	}
 	clear(file)
@@ -210,17 +210,17 @@ func TestParseArch(t *testing.T) {
 func TestMessages(t *testing.T) {
 	g := newGenerator(t)
 	root := testRoot(t)
-	_, err := VerifyManifest(g.seal(kindManifest, g.payload["manifest"], "stranger"), root, wantTest, Floor{}, nil, now)
+	_, err := verifyManifest(g.seal(kindManifest, g.payload["manifest"], "stranger"), root, wantTest, Floor{}, nil, now)
 	checkText(t, err, "Manifest signature verification failed", "targets", "0 of the 2 required")
-	_, err = VerifyManifest(g.good["manifest"], root, wantTest, newer, nil, now)
+	_, err = verifyManifest(g.good["manifest"], root, wantTest, newer, nil, now)
 	checkText(t, err, "Manifest version downgrade detected (possible attack)", "version 7", "version 8")
-	_, err = VerifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now.AddDate(0, 4, 0))
+	_, err = verifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now.AddDate(0, 4, 0))
 	checkText(t, err, "manifest", "expired at 2026-06-01T12:00:00Z", "clock says 2026-07-01T12:00:00Z")
 	var refused *Error
 	if !errors.As(err, &refused) || !refused.At.Equal(now.AddDate(0, 3, 0)) || !refused.Now.Equal(now.AddDate(0, 4, 0)) {
 		t.Errorf("expiry and clock are not in %+v", refused)
 	}
-	_, err = VerifyPointer(g.good["pointer"], root, wantTest, time.Unix(0, 0))
+	_, err = verifyPointer(g.good["pointer"], root, wantTest, time.Unix(0, 0))
 	if !errors.As(err, &refused) || refused.Rule != RuleFuture || !refused.At.Equal(now.Add(-time.Hour)) {
 		t.Errorf("creation time is not in %+v", refused)
 	}
@@ -255,11 +255,11 @@ func TestKeyRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := VerifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now)
+	v, err := verifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now)
 	if err != nil || len(v.KeyIDs()) != 1 || v.KeyIDs()[0] != keyID("targets-1") {
 		t.Errorf("%v, %v", v.KeyIDs(), err)
 	}
-	_, err = VerifyPointer(g.good["pointer"], root, wantTest, now)
+	_, err = verifyPointer(g.good["pointer"], root, wantTest, now)
 	checkRule(t, "pointer under a bare key", err, RuleSignature)
 	_, err = KeyRoot(make(ed25519.PublicKey, 32))
 	checkRule(t, "weak key", err, RuleKey)
@@ -335,10 +335,10 @@ func TestSignersRefuseWhatVerifiersRefuse(t *testing.T) {
 			t.Errorf("signed a pointer with bad %s", name)
 		}
 	}
-	if _, err := SignManifest(testManifest()); !errors.Is(err, errNoKeys) {
+	if _, err := SignManifest(testManifest()); !errors.Is(err, ErrNoKeys) {
 		t.Errorf("no key: %v", err)
 	}
-	if _, err := SignManifest(testManifest(), nil); !errors.Is(err, errKeyLen) {
+	if _, err := SignManifest(testManifest(), nil); !errors.Is(err, ErrPrivateKey) {
 		t.Errorf("nil key: %v", err)
 	}
 	if _, err := SignManifest(testManifest(), private("a", "a")...); err == nil {
@@ -347,7 +347,7 @@ func TestSignersRefuseWhatVerifiersRefuse(t *testing.T) {
 	if _, err := NewRoot(testRootSpec(), testKey("root-1")); err == nil {
 		t.Error("made a root below its own threshold")
 	}
-	if _, err := NewRoot(testRootSpec(), nil, nil); !errors.Is(err, errKeyLen) {
+	if _, err := NewRoot(testRootSpec(), nil, nil); !errors.Is(err, ErrPrivateKey) {
 		t.Errorf("nil root key: %v", err)
 	}
 }
@@ -372,7 +372,7 @@ func BenchmarkVerifyManifest(b *testing.B) {
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := VerifyManifest(raw, root, wantTest, Floor{}, nil, now); err != nil {
+		if _, err := verifyManifest(raw, root, wantTest, Floor{}, nil, now); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -383,7 +383,7 @@ func BenchmarkVerifyPointer(b *testing.B) {
 	root := testRoot(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := VerifyPointer(g.good["pointer"], root, wantTest, now); err != nil {
+		if _, err := verifyPointer(g.good["pointer"], root, wantTest, now); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -4,42 +4,61 @@ import (
 	"crypto/ed25519"
 	"fmt"
 
-	"github.com/phasebased/phase/internal/strictjson"
+	"github.com/phasebased/phase/dsse"
 )
 
-// SignManifest encodes m, signs it with every key and returns the manifest
-// file. It refuses what a verifier would refuse for its content; whether the
-// keys are those of a root's targets role is for the verifier to find out.
-// Times are cut to whole seconds. The result depends on the arguments only.
+// SignManifest drafts m, signs it with every key and returns the manifest file.
+// Whether the keys are those that a root asks for is for the verifier to find
+// out. The result depends on the arguments only.
 func SignManifest(m Manifest, keys ...ed25519.PrivateKey) ([]byte, error) {
-	payload, err := strictjson.MarshalCanonical(wireOf(m))
+	d, err := DraftManifest(m)
 	if err != nil {
-		return nil, fmt.Errorf("sign manifest: %w", err)
+		return nil, err
 	}
-	decoded, _, _, err := decodeManifest(payload)
-	if err == nil {
-		err = decoded.checkPolicy()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("sign manifest: %w", err)
-	}
-	return seal(kindManifest, payload, keys)
+	return d.signAll(keys)
 }
 
-// SignPointer encodes and signs p with a timestamp key and returns the pointer
-// file, with the same care as SignManifest. The file holds at most 2 KiB, which
-// is what bounds the number of URLs in practice.
+// SignPointer drafts p, signs it with a timestamp key and returns the pointer
+// file.
 func SignPointer(p Pointer, key ed25519.PrivateKey) ([]byte, error) {
-	payload, err := strictjson.MarshalCanonical(wirePointerOf(p))
+	d, err := DraftPointer(p)
 	if err != nil {
-		return nil, fmt.Errorf("sign pointer: %w", err)
+		return nil, err
 	}
-	decoded, _, _, err := decodePointer(payload)
-	if err == nil {
-		err = decoded.checkPolicy()
-	}
+	return d.signAll([]ed25519.PrivateKey{key})
+}
+
+// NewRoot drafts spec, signs it with keys, which must meet the threshold of
+// spec's own root role, and returns the file. A successor is also signed by the
+// keys of the root before it.
+func NewRoot(spec RootSpec, keys ...ed25519.PrivateKey) ([]byte, error) {
+	d, err := DraftRoot(spec)
 	if err != nil {
-		return nil, fmt.Errorf("sign pointer: %w", err)
+		return nil, err
 	}
-	return seal(kindPointer, payload, []ed25519.PrivateKey{key})
+	raw, err := d.signAll(keys)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ParseRoot(raw); err != nil {
+		return nil, fmt.Errorf("sign root: %w", err)
+	}
+	return raw, nil
+}
+
+// signAll signs d with every key, each of which may be given once.
+func (d *Draft) signAll(keys []ed25519.PrivateKey) ([]byte, error) {
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("sign %s: %w", d.form.object, ErrNoKeys)
+	}
+	for _, key := range keys {
+		before := len(d.signatures)
+		if err := d.Sign(key); err != nil {
+			return nil, err
+		}
+		if len(d.signatures) == before {
+			return nil, fmt.Errorf("sign %s: key %s was given twice", d.form.object, dsse.KeyID(key.Public().(ed25519.PublicKey)))
+		}
+	}
+	return d.Bytes()
 }

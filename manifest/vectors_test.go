@@ -88,10 +88,11 @@ func (g *generator) replace(s, old, new string) string {
 	return strings.Replace(s, old, new, 1)
 }
 
-// seal signs payload as it is.
+// seal signs payload as it is, whatever it says.
 func (g *generator) seal(k kind, payload string, names ...string) []byte {
 	g.t.Helper()
-	raw, err := seal(kind{k.object, k.payloadType, 1 << 20, k.role}, []byte(payload), private(names...))
+	k.maxBytes = 1 << 20
+	raw, err := envelope{payload: []byte(payload)}.draft(k).signAll(private(names...))
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -439,7 +440,7 @@ var vectors = []vector{
 	{name: "manifest-by-timestamp", rule: RuleSignature, make: manifestSigned("timestamp", "targets-1")},
 	{name: "manifest-by-root", rule: RuleSignature, make: manifestSigned("root-1", "root-2")},
 	{name: "manifest-signed-as-pointer", rule: RuleSignature, make: func(g *generator) []byte {
-		return g.seal(kind{"manifest", PointerPayloadType, 1 << 20, RoleTargets}, g.payload["manifest"], "targets-1", "targets-2")
+		return g.seal(kind{"manifest", PointerPayloadType, 1 << 20}, g.payload["manifest"], "targets-1", "targets-2")
 	}},
 	{name: "manifest-signed-without-encoding", rule: RuleSignature, make: func(g *generator) []byte {
 		raw := string(g.good["manifest"])
@@ -581,18 +582,18 @@ func (v vector) verify(g *generator, root *Root, raw []byte) error {
 	case "manifest":
 		var ptr *VerifiedPointer
 		if v.ptr {
-			if ptr, err = VerifyPointer(g.good["pointer"], root, wantTest, now); err != nil {
+			if ptr, err = verifyPointer(g.good["pointer"], root, wantTest, now); err != nil {
 				g.t.Fatal(err)
 			}
 		}
 		var got *Verified
-		got, err = VerifyManifest(raw, root, want, v.floor, ptr, at)
+		got, err = verifyManifest(raw, root, want, v.floor, ptr, at)
 		if (err == nil) != got.Valid() || (err != nil && got != nil) {
 			g.t.Errorf("%s: result %v with error %v", v.name, got, err)
 		}
 	case "pointer":
 		var got *VerifiedPointer
-		got, err = VerifyPointer(raw, root, want, at)
+		got, err = verifyPointer(raw, root, want, at)
 		if (err == nil) != got.Valid() || (err != nil && got != nil) {
 			g.t.Errorf("%s: result %v with error %v", v.name, got, err)
 		}

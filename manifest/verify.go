@@ -2,148 +2,96 @@ package manifest
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/logproof"
 )
 
 // MaxSkew is how far a document's creation may lie after the clock: clocks of
 // honest machines differ a little.
 const MaxSkew = 10 * time.Minute
 
-// Verified is a manifest that VerifyManifest accepted. There is no other way
-// to make one: the zero value is not valid and describes nothing.
-type Verified struct {
-	valid    bool
-	manifest Manifest
-	digest   blob.Digest
-	keyIDs   []string
+// Any in a Want accepts every channel or architecture. It is for tools that
+// examine a file a person handed them; a machine that boots asks for its own.
+const Any = "*"
+
+// Want is what the caller asked for. An empty field matches nothing.
+type Want struct{ Channel, Arch string }
+
+// Verifier is what a verdict rests on besides the document and the time. It is
+// a plain value and safe for concurrent use; one without a Root, or without a
+// Want, accepts nothing.
+type Verifier struct {
+	Root        *Root
+	Log         *logproof.Policy // nil: manifests need not be logged
+	Want        Want
+	Floor       Floor  // as stored; what it is worth is up to the Root
+	ClockSource string // where the time comes from ("machine clock"), for messages; may be empty
 }
 
-// Valid reports whether v came out of VerifyManifest. It is false for nil.
-func (v *Verified) Valid() bool { return v != nil && v.valid }
-
-// Manifest returns a copy of the manifest; of an invalid v, the zero Manifest.
-func (v *Verified) Manifest() Manifest {
-	if !v.Valid() {
-		return Manifest{}
-	}
-	return v.manifest.clone()
-}
-
-// Digest returns the digest of the signed payload: the manifest's identity in
-// floors and receipts. It is not that of the file, which a pointer names.
-func (v *Verified) Digest() blob.Digest {
-	if !v.Valid() {
-		return blob.Digest{}
-	}
-	return v.digest
-}
-
-// KeyIDs returns the ids of the role's keys that signed.
-func (v *Verified) KeyIDs() []string {
-	if !v.Valid() {
-		return nil
-	}
-	return slices.Clone(v.keyIDs)
-}
-
-// Floor returns what to remember once the manifest was booted: not earlier
-// than its artifacts were fetched, hashed and loaded.
-func (v *Verified) Floor() Floor {
-	if !v.Valid() {
-		return Floor{}
-	}
-	return Floor{v.manifest.ManifestVersion, v.digest}
-}
-
-// VerifiedPointer is a pointer that VerifyPointer accepted, as Verified is for
-// manifests.
-type VerifiedPointer struct {
-	valid   bool
-	pointer Pointer
-	keyIDs  []string
-}
-
-// Valid reports whether p came out of VerifyPointer. It is false for nil.
-func (p *VerifiedPointer) Valid() bool { return p != nil && p.valid }
-
-// Pointer returns a copy of the pointer; of an invalid p, the zero Pointer.
-func (p *VerifiedPointer) Pointer() Pointer {
-	if !p.Valid() {
-		return Pointer{}
-	}
-	return p.pointer.clone()
-}
-
-// KeyIDs returns the ids of the role's keys that signed.
-func (p *VerifiedPointer) KeyIDs() []string {
-	if !p.Valid() {
-		return nil
-	}
-	return slices.Clone(p.keyIDs)
-}
-
-// VerifyManifest accepts raw, a manifest file, or says with an *Error which
-// rule it broke first. The order is: size, strict envelope, signatures of the
-// root's targets role over the exact payload bytes, strict and canonical
-// payload, mirrored members, product, channel and architecture, floor, pointer,
-// time (the root's expiry included), policy. Nothing of the payload is
-// interpreted before the signatures.
+// Manifest accepts raw, a manifest file, or says with an *Error which rule it
+// broke first. The order is: size, strict envelope, signatures of a role of the
+// root over the exact payload bytes, strict and canonical payload, whether that
+// role is the one responsible for the channel, mirrored members, product,
+// channel and architecture, effective floor, pointer, time (the root's expiry
+// included), policy, log. Nothing of the payload is interpreted before the
+// signatures.
 //
-// ptr may be nil, if nobody vouched for raw being current (a cache, a file that
-// a person names); a ptr that is not Valid is refused. raw is not retained.
-func VerifyManifest(raw []byte, root *Root, want Want, floor Floor, ptr *VerifiedPointer, now time.Time) (*Verified, error) {
-	k := kindManifest
-	env, err := openEnvelope(raw, k)
+// proof is the C2SP log proof that lies beside the manifest; it may be nil if
+// v.Log is, and is not looked at then. ptr may be nil, if nobody vouched for
+// raw being current (a file that a person names); a ptr that is not Valid is
+// refused. raw and proof are not retained.
+func (v Verifier) Manifest(raw, proof []byte, ptr *VerifiedPointer, now time.Time) (*Verified, error) {
+	m, err := v.open(raw)
 	if err != nil {
 		return nil, err
 	}
-	keyIDs, err := env.authenticate(k, root)
-	if err != nil {
+	floor := v.Root.EffectiveFloor(m.Channel, v.Floor)
+	if err := floor.check(m.ManifestVersion, m.digest); err != nil {
 		return nil, err
 	}
-	m, wire, members, err := decodeManifest(env.payload)
-	if err != nil {
+	if err := matchPointer(ptr, raw, m.Manifest); err != nil {
 		return nil, err
 	}
-	if err := env.checkMirrored(k, members); err != nil {
-		return nil, err
+	if object, at := expiredFirst(v.Root, m.object, m.ExpiresAt, now); object != "" {
+		return nil, v.expired(object, at, now)
 	}
-	if wire.Product != "" && wire.Product != Product {
-		return nil, refuse(k.object, RuleProduct, "signed for %.40q, not for %q", wire.Product, Product)
-	}
-	if err := want.check(k, m.Channel, m.Arch); err != nil {
-		return nil, err
-	}
-	digest := blob.Of(env.payload)
-	if err := floor.check(k, m.ManifestVersion, digest); err != nil {
-		return nil, err
-	}
-	if err := matchPointer(k, ptr, raw, m); err != nil {
-		return nil, err
-	}
-	if err := checkTime(k, root, m.CreatedAt, m.ExpiresAt, now); err != nil {
-		return nil, err
-	}
-	if err := m.checkPolicy(); err != nil {
-		return nil, &Error{Rule: RulePolicy, Object: k.object, Err: err}
-	}
-	return &Verified{valid: true, manifest: m, digest: digest, keyIDs: keyIDs}, nil
+	return v.accept(m, floor, staleness{}, proof, now)
 }
 
-// VerifyPointer accepts raw, a pointer file signed by the root's timestamp
-// role, or says with an *Error which rule it broke first. The order is that of
-// VerifyManifest. Whether the manifest it names is older than one seen before
-// is decided there. raw is not retained.
-func VerifyPointer(raw []byte, root *Root, want Want, now time.Time) (*VerifiedPointer, error) {
+// LastGood accepts raw, the file of a release that this machine booted before
+// and kept, for a start without a network. It is Manifest without a pointer and
+// with two allowances: the manifest and the root may have expired, which Stale
+// then tells, and the version may be below the stored floor, but not below the
+// highest security floor that was accepted nor below a floor that the root
+// sets.
+func (v Verifier) LastGood(raw, proof []byte, now time.Time) (*Verified, error) {
+	m, err := v.open(raw)
+	if err != nil {
+		return nil, err
+	}
+	floor := v.Root.EffectiveFloor(m.Channel, v.Floor)
+	if err := floor.checkLastGood(v.Root, m.Channel, m.ManifestVersion, m.digest); err != nil {
+		return nil, err
+	}
+	object, since := expiredFirst(v.Root, m.object, m.ExpiresAt, now)
+	return v.accept(m, floor, staleness{object, since}, proof, now)
+}
+
+// Pointer accepts raw, a pointer file signed by the root's timestamp role, or
+// says with an *Error which rule it broke first. The order is that of Manifest;
+// after channel and architecture follows whether the pointer was made under a
+// newer root than v.Root (RuleRootVersion): then what it names may be signed by
+// keys that v.Root does not know, or no longer by those it knows, so the newer
+// roots come first. The floor is Manifest's affair. raw is not retained.
+func (v Verifier) Pointer(raw []byte, now time.Time) (*VerifiedPointer, error) {
 	k := kindPointer
 	env, err := openEnvelope(raw, k)
 	if err != nil {
 		return nil, err
 	}
-	keyIDs, err := env.authenticate(k, root)
+	signers, err := env.authenticate(k, v.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -151,21 +99,28 @@ func VerifyPointer(raw []byte, root *Root, want Want, now time.Time) (*VerifiedP
 	if err != nil {
 		return nil, err
 	}
-	if err := want.check(k, p.Channel, p.Arch); err != nil {
+	if err := v.Want.check(k.object, p.Channel, p.Arch); err != nil {
 		return nil, err
 	}
-	if err := checkTime(k, root, p.CreatedAt, p.ExpiresAt, now); err != nil {
+	if p.RootVersion > v.Root.version {
+		return nil, refuse(k.object, RuleRootVersion, "the pointer was made under root version %d, this machine has version %d",
+			p.RootVersion, v.Root.version)
+	}
+	if object, at := expiredFirst(v.Root, k.object, p.ExpiresAt, now); object != "" {
+		return nil, v.expired(object, at, now)
+	}
+	if err := v.checkFuture(k.object, p.CreatedAt, now); err != nil {
 		return nil, err
 	}
 	if err := p.checkPolicy(); err != nil {
 		return nil, &Error{Rule: RulePolicy, Object: k.object, Err: err}
 	}
-	return &VerifiedPointer{valid: true, pointer: p, keyIDs: keyIDs}, nil
+	return &VerifiedPointer{valid: true, pointer: p, keyIDs: signers[signerTimestamp]}, nil
 }
 
-// InspectPointer parses a pointer file as strictly as VerifyPointer but checks
-// NO SIGNATURE and no time: anybody may have written what it returns. It is for
-// those who sort or forward pointers without acting on them, such as the
+// InspectPointer parses a pointer file as strictly as Verifier.Pointer but
+// checks NO SIGNATURE and no time: anybody may have written what it returns. It
+// is for those who sort or forward pointers without acting on them, such as the
 // validators of a DHT that has no root at hand.
 func InspectPointer(raw []byte) (Pointer, error) {
 	env, err := openEnvelope(raw, kindPointer)
@@ -182,81 +137,129 @@ func InspectPointer(raw []byte) (Pointer, error) {
 	return p, nil
 }
 
-// pointer decodes the payload of a pointer and applies the checks that need
-// nothing but the file.
-func (e envelope) pointer() (Pointer, error) {
-	p, wire, members, err := decodePointer(e.payload)
-	if err != nil {
-		return Pointer{}, err
-	}
-	if err := e.checkMirrored(kindPointer, members); err != nil {
-		return Pointer{}, err
-	}
-	if wire.Product != Product {
-		return Pointer{}, refuse(kindPointer.object, RuleProduct, "signed for %.40q, not for %q", wire.Product, Product)
-	}
-	return p, nil
+// opened is a manifest whose signatures are right, made for the one who asks.
+// Its age and its wishes were not judged yet.
+type opened struct {
+	Manifest
+	object string
+	digest blob.Digest
+	keyIDs []string
 }
 
-func (w Want) check(k kind, channel, arch string) error {
+// open takes the steps that depend on neither the time nor the past.
+func (v Verifier) open(raw []byte) (opened, error) {
+	k := kindManifest
+	env, err := openEnvelope(raw, k)
+	if err != nil {
+		return opened{}, err
+	}
+	signers, err := env.authenticate(k, v.Root)
+	if err != nil {
+		return opened{}, err
+	}
+	m, wire, members, err := decodeManifest(env.payload)
+	if err != nil {
+		return opened{}, err
+	}
+	keyIDs, err := signers.responsible(v.Root, m.Channel)
+	if err != nil {
+		return opened{}, err
+	}
+	if err := env.checkMirrored(k, members); err != nil {
+		return opened{}, err
+	}
+	if err := wire.checkProduct(); err != nil {
+		return opened{}, err
+	}
+	if err := v.Want.check(k.object, m.Channel, m.Arch); err != nil {
+		return opened{}, err
+	}
+	return opened{m, k.object, blob.Of(env.payload), keyIDs}, nil
+}
+
+// accept takes the last steps, which are the same for every manifest.
+func (v Verifier) accept(m opened, floor Floor, stale staleness, proof []byte, now time.Time) (*Verified, error) {
+	if err := v.checkFuture(m.object, m.CreatedAt, now); err != nil {
+		return nil, err
+	}
+	if err := m.checkPolicy(); err != nil {
+		return nil, &Error{Rule: RulePolicy, Object: m.object, Err: err}
+	}
+	logged, err := v.checkLog(m, proof)
+	if err != nil {
+		return nil, err
+	}
+	return &Verified{
+		valid:    true,
+		manifest: m.Manifest,
+		digest:   m.digest,
+		keyIDs:   m.keyIDs,
+		floor:    floor.raise(m.Manifest, m.digest, v.Root),
+		stale:    stale,
+		logged:   logged,
+	}, nil
+}
+
+func (w Want) check(object, channel, arch string) error {
 	if w.Channel != Any && w.Channel != channel {
-		return refuse(k.object, RuleChannel, "made for channel %.40q, wanted is %q", channel, w.Channel)
+		return refuse(object, RuleChannel, "made for channel %.40q, wanted is %q", channel, w.Channel)
 	}
 	if w.Arch != Any && w.Arch != arch {
-		return refuse(k.object, RuleArch, "made for architecture %.40q, wanted is %q", arch, w.Arch)
+		return refuse(object, RuleArch, "made for architecture %.40q, wanted is %q", arch, w.Arch)
 	}
 	return nil
 }
 
-func (f Floor) check(k kind, version int64, digest blob.Digest) error {
-	switch {
-	case version < f.ManifestVersion:
-		return refuse(k.object, RuleRollback, "it has version %d, but version %d was accepted before", version, f.ManifestVersion)
-	case version == f.ManifestVersion && !f.Digest.IsZero() && digest != f.Digest:
-		return refuse(k.object, RuleSameVersion, "another manifest with version %d was accepted before (%s, this is %s)",
-			version, f.Digest, digest)
-	}
-	return nil
-}
-
-func matchPointer(k kind, ptr *VerifiedPointer, raw []byte, m Manifest) error {
+func matchPointer(ptr *VerifiedPointer, raw []byte, m Manifest) error {
+	object := kindManifest.object
 	if ptr == nil {
 		return nil
 	}
 	if !ptr.Valid() {
-		return refuse(k.object, RulePointer, "the pointer was never verified")
+		return refuse(object, RulePointer, "the pointer was never verified")
 	}
 	p := ptr.pointer
 	switch {
 	case p.Channel != m.Channel || p.Arch != m.Arch:
-		return refuse(k.object, RulePointer, "the pointer is for %s/%s, the manifest for %s/%s", p.Channel, p.Arch, m.Channel, m.Arch)
+		return refuse(object, RulePointer, "the pointer is for %s/%s, the manifest for %s/%s", p.Channel, p.Arch, m.Channel, m.Arch)
 	case p.ManifestVersion != m.ManifestVersion:
-		return refuse(k.object, RulePointer, "it has version %d, the pointer names version %d", m.ManifestVersion, p.ManifestVersion)
+		return refuse(object, RulePointer, "it has version %d, the pointer names version %d", m.ManifestVersion, p.ManifestVersion)
 	case p.ManifestSize != int64(len(raw)) || p.ManifestHash != blob.Of(raw):
-		return refuse(k.object, RulePointer, "the file is not the one that the pointer names (%s, %d bytes)", p.ManifestHash, p.ManifestSize)
+		return refuse(object, RulePointer, "the file is not the one that the pointer names (%s, %d bytes)", p.ManifestHash, p.ManifestSize)
 	}
 	return nil
 }
 
-// checkTime applies the document's life and its root's. A document is expired
-// at the second it names.
-func checkTime(k kind, root *Root, created, expires, now time.Time) error {
+// expiredFirst returns what is over at now, the document or its root; of both,
+// what expired first. A document is expired at the second it names.
+func expiredFirst(root *Root, object string, expires, now time.Time) (string, time.Time) {
+	if r := root.expires; !r.IsZero() && !now.Before(r) && r.Before(expires) {
+		return "root", r
+	}
 	if !now.Before(expires) {
-		return expired(k.object, expires, now)
+		return object, expires
 	}
-	if !root.expires.IsZero() && !now.Before(root.expires) {
-		return expired("root", root.expires, now)
-	}
-	if created.After(now.Add(MaxSkew)) {
-		return &Error{Rule: RuleFuture, Object: k.object, At: created, Now: now,
-			Detail: fmt.Sprintf("it was made at %s, but the clock says %s", stamp(created), stamp(now))}
-	}
-	return nil
+	return "", time.Time{}
 }
 
-func expired(object string, at, now time.Time) error {
-	return &Error{Rule: RuleExpired, Object: object, At: at, Now: now,
-		Detail: fmt.Sprintf("it expired at %s, the clock says %s", stamp(at), stamp(now))}
+func (v Verifier) expired(object string, at, now time.Time) error {
+	return &Error{Rule: RuleExpired, Object: object, At: at, Now: now, Clock: v.ClockSource,
+		Detail: fmt.Sprintf("it expired at %s, %s", stamp(at), v.clockSays(now))}
+}
+
+func (v Verifier) checkFuture(object string, created, now time.Time) error {
+	if !created.After(now.Add(MaxSkew)) {
+		return nil
+	}
+	return &Error{Rule: RuleFuture, Object: object, At: created, Now: now, Clock: v.ClockSource,
+		Detail: fmt.Sprintf("it was made at %s, but %s", stamp(created), v.clockSays(now))}
+}
+
+func (v Verifier) clockSays(now time.Time) string {
+	if v.ClockSource == "" {
+		return "the clock says " + stamp(now)
+	}
+	return fmt.Sprintf("the clock says %s (%s)", stamp(now), v.ClockSource)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

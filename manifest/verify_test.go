@@ -15,14 +15,14 @@ func TestVerifyAcceptsWhatWasSigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ptr, err := VerifyPointer(pointerFile, root, wantTest, now)
+	ptr, err := verifyPointer(pointerFile, root, wantTest, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := ptr.Pointer(); !reflect.DeepEqual(got, testPointer(file)) {
 		t.Errorf("pointer changed:\n got %+v\nwant %+v", got, testPointer(file))
 	}
-	v, err := VerifyManifest(file, root, wantTest, Floor{}, ptr, now)
+	v, err := verifyManifest(file, root, wantTest, Floor{}, ptr, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestVerifyAcceptsWhatWasSigned(t *testing.T) {
 	if len(v.KeyIDs()) != 2 {
 		t.Errorf("signers are %v, want two", v.KeyIDs())
 	}
-	if _, err := VerifyManifest(file, root, wantTest, v.Floor(), ptr, now); err != nil {
+	if _, err := verifyManifest(file, root, wantTest, v.Floor(), ptr, now); err != nil {
 		t.Errorf("its own floor refuses it: %v", err)
 	}
 }

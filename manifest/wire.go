@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -29,6 +28,7 @@ type wireManifest struct {
 	ExpiresAt       wireTime       `json:"expires_at"`
 	Artifacts       wireArtifacts  `json:"artifacts"`
 	Cmdline         string         `json:"cmdline,omitempty"`
+	SecurityFloor   int64          `json:"security_floor,omitzero"`
 	Extra           strictjson.Raw `json:",embed"`
 }
 
@@ -186,6 +186,10 @@ func decodeManifest(payload []byte) (Manifest, wireManifest, map[string]strictjs
 	if w.ManifestVersion < 1 {
 		return Manifest{}, w, nil, refuse(object, RuleMalformed, "manifest_version is %d, must be at least 1", w.ManifestVersion)
 	}
+	if w.SecurityFloor < 0 || w.SecurityFloor > w.ManifestVersion {
+		return Manifest{}, w, nil, refuse(object, RuleMalformed,
+			"security_floor is %d, must be within 1 and the manifest's own version %d", w.SecurityFloor, w.ManifestVersion)
+	}
 	return w.manifest(), w, members, nil
 }
 
@@ -208,6 +212,21 @@ func decodePointer(payload []byte) (Pointer, wirePointer, map[string]strictjson.
 	return w.pointer(), w, members, nil
 }
 
+// checkProduct: a manifest need not name the product, a pointer must.
+func (w wireManifest) checkProduct() error {
+	if w.Product != "" && w.Product != Product {
+		return refuse("manifest", RuleProduct, "signed for %.40q, not for %q", w.Product, Product)
+	}
+	return nil
+}
+
+func (w wirePointer) checkProduct() error {
+	if w.Product != Product {
+		return refuse("pointer", RuleProduct, "signed for %.40q, not for %q", w.Product, Product)
+	}
+	return nil
+}
+
 func (w wireManifest) manifest() Manifest {
 	m := Manifest{
 		ManifestVersion: w.ManifestVersion,
@@ -218,6 +237,7 @@ func (w wireManifest) manifest() Manifest {
 		Kernel:          w.Artifacts.Kernel.artifact(),
 		Initramfs:       w.Artifacts.Initramfs.artifact(),
 		Cmdline:         w.Cmdline,
+		SecurityFloor:   w.SecurityFloor,
 	}
 	if w.Artifacts.Rootfs != nil {
 		rootfs := w.Artifacts.Rootfs.artifact()
@@ -264,7 +284,8 @@ func wireOf(m Manifest) wireManifest {
 			Kernel:    wireArtifactOf(m.Kernel),
 			Initramfs: wireArtifactOf(m.Initramfs),
 		},
-		Cmdline: m.Cmdline,
+		Cmdline:       m.Cmdline,
+		SecurityFloor: m.SecurityFloor,
 	}
 	if m.Rootfs != nil {
 		rootfs := wireArtifactOf(*m.Rootfs)
@@ -298,12 +319,6 @@ func wirePointerOf(p Pointer) wirePointer {
 		URLs:            p.URLs,
 	}
 }
-
-// errNoKeys and friends are programming errors of a signer, not of a document.
-var (
-	errNoKeys = errors.New("no signing key was given")
-	errKeyLen = errors.New("signing key is not an Ed25519 private key")
-)
 
 // hexID reports whether s looks like a key id.
 func hexID(s string) bool {
