@@ -267,7 +267,7 @@ func (h *hunt) ask(g *group, p *place) {
 		return
 	}
 	c := h.corridor
-	verified, err := manifest.VerifyManifest(raw, c.Root, c.want(), h.floor, g.pointer, c.Clock.Now())
+	verified, err := manifest.Verifier{Root: c.Root, Want: c.want(), Floor: h.floor}.Manifest(raw, nil, g.pointer, c.Clock.Now())
 	if err != nil {
 		h.refuse(g, err) // the bytes are right, so every place has the same
 		return

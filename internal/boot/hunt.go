@@ -150,9 +150,10 @@ func (h *hunt) wait(ctx context.Context, ready func() bool) bool {
 // that takes time.
 func (h *hunt) examine(found discover.Candidate) {
 	c := h.corridor
-	pointer, err := manifest.VerifyPointer(found.Pointer, c.Root, c.want(), c.Clock.Now())
+	verifier := manifest.Verifier{Root: c.Root, Want: c.want()}
+	pointer, err := verifier.Pointer(found.Pointer, c.Clock.Now())
 	if c.Clock.Learn(err) {
-		pointer, err = manifest.VerifyPointer(found.Pointer, c.Root, c.want(), c.Clock.Now())
+		pointer, err = verifier.Pointer(found.Pointer, c.Clock.Now())
 	}
 	if err != nil {
 		h.reject(found.Origin, fmt.Errorf("pointer from %s: %w", found.Origin, err))

@@ -5,7 +5,7 @@
 // package trusts or even reads those bytes. It promises the caller only bounded
 // effort: all sources start together, none can hold up the others, none can
 // yield more than MaxCandidates, and nothing arrives after Search has returned.
-// Whoever receives a Candidate verifies it (manifest.VerifyPointer) before using
+// Whoever receives a Candidate verifies it (manifest.Verifier) before using
 // anything in it; a Candidate that fails there is skipped, and absence of
 // candidates means "unavailable", never "nothing newer exists".
 package discover

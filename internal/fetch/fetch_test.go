@@ -156,7 +156,7 @@ func verified(t *testing.T, m manifest.Manifest) *manifest.Verified {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := manifest.VerifyManifest(raw, root, manifest.Want{Channel: m.Channel, Arch: m.Arch}, manifest.Floor{}, nil, now)
+	v, err := manifest.Verifier{Root: root, Want: manifest.Want{Channel: m.Channel, Arch: m.Arch}}.Manifest(raw, nil, nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func verify(t *testing.T, m manifest.Manifest) *manifest.Verified {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := manifest.VerifyManifest(raw, root, manifest.Want{Channel: "stable", Arch: "x86_64"}, manifest.Floor{}, nil, now)
+	v, err := manifest.Verifier{Root: root, Want: manifest.Want{Channel: "stable", Arch: "x86_64"}}.Manifest(raw, nil, nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func (v validator) Validate(key string, value []byte) error {
 		return fmt.Errorf("%w: %.40q/%.40q", errForeign, p.Channel, p.Arch)
 	}
 	if v.root != nil {
-		_, err := manifest.VerifyPointer(value, v.root, manifest.Want{Channel: q.Channel, Arch: q.Arch}, v.now())
+		_, err := manifest.Verifier{Root: v.root, Want: manifest.Want{Channel: q.Channel, Arch: q.Arch}}.Pointer(value, v.now())
 		return err
 	}
 	// Without a root this is only about not carrying corpses: the asker's

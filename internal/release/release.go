@@ -31,7 +31,7 @@ type Release struct {
 
 	Created       time.Time // of manifest and pointer
 	Expires       time.Time // of the manifest
-	PointerExpiry time.Time // of the pointer; zero: Expires
+	PointerExpiry time.Time // of the pointer; zero: as late as it may be
 
 	Kernel    string   // path of the kernel image
 	Initramfs string   // path of the initramfs
@@ -144,7 +144,7 @@ func (r Release) check(envelope []byte, keys *Keys) (blob.Digest, error) {
 		return blob.Digest{}, fmt.Errorf("read back the root: %w", err)
 	}
 	want := manifest.Want{Channel: r.Channel, Arch: r.Arch}
-	verified, err := manifest.VerifyManifest(envelope, root, want, manifest.Floor{}, nil, r.Created)
+	verified, err := manifest.Verifier{Root: root, Want: want}.Manifest(envelope, nil, nil, r.Created)
 	if err != nil {
 		return blob.Digest{}, fmt.Errorf("read back the manifest: %w", err)
 	}
@@ -154,6 +154,9 @@ func (r Release) check(envelope []byte, keys *Keys) (blob.Digest, error) {
 func (r Release) pointer(envelope []byte, key ed25519.PrivateKey) ([]byte, error) {
 	expires := r.PointerExpiry
 	if expires.IsZero() {
+		expires = r.Created.Add(manifest.MaxPointerLife)
+	}
+	if expires.After(r.Expires) {
 		expires = r.Expires
 	}
 	p := manifest.Pointer{

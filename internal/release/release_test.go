@@ -24,12 +24,12 @@ func TestPublishedFolderVerifies(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := manifest.Want{Channel: "stable", Arch: "x86_64"}
-	pointer, err := manifest.VerifyPointer(read(t, home, "pointer.json"), trusted, want, day)
+	pointer, err := manifest.Verifier{Root: trusted, Want: want}.Pointer(read(t, home, "pointer.json"), day)
 	if err != nil {
 		t.Fatal(err)
 	}
 	envelope := read(t, home, "manifest.json")
-	if _, err := manifest.VerifyManifest(envelope, trusted, want, manifest.Floor{}, pointer, day); err != nil {
+	if _, err := (manifest.Verifier{Root: trusted, Want: want}).Manifest(envelope, nil, pointer, day); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"kernel", "initramfs", "rootfs", "manifest.json"} {

@@ -247,7 +247,7 @@ func (p *pointers) take(c discover.Candidate) {
 func (p *pointers) read(raw []byte) (manifest.Pointer, error) {
 	want := manifest.Want{Channel: p.query.Channel, Arch: p.query.Arch}
 	if p.root != nil {
-		v, err := manifest.VerifyPointer(raw, p.root, want, p.now())
+		v, err := manifest.Verifier{Root: p.root, Want: want}.Pointer(raw, p.now())
 		if err != nil {
 			return manifest.Pointer{}, err
 		}

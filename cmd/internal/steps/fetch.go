@@ -141,8 +141,8 @@ func (o fetchOptions) verify(env Env) (*manifest.Verified, error) {
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	want := manifest.Want{Channel: manifest.Any, Arch: manifest.Any}
-	return manifest.VerifyManifest(raw, root, want, manifest.Floor{}, nil, env.Now())
+	verifier := manifest.Verifier{Root: root, Want: manifest.Want{Channel: manifest.Any, Arch: manifest.Any}}
+	return verifier.Manifest(raw, nil, nil, env.Now())
 }
 
 // names are the artifacts to fetch: the one asked for, which must exist, or

@@ -103,7 +103,7 @@ func (o verifyOptions) verify(env Env) (*manifest.Verified, error) {
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	v, err := manifest.VerifyManifest(raw, root, want, floor, nil, env.Now())
+	v, err := manifest.Verifier{Root: root, Want: want, Floor: floor}.Manifest(raw, nil, nil, env.Now())
 	if err != nil {
 		return nil, err
 	}
