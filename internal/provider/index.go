@@ -19,15 +19,24 @@ import (
 // maxFiles bounds how many files are hashed; more are served without a tag.
 const maxFiles = 4096
 
-// docs and artifacts are the names a release consists of.
+// The names of the documents of a release.
+const (
+	manifestFile = "manifest.json"
+	proofFile    = "manifest.tlog-proof"
+	pointerFile  = "pointer.json"
+	rootFile     = "root.json"
+)
+
+// docs and artifacts are the names a release consists of, besides the roots
+// that have numbers.
 var (
-	docs      = []string{"manifest.json", "pointer.json", "root.json"}
+	docs      = []string{manifestFile, proofFile, pointerFile, rootFile}
 	artifacts = []string{"kernel", "initramfs", "rootfs"}
 	channels  = []string{manifest.ChannelStable, manifest.ChannelTesting, manifest.ChannelNightly}
 	arches    = []string{manifest.ArchX8664, manifest.ArchARM64}
 
-	oldRoot  = regexp.MustCompile(`^[1-9][0-9]{0,8}\.root\.json$`)
-	blobFile = regexp.MustCompile(`^[0-9a-f]{64}\.bin$`)
+	numberedRoot = regexp.MustCompile(`^[1-9][0-9]{0,8}\.root\.json$`)
+	blobFile     = regexp.MustCompile(`^[0-9a-f]{64}\.bin$`)
 )
 
 // A state is what the last scan found. It does not change once stored.
@@ -55,10 +64,20 @@ type release struct {
 	Since     time.Time        `json:"since"` // when this provider first saw this manifest
 	Version   int64            `json:"manifest_version,omitempty"`
 	Expires   *time.Time       `json:"expires_at,omitempty"`
+	Root      int64            `json:"root_version,omitempty"` // of root.json, the newest
+	Documents []documentStatus `json:"documents"`
 	Artifacts []artifactStatus `json:"artifacts"`
 	Problems  []string         `json:"problems"`
 
 	file blob.Digest // of manifest.json
+}
+
+// A documentStatus is a document as it lies in the folder. What it says is for
+// whoever trusts a root to judge.
+type documentStatus struct {
+	Name string      `json:"name"`
+	Hash blob.Digest `json:"hash"`
+	Size int64       `json:"size"` // bytes
 }
 
 // An artifactStatus is a file beside its line in the manifest.
@@ -192,8 +211,9 @@ func copyContext(ctx context.Context, w io.Writer, r io.Reader) error {
 // release measures one folder and compares it with its manifest.
 func (s *scan) release(channel, arch string) {
 	dir := path.Join(channel, arch)
-	for _, name := range docs[1:] {
-		s.measure(path.Join(dir, name)) // absent is fine, and so is any content
+	documents := []documentStatus{}
+	for _, name := range docs {
+		documents = s.document(documents, dir, name) // absent is fine, and so is any content
 	}
 	found := map[string]measured{}
 	for _, name := range artifacts {
@@ -202,12 +222,12 @@ func (s *scan) release(channel, arch string) {
 			s.state.byDigest[m.digest] = path.Join(dir, name)
 		}
 	}
-	doc, err := s.measure(path.Join(dir, docs[0]))
+	doc, err := s.measure(path.Join(dir, manifestFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	r := release{Channel: channel, Arch: arch, Since: s.since(channel, arch, doc.digest), file: doc.digest,
-		Artifacts: []artifactStatus{}, Problems: []string{}}
+		Documents: documents, Artifacts: []artifactStatus{}, Problems: []string{}}
 	if err == nil {
 		err = s.judge(&r, dir, found)
 	}
@@ -216,6 +236,15 @@ func (s *scan) release(channel, arch string) {
 	}
 	s.report(r)
 	s.state.releases = append(s.state.releases, r)
+}
+
+// document adds what is known of one document, if there is one.
+func (s *scan) document(list []documentStatus, dir, name string) []documentStatus {
+	m, err := s.measure(path.Join(dir, name))
+	if err != nil {
+		return list
+	}
+	return append(list, documentStatus{Name: name, Hash: m.digest, Size: m.info.Size()})
 }
 
 // since is kept from scan to scan while the manifest stays the same.
@@ -263,19 +292,16 @@ func (s *scan) judge(r *release, dir string, found map[string]measured) error {
 }
 
 func (s *scan) verify(r *release, dir string) (*manifest.Verified, error) {
-	raw, err := s.readSmall(path.Join(dir, "root.json"), manifest.MaxRootBytes)
-	if err != nil {
-		return nil, fmt.Errorf("cannot be checked without root.json: %w", err)
-	}
-	root, err := manifest.ParseRoot(raw)
+	root, err := s.roots(r, dir)
 	if err != nil {
 		return nil, err
 	}
-	if raw, err = s.readSmall(path.Join(dir, "manifest.json"), manifest.MaxManifestBytes); err != nil {
+	raw, err := s.readSmall(path.Join(dir, manifestFile), manifest.MaxManifestBytes)
+	if err != nil {
 		return nil, err
 	}
 	want := manifest.Want{Channel: r.Channel, Arch: r.Arch}
-	return manifest.VerifyManifest(raw, root, want, manifest.Floor{}, nil, s.state.at)
+	return manifest.Verifier{Root: root, Want: want}.Manifest(raw, nil, nil, s.state.at)
 }
 
 func (s *scan) readSmall(name string, max int64) ([]byte, error) {

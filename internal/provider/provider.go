@@ -11,7 +11,8 @@
 //
 // The folder:
 //
-//	<base>/<channel>/<arch>/{manifest.json,pointer.json,root.json,<n>.root.json,kernel,initramfs,rootfs}
+//	<base>/<channel>/<arch>/{manifest.json,manifest.tlog-proof,pointer.json,root.json,<N>.root.json}
+//	<base>/<channel>/<arch>/{kernel,initramfs,rootfs}
 //	<base>/blobs/<aa>/<hex>.bin
 package provider
 

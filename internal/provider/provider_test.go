@@ -40,15 +40,7 @@ var contents = map[string][]byte{
 // is no artifact, and things that must never be served.
 func publish(t testing.TB, base string, version int64) {
 	t.Helper()
-	role := func(name string) manifest.RoleKeys {
-		return manifest.RoleKeys{Keys: []ed25519.PublicKey{testKey(name).Public().(ed25519.PublicKey)}, Threshold: 1}
-	}
-	root, err := manifest.NewRoot(manifest.RootSpec{Version: 1, Expires: now.AddDate(2, 0, 0), Roles: map[manifest.Role]manifest.RoleKeys{
-		manifest.RoleRoot: role("root"), manifest.RoleTargets: role("targets"), manifest.RoleTimestamp: role("timestamp"),
-	}}, testKey("root"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := testRoot(t, 1, "root")
 	artifact := func(name string) manifest.Artifact {
 		return manifest.Artifact{Hash: blob.Of(contents[name]), Size: int64(len(contents[name]))}
 	}
@@ -63,12 +55,33 @@ func publish(t testing.TB, base string, version int64) {
 	dir := "stable/x86_64/"
 	for name, data := range map[string][]byte{
 		dir + "root.json": root, dir + "1.root.json": root, dir + "manifest.json": raw, dir + "pointer.json": []byte("{}"),
+		dir + "manifest.tlog-proof": []byte("c2sp.org/tlog-proof@v1\n"), dir + "manifest.tlog-proof.old": []byte("classified"),
 		dir + "kernel": contents["kernel"], dir + "initramfs": contents["initramfs"],
 		dir + "private.key": []byte("classified"), "stable/notes": []byte("classified"), "secret": []byte("classified"),
 		blobPath([]byte("job")): []byte("job"), "blobs/aa/secret": []byte("classified"),
 	} {
 		write(t, base, name, data)
 	}
+}
+
+// testRoot is a root of this version, signed by the named keys, the first of
+// which is its own root key.
+func testRoot(t testing.TB, version int64, keys ...string) []byte {
+	t.Helper()
+	role := func(name string) manifest.RoleKeys {
+		return manifest.RoleKeys{Keys: []ed25519.PublicKey{testKey(name).Public().(ed25519.PublicKey)}, Threshold: 1}
+	}
+	var private []ed25519.PrivateKey
+	for _, name := range keys {
+		private = append(private, testKey(name))
+	}
+	root, err := manifest.NewRoot(manifest.RootSpec{Version: version, Expires: now.AddDate(2, 0, 0), Roles: map[manifest.Role]manifest.RoleKeys{
+		manifest.RoleRoot: role(keys[0]), manifest.RoleTargets: role("targets"), manifest.RoleTimestamp: role("timestamp"),
+	}}, private...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
 }
 
 func blobPath(data []byte) string {
@@ -165,7 +178,8 @@ func TestRoutes(t *testing.T) {
 		{"/stable/x86_64/manifest.json", nil, true, "application/json"},
 		{"/stable/x86_64/pointer.json", []byte("{}"), true, "application/json"},
 		{"/stable/x86_64/root.json", nil, true, "application/json"},
-		{"/stable/x86_64/1.root.json", nil, false, "application/json"},
+		{"/stable/x86_64/1.root.json", nil, true, "application/json"},
+		{"/stable/x86_64/manifest.tlog-proof", []byte("c2sp.org/tlog-proof@v1\n"), true, "text/plain; charset=utf-8"},
 		{"/stable/x86_64/kernel", kernel, true, "application/octet-stream"},
 		{"/stable/x86_64/initramfs", contents["initramfs"], true, "application/octet-stream"},
 		{"/" + blobPath(job), job, true, "application/octet-stream"},
@@ -206,7 +220,10 @@ func TestNothingElseIsServed(t *testing.T) {
 		"/secret", "/stable", "/stable/", "/stable/notes", "/stable/x86_64", "/stable/x86_64/", "/stable/x86_64/private.key",
 		"/stable/x86_64/..", "/stable/x86_64/../../secret", "/stable/x86_64/%2e%2e%2f%2e%2e%2fsecret", "/stable/x86_64/..%2f..%2fsecret",
 		"/stable/..%2fstable/x86_64/kernel", "/stable/x86_64%2fkernel", "/stable/x86_64/kernel/", "/stable/x86_64/kernel%00",
-		"//stable/x86_64/secret", "/stable/x86_64/0.root.json", "/stable/x86_64/x1.root.json", "/stable/x86_64/KERNEL",
+		"//stable/x86_64/secret", "/stable/x86_64/0.root.json", "/stable/x86_64/x1.root.json", "/stable/x86_64/01.root.json",
+		"/stable/x86_64/2.root.json", "/stable/x86_64/-1.root.json", "/stable/x86_64/1234567890.root.json", "/stable/x86_64/1.root.json.old",
+		"/stable/x86_64/..1.root.json", "/stable/x86_64/+1.root.json", "/stable/x86_64/1.ROOT.json", "/stable/x86_64/.root.json",
+		"/stable/x86_64/manifest.tlog-proof.old", "/stable/x86_64/manifest.tlog-proof/", "/manifest.tlog-proof", "/stable/x86_64/KERNEL",
 		"/stable/x86_64/rootfs", "/" + "blobs/" + link[:2] + "/" + link + ".bin", "/testing/x86_64/kernel",
 		"/edge/x86_64/kernel", "/stable/riscv/kernel", "/stable/amd64/kernel", "/stable/arm64/kernel",
 		"/blobs", "/blobs/", "/blobs/aa/secret", "/blobs/aa/" + strings.Repeat("b", 64) + ".bin", "/blobs/aa/" + strings.Repeat("a", 64) + ".bin",

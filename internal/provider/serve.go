@@ -12,13 +12,13 @@ import (
 )
 
 func (p *Provider) serveDefaultManifest(w http.ResponseWriter, r *http.Request) {
-	p.serveFile(w, r, path.Join(p.cfg.Channel, p.cfg.Arch, "manifest.json"))
+	p.serveFile(w, r, path.Join(p.cfg.Channel, p.cfg.Arch, manifestFile))
 }
 
 // serveRelease answers /<channel>/<arch>/<file> for the known names only.
 func (p *Provider) serveRelease(w http.ResponseWriter, r *http.Request) {
 	channel, arch, file := r.PathValue("channel"), r.PathValue("arch"), r.PathValue("file")
-	known := slices.Contains(docs, file) || slices.Contains(artifacts, file) || oldRoot.MatchString(file)
+	known := slices.Contains(docs, file) || slices.Contains(artifacts, file) || numberedRoot.MatchString(file)
 	if manifest.CheckChannel(channel) != nil || !slices.Contains(arches, arch) || !known {
 		http.NotFound(w, r)
 		return
@@ -62,15 +62,22 @@ func (p *Provider) serveFile(w http.ResponseWriter, r *http.Request, name string
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-cache") // that is: ask again with the tag
-	h.Set("Content-Type", "application/octet-stream")
-	if strings.HasSuffix(name, ".json") {
-		h.Set("Content-Type", "application/json")
-	}
+	h.Set("Content-Type", contentType(name))
 	if m, ok := p.state.Load().files[name]; ok && m.matches(info) {
 		h.Set("ETag", `"`+m.digest.String()+`"`)
 		h.Set("X-Artifact-Hash", m.digest.String())
 	}
 	http.ServeContent(w, r, "", info.ModTime(), f)
+}
+
+func contentType(name string) string {
+	switch path.Ext(name) {
+	case ".json":
+		return "application/json"
+	case ".tlog-proof":
+		return "text/plain; charset=utf-8"
+	}
+	return "application/octet-stream"
 }
 
 // open opens a regular file. The test comes first: opening a pipe would wait.
