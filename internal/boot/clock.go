@@ -11,32 +11,33 @@ import (
 // before what certainly has happened, and moved forward by correctly signed
 // documents that were made later. It is safe for concurrent use.
 type Clock struct {
-	mu    sync.Mutex
-	zero  time.Time // the clock's time at read
-	read  time.Time // carries the monotonic reading that measures from zero on
-	state trust.State
+	mu      sync.Mutex
+	reading trust.Reading // as of read
+	read    time.Time     // carries the monotonic reading that measures from then on
 }
 
 // NewClock starts from the machine's clock and the time the medium was made.
 func NewClock(machine, buildTime time.Time) *Clock {
-	zero, state := trust.Clock(machine, buildTime, time.Time{})
-	return &Clock{zero: zero, read: time.Now(), state: state}
+	return &Clock{reading: trust.Clock(machine, buildTime, time.Time{}), read: time.Now()}
 }
 
 // Now is the time to judge by.
-func (c *Clock) Now() time.Time {
+func (c *Clock) Now() time.Time { return c.Reading().Time }
+
+// State says how much the clock can be believed.
+func (c *Clock) State() trust.ClockState { return c.Reading().State }
+
+// Reading is the time to judge by and what is known about it.
+func (c *Clock) Reading() trust.Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now()
 }
 
-func (c *Clock) now() time.Time { return c.zero.Add(time.Since(c.read)) }
-
-// State says how much the clock can be believed.
-func (c *Clock) State() trust.State {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state
+func (c *Clock) now() trust.Reading {
+	r := c.reading
+	r.Time = r.Time.Add(time.Since(c.read))
+	return r
 }
 
 // Learn moves the clock forward where a verification failed only because the
@@ -44,9 +45,9 @@ func (c *Clock) State() trust.State {
 func (c *Clock) Learn(verification error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, state, moved := trust.Advance(c.now(), c.state, verification)
+	next, moved := trust.Advance(c.now(), verification)
 	if moved {
-		c.zero, c.read, c.state = now, time.Now(), state
+		c.reading, c.read = next, time.Now()
 	}
 	return moved
 }

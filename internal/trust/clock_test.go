@@ -17,7 +17,7 @@ func TestClock(t *testing.T) {
 		name               string
 		now, build, stored time.Time
 		want               time.Time
-		state              State
+		state              ClockState
 	}{
 		{"plausible", stored.Add(time.Minute), build, stored, stored.Add(time.Minute), Trusted},
 		{"at the floor", stored, build, stored, stored, Trusted},
@@ -32,9 +32,9 @@ func TestClock(t *testing.T) {
 		{"absurdly late", build.AddDate(60, 0, 0), build, stored, build.AddDate(60, 0, 0), Unknown},
 	}
 	for _, tt := range tests {
-		got, state := Clock(tt.now, tt.build, tt.stored)
-		if !got.Equal(tt.want) || state != tt.state {
-			t.Errorf("%s: %s %s, want %s %s", tt.name, got, state, tt.want, tt.state)
+		got := Clock(tt.now, tt.build, tt.stored)
+		if !got.Time.Equal(tt.want) || got.State != tt.state {
+			t.Errorf("%s: %s, want %s %s", tt.name, got, tt.want, tt.state)
 		}
 	}
 }
@@ -46,7 +46,7 @@ func TestAdvance(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		state State
+		state ClockState
 		err   error
 		moved bool
 	}{
@@ -60,21 +60,22 @@ func TestAdvance(t *testing.T) {
 		{"unknown, months", Unknown, future(90 * 24 * time.Hour), false},
 	}
 	for _, tt := range tests {
-		got, state, moved := Advance(now, tt.state, tt.err)
+		before := Reading{Time: now, State: tt.state, Floor: now}
+		got, moved := Advance(before, tt.err)
 		if moved != tt.moved {
 			t.Errorf("%s: moved is %v", tt.name, moved)
 		}
-		if !moved && (!got.Equal(now) || state != tt.state) {
+		if !moved && (!got.Time.Equal(now) || got.State != tt.state) {
 			t.Errorf("%s: changed without moving", tt.name)
 		}
-		if moved && (!got.After(now) || state != Floored) {
-			t.Errorf("%s: %s %s", tt.name, got, state)
+		if moved && (!got.Time.After(now) || got.State != Floored) {
+			t.Errorf("%s: %s", tt.name, got)
 		}
 	}
 }
 
 func TestStateText(t *testing.T) {
-	for state, want := range map[State]string{Unknown: "unknown", Floored: "floored", Trusted: "trusted", 9: "unknown"} {
+	for state, want := range map[ClockState]string{Unknown: "unknown", Floored: "floored", Trusted: "trusted", 9: "unknown"} {
 		if text, err := state.MarshalText(); err != nil || string(text) != want {
 			t.Errorf("%d is %q, %v", state, text, err)
 		}

@@ -16,70 +16,88 @@ import (
 // plainVersion is what a person writes into a floor file.
 var plainVersion = regexp.MustCompile(`^[1-9][0-9]{0,15}\n?$`)
 
+var anyWant = manifest.Want{Channel: manifest.Any, Arch: manifest.Any}
+
 // LoadFile reads a floor that is kept in one file of a person's choice, and for
 // which channel and architecture it is. Besides the form that SaveFile writes
 // it accepts a bare version number, which holds for every channel and
 // architecture (manifest.Any) and has no checksum. A file that does not exist
-// gives the zero Floor; one that cannot be read as either form is a
-// *FloorError around ErrUnreadable, never 0.
+// gives the zero Floor; one that cannot be read as either form is an *Error
+// around ErrUnreadable, never 0.
 func LoadFile(path string) (manifest.Want, manifest.Floor, error) {
-	anyOf := manifest.Want{Channel: manifest.Any, Arch: manifest.Any}
-	data, err := readSmall(path)
+	stored, err := loadFile(path)
+	if err != nil {
+		err = fmt.Errorf("%w: %s: %w", ErrUnreadable, path, err)
+		return anyWant, manifest.Floor{}, floorError("load", anyWant, err)
+	}
+	return stored.want, stored.floor, nil
+}
+
+// floorFile is the content of a floor file.
+type floorFile struct {
+	want     manifest.Want
+	floor    manifest.Floor
+	sequence int64 // as in a slot
+}
+
+func loadFile(path string) (floorFile, error) {
+	data, err := readSmall(path, maxSlotBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return anyOf, manifest.Floor{}, nil
-	}
-	if err == nil && plainVersion.Match(data) {
-		var version int64
-		if version, err = strconv.ParseInt(string(bytes.TrimSpace(data)), 10, 64); err == nil {
-			return anyOf, manifest.Floor{ManifestVersion: version}, nil
-		}
-	}
-	want := anyOf
-	if fields := bytes.Fields(data); err == nil && len(fields) > 2 {
-		want = manifest.Want{Channel: string(fields[1]), Arch: string(fields[2])}
-		err = checkWant(want)
-	}
-	var floor manifest.Floor
-	if err == nil {
-		floor, err = decodeSlot(want, data)
+		return floorFile{want: anyWant}, nil
 	}
 	if err != nil {
-		return anyOf, manifest.Floor{}, &FloorError{"load", anyOf, fmt.Errorf("%w: %s: %w", ErrUnreadable, path, err)}
+		return floorFile{}, err
 	}
-	return want, floor, nil
+	return parseFile(data)
 }
 
-// SaveFile raises the floor in the file path with the rules of Floors.Save,
+func parseFile(data []byte) (f floorFile, err error) {
+	if plainVersion.Match(data) {
+		f.want = anyWant
+		f.floor.ManifestVersion, err = strconv.ParseInt(string(bytes.TrimSpace(data)), 10, 64)
+		return f, err
+	}
+	fields := bytes.Fields(data)
+	switch {
+	case len(fields) < 3:
+		return f, errors.New("the file is not a version floor")
+	case string(fields[0]) == "phase-floor-1":
+		return f, fmt.Errorf("the file has an older form, with version %.16q: write that number into it, and nothing else", fields[min(3, len(fields)-1)])
+	}
+	want := manifest.Want{Channel: string(fields[1]), Arch: string(fields[2])}
+	if err := checkWant(want); err != nil {
+		return f, err
+	}
+	floor, sequence, err := floorSlots("", want).decode(data)
+	return floorFile{want, floor, sequence}, err
+}
+
+// SaveFile raises the floor in the file path by the rules of State.SaveFloor,
 // except that an unreadable file is left alone and is an error.
-func SaveFile(path string, want manifest.Want, floor manifest.Floor) error {
+func SaveFile(path string, want manifest.Want, floor manifest.Floor, root *manifest.Root) error {
 	err := checkWant(want)
-	if err == nil && floor.ManifestVersion < 1 {
-		err = fmt.Errorf("version %d is not one", floor.ManifestVersion)
-	}
 	if err == nil {
-		err = saveFile(path, want, floor)
+		err = saveFile(path, want, floor, root)
 	}
-	if err != nil {
-		return &FloorError{"save", want, err}
-	}
-	return nil
+	return floorError("save", want, err)
 }
 
-func saveFile(path string, want manifest.Want, floor manifest.Floor) error {
-	unlock, err := lock(filepath.Dir(path))
+func saveFile(path string, want manifest.Want, floor manifest.Floor, root *manifest.Root) error {
+	unlock, err := lock(filepath.Dir(path), 0)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	stored, current, err := LoadFile(path)
-	if err != nil {
+	stored, err := loadFile(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %s: %w", ErrUnreadable, path, err)
+	case stored.want != anyWant && stored.want != want:
+		return fmt.Errorf("%s holds the floor of %s", path, name(stored.want))
+	}
+	next, err := raise(want.Channel, stored.floor, floor, root)
+	if err != nil || (stored.want == want && next == stored.floor) {
 		return err
 	}
-	if stored.Channel != manifest.Any && stored != want {
-		return fmt.Errorf("%s holds the floor of %s/%s", path, stored.Channel, stored.Arch)
-	}
-	if err := raises(current, floor); err != nil {
-		return ignoreEqual(err)
-	}
-	return durable.WriteFile(path, encodeSlot(want, floor), 0o644)
+	return durable.WriteFile(path, floorSlots("", want).encode(next, stored.sequence+1), 0o644)
 }

@@ -9,8 +9,6 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-var anyOf = manifest.Want{Channel: manifest.Any, Arch: manifest.Any}
-
 func TestFloorFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "floor")
 	load := func(wantWant manifest.Want, wantFloor manifest.Floor) {
@@ -20,25 +18,25 @@ func TestFloorFile(t *testing.T) {
 			t.Fatalf("loaded %v %+v, %v", w, got, err)
 		}
 	}
-	load(anyOf, manifest.Floor{})
+	load(anyWant, manifest.Floor{})
 	if err := os.WriteFile(path, []byte("5\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	load(anyOf, manifest.Floor{ManifestVersion: 5})
-	if err := SaveFile(path, want, floor(4)); !errors.Is(err, ErrLower) {
+	load(anyWant, manifest.Floor{ManifestVersion: 5})
+	if err := SaveFile(path, want, floor(4), nil); !errors.Is(err, ErrLower) {
 		t.Errorf("lower: %v", err)
 	}
 	for _, version := range []int64{5, 6} { // 5 adds the digest
-		if err := SaveFile(path, want, floor(version)); err != nil {
+		if err := SaveFile(path, want, floor(version), nil); err != nil {
 			t.Fatal(err)
 		}
 		load(want, floor(version))
 	}
 	other := manifest.Want{Channel: manifest.ChannelNightly, Arch: manifest.ArchX8664}
-	if err := SaveFile(path, other, floor(7)); err == nil {
+	if err := SaveFile(path, other, floor(7), nil); err == nil {
 		t.Error("the floor of another channel was replaced")
 	}
-	if err := SaveFile(path, anyOf, floor(7)); err == nil {
+	if err := SaveFile(path, anyWant, floor(7), nil); err == nil {
 		t.Error("saved for any channel")
 	}
 	load(want, floor(6))
@@ -48,7 +46,7 @@ func TestBadFloorFileIsNeverZero(t *testing.T) {
 	contents := map[string]string{
 		"empty": "", "zero": "0", "negative": "-1", "sign": "+5", "leading zero": "05", "space": " 5", "text": "five",
 		"two lines": "5\n5\n", "fraction": "5.0", "wide": "99999999999999999999", "hexadecimal": "0x5",
-		"cut": string(encodeSlot(want, floor(5))[:40]), "no newline": string(encodeSlot(want, floor(5))[:120]),
+		"cut": string(floorSlots("", want).encode(floor(5), 1)[:40]), "no newline": string(floorSlots("", want).encode(floor(5), 1)[:120]),
 		"strange channel": "phase-floor-1 ../x x86_64 5 -\nsha256:0\n",
 	}
 	for name, content := range contents {
@@ -59,21 +57,21 @@ func TestBadFloorFileIsNeverZero(t *testing.T) {
 		if _, got, err := LoadFile(path); !errors.Is(err, ErrUnreadable) || got != (manifest.Floor{}) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
-		if err := SaveFile(path, want, floor(9)); !errors.Is(err, ErrUnreadable) {
+		if err := SaveFile(path, want, floor(9), nil); !errors.Is(err, ErrUnreadable) {
 			t.Errorf("%s: saved over it: %v", name, err)
 		}
 	}
 	for how := range spoilers {
-		f := OpenFloors(t.TempDir())
+		f := OpenState(t.TempDir())
 		mustSave(t, f, floor(5))
-		spoil(t, how, f.path(want, 0))
+		spoil(t, how, slotPath(f, 0))
 		if how == "of another channel" {
 			continue // a whole file of another channel is a good file
 		}
 		if how == "text" {
 			continue // a bare number is what a person may write
 		}
-		if _, got, err := LoadFile(f.path(want, 0)); !errors.Is(err, ErrUnreadable) || got != (manifest.Floor{}) {
+		if _, got, err := LoadFile(slotPath(f, 0)); !errors.Is(err, ErrUnreadable) || got != (manifest.Floor{}) {
 			t.Errorf("%s: %+v, %v", how, got, err)
 		}
 	}

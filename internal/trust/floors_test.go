@@ -20,16 +20,18 @@ func floor(version int64) manifest.Floor {
 	return manifest.Floor{ManifestVersion: version, Digest: blob.Of([]byte{byte(version)})}
 }
 
-func mustSave(t *testing.T, f *Floors, value manifest.Floor) {
+func slotPath(s *State, slot int) string { return s.floorSlots(want).path + endings[slot] }
+
+func mustSave(t *testing.T, f *State, value manifest.Floor) {
 	t.Helper()
-	if err := f.Save(want, value); err != nil {
+	if err := f.SaveFloor(want, value, nil); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func mustLoad(t *testing.T, f *Floors, expected manifest.Floor) {
+func mustLoad(t *testing.T, f *State, expected manifest.Floor) {
 	t.Helper()
-	got, err := f.Load(want)
+	got, err := f.Floor(want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +61,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 
 func TestFloorsRiseOnly(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "on", "demand")
-	f := OpenFloors(dir)
+	f := OpenState(dir)
 	mustLoad(t, f, manifest.Floor{})
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("Load created the directory")
@@ -68,15 +70,15 @@ func TestFloorsRiseOnly(t *testing.T) {
 		mustSave(t, f, floor(version))
 		mustLoad(t, f, floor(version))
 	}
-	if err := f.Save(want, floor(99)); !errors.Is(err, ErrLower) {
+	if err := f.SaveFloor(want, floor(99), nil); !errors.Is(err, ErrLower) {
 		t.Errorf("lower floor: %v", err)
 	}
 	other := manifest.Floor{ManifestVersion: 1 << 53, Digest: blob.Of([]byte("other"))}
-	if err := f.Save(want, other); !errors.Is(err, ErrOtherDigest) {
+	if err := f.SaveFloor(want, other, nil); !errors.Is(err, ErrOtherDigest) {
 		t.Errorf("other digest: %v", err)
 	}
 	for _, bad := range []int64{0, -1} {
-		if err := f.Save(want, floor(bad)); err == nil {
+		if err := f.SaveFloor(want, floor(bad), nil); err == nil {
 			t.Errorf("saved version %d", bad)
 		}
 	}
@@ -85,7 +87,7 @@ func TestFloorsRiseOnly(t *testing.T) {
 
 func TestSaveOfEqualFloorWritesNothing(t *testing.T) {
 	dir := t.TempDir()
-	f := OpenFloors(dir)
+	f := OpenState(dir)
 	mustSave(t, f, floor(5))
 	before := snapshot(t, dir)
 	mustSave(t, f, floor(5))
@@ -96,7 +98,7 @@ func TestSaveOfEqualFloorWritesNothing(t *testing.T) {
 }
 
 func TestFloorLearnsItsDigest(t *testing.T) {
-	f := OpenFloors(t.TempDir())
+	f := OpenState(t.TempDir())
 	mustSave(t, f, manifest.Floor{ManifestVersion: 5})
 	mustLoad(t, f, manifest.Floor{ManifestVersion: 5})
 	mustSave(t, f, floor(5))
@@ -104,22 +106,22 @@ func TestFloorLearnsItsDigest(t *testing.T) {
 }
 
 func TestFloorsAreSeparate(t *testing.T) {
-	f := OpenFloors(t.TempDir())
+	f := OpenState(t.TempDir())
 	mustSave(t, f, floor(5))
 	for _, other := range []manifest.Want{
 		{Channel: manifest.ChannelTesting, Arch: manifest.ArchX8664},
 		{Channel: manifest.ChannelStable, Arch: manifest.ArchARM64},
 	} {
-		if got, err := f.Load(other); err != nil || got != (manifest.Floor{}) {
+		if got, err := f.Floor(other); err != nil || got != (manifest.Floor{}) {
 			t.Errorf("%v: %+v, %v", other, got, err)
 		}
 	}
 	for _, bad := range []manifest.Want{{}, {Channel: "../x", Arch: manifest.ArchX8664},
 		{Channel: manifest.ChannelStable, Arch: "amd64"}, {Channel: manifest.Any, Arch: manifest.Any}} {
-		if _, err := f.Load(bad); err == nil {
+		if _, err := f.Floor(bad); err == nil {
 			t.Errorf("%v: loaded", bad)
 		}
-		if err := f.Save(bad, floor(1)); err == nil {
+		if err := f.SaveFloor(bad, floor(1), nil); err == nil {
 			t.Errorf("%v: saved", bad)
 		}
 	}
@@ -145,7 +147,7 @@ var spoilers = map[string]func(path string, good []byte) error{
 	},
 	"of another channel": func(p string, _ []byte) error {
 		other := manifest.Want{Channel: manifest.ChannelNightly, Arch: manifest.ArchX8664}
-		return os.WriteFile(p, encodeSlot(other, floor(9)), 0o600)
+		return os.WriteFile(p, floorSlots("", other).encode(floor(9), 9), 0o600)
 	},
 	"symbolic link": func(p string, good []byte) error {
 		if err := os.Rename(p, p+".real"); err != nil {
@@ -171,17 +173,17 @@ func spoil(t *testing.T, how string, path string) {
 func TestOneBadSlotIsSurvived(t *testing.T) {
 	for how := range spoilers {
 		t.Run(how, func(t *testing.T) {
-			f := OpenFloors(t.TempDir())
+			f := OpenState(t.TempDir())
 			mustSave(t, f, floor(5)) // slot a
 			mustSave(t, f, floor(6)) // slot b
-			spoil(t, how, f.path(want, 1))
+			spoil(t, how, slotPath(f, 1))
 			mustLoad(t, f, floor(5))
 			if how == "directory" {
 				return // nothing can be written over it
 			}
 			mustSave(t, f, floor(7))
 			mustLoad(t, f, floor(7))
-			spoil(t, "empty", f.path(want, 0))
+			spoil(t, "empty", slotPath(f, 0))
 			mustLoad(t, f, floor(7)) // so the bad slot was the one overwritten
 		})
 	}
@@ -190,16 +192,16 @@ func TestOneBadSlotIsSurvived(t *testing.T) {
 func TestBadSlotsAreNeverZero(t *testing.T) {
 	for how := range spoilers {
 		t.Run(how, func(t *testing.T) {
-			f := OpenFloors(t.TempDir())
+			f := OpenState(t.TempDir())
 			mustSave(t, f, floor(5))
-			spoil(t, how, f.path(want, 0)) // the only slot that exists
+			spoil(t, how, slotPath(f, 0)) // the only slot that exists
 			checkUnreadable(t, f)
 
-			f = OpenFloors(t.TempDir())
+			f = OpenState(t.TempDir())
 			mustSave(t, f, floor(5))
 			mustSave(t, f, floor(6))
-			spoil(t, how, f.path(want, 0))
-			spoil(t, how, f.path(want, 1))
+			spoil(t, how, slotPath(f, 0))
+			spoil(t, how, slotPath(f, 1))
 			checkUnreadable(t, f)
 			if how != "directory" {
 				mustSave(t, f, floor(4)) // starts over
@@ -209,10 +211,10 @@ func TestBadSlotsAreNeverZero(t *testing.T) {
 	}
 }
 
-func checkUnreadable(t *testing.T, f *Floors) {
+func checkUnreadable(t *testing.T, f *State) {
 	t.Helper()
-	got, err := f.Load(want)
-	var typed *FloorError
+	got, err := f.Floor(want)
+	var typed *Error
 	if !errors.As(err, &typed) || !errors.Is(err, ErrUnreadable) || got != (manifest.Floor{}) {
 		t.Fatalf("got %+v, %v", got, err)
 	}
@@ -226,15 +228,15 @@ func checkUnreadable(t *testing.T, f *Floors) {
 // broke its promises) a new slot cut at any byte.
 func TestPowerCut(t *testing.T) {
 	dir := t.TempDir()
-	f := OpenFloors(dir)
+	f := OpenState(dir)
 	mustSave(t, f, floor(5))
-	next := encodeSlot(want, floor(6))
+	next := floorSlots("", want).encode(floor(6), 2)
 	for cut := range len(next) {
 		if err := os.WriteFile(filepath.Join(dir, ".durable-1"), next[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		mustLoad(t, f, floor(5))
-		if err := os.WriteFile(f.path(want, 1), next[:cut], 0o600); err != nil {
+		if err := os.WriteFile(slotPath(f, 1), next[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		mustLoad(t, f, floor(5))
@@ -248,13 +250,13 @@ func TestConcurrentSavesKeepTheHighest(t *testing.T) {
 	var group sync.WaitGroup
 	for i := int64(1); i <= 12; i++ {
 		group.Go(func() {
-			if err := OpenFloors(dir).Save(want, floor(i)); err != nil && !errors.Is(err, ErrLower) {
+			if err := OpenState(dir).SaveFloor(want, floor(i), nil); err != nil && !errors.Is(err, ErrLower) {
 				t.Error(err)
 			}
 		})
 	}
 	group.Wait()
-	mustLoad(t, OpenFloors(dir), floor(12))
+	mustLoad(t, OpenState(dir), floor(12))
 }
 
 func TestUnusableDirectory(t *testing.T) {
@@ -262,27 +264,12 @@ func TestUnusableDirectory(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := OpenFloors(dir)
-	var typed *FloorError
-	if err := f.Save(want, floor(1)); !errors.As(err, &typed) || typed.Code() != "VFY-022" || typed.Hint() == "" {
+	f := OpenState(dir)
+	var typed *Error
+	if err := f.SaveFloor(want, floor(1), nil); !errors.As(err, &typed) || typed.Code() != "VFY-022" || typed.Hint() == "" {
 		t.Errorf("save: %v", err)
 	}
-	if _, err := f.Load(want); !errors.As(err, &typed) {
+	if _, err := f.Floor(want); !errors.As(err, &typed) {
 		t.Errorf("load: %v", err) // ENOTDIR is not "nothing stored"
 	}
-}
-
-func FuzzDecodeSlot(f *testing.F) {
-	f.Add(encodeSlot(want, floor(5)))
-	f.Add(encodeSlot(want, manifest.Floor{ManifestVersion: 5}))
-	f.Add([]byte("phase-floor-1 stable x86_64 5 -\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := decodeSlot(want, data)
-		if err == nil && string(encodeSlot(want, got)) != string(data) {
-			t.Fatalf("%q reads as %+v", data, got)
-		}
-		if err != nil && got != (manifest.Floor{}) {
-			t.Fatalf("%+v with %v", got, err)
-		}
-	})
 }

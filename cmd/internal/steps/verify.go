@@ -109,7 +109,7 @@ func (o verifyOptions) verify(env Env) (*manifest.Verified, error) {
 	}
 	if o.updateFloor {
 		m := v.Manifest()
-		if err := trust.SaveFile(o.floorFile, manifest.Want{Channel: m.Channel, Arch: m.Arch}, v.Floor()); err != nil {
+		if err := trust.SaveFile(o.floorFile, manifest.Want{Channel: m.Channel, Arch: m.Arch}, v.Floor(), root); err != nil {
 			return nil, err
 		}
 	}
