@@ -45,6 +45,14 @@ type validator struct {
 }
 
 // Validate refuses a value that cannot be the current pointer under key.
+//
+// With a root the value must be signed by the timestamp key of that root. One
+// that is, and was made under a newer root, is kept: it is the publisher's, and
+// who asks can follow the roots. One that only claims a newer root is refused
+// like any other forgery; otherwise everybody could displace the record by
+// claiming the highest root. So a node that missed a rotation of the timestamp
+// key keeps the record before it until it has the new root, and who asks hears
+// of the new one from others.
 func (v validator) Validate(key string, value []byte) error {
 	q, err := parseKey(key)
 	if err != nil {
@@ -60,14 +68,30 @@ func (v validator) Validate(key string, value []byte) error {
 	if p.Channel != q.Channel || p.Arch != q.Arch {
 		return fmt.Errorf("%w: %.40q/%.40q", errForeign, p.Channel, p.Arch)
 	}
-	if v.root != nil {
-		_, err := manifest.Verifier{Root: v.root, Want: manifest.Want{Channel: q.Channel, Arch: q.Arch}}.Pointer(value, v.now())
-		return err
+	if v.root == nil {
+		return v.checkAge(p)
 	}
-	// Without a root this is only about not carrying corpses: the asker's
-	// verifier, whose clock may be better than ours, judges expiry exactly.
-	// Records are never refused for being from the future, because a machine
-	// whose battery is empty thinks that of all of them.
+	_, err = manifest.Verifier{Root: v.root, Want: manifest.Want{Channel: q.Channel, Arch: q.Arch}}.Pointer(value, v.now())
+	if ruleOf(err) == manifest.RuleRootVersion {
+		return v.checkAge(p)
+	}
+	return err
+}
+
+// ruleOf is the rule that refused a document, or empty.
+func ruleOf(err error) manifest.Rule {
+	var refused *manifest.Error
+	if errors.As(err, &refused) {
+		return refused.Rule
+	}
+	return ""
+}
+
+// checkAge is only about not carrying corpses: the asker's verifier, whose clock
+// may be better than ours, judges expiry exactly. Records are never refused for
+// being from the future, because a machine whose battery is empty thinks that of
+// all of them.
+func (v validator) checkAge(p manifest.Pointer) error {
 	life := p.ExpiresAt.Sub(p.CreatedAt)
 	if life <= 0 || v.now().After(p.ExpiresAt.Add(life)) {
 		return fmt.Errorf("%w: %s", errStale, p.ExpiresAt.UTC().Format(time.RFC3339))

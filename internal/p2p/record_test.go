@@ -92,6 +92,26 @@ func TestValidateWithRoot(t *testing.T) {
 	if err := v.Validate(stable.Key(), forged); err == nil {
 		t.Error("a stranger's signature was accepted")
 	}
+	p.RootVersion = 2
+	for _, c := range []struct {
+		name string
+		key  ed25519.PrivateKey
+		now  time.Time
+		ok   bool
+	}{
+		{"newer root, our timestamp key", discovertest.Key(), time.Now(), true},
+		{"newer root, our timestamp key, long expired", discovertest.Key(), time.Now().Add(60 * 24 * time.Hour), false},
+		{"newer root, a stranger's key", key(9), time.Now(), false},
+	} {
+		later, err := manifest.SignPointer(p, c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := validator{root: root, now: func() time.Time { return c.now }}
+		if err := v.Validate(stable.Key(), later); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 
 	// The same on the wire: the forgery neither displaces nor precedes the record.
 	s := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true, Root: root})
