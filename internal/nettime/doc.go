@@ -1,0 +1,33 @@
+// Package nettime asks time servers what time it is, all at once and within a
+// bound, and says how far their answers can be believed. It sets no clock.
+//
+// Trust: a plain NTP answer is a stranger's word. Whoever is on the path can
+// choose it, and [Answer.Authenticated] is false. An answer by Network Time
+// Security (NTS, RFC 8915) is tied by TLS 1.3 and an AEAD to a server whose
+// certificate a root in Query.Roots vouches for, at the time of Query.Now: a
+// clock that stands before the certificates began can authenticate nothing, so
+// the caller raises it to a time that has certainly passed first. Neither kind
+// says that the server's own clock is right; hence several servers, of which
+// more than half must agree. What a caller does with either kind of answer is
+// its own affair: see internal/trust.
+//
+// An authenticated answer counts as such where two servers give it, or the
+// only one asked. A lone one of several is an opinion among the plain ones,
+// with one privilege: no majority of plain answers overrules it.
+//
+// Every byte from the network is bounded, and packets that do not belong to
+// the question, or do not authenticate, are passed over while the wait for the
+// right one goes on: only silencing the server stops an answer. The delay of
+// an answer is measured here and not believed, so it errs by half of that.
+//
+// NTS is implemented here, over the extension hook of github.com/beevik/ntp and
+// with the one AEAD that every server must offer (AES-SIV-CMAC-256). The
+// existing client, github.com/beevik/nts v0.3.0, takes an answer without any
+// authenticator for an authenticated one, and hands packets it has not
+// authenticated to slices and to amd64 assembly that a wrong length or an
+// address off a 16-byte boundary brings down together with the process, which
+// here is PID 1.
+//
+// Sources: RFC 5905 and 4330 (NTP, SNTP), RFC 7822 (extension fields), RFC 8915
+// (NTS), RFC 5297 (AES-SIV).
+package nettime
