@@ -132,7 +132,7 @@ func clean(s string) string {
 
 func roundTime(d time.Duration) time.Duration {
 	if d < time.Second {
-		return d.Round(time.Millisecond)
+		return d.Round(100 * time.Microsecond)
 	}
 	return d.Round(100 * time.Millisecond)
 }
