@@ -30,6 +30,7 @@ type providerStatus struct {
 		Arch      string   `json:"arch"`
 		Version   int64    `json:"manifest_version"`
 		Expires   string   `json:"expires_at"`
+		Root      int64    `json:"root_version"`
 		Problems  []string `json:"problems"`
 		Artifacts []struct {
 			Name    string `json:"name"`
@@ -108,7 +109,7 @@ func showStatus(w io.Writer, s providerStatus) error {
 		fmt.Fprintf(w, "  %q\n", p)
 	}
 	for _, r := range s.Releases {
-		fmt.Fprintf(w, "%s %s version %d, expires %s\n", plain(r.Channel), plain(r.Arch), r.Version, plain(r.Expires))
+		fmt.Fprintf(w, "%s %s version %d, expires %s, root %d\n", plain(r.Channel), plain(r.Arch), r.Version, plain(r.Expires), r.Root)
 		for _, p := range r.Problems {
 			fmt.Fprintf(w, "  %q\n", p)
 		}

@@ -101,7 +101,8 @@ type server struct {
 	log      *slog.Logger
 	provider *provider.Provider
 	listener net.Listener
-	peer     *p2p.Node // nil without DHT
+	root     *manifest.Root // newest of the folder; nil: there is none
+	peer     *p2p.Node      // nil without DHT
 	tasks    sync.WaitGroup
 }
 
@@ -143,6 +144,9 @@ func (s *server) open() (err error) {
 	if s.listener, err = net.Listen("tcp", net.JoinHostPort(f.bind, strconv.Itoa(f.port))); err != nil {
 		return fmt.Errorf("HTTP: %w", err)
 	}
+	if s.root, err = s.readRoot(); err != nil {
+		return err
+	}
 	if f.noDHT {
 		return nil
 	}
@@ -159,12 +163,8 @@ func (s *server) openPeer() error {
 	if err != nil {
 		return err
 	}
-	root, err := s.root()
-	if err != nil {
-		return err
-	}
 	s.peer, err = p2p.New(p2p.Config{
-		Key: key, Listen: f.listenAddrs(), Bootstrap: f.bootstrap, Server: true, Root: root, Log: s.log,
+		Key: key, Listen: f.listenAddrs(), Bootstrap: f.bootstrap, Server: true, Root: s.root, Log: s.log,
 	})
 	return err
 }
@@ -185,18 +185,40 @@ func (f *serveFlags) listenAddrs() []string {
 	return []string{"/ip6/" + ip.String() + "/tcp/" + port}
 }
 
-// root is what the folder's own publisher signs with. It keeps strangers'
-// records off this DHT node; without it the node takes any well-formed record.
-func (s *server) root() (*manifest.Root, error) {
+// readRoot reads what the folder's own publisher signs with, the newest root. It
+// keeps strangers' records off this DHT node; without it the node takes any
+// well-formed record of others and publishes none itself.
+func (s *server) readRoot() (*manifest.Root, error) {
 	raw, err := readBounded(s.folder("root.json"), manifest.MaxRootBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("no root.json in the published folder: the DHT node cannot check records")
+		s.log.Warn("no root.json in the published folder: nothing is announced, and the DHT node cannot check records")
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	return manifest.ParseRoot(raw)
+}
+
+// errNoRoot says why nothing is announced.
+var errNoRoot = errors.New("there is no root.json beside the pointer, so that nobody can say whether it is right")
+
+// pointer reads the folder's pointer and verifies it as a seed would: what this
+// machine cannot verify it does not announce.
+func (s *server) pointer() ([]byte, manifest.Pointer, error) {
+	raw, err := readBounded(s.folder("pointer.json"), p2p.MaxRecord)
+	if err != nil {
+		return nil, manifest.Pointer{}, err
+	}
+	if s.root == nil {
+		return nil, manifest.Pointer{}, errNoRoot
+	}
+	v := manifest.Verifier{Root: s.root, Want: manifest.Want{Channel: s.flags.channel, Arch: s.flags.arch}}
+	verified, err := v.Pointer(raw, time.Now())
+	if err != nil {
+		return nil, manifest.Pointer{}, err
+	}
+	return raw, verified.Pointer(), nil
 }
 
 // folder is the path of one document of what is announced.
@@ -249,7 +271,7 @@ func (s *server) publish(ctx context.Context, ready *readyFile) {
 		return
 	}
 	ready.PeerID, ready.P2PAddrs = s.peer.ID(), nonNil(s.peer.Addrs())
-	pointer, err := readBounded(s.folder("pointer.json"), p2p.MaxRecord)
+	pointer, _, err := s.pointer()
 	var done p2p.Published
 	if err == nil {
 		done, err = s.peer.Publish(ctx, pointer)
@@ -275,14 +297,9 @@ func (s *server) announce() (stop func()) {
 	if f.noMDNS {
 		return nil
 	}
-	raw, err := readBounded(s.folder("pointer.json"), p2p.MaxRecord)
+	_, pointer, err := s.pointer()
 	if err != nil {
-		s.log.Error("not announced on the local network", "err", err)
-		return nil
-	}
-	pointer, err := manifest.InspectPointer(raw)
-	if err != nil {
-		s.log.Error("not announced on the local network", "err", err)
+		s.log.Error("not announced on the local network", "err", err, "code", codeOf(err))
 		return nil
 	}
 	host, err := os.Hostname()
