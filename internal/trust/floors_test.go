@@ -14,32 +14,6 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-var want = manifest.Want{Channel: manifest.ChannelStable, Arch: manifest.ArchX8664}
-
-func floor(version int64) manifest.Floor {
-	return manifest.Floor{ManifestVersion: version, Digest: blob.Of([]byte{byte(version)})}
-}
-
-func slotPath(s *State, slot int) string { return s.floorSlots(want).path + endings[slot] }
-
-func mustSave(t *testing.T, f *State, value manifest.Floor) {
-	t.Helper()
-	if err := f.SaveFloor(want, value, nil); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func mustLoad(t *testing.T, f *State, expected manifest.Floor) {
-	t.Helper()
-	got, err := f.Floor(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != expected {
-		t.Fatalf("floor is %+v, want %+v", got, expected)
-	}
-}
-
 // snapshot returns the content of every file below dir.
 func snapshot(t *testing.T, dir string) map[string]string {
 	t.Helper()
@@ -103,6 +77,97 @@ func TestFloorLearnsItsDigest(t *testing.T) {
 	mustLoad(t, f, manifest.Floor{ManifestVersion: 5})
 	mustSave(t, f, floor(5))
 	mustLoad(t, f, floor(5))
+}
+
+func TestSecurityFloorOnlyRises(t *testing.T) {
+	s := OpenState(t.TempDir())
+	for _, step := range []struct{ version, security, want int64 }{
+		{5, 3, 3}, {6, 0, 3}, {7, 2, 3}, {8, 8, 8}, {8, 7, 8}, {9, 9, 9},
+	} {
+		next := floor(step.version)
+		next.SecurityFloor = step.security
+		mustSave(t, s, next)
+		next.SecurityFloor = step.want
+		mustLoad(t, s, next)
+	}
+}
+
+func TestFloorKeepsTheNewestRootItWasAcceptedUnder(t *testing.T) {
+	s := OpenState(t.TempDir())
+	for _, step := range []struct{ version, root, want int64 }{
+		{5, 2, 2}, {5, 3, 3}, // the same release, accepted again under a newer root
+		{5, 1, 3},
+		{6, 1, 1}, // another release, by a medium that lost its newer roots
+	} {
+		next := floor(step.version)
+		next.RootVersion = step.root
+		mustSave(t, s, next)
+		next.RootVersion = step.want
+		mustLoad(t, s, next)
+	}
+}
+
+// TestRootLowersFloor recovers from a release of an enormous version, signed by
+// stolen keys.
+func TestRootLowersFloor(t *testing.T) {
+	dir := t.TempDir()
+	s := OpenState(dir)
+	stolen := manifest.Floor{ManifestVersion: 1 << 50, Digest: payload(1), SecurityFloor: 1 << 50, RootVersion: 1}
+	mustSave(t, s, stolen)
+	next := manifest.Floor{ManifestVersion: 42, Digest: payload(42), RootVersion: 2}
+	ordinary := parseRoot(t, rootFile(t, 2, nil, "root", "root"))
+	if err := s.SaveFloor(want, next, ordinary); !errors.Is(err, ErrLower) {
+		t.Errorf("a root without resets lowered the floor: %v", err)
+	}
+	reset := resetRoot(t, 2, 41)
+	if err := s.SaveFloor(want, floor(40), reset); !errors.Is(err, ErrLower) {
+		t.Errorf("lower than the reset: %v", err)
+	}
+	testing2 := manifest.Want{Channel: manifest.ChannelTesting, Arch: want.Arch}
+	if err := s.SaveFloor(testing2, stolen, reset); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SaveFloor(testing2, next, reset); !errors.Is(err, ErrLower) {
+		t.Errorf("the reset of another channel lowered the floor: %v", err)
+	}
+	mustLoad(t, s, stolen)
+
+	if err := s.SaveFloor(want, next, reset); err != nil {
+		t.Fatal(err)
+	}
+	next.SecurityFloor = 41 // what the stolen one counts as
+	mustLoad(t, OpenState(dir), next)
+	if err := s.SaveFloor(want, stolen, nil); err != nil { // accepted anew, by an older root: still higher
+		t.Fatal(err)
+	}
+	mustLoad(t, s, stolen)
+	if err := s.SaveFloor(want, next, reset); err != nil { // and lowered again
+		t.Fatal(err)
+	}
+	mustLoad(t, s, next)
+	after := floor(41)
+	after.RootVersion = 2
+	if err := s.SaveFloor(want, after, reset); !errors.Is(err, ErrLower) {
+		t.Errorf("a floor of the new root was lowered: %v", err)
+	}
+}
+
+// TestLostResetIsHarmless rots the slot with the lowered floor away.
+func TestLostResetIsHarmless(t *testing.T) {
+	s := OpenState(t.TempDir())
+	mustSave(t, s, floor(1<<50))
+	reset := resetRoot(t, 2, 41)
+	next := manifest.Floor{ManifestVersion: 42, Digest: payload(42), RootVersion: 2}
+	if err := s.SaveFloor(want, next, reset); err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, "zeros", slotPath(s, 1))
+	mustLoad(t, s, floor(1<<50))
+	next.ManifestVersion++
+	if err := s.SaveFloor(want, next, reset); err != nil {
+		t.Fatal(err)
+	}
+	mustLoad(t, s, next)
 }
 
 func TestFloorsAreSeparate(t *testing.T) {
@@ -223,28 +288,6 @@ func checkUnreadable(t *testing.T, f *State) {
 	}
 }
 
-// TestPowerCut replays what a crash can leave behind at each step of a save:
-// a temporary file of any length beside intact slots, or (where the device
-// broke its promises) a new slot cut at any byte.
-func TestPowerCut(t *testing.T) {
-	dir := t.TempDir()
-	f := OpenState(dir)
-	mustSave(t, f, floor(5))
-	next := floorSlots("", want).encode(floor(6), 2)
-	for cut := range len(next) {
-		if err := os.WriteFile(filepath.Join(dir, ".durable-1"), next[:cut], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		mustLoad(t, f, floor(5))
-		if err := os.WriteFile(slotPath(f, 1), next[:cut], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		mustLoad(t, f, floor(5))
-	}
-	mustSave(t, f, floor(6))
-	mustLoad(t, f, floor(6))
-}
-
 func TestConcurrentSavesKeepTheHighest(t *testing.T) {
 	dir := t.TempDir()
 	var group sync.WaitGroup
@@ -257,6 +300,29 @@ func TestConcurrentSavesKeepTheHighest(t *testing.T) {
 	}
 	group.Wait()
 	mustLoad(t, OpenState(dir), floor(12))
+}
+
+func TestNoStateKeepsNothing(t *testing.T) {
+	var s *State
+	root := parseRoot(t, rootFile(t, 1, nil, "root", "root"))
+	for what, err := range map[string]error{
+		"floor": s.SaveFloor(want, floor(5), root), "time": s.SaveTime(moment), "root": s.SaveRoot(2, []byte("{}")),
+		"tried": s.Tried(want, payload(5), document(5), nil), "confirm": s.Confirm(want, payload(5)),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	mustLoad(t, s, manifest.Floor{})
+	if at, err := s.Time(); err != nil || !at.IsZero() {
+		t.Errorf("time is %v, %v", at, err)
+	}
+	if newest, raws, err := s.Roots(root); err != nil || raws != nil || newest != root {
+		t.Errorf("roots: %v, %v", raws, err)
+	}
+	if releases, err := s.LastGood(want); err != nil || releases != nil {
+		t.Errorf("last good: %v, %v", releases, err)
+	}
 }
 
 func TestUnusableDirectory(t *testing.T) {
