@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,12 +31,13 @@ const (
 	cutDisk  = cutFS + cutBlock
 )
 
-// TestPowerCuts lets the seed's kernel raise a version floor on its ext4 while
-// the host logs every write and flush that reaches the disk. Then it cuts the
-// power after each of them: what was flushed is there, and of what was not, the
-// disk has kept some and lost some. The kernel's journal is replayed, and the
-// floor must be the old one or the new one, and the new one once it was reported
-// as saved: never none, and never an error.
+// TestPowerCuts lets the seed's kernel keep a medium's memory on its ext4, boot
+// after boot, while the host logs every write and flush that reaches the disk.
+// Then it cuts the power after each of them: what was flushed is there, and of
+// what was not, the disk has kept some and lost some. The kernel's journal is
+// replayed, and whatever is remembered (version floor, time, roots, releases to
+// go back to) must be the old value or the new one, and the new one once it was
+// reported as saved: never none, and never an error.
 func TestPowerCuts(t *testing.T) {
 	r := record(t, "safe")
 	points, states, lost := r.replay(nil)
@@ -43,7 +45,7 @@ func TestPowerCuts(t *testing.T) {
 	for _, l := range lost[:min(len(lost), 10)] {
 		t.Error(l)
 	}
-	if points < 20 || states < 100 {
+	if points < 200 || states < 500 {
 		t.Errorf("only %d points and %d states were replayed: the log is not what it should be", points, states)
 	}
 }
@@ -51,7 +53,7 @@ func TestPowerCuts(t *testing.T) {
 // TestPowerCutsAreNoticed is the same with guests that are careless, each in one
 // way: a test that lets them pass proves nothing.
 func TestPowerCutsAreNoticed(t *testing.T) {
-	for way, want := range map[string]error{"in-place": errNoFloor, "unflushed": errOldFloor} {
+	for way, want := range map[string]error{"in-place": errDamaged, "unflushed": errLost} {
 		t.Run(way, func(t *testing.T) {
 			_, states, lost := record(t, way).replay(want)
 			if err := errors.Join(lost...); !errors.Is(err, want) {
@@ -65,8 +67,9 @@ func TestPowerCutsAreNoticed(t *testing.T) {
 // recording is what happened to a disk: its content before, and every request.
 type recording struct {
 	*testing.T
-	base contents
-	log  []vm.Write
+	base   contents
+	log    []vm.Write
+	medium *manifest.Root // the first of the guest's roots
 }
 
 // contents is a sparse disk, by blocks; a block that is not there is zero. The
@@ -85,10 +88,11 @@ func record(t *testing.T, way string) *recording {
 	disk, log := filepath.Join(b.run, "disk.img"), filepath.Join(b.run, "writes.log")
 	b.emptyDisk(disk)
 	r := &recording{T: t, base: readContents(t, disk)}
+	initramfs := b.guest(r)
 	ctx, cancel := context.WithTimeout(t.Context(), bootWithin)
 	defer cancel()
 	machine, err := vm.Start(ctx, vm.Config{
-		Kernel: b.lab.Node.Kernel.Path, Initrd: b.guest(), ProbeCache: filepath.Join(repository, "build", "lab"),
+		Kernel: b.lab.Node.Kernel.Path, Initrd: initramfs, ProbeCache: filepath.Join(repository, "build", "lab"),
 		Append: fmt.Sprintf("console=ttyS0,115200 quiet no_timer_check panic=-1 -- %s %d", way, int64(cutFS)),
 		Disks:  []vm.Disk{{Path: disk, WriteLog: log}}, Dir: filepath.Join(b.run, "machine"),
 	})
@@ -126,8 +130,8 @@ func (b *bench) emptyDisk(path string) {
 	}
 }
 
-// guest is the seed's initramfs with another first process.
-func (b *bench) guest() string {
+// guest is the seed's initramfs with another first process and a chain of roots.
+func (b *bench) guest(r *recording) string {
 	b.Helper()
 	program := filepath.Join(b.run, "powercut")
 	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-o", program, "./testdata/powercut")
@@ -142,6 +146,16 @@ func (b *bench) guest() string {
 	var more bytes.Buffer // the kernel unpacks one archive over the other
 	var tree image.Tree
 	tree.File("init", 0o755, program)
+	reign := b.lab.First()
+	if r.medium, err = manifest.ParseRoot(reign.Root); err != nil {
+		b.Fatal(err)
+	}
+	for version := range 5 {
+		if reign, err = reign.Successor(manifest.RoleTimestamp); err != nil {
+			b.Fatal(err)
+		}
+		tree.Bytes(fmt.Sprintf("roots/%d", version+2), 0o644, reign.Root)
+	}
 	if err := image.WriteCPIO(&more, &tree, labTime); err != nil {
 		b.Fatal(err)
 	}
@@ -221,23 +235,44 @@ func (r *recording) count(flushes bool) (n int) {
 	return n
 }
 
-// marked is the version in a guest's mark; 0 if the request is none.
-func (r *recording) marked(w vm.Write) (version int64) {
+// memory is all that a medium remembers, by name.
+type memory map[string]string
+
+// promise is what the guest's mark says must be remembered from then on; nil if
+// the request is none.
+func (r *recording) promise(w vm.Write) memory {
 	if w.Offset < cutFS || w.Flush {
-		return 0
+		return nil
 	}
-	if _, err := fmt.Sscanf(string(w.Data[:32]), "mark %d\n", &version); err != nil {
-		r.Fatalf("the guest wrote behind its file system: %q", w.Data[:32])
+	line, _, _ := strings.Cut(string(w.Data), "\n")
+	words, ok := strings.CutPrefix(line, "mark ")
+	if !ok {
+		r.Fatalf("the guest wrote behind its file system: %.40q", line)
 	}
-	return version
+	m := memory{}
+	for word := range strings.FieldsSeq(words) {
+		name, value, _ := strings.Cut(word, "=")
+		m[name] = value
+	}
+	return m
+}
+
+// next is the first promise in the log from request i on; nil if there is none.
+func (r *recording) next(i int) memory {
+	for _, w := range r.log[i:] {
+		if m := r.promise(w); m != nil {
+			return m
+		}
+	}
+	return nil
 }
 
 // cut is one state in which a loss of power may leave the disk.
 type cut struct {
-	point    int // requests that were made before
-	what     string
-	disk     contents
-	reported int64 // the version that was reported as saved; 0: none
+	point          int // requests that were made before
+	what           string
+	disk           contents
+	promised, next memory // what must be remembered, or may be already
 }
 
 // replay looks at every state and returns how many points in the log and how
@@ -254,7 +289,7 @@ func (r *recording) replay(until error) (points, states int, lost []error) {
 		dir := r.TempDir()
 		workers.Go(func() {
 			for c := range cuts {
-				err := c.check(ctx, dir)
+				err := c.check(ctx, dir, r.medium)
 				mu.Lock()
 				if states++; err != nil && ctx.Err() == nil {
 					lost = append(lost, fmt.Errorf("power lost after request %d of %d (%s): %w", c.point, len(r.log), c.what, err))
@@ -276,22 +311,23 @@ func (r *recording) replay(until error) (points, states int, lost []error) {
 // before it, and with subsets of what was not flushed yet. It ends with ctx.
 func (r *recording) each(ctx context.Context, do func(cut)) (points int) {
 	random := rand.New(rand.NewPCG(1, 2)) // fixed: a failure can be repeated
-	durable, reported := r.base, int64(0)
+	durable := r.base
+	var promised memory
 	var pending []vm.Write
 	for i, w := range r.log {
 		points++
-		mark := r.marked(w)
+		promise := r.promise(w)
 		switch {
 		case w.Flush:
 			durable, pending = durable.with(pending), nil
-		case mark != 0:
-			reported = mark
+		case promise != nil:
+			promised = promise
 		case w.Discard != 0:
 			continue // what is discarded may as well stay
 		default:
 			pending = append(pending, w)
 		}
-		c := cut{point: i + 1, reported: reported}
+		c := cut{point: i + 1, promised: promised, next: r.next(i + 1)}
 		for what, kept := range subsets(pending, random) {
 			if ctx.Err() != nil {
 				return points
@@ -303,6 +339,9 @@ func (r *recording) each(ctx context.Context, do func(cut)) (points int) {
 	return points
 }
 
+// allKept is the disk of a machine without a cache in its disk.
+const allKept = "all kept"
+
 // maxSubsets bounds the states of one point in the log.
 const maxSubsets = 64
 
@@ -312,7 +351,7 @@ const maxSubsets = 64
 // the newest are those of the point before.
 func subsets(pending []vm.Write, random *rand.Rand) func(yield func(string, []vm.Write) bool) {
 	return func(yield func(string, []vm.Write) bool) {
-		if !yield("all kept", pending) || len(pending) == 0 || !yield("none kept", nil) {
+		if !yield(allKept, pending) || len(pending) == 0 || !yield("none kept", nil) {
 			return
 		}
 		last := len(pending) - 1
@@ -356,46 +395,77 @@ func tears(w vm.Write) (parts []vm.Write) {
 
 // What may be wrong with a disk after a loss of power.
 var (
-	errNoFloor  = errors.New("there is no floor")
-	errOldFloor = errors.New("another floor was reported as saved")
+	errDamaged = errors.New("what is remembered cannot be read")
+	errLost    = errors.New("something else was reported as saved")
 )
 
-// check replays the file system's journal and reads the floor.
-func (c cut) check(ctx context.Context, dir string) error {
+// check replays the file system's journal and reads what is remembered.
+func (c cut) check(ctx context.Context, dir string, medium *manifest.Root) error {
 	disk, out := filepath.Join(dir, "disk.img"), filepath.Join(dir, "files")
 	if err := errors.Join(c.disk.write(disk), os.RemoveAll(out), os.Mkdir(out, 0o755)); err != nil {
 		return err
 	}
-	if err := replayJournal(ctx, disk); err != nil {
+	if err := replayJournal(ctx, disk, c.what == allKept); err != nil {
 		return err
 	}
-	dump := exec.CommandContext(ctx, "debugfs", "-R", "rdump /floors "+out, disk)
+	dump := exec.CommandContext(ctx, "debugfs", "-R", "rdump /state "+out, disk)
 	if text, err := dump.CombinedOutput(); err != nil {
 		return fmt.Errorf("debugfs: %w: %s", err, text)
 	}
-	want := manifest.Want{Channel: manifest.ChannelStable, Arch: manifest.ArchX8664}
-	floor, err := trust.OpenFloors(filepath.Join(out, "floors")).Load(want)
-	got := floor.ManifestVersion
-	switch next := max(c.reported+1, firstFloor); {
-	case err != nil:
-		return fmt.Errorf("%w: %w", errNoFloor, err)
-	case got == 0 && c.reported == 0:
-		return nil // nothing was promised yet
-	case got == 0:
-		return fmt.Errorf("%w: want %d or %d", errNoFloor, c.reported, next)
-	case got != c.reported && got != next:
-		return fmt.Errorf("%w: %d, not %d or %d", errOldFloor, got, c.reported, next)
+	got, err := remembered(filepath.Join(out, "state"), medium)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	nothing, err := remembered(filepath.Join(dir, "nothing"), medium)
+	if err != nil {
+		return err
+	}
+	for name, value := range got {
+		old, promised := c.promised[name]
+		if !promised {
+			old = nothing[name]
+		}
+		new, changes := c.next[name]
+		if value != old && !(changes && value == new) {
+			return fmt.Errorf("%w: %s is %q, not %q or %q", errLost, name, value, old, new)
+		}
 	}
 	return nil
 }
 
-// firstFloor is the first version that the guest saves; the others follow.
-const firstFloor = 5
+// remembered reads a medium's memory.
+func remembered(dir string, medium *manifest.Root) (memory, error) {
+	s := trust.OpenState(dir)
+	want := manifest.Want{Channel: manifest.ChannelStable, Arch: manifest.ArchX8664}
+	floor, err1 := s.Floor(want)
+	passed, err2 := s.Time()
+	root, _, err3 := s.Roots(medium)
+	releases, err4 := s.LastGood(want)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return nil, err
+	}
+	m := memory{
+		"floor": strconv.FormatInt(floor.ManifestVersion, 10), "time": strconv.FormatInt(passed.Unix(), 10),
+		"root": strconv.FormatInt(root.Version(), 10), "confirmed": "", "tried": "",
+	}
+	for _, r := range slices.Backward(releases) { // the best is the first
+		name := "tried"
+		if r.Confirmed {
+			name = "confirmed"
+		}
+		m[name] = r.Payload.Hex()
+	}
+	return m, nil
+}
 
-// replayJournal does what the kernel does when it mounts the file system. All of
-// it must be well then, without any repair.
-func replayJournal(ctx context.Context, disk string) error {
-	for _, args := range [][]string{{"-y", "-E", "journal_only"}, {"-f", "-n"}} {
+// replayJournal does what the kernel does when it mounts the file system. With
+// all, the whole file system must be well then, without any repair.
+func replayJournal(ctx context.Context, disk string, all bool) error {
+	checks := [][]string{{"-y", "-E", "journal_only"}}
+	if all {
+		checks = append(checks, []string{"-f", "-n"})
+	}
+	for _, args := range checks {
 		out, err := exec.CommandContext(ctx, "e2fsck", append(args, disk)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("e2fsck %v: %w: %s", args, err, out)

@@ -1,23 +1,28 @@
 //go:build linux
 
-// Command powercut is the first process of a small machine that raises a version
-// floor on a real ext4, again and again, while the host logs what reaches the
-// disk. After each time it writes a mark into the log: from then on the floor
-// must survive any loss of power. The mark is a sector behind the file system,
-// written past every cache and without a flush, so that it changes nothing.
+// Command powercut is the first process of a small machine that remembers, on a
+// real ext4, what a seed remembers of its boots, while the host logs what reaches
+// the disk. After each step it writes a mark into the log with all that must have
+// survived from then on, whenever the power is lost. The mark lies behind the
+// file system and is written past every cache and without a flush, so that it
+// changes nothing.
 //
 // Its first argument says how to write: "safe" as the seed does, through package
 // trust; "in-place" and "unflushed" as one must not, to prove that the test
-// notices.
+// notices. The second is the size of the file system. /roots holds successors of
+// a medium's root by their versions.
 package main
 
 import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -32,7 +37,7 @@ import (
 const (
 	device = "/dev/vda"
 	cache  = "/run/cache"
-	state  = cache + "/floors"
+	state  = cache + "/state"
 )
 
 var want = manifest.Want{Channel: manifest.ChannelStable, Arch: manifest.ArchX8664}
@@ -56,7 +61,8 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	save, known := map[string]func(int64) error{"safe": safe, "in-place": inPlace, "unflushed": unflushed}[args[0]]
+	g := &guest{size: size, promised: map[string]string{}}
+	boot, known := map[string]func(int64) error{"safe": g.safe, "in-place": g.inPlace, "unflushed": g.unflushed}[args[0]]
 	if !known {
 		return fmt.Errorf("no way to write is called %q", args[0])
 	}
@@ -65,7 +71,7 @@ func run(args []string) error {
 	}
 	// Two mounts: the second begins with what the first has left.
 	for _, versions := range [][]int64{{5, 6, 7}, {8, 9}} {
-		if err := session(versions, save, size); err != nil {
+		if err := session(versions, boot); err != nil {
 			return err
 		}
 	}
@@ -86,8 +92,8 @@ func prepare() error {
 	return modules.Load("ext4")
 }
 
-// session mounts the file system as the seed does, and saves each version.
-func session(versions []int64, save func(int64) error, size int64) error {
+// session mounts the file system as the seed does, and boots each version.
+func session(versions []int64, boot func(int64) error) error {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return err
 	}
@@ -99,25 +105,68 @@ func session(versions []int64, save func(int64) error, size int64) error {
 		if err := os.WriteFile(filepath.Join(cache, "download"), bytes.Repeat([]byte{byte(version)}, 64<<10), 0o644); err != nil {
 			return err
 		}
-		if err := save(version); err != nil {
-			return err
-		}
-		if err := mark(version, size); err != nil {
+		if err := boot(version); err != nil {
 			return err
 		}
 	}
 	return sysinit.Unmount(cache)
 }
 
+// guest is a machine that boots one release after the other.
+type guest struct {
+	size     int64 // of the file system
+	promised map[string]string
+}
+
+// safe remembers a boot in the steps and in the order of a seed.
+func (g *guest) safe(version int64) error {
+	s := trust.OpenState(state)
+	raw, err := os.ReadFile(fmt.Sprintf("/roots/%d", version-3))
+	if err != nil {
+		return err
+	}
+	root, err := manifest.ParseRoot(raw)
+	if err != nil {
+		return err
+	}
+	made := time.Unix(1_800_000_000+version, 0)
+	payload := blob.Of([]byte(strconv.FormatInt(version, 10)))
+	steps := []struct {
+		save    func() error
+		promise string // what holds from then on
+		value   string
+	}{
+		{func() error { return s.SaveRoot(root.Version(), raw) }, "root", strconv.FormatInt(root.Version(), 10)},
+		{func() error { return s.Tried(want, payload, fmt.Appendf(nil, "manifest %d", version), []byte("proof")) }, "tried", payload.Hex()},
+		{func() error { return s.SaveFloor(want, floor(version), root) }, "floor", strconv.FormatInt(version, 10)},
+		{func() error { return s.SaveTime(made) }, "time", strconv.FormatInt(made.Unix(), 10)},
+		{func() error { return s.Confirm(want, payload) }, "confirmed", payload.Hex()},
+	}
+	if version == 7 {
+		steps = steps[:len(steps)-1] // a system that never came up
+	}
+	for _, step := range steps {
+		if err := step.save(); err != nil {
+			return err
+		}
+		g.promised[step.promise] = step.value
+		if step.promise == "confirmed" {
+			g.promised["tried"] = "" // it is the confirmed one now
+		}
+		if err := g.mark(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func floor(version int64) manifest.Floor {
 	return manifest.Floor{ManifestVersion: version, Digest: blob.Of([]byte(strconv.FormatInt(version, 10)))}
 }
 
-func safe(version int64) error { return trust.OpenFloors(state).Save(want, floor(version)) }
-
-// inPlace writes the same bytes over the old ones; a neighbour's flush comes in
-// between, as one may at any time.
-func inPlace(version int64) error {
+// inPlace writes a floor over the old one; a neighbour's flush comes in between,
+// as one may at any time.
+func (g *guest) inPlace(version int64) error {
 	path, data, err := slot(version)
 	if err != nil {
 		return err
@@ -128,13 +177,16 @@ func inPlace(version int64) error {
 	}
 	defer file.Close()
 	unix.Sync()
-	_, err = file.Write(data)
-	return err
+	if _, err := file.Write(data); err != nil {
+		return err
+	}
+	g.promised["floor"] = strconv.FormatInt(version, 10)
+	return g.mark()
 }
 
-// unflushed renames a new file over the old one, and lets both arrive at the
+// unflushed renames a new floor over the old one, and lets both arrive at the
 // disk when they like.
-func unflushed(version int64) error {
+func (g *guest) unflushed(version int64) error {
 	path, data, err := slot(version)
 	if err != nil {
 		return err
@@ -142,13 +194,17 @@ func unflushed(version int64) error {
 	if err := os.WriteFile(path+".new", data, 0o644); err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	g.promised["floor"] = strconv.FormatInt(version, 10)
+	return g.mark()
 }
 
 // slot is a floor as package trust writes it, and where.
 func slot(version int64) (path string, data []byte, err error) {
 	scratch := filepath.Join("/run", "scratch", strconv.FormatInt(version, 10))
-	if err := trust.OpenFloors(scratch).Save(want, floor(version)); err != nil {
+	if err := trust.OpenState(scratch).SaveFloor(want, floor(version), nil); err != nil {
 		return "", nil, err
 	}
 	slots, err := os.ReadDir(scratch)
@@ -165,18 +221,22 @@ func slot(version int64) (path string, data []byte, err error) {
 	return filepath.Join(state, slots[0].Name()), data, err
 }
 
-// mark writes a version into the sector behind the file system.
-func mark(version, offset int64) error {
+// mark writes all promises into the block behind the file system.
+func (g *guest) mark() error {
 	disk, err := os.OpenFile(device, os.O_WRONLY|unix.O_DIRECT, 0)
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(g.promised)) {
+		words = append(words, name+"="+g.promised[name])
+	}
 	const align = 4096 // what O_DIRECT asks of memory and length
 	memory := make([]byte, 2*align)
 	skip := align - int(uintptr(unsafe.Pointer(&memory[0]))%align)
-	sector := memory[skip : skip+align]
-	copy(sector, fmt.Sprintf("mark %d\n", version))
-	_, err = disk.WriteAt(sector, offset)
+	block := memory[skip : skip+align]
+	copy(block, "mark "+strings.Join(words, " ")+"\n")
+	_, err = disk.WriteAt(block, g.size)
 	return err
 }
