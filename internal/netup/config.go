@@ -15,6 +15,7 @@ const (
 	maxLinks     = 16
 	maxAddresses = 16 // per interface
 	maxDNS       = 3  // per interface and in all: what a resolv.conf can use
+	maxNTP       = 4  // per interface and in all
 	maxRoutes    = 32 // per lease
 )
 

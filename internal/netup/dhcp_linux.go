@@ -178,7 +178,7 @@ func (x exchange) message(t dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	m.UpdateOption(dhcpv4.OptParameterRequestList(
 		dhcpv4.OptionSubnetMask, dhcpv4.OptionClasslessStaticRoute, dhcpv4.OptionRouter,
 		dhcpv4.OptionDomainNameServer, dhcpv4.OptionInterfaceMTU, dhcpv4.OptionIPAddressLeaseTime,
-		dhcpv4.OptionRenewTimeValue, dhcpv4.OptionRebindingTimeValue))
+		dhcpv4.OptionRenewTimeValue, dhcpv4.OptionRebindingTimeValue, dhcpv4.OptionNTPServers))
 	if name := x.i.m.cfg.Hostname; name != "" {
 		m.UpdateOption(dhcpv4.OptHostName(bounded(name, 63)))
 	}

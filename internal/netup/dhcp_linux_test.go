@@ -58,17 +58,20 @@ func TestParseLease(t *testing.T) {
 		"short router":   {[]dhcpv4.Modifier{generic(dhcpv4.OptionRouter, 10, 0, 2)}, func(l *lease) {}},
 		"dns, the useless ones dropped": {[]dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptDNS(net.IPv4zero, net.IPv4(127, 0, 0, 53), net.IPv4(1, 1, 1, 1), net.IPv4bcast, net.IPv4(10, 0, 2, 3), net.IPv4(9, 9, 9, 9), net.IPv4(8, 8, 8, 8)))},
 			func(l *lease) { l.dns = []netip.Addr{ip("1.1.1.1"), ip("10.0.2.3"), ip("9.9.9.9")} }},
-		"mtu":            {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0x05, 0x78)}, func(l *lease) { l.mtu = 1400 }},
-		"tiny mtu":       {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0, 68)}, func(l *lease) {}},
-		"huge mtu":       {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0xff, 0xff)}, func(l *lease) {}},
-		"mtu of a byte":  {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 5)}, func(l *lease) {}},
-		"host address":   {[]dhcpv4.Modifier{dhcpv4.WithNetmask(net.CIDRMask(32, 32)), router}, func(l *lease) { l.address = netip.MustParsePrefix("10.0.2.15/32"); l.gateway = ip("10.0.2.2") }},
-		"no mask":        {[]dhcpv4.Modifier{dhcpv4.WithoutOption(dhcpv4.OptionSubnetMask)}, func(l *lease) { l.address = netip.MustParsePrefix("10.0.2.15/8") }},
-		"for ever":       {[]dhcpv4.Modifier{dhcpv4.WithLeaseTime(infinite)}, func(l *lease) { l.length, l.t1, l.t2 = 0, 0, 0 }},
-		"zero lease":     {[]dhcpv4.Modifier{dhcpv4.WithLeaseTime(0)}, func(l *lease) { l.length, l.t1, l.t2 = 2*time.Second, time.Second, 1750*time.Millisecond }},
-		"no lease time":  {[]dhcpv4.Modifier{dhcpv4.WithoutOption(dhcpv4.OptionIPAddressLeaseTime)}, func(l *lease) {}},
-		"own times":      {[]dhcpv4.Modifier{generic(dhcpv4.OptionRenewTimeValue, 0, 0, 0, 10), generic(dhcpv4.OptionRebindingTimeValue, 0, 0, 0, 20)}, func(l *lease) { l.t1, l.t2 = 10*time.Second, 20*time.Second }},
-		"times reversed": {[]dhcpv4.Modifier{generic(dhcpv4.OptionRenewTimeValue, 0, 0, 255, 10), generic(dhcpv4.OptionRebindingTimeValue, 0, 0, 255, 0)}, func(l *lease) {}},
+		"time servers, the useless ones dropped": {[]dhcpv4.Modifier{generic(dhcpv4.OptionNTPServers, 0, 0, 0, 0, 127, 0, 0, 1, 10, 0, 2, 4, 224, 0, 1, 1, 10, 0, 2, 5, 10, 0, 2, 6, 9, 9, 9, 9, 8, 8, 8, 8)},
+			func(l *lease) { l.ntp = []netip.Addr{ip("10.0.2.4"), ip("10.0.2.5"), ip("10.0.2.6"), ip("9.9.9.9")} }},
+		"time servers of five bytes": {[]dhcpv4.Modifier{generic(dhcpv4.OptionNTPServers, 10, 0, 2, 4, 10)}, func(l *lease) {}},
+		"mtu":                        {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0x05, 0x78)}, func(l *lease) { l.mtu = 1400 }},
+		"tiny mtu":                   {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0, 68)}, func(l *lease) {}},
+		"huge mtu":                   {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0xff, 0xff)}, func(l *lease) {}},
+		"mtu of a byte":              {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 5)}, func(l *lease) {}},
+		"host address":               {[]dhcpv4.Modifier{dhcpv4.WithNetmask(net.CIDRMask(32, 32)), router}, func(l *lease) { l.address = netip.MustParsePrefix("10.0.2.15/32"); l.gateway = ip("10.0.2.2") }},
+		"no mask":                    {[]dhcpv4.Modifier{dhcpv4.WithoutOption(dhcpv4.OptionSubnetMask)}, func(l *lease) { l.address = netip.MustParsePrefix("10.0.2.15/8") }},
+		"for ever":                   {[]dhcpv4.Modifier{dhcpv4.WithLeaseTime(infinite)}, func(l *lease) { l.length, l.t1, l.t2 = 0, 0, 0 }},
+		"zero lease":                 {[]dhcpv4.Modifier{dhcpv4.WithLeaseTime(0)}, func(l *lease) { l.length, l.t1, l.t2 = 2*time.Second, time.Second, 1750*time.Millisecond }},
+		"no lease time":              {[]dhcpv4.Modifier{dhcpv4.WithoutOption(dhcpv4.OptionIPAddressLeaseTime)}, func(l *lease) {}},
+		"own times":                  {[]dhcpv4.Modifier{generic(dhcpv4.OptionRenewTimeValue, 0, 0, 0, 10), generic(dhcpv4.OptionRebindingTimeValue, 0, 0, 0, 20)}, func(l *lease) { l.t1, l.t2 = 10*time.Second, 20*time.Second }},
+		"times reversed":             {[]dhcpv4.Modifier{generic(dhcpv4.OptionRenewTimeValue, 0, 0, 255, 10), generic(dhcpv4.OptionRebindingTimeValue, 0, 0, 255, 0)}, func(l *lease) {}},
 		"classless routes hide the router": {[]dhcpv4.Modifier{router, generic(dhcpv4.OptionClasslessStaticRoute,
 			16, 172, 16, 10, 0, 2, 9, // 172.16/16 via 10.0.2.9
 			24, 192, 168, 7, 0, 0, 0, 0, // 192.168.7/24 on the link
@@ -154,7 +157,7 @@ func FuzzLease(f *testing.F) {
 		if l.length != 0 && !(0 < l.t1 && l.t1 < l.t2 && l.t2 < l.length) {
 			t.Errorf("times %s, %s, %s", l.t1, l.t2, l.length)
 		}
-		if len(l.routes) > maxRoutes || len(l.dns) > maxDNS || l.mtu != 0 && (l.mtu < minMTU || l.mtu > maxMTU) {
+		if len(l.routes) > maxRoutes || len(l.dns) > maxDNS || len(l.ntp) > maxNTP || l.mtu != 0 && (l.mtu < minMTU || l.mtu > maxMTU) {
 			t.Errorf("out of bounds: %+v", l)
 		}
 	})

@@ -120,6 +120,7 @@ func (i *iface) snapshot() Link {
 	l := i.link.clone()
 	l.Addresses = slices.Concat([]netip.Prefix{}, l.Addresses, i.v6)
 	l.DNS = slices.Concat([]netip.Addr{}, l.DNS)
+	l.NTP = slices.Concat([]netip.Addr{}, l.NTP)
 	return l
 }
 

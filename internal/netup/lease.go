@@ -16,6 +16,7 @@ type lease struct {
 	gateway netip.Addr // zero: none
 	routes  []route    // besides the one the address brings with it
 	dns     []netip.Addr
+	ntp     []netip.Addr
 	server  netip.Addr
 	mtu     int           // 0: not given
 	length  time.Duration // 0: for ever
@@ -53,6 +54,7 @@ func parseLease(m *dhcpv4.DHCPv4) (lease, error) {
 		address: netip.PrefixFrom(addr, bits),
 		server:  hostAddr(m.ServerIdentifier()),
 		dns:     hostAddrs(m.DNS(), maxDNS),
+		ntp:     hostAddrs(m.NTPServers(), maxNTP),
 		mtu:     parseMTU(m),
 	}
 	if !l.server.IsValid() {

@@ -194,11 +194,12 @@ func (m *Manager) Network() Network {
 }
 
 func (m *Manager) snapshot() *Network {
-	n := Network{Interfaces: []Link{}, DNS: []netip.Addr{}}
+	n := Network{Interfaces: []Link{}, DNS: []netip.Addr{}, NTP: []netip.Addr{}}
 	for _, i := range m.sorted() {
 		n.Interfaces = append(n.Interfaces, i.snapshot())
 	}
 	n.DNS = append(n.DNS, mergeDNS(n.Interfaces)...)
+	n.NTP = append(n.NTP, mergeNTP(n.Interfaces)...)
 	return &n
 }
 

@@ -32,7 +32,7 @@ func TestDnsmasqGivesLeaseRouteDNS(t *testing.T) {
 	}
 	l := plug(t, "eth0", mac0)
 	log := l.dnsmasq("--dhcp-range=10.77.0.50,10.77.0.60,1h", "--dhcp-option=option:dns-server,10.77.0.1,10.77.0.2",
-		"--dhcp-option=option:mtu,1400", "--dhcp-option=option:classless-static-route,192.168.50.0/24,10.77.0.9,0.0.0.0/0,10.77.0.1")
+		"--dhcp-option=option:mtu,1400", "--dhcp-option=42,10.77.0.7,10.77.0.8", "--dhcp-option=option:classless-static-route,192.168.50.0/24,10.77.0.9,0.0.0.0/0,10.77.0.1")
 	c := begin(t, Config{Hostname: "phase-seed"})
 	n := c.wait()
 
@@ -48,6 +48,9 @@ func TestDnsmasqGivesLeaseRouteDNS(t *testing.T) {
 	if got.Name != "eth0" || got.MAC != mac0 || !got.Carrier || got.Method != MethodDHCP || got.MTU != 1400 || got.LeaseSeconds != 3600 ||
 		got.Gateway != ip("10.77.0.1") || got.Server != ip("10.77.0.1") || got.Err != "" {
 		t.Errorf("link: %+v", got)
+	}
+	if ntp := []netip.Addr{ip("10.77.0.7"), ip("10.77.0.8")}; !slices.Equal(got.NTP, ntp) || !slices.Equal(n.NTP, ntp) {
+		t.Errorf("time servers %v of the link, %v of the network, want %v", got.NTP, n.NTP, ntp)
 	}
 	want(t, "addresses", addresses(t, "eth0"), got.Addresses[0].String())
 	want(t, "routes", routes(t), "0.0.0.0/0 via 10.77.0.1", "192.168.50.0/24 via 10.77.0.9")
@@ -413,12 +416,17 @@ func TestLeaseRunsOut(t *testing.T) {
 		if silent.Load() {
 			return nil
 		}
-		return reply(m, 50, dhcpv4.WithLeaseTime(4))
+		return reply(m, 50, dhcpv4.WithLeaseTime(4), generic(dhcpv4.OptionNTPServers, 10, 77, 0, 7))
 	})
 	c := begin(t, Config{})
-	c.wait()
+	if n := c.wait(); len(n.NTP) != 1 {
+		t.Errorf("time servers %v", n.NTP)
+	}
 	silent.Store(true)
 	c.await("eth0", Lost)
+	if n := c.Network(); len(n.NTP) > 0 {
+		t.Errorf("time servers %v outlived their lease", n.NTP)
+	}
 	if got := addresses(t, "eth0"); len(got) > 0 {
 		t.Errorf("addresses %q outlived their lease", got)
 	}

@@ -27,6 +27,9 @@ type Network struct {
 	Interfaces []Link `json:"interfaces"`
 	// DNS are the name servers of all interfaces, at most three.
 	DNS []netip.Addr `json:"dns"`
+	// NTP are the time servers that DHCP servers named (option 42), at most
+	// four: strangers' words like the rest of a lease.
+	NTP []netip.Addr `json:"ntp"`
 }
 
 // Link is one interface.
@@ -42,6 +45,8 @@ type Link struct {
 	// Gateway is the default router; the zero value if there is none.
 	Gateway netip.Addr   `json:"gateway"`
 	DNS     []netip.Addr `json:"dns"`
+	// NTP are the time servers of the lease, at most four.
+	NTP []netip.Addr `json:"ntp"`
 	// Server is the DHCP server that gave the lease.
 	Server netip.Addr `json:"server"`
 	// LeaseSeconds is the lease's length; 0: for ever, or no lease.
@@ -83,11 +88,11 @@ func ParseNetwork(raw []byte) (Network, error) {
 	if err := json.Unmarshal(raw, &n); err != nil {
 		return Network{}, fmt.Errorf("network description: %w", err)
 	}
-	if len(n.Interfaces) > maxLinks || len(n.DNS) > maxDNS {
+	if len(n.Interfaces) > maxLinks || len(n.DNS) > maxDNS || len(n.NTP) > maxNTP {
 		return Network{}, errors.New("network description names too much")
 	}
 	for _, l := range n.Interfaces {
-		if len(l.Addresses) > maxAddresses || len(l.DNS) > maxDNS || len(l.Name) > 15 || len(l.MAC) > 64 || len(l.Err) > maxErr {
+		if len(l.Addresses) > maxAddresses || len(l.DNS) > maxDNS || len(l.NTP) > maxNTP || len(l.Name) > 15 || len(l.MAC) > 64 || len(l.Err) > maxErr {
 			return Network{}, errors.New("network description names too much")
 		}
 	}
@@ -97,5 +102,6 @@ func ParseNetwork(raw []byte) (Network, error) {
 func (l Link) clone() Link {
 	l.Addresses = slices.Clone(l.Addresses)
 	l.DNS = slices.Clone(l.DNS)
+	l.NTP = slices.Clone(l.NTP)
 	return l
 }

@@ -15,10 +15,11 @@ import (
 func sample() Network {
 	return Network{
 		Interfaces: []Link{
-			{Name: "eth0", MAC: "52:54:00:12:34:56", Carrier: true, Method: MethodStatic, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}, Gateway: ip("10.0.0.1"), DNS: []netip.Addr{ip("10.0.0.2")}},
-			{Name: "eth1", MAC: "52:54:00:12:34:57", Addresses: []netip.Prefix{}, DNS: []netip.Addr{}, Err: "no answer"},
+			{Name: "eth0", MAC: "52:54:00:12:34:56", Carrier: true, Method: MethodStatic, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}, Gateway: ip("10.0.0.1"), DNS: []netip.Addr{ip("10.0.0.2")}, NTP: []netip.Addr{ip("10.0.0.3")}},
+			{Name: "eth1", MAC: "52:54:00:12:34:57", Addresses: []netip.Prefix{}, DNS: []netip.Addr{}, NTP: []netip.Addr{}, Err: "no answer"},
 		},
 		DNS: []netip.Addr{ip("10.0.0.2")},
+		NTP: []netip.Addr{ip("10.0.0.3")},
 	}
 }
 
@@ -49,7 +50,8 @@ func TestParseNetworkRefuses(t *testing.T) {
 	addresses.Interfaces[0].Addresses = make([]netip.Prefix, maxAddresses+1)
 	for name, v := range map[string]any{
 		"text": "x", "array": []int{1}, "links": many, "name": long, "addresses": addresses,
-		"servers": Network{DNS: make([]netip.Addr, maxDNS+1)}, "size": strings.Repeat("x", 65<<10),
+		"servers": Network{DNS: make([]netip.Addr, maxDNS+1)}, "time servers": Network{NTP: make([]netip.Addr, maxNTP+1)},
+		"a link's time servers": Network{Interfaces: []Link{{NTP: make([]netip.Addr, maxNTP+1)}}}, "size": strings.Repeat("x", 65<<10),
 	} {
 		raw, err := json.Marshal(v)
 		if err != nil {
@@ -82,6 +84,16 @@ func TestResolvConf(t *testing.T) {
 	}
 	if err := writeResolvConf(filepath.Join(path, "x"), servers); err == nil {
 		t.Error("writing below a file succeeded")
+	}
+}
+
+func TestMergeNTP(t *testing.T) {
+	links := []Link{
+		{NTP: []netip.Addr{ip("10.0.0.9"), ip("10.0.0.1"), ip("10.0.0.8")}},
+		{Gateway: ip("10.0.0.1"), NTP: []netip.Addr{ip("10.0.0.1"), ip("10.0.0.2"), ip("10.0.0.1")}},
+	}
+	if got, want := mergeNTP(links), []netip.Addr{ip("10.0.0.1"), ip("10.0.0.2"), ip("10.0.0.9"), ip("10.0.0.8")}; !reflect.DeepEqual(got, want) {
+		t.Errorf("merged to %v, want %v", got, want)
 	}
 }
 

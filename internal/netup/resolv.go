@@ -10,14 +10,23 @@ import (
 // mergeDNS collects the name servers of all interfaces, those with a
 // gateway first, without repetition, as many as a resolv.conf can use.
 func mergeDNS(links []Link) []netip.Addr {
+	return merge(links, maxDNS, func(l Link) []netip.Addr { return l.DNS })
+}
+
+// mergeNTP does the same with time servers.
+func mergeNTP(links []Link) []netip.Addr {
+	return merge(links, maxNTP, func(l Link) []netip.Addr { return l.NTP })
+}
+
+func merge(links []Link, limit int, of func(Link) []netip.Addr) []netip.Addr {
 	var out []netip.Addr
 	for _, withGateway := range []bool{true, false} {
 		for _, l := range links {
 			if l.Gateway.IsValid() != withGateway {
 				continue
 			}
-			for _, a := range l.DNS {
-				if len(out) < maxDNS && !slices.Contains(out, a) {
+			for _, a := range of(l) {
+				if len(out) < limit && !slices.Contains(out, a) {
 					out = append(out, a)
 				}
 			}
