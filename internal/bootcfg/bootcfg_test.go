@@ -26,7 +26,7 @@ func TestDefaults(t *testing.T) {
 	if got, want := parse(t, "", ""), Default(arch); !reflect.DeepEqual(got, want) {
 		t.Errorf("nothing given: %+v, want %+v", got, want)
 	}
-	got := parse(t, "BOOT_IMAGE=/vmlinuz quiet console=ttyS0,115200 phased=1 aphase.mode=x", "")
+	got := parse(t, "BOOT_IMAGE=/vmlinuz quiet console=ttyS0,115200 phased=1 phase_time=off aphase.mode=x", "")
 	if !reflect.DeepEqual(got, Default(arch)) {
 		t.Errorf("foreign parameters changed the configuration: %+v", got)
 	}
@@ -53,6 +53,12 @@ func TestLine(t *testing.T) {
 		{`phase.channel="testing" "phase.cache=false" x="phase.mode=private"`, func(c *Config) { c.Channel, c.Cache = "testing", false }},
 		{`a="b c phase.mode=private" phase.mode=local`, func(c *Config) { c.Mode = Local }},
 		{"quiet -- phase.mode=local", func(c *Config) { c.Mode = Local }},
+		{"phase.time=10.0.2.2:12300 phase.time=time.example phase.time=fd00::1 phase.time=[fd00::1]:123", func(c *Config) {
+			c.Time.Servers = []string{"10.0.2.2:12300", "time.example", "fd00::1", "[fd00::1]:123"}
+		}},
+		{"phase.time=off", func(c *Config) { c.Time = Time{} }},
+		{"phase.time=a phase.time=off", func(c *Config) { c.Time = Time{} }},
+		{"phase.time=a phase.time=off phase.time=b", func(c *Config) { c.Time = Time{Servers: []string{"b"}} }},
 		{"phase.ip=off", func(c *Config) { c.Network.Off = true }},
 		{"phase.ip=off phase.ip=dhcp", func(c *Config) {}},
 		{"phase.ip=192.168.1.5/24,192.168.1.1,192.168.1.2", func(c *Config) {
@@ -67,6 +73,9 @@ func TestLine(t *testing.T) {
 	} {
 		want := Default(arch)
 		c.set(&want)
+		if want.Mode == Local {
+			want.Time.NTS = nil // all of them are far away
+		}
 		if got := parse(t, c.line, ""); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", c.line, got, want)
 		}
@@ -97,6 +106,23 @@ func TestLineRefuses(t *testing.T) {
 		{"phase.provider=http://[::1", BadValue, "not a URL"},
 		{"phase.provider=http://h/" + strings.Repeat("a", maxURL), BadValue, "2048"},
 		{strings.Repeat("phase.provider=http://h ", MaxProviders+1), BadValue, "too many"},
+		{"phase.time", BadValue, "<host>"},
+		{"phase.time=", BadValue, "<host> or <host>:<port>"},
+		{"phase.time=OFF:", BadValue, "host:port"},
+		{"phase.time=http://time.example", BadValue, "host:port"},
+		{"phase.time=time.example:ntp", BadValue, "host:port"},
+		{"phase.time=time.example:0", BadValue, "host:port"},
+		{"phase.time=time.example:0123", BadValue, "host:port"},
+		{"phase.time=time.example:65536", BadValue, "host:port"},
+		{"phase.time=time..example", BadValue, "host:port"},
+		{"phase.time=[fd00::1]", BadValue, "host:port"},
+		{"phase.time=[fd00::1", BadValue, "host:port"},
+		{"phase.time=fe80::1%eth0", BadValue, "one machine"},
+		{"phase.time=[fe80::1%eth0]:123", BadValue, "one machine"},
+		{"phase.time=0.0.0.0", BadValue, "one machine"},
+		{"phase.time=224.0.1.1", BadValue, "one machine"},
+		{"phase.time=" + strings.Repeat("a.", 200), BadValue, "host:port"},
+		{strings.Repeat("phase.time=h ", MaxTimeServers+1), BadValue, "too many"},
 		{"phase.ip=on", BadValue, "three or four"},
 		{"phase.ip=10.0.0.1/8,,,eth0,x", BadValue, "three or four"},
 		{"phase.ip=10.0.0.1,,", BadValue, "prefix length"},
@@ -184,6 +210,24 @@ func TestLocalKeepsLocalProvidersOnly(t *testing.T) {
 	}
 }
 
+func TestLocalKeepsLocalTimeServersOnly(t *testing.T) {
+	local := []string{"192.168.0.1", "[fd00::1]:123", "clock.local:1123"}
+	const policy = "[time]\nservers = [\"192.168.0.1\", \"192.0.2.1\", \"[fd00::1]:123\", \"clock.local:1123\"]\nnts = [\"time.example\", \"nts.local\"]"
+	got := parse(t, "phase.mode=local", policy).Time
+	if want := (Time{DHCP: true, Servers: local, NTS: []string{"nts.local"}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if w := parse(t, "phase.mode=local", policy).Warnings; len(w) != 2 || !strings.Contains(w[0], "192.0.2.1") || !strings.Contains(w[1], "time.example") {
+		t.Errorf("warnings %q", w)
+	}
+	if c := parse(t, "phase.mode=local", ""); len(c.Warnings) > 0 || len(c.Time.NTS) > 0 {
+		t.Errorf("the list that nobody asked for: %+v", c)
+	}
+	if got := parse(t, "phase.mode=private", policy).Time; len(got.Servers) != 4 || len(got.NTS) != 2 {
+		t.Errorf("private: %+v", got)
+	}
+}
+
 func TestModeTable(t *testing.T) {
 	type row struct{ required, wan, lan, dht, cache, write, keep bool }
 	for m, want := range map[Mode]row{
@@ -208,6 +252,10 @@ channel = "testing"
 cache_enabled = false
 min_version = 42
 providers = ["http://10.0.0.1/"]
+[time]
+dhcp = false
+servers = ["10.0.0.9", "clock.local:1123"]
+nts = []
 [network]
 timeout_seconds = 90
 link_local = false
@@ -225,6 +273,7 @@ dns = ["192.168.1.1", "192.168.1.2"]
 func TestPolicy(t *testing.T) {
 	want := Config{
 		Mode: Local, Channel: "testing", Arch: arch, MinVersion: 42, Providers: []string{"http://10.0.0.1"},
+		Time: Time{Servers: []string{"10.0.0.9", "clock.local:1123"}},
 		Network: Network{Timeout: 90 * time.Second, Interfaces: []Interface{
 			{Name: "eth1", Off: true},
 			{MAC: "52:54:00:12:34:56", Address: netip.MustParsePrefix("192.168.1.10/24"), Gateway: netip.MustParseAddr("192.168.1.1"),
@@ -241,6 +290,7 @@ func TestLineWinsOverPolicy(t *testing.T) {
 	want := Config{
 		Mode: Internet, Channel: "nightly", Arch: arch, Cache: true, MinVersion: 42,
 		Providers: []string{"https://b.example"}, Network: Network{Timeout: 90 * time.Second},
+		Time: Time{Servers: []string{"10.0.0.9", "clock.local:1123"}, NTS: []string{}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -268,6 +318,18 @@ func TestPolicyRefuses(t *testing.T) {
 		{"min_version = -1", PolicyValue, "-1"},
 		{"providers = [\"ftp://x\"]", PolicyValue, "ftp://x"},
 		{"providers = [" + strings.Repeat("\"http://x\",", MaxProviders+1) + "]", PolicyValue, "at most 16"},
+		{"[time]\nntp = []", PolicyKey, "time.ntp"},
+		{"[time]\nNTS = []", PolicyKey, "NTS"},
+		{"[time]\ndhcp = 1", PolicySyntax, "line 2"},
+		{"[time]\nservers = \"a\"", PolicySyntax, "line 2"},
+		{"time = \"a\"", PolicySyntax, "line 1"},
+		{"[time]\nservers = [\"http://a\"]", PolicyValue, "time.servers"},
+		{"[time]\nservers = [\"\"]", PolicyValue, "time.servers"},
+		{"[time]\nnts = [\"a b\"]", PolicyValue, "time.nts"},
+		{"[time]\nnts = [\"a:0\"]", PolicyValue, "<host>:<port>"},
+		{"[time]\nnts = [\"::\"]", PolicyValue, "one machine"},
+		{"[time]\nservers = [" + strings.Repeat("\"a\",", MaxTimeServers+1) + "]", PolicyValue, "at most 4"},
+		{"[time]\nnts = [" + strings.Repeat("\"a\",", MaxTimeServers+1) + "]", PolicyValue, "at most 4"},
 		{"[network]\ntimeout_seconds = 4", PolicyValue, "5 to 600"},
 		{"[network]\ntimeout_seconds = 601", PolicyValue, "5 to 600"},
 		{"[[network.interfaces]]\nmethod = \"auto\"", PolicyValue, "unknown method"},
@@ -362,11 +424,11 @@ func TestShippedFiles(t *testing.T) {
 	if len(c.Network.Interfaces) != 1 || !c.Network.Interfaces[0].Address.IsValid() {
 		t.Errorf("example interface: %+v", c.Network.Interfaces)
 	}
-	c.Network.Interfaces, c.Providers = nil, nil
+	c.Network.Interfaces, c.Providers, c.Time.Servers = nil, nil, nil
 	if !reflect.DeepEqual(c, Default(arch)) {
 		t.Errorf("uncommented: %+v, want the defaults %+v", c, Default(arch))
 	}
-	for _, key := range []string{"mode", "channel", "cache_enabled", "min_version", "providers", "timeout_seconds", "link_local"} {
+	for _, key := range []string{"mode", "channel", "cache_enabled", "min_version", "providers", "timeout_seconds", "link_local", "dhcp", "servers", "nts"} {
 		if !strings.Contains(string(uncommented), "\n"+key+" = ") {
 			t.Errorf("policy.toml does not show the key %s", key)
 		}

@@ -17,6 +17,14 @@ type line struct {
 	noWrite   *bool
 	providers []string
 	network   *netWish
+	time      *timeWish
+}
+
+// timeWish is what phase.time asks for. Servers named after "off" are all
+// that is asked.
+type timeWish struct {
+	off     bool
+	servers []string
 }
 
 // lineKeys is the one table of keys. Setters are called in the order of
@@ -29,6 +37,7 @@ func lineKeys() map[string]lineKey {
 		"phase.nowrite":  {switchNames, func(l *line, v string) error { return setSwitch(&l.noWrite, v) }},
 		"phase.provider": {"an http or https URL, repeatable, at most 16", (*line).addProvider},
 		"phase.ip":       {"dhcp, off, or <address>/<length>,<gateway>,<dns>[,<interface or MAC>]", (*line).setIP},
+		"phase.time":     {"off, or " + timeNames + ", repeatable, at most 4", (*line).addTime},
 	}
 }
 
@@ -62,7 +71,7 @@ func parseLine(cmdline string) (line, error) {
 }
 
 func keyNames() string {
-	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.ip"
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.ip, phase.time"
 }
 
 // isPhaseKey also claims "Phase.mode" and the like: passing over a
@@ -144,6 +153,21 @@ func (l *line) setIP(v string) error {
 	return err
 }
 
+func (l *line) addTime(v string) error {
+	if v == "off" {
+		l.time = &timeWish{off: true}
+		return nil
+	}
+	if l.time == nil {
+		l.time = &timeWish{}
+	}
+	if len(l.time.servers) == MaxTimeServers {
+		return errors.New("too many time servers")
+	}
+	l.time.servers = append(l.time.servers, v)
+	return checkTimeServer(v)
+}
+
 func setSwitch(dst **bool, v string) error {
 	on, err := parseSwitch(v)
 	*dst = &on
@@ -171,6 +195,16 @@ func (l line) apply(c *Config) {
 		c.Network.Off = l.network.off
 		c.Network.Interfaces = l.network.interfaces
 	}
+	if l.time != nil {
+		l.time.apply(&c.Time)
+	}
+}
+
+func (w timeWish) apply(t *Time) {
+	if w.off {
+		*t = Time{}
+	}
+	t.Servers = w.servers
 }
 
 // explain warns about wishes that the limits overruled.

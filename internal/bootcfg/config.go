@@ -3,6 +3,7 @@ package bootcfg
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -12,6 +13,7 @@ const (
 	MaxFile        = 64 << 10 // bytes of policy.toml and of bootstrap-nodes.toml
 	MaxProviders   = 16
 	MaxBootstrap   = 32
+	MaxTimeServers = 4 // with NTS, and without
 	MaxInterfaces  = 16
 	MaxDNS         = 3 // as many as a resolv.conf can use
 	maxURL         = 2048
@@ -49,8 +51,23 @@ type Config struct {
 	MinVersion int64
 	// Network is how the interfaces are configured.
 	Network Network
+	// Time is who may be asked for the time.
+	Time Time
 	// Warnings are sentences to show loudly before the first step.
 	Warnings []string
+}
+
+// Time is the part of Config for the clock. In Local mode only servers that
+// are certainly on the local network are left. The zero value asks nobody.
+type Time struct {
+	// DHCP asks the servers that DHCP names as well.
+	DHCP bool
+	// Servers answer plain NTP, which anybody on the path can forge. Each is
+	// a host or host:port.
+	Servers []string
+	// NTS answer authenticated NTP (RFC 8915); host or host:port of the key
+	// exchange.
+	NTS []string
 }
 
 // Network is the part of Config for bring-up.
@@ -100,6 +117,7 @@ func Default(arch string) Config {
 		Arch:    arch,
 		Cache:   true,
 		Network: Network{Timeout: 60 * time.Second, LinkLocal: true},
+		Time:    Time{DHCP: true, NTS: []string{"time.cloudflare.com", "nts.netnod.se", "ptbtime1.ptb.de"}},
 	}
 }
 
@@ -141,6 +159,7 @@ func combine(c *Config) {
 	c.Cache = c.Cache && !c.NoWrite && c.Mode.MayUseCache()
 	if !c.Mode.MayUseWAN() {
 		c.keepLocalProviders()
+		c.keepLocalTimeServers()
 	}
 }
 
@@ -156,6 +175,25 @@ func (c *Config) keepLocalProviders() {
 		c.warn("provider %s is not used: %s mode stays on the local network", quote(p), c.Mode)
 	}
 	c.Providers = kept
+}
+
+// keepLocalTimeServers does the same with time servers. It says nothing of the
+// list that nobody asked for.
+func (c *Config) keepLocalTimeServers() {
+	if slices.Equal(c.Time.NTS, Default(c.Arch).Time.NTS) {
+		c.Time.NTS = nil
+	}
+	for _, list := range []*[]string{&c.Time.Servers, &c.Time.NTS} {
+		var kept []string
+		for _, s := range *list {
+			if isLocalHost(timeHost(s)) {
+				kept = append(kept, s)
+				continue
+			}
+			c.warn("time server %s is not used: %s mode stays on the local network", quote(s), c.Mode)
+		}
+		*list = kept
+	}
 }
 
 // setMode takes a mode by name, and the strictest one for a name it does

@@ -1,6 +1,9 @@
 package bootcfg
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // FuzzParse: whatever the medium says, Parse neither panics nor lets a mode
 // exceed its limits.
@@ -21,6 +24,14 @@ func FuzzParse(f *testing.F) {
 			if !c.Mode.MayUseWAN() && !isLocalURL(p) {
 				t.Errorf("%s mode would ask %s", c.Mode, p)
 			}
+		}
+		for _, s := range slices.Concat(c.Time.Servers, c.Time.NTS) {
+			if checkTimeServer(s) != nil || !c.Mode.MayUseWAN() && !isLocalHost(timeHost(s)) {
+				t.Errorf("%s mode would ask %q for the time", c.Mode, s)
+			}
+		}
+		if len(c.Time.Servers) > MaxTimeServers || len(c.Time.NTS) > MaxTimeServers {
+			t.Errorf("too many time servers: %+v", c.Time)
 		}
 		if len(c.Providers) > MaxProviders || len(c.Bootstrap) > MaxBootstrap || len(c.Network.Interfaces) > MaxInterfaces ||
 			c.Network.Timeout < MinTimeout || c.Network.Timeout > MaxTimeout {

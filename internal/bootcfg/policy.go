@@ -22,6 +22,7 @@ type policy struct {
 	MinVersion   *int64         `toml:"min_version"`
 	Providers    []string       `toml:"providers"`
 	Network      *networkPolicy `toml:"network"`
+	Time         *timePolicy    `toml:"time"`
 
 	interfaces []Interface
 }
@@ -30,6 +31,12 @@ type networkPolicy struct {
 	TimeoutSeconds *int64          `toml:"timeout_seconds"`
 	LinkLocal      *bool           `toml:"link_local"`
 	Interfaces     []interfaceSpec `toml:"interfaces"`
+}
+
+type timePolicy struct {
+	DHCP    *bool     `toml:"dhcp"`
+	Servers *[]string `toml:"servers"`
+	NTS     *[]string `toml:"nts"`
 }
 
 // parsePolicy reads and checks policy.toml; an absent or empty file asks
@@ -67,7 +74,33 @@ func (p *policy) check() error {
 			return bad("providers", u, "http and https URLs", err)
 		}
 	}
+	if err := p.checkTime(bad); err != nil {
+		return err
+	}
 	return p.checkNetwork(bad)
+}
+
+func (p *policy) checkTime(bad func(key, value, allowed string, err error) error) error {
+	if p.Time == nil {
+		return nil
+	}
+	for _, list := range []struct {
+		key     string
+		servers *[]string
+	}{{"time.servers", p.Time.Servers}, {"time.nts", p.Time.NTS}} {
+		if list.servers == nil {
+			continue
+		}
+		if n := len(*list.servers); n > MaxTimeServers {
+			return bad(list.key, fmt.Sprint(n, " entries"), "at most 4", nil)
+		}
+		for _, s := range *list.servers {
+			if err := checkTimeServer(s); err != nil {
+				return bad(list.key, s, timeNames, err)
+			}
+		}
+	}
+	return nil
 }
 
 func (p *policy) checkNetwork(bad func(key, value, allowed string, err error) error) error {
@@ -106,16 +139,36 @@ func (p policy) apply(c *Config) {
 		c.MinVersion = *p.MinVersion
 	}
 	c.Providers = p.Providers
+	p.applyTime(&c.Time)
+	p.applyNetwork(&c.Network)
+}
+
+func (p policy) applyTime(t *Time) {
+	if p.Time == nil {
+		return
+	}
+	if p.Time.DHCP != nil {
+		t.DHCP = *p.Time.DHCP
+	}
+	if p.Time.Servers != nil {
+		t.Servers = *p.Time.Servers
+	}
+	if p.Time.NTS != nil {
+		t.NTS = *p.Time.NTS
+	}
+}
+
+func (p policy) applyNetwork(n *Network) {
 	if p.Network == nil {
 		return
 	}
 	if s := p.Network.TimeoutSeconds; s != nil {
-		c.Network.Timeout = time.Duration(*s) * time.Second
+		n.Timeout = time.Duration(*s) * time.Second
 	}
 	if p.Network.LinkLocal != nil {
-		c.Network.LinkLocal = *p.Network.LinkLocal
+		n.LinkLocal = *p.Network.LinkLocal
 	}
-	c.Network.Interfaces = p.interfaces
+	n.Interfaces = p.interfaces
 }
 
 // tomlError is a decoding failure before it is known which file it is in.

@@ -12,6 +12,7 @@ import (
 const (
 	switchNames  = "enabled, disabled, true, false"
 	channelNames = "stable, testing, nightly"
+	timeNames    = "<host> or <host>:<port>"
 )
 
 // parseSwitch is the only parser of on/off values on the command line.
@@ -63,12 +64,43 @@ func isLocalURL(s string) bool {
 	if err != nil {
 		return false
 	}
-	host := u.Hostname()
+	return isLocalHost(u.Hostname())
+}
+
+// isLocalHost does the same with a host.
+func isLocalHost(host string) bool {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		addr = addr.Unmap()
 		return addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsLoopback()
 	}
 	return strings.HasSuffix(strings.ToLower(host), ".local")
+}
+
+// checkTimeServer accepts a host, or host:port with IPv6 addresses in brackets.
+func checkTimeServer(s string) error {
+	host := timeHost(s)
+	if a, err := netip.ParseAddr(host); err == nil {
+		if a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+			return errors.New("not the address of one machine")
+		}
+	} else if !isHostName(host) {
+		return errors.New("not a host or host:port")
+	}
+	if s == host {
+		return nil
+	}
+	if _, port, err := net.SplitHostPort(s); err != nil || !isPort(port) {
+		return errors.New("not a host or host:port")
+	}
+	return nil
+}
+
+// timeHost is the host of a time server.
+func timeHost(s string) string {
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		return host
+	}
+	return s
 }
 
 // netWish is what phase.ip asks for.
