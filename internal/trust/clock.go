@@ -109,11 +109,11 @@ func Advance(r Reading, err error) (Reading, bool) {
 	if !errors.As(err, &refused) || refused.Rule != manifest.RuleFuture || !refused.At.After(r.Time) {
 		return r, false
 	}
-	r.limit = r.latest()
-	if refused.At.After(r.limit) {
+	limit := r.latest()
+	if refused.At.After(limit) {
 		return r, false
 	}
-	r.Time, r.State, r.Source = refused.At, Floored, SourceDocument
+	r.Time, r.State, r.Source, r.limit = refused.At, Floored, SourceDocument, limit
 	if refused.Object == "manifest" {
 		r.Floor = refused.At
 	}
