@@ -14,7 +14,7 @@ import (
 // badInputs are the kinds of input that every reader of these documents must
 // survive. Each has vectors.
 var badInputs = map[int]string{
-	0:  "nothing wrong, or only a missing log proof",
+	0:  "nothing wrong, or only the log proof",
 	1:  "mirrored field differs from the signed one",
 	2:  "duplicate names",
 	3:  "look-alike names and letters in another case",
@@ -206,8 +206,9 @@ from keys with fixed seeds: SHA-256 of "phase test key " and the key's name.
 
 vectors.json says the same as this page to programs: for every vector the kind,
 the files, the inputs and the verdict. Unless said otherwise, a document is
-verified under root.json at %s, wanted are stable/x86_64, nothing was
-accepted before, no pointer vouches for it, and no log is asked for. The kinds:
+verified under root.json at %s, wanted are stable/x86_64,
+nothing was accepted before, no pointer vouches for it, and no log is asked for.
+The kinds:
 
 - manifest: verify as a manifest that came from somewhere.
 - last-good: verify as a release that the machine kept: expiry is reported, not

@@ -31,19 +31,19 @@ var manifestVectors = []vector{
 	{name: "manifest-ok-floor-without-digest", item: 23, make: fileWith("manifest", "", ""), floor: Floor{ManifestVersion: 7}},
 	{name: "manifest-ok-named-by-pointer", item: 23, make: fileWith("manifest", "", ""), ptr: true},
 	{name: "manifest-ok-mirrored", item: 1, make: fileEdit("manifest", `{"signatures"`, `{ "arch" : "x86\u005f64" , "manifest_version":7,"signatures"`)},
-	{name: "manifest-ok-last-second", make: fileWith("manifest", "", ""), at: now.AddDate(0, 3, 0).Add(-time.Second)},
+	{name: "manifest-ok-last-second", item: 27, make: fileWith("manifest", "", ""), at: now.AddDate(0, 3, 0).Add(-time.Second)},
 	{name: "manifest-ok-clock-a-little-behind", item: 27, make: fileWith("manifest", "", ""), at: now.AddDate(0, 0, -1).Add(-MaxSkew)},
 	{name: "manifest-ok-any-product-line", item: 0, make: fileWith("manifest", "", ""), want: Want{Any, Any}},
 	{name: "manifest-duplicate-escaped", item: 2, rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":7,"manifest_\u0076ersion":8`)},
 	{name: "manifest-case-replaced", item: 3, rule: RuleMalformed, make: manifestEdit(`"manifest_version"`, `"MANIFEST_VERSION"`)},
 	{name: "manifest-case-beside", item: 3, rule: RuleMalformed, make: manifestPayload(func(p string) string { return `{"MANIFEST_VERSION":9,` + p[1:] })},
-	{name: "manifest-long-s", rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":7,"manife`+"\u017f"+`t_version":8`)},
+	{name: "manifest-long-s", item: 3, rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":7,"manife`+"\u017f"+`t_version":8`)},
 	{name: "manifest-case-in-artifact", item: 3, rule: RuleMalformed, make: manifestEdit(`"hash":"`+kernelHash, `"Size":1,"hash":"`+kernelHash)},
 	{name: "manifest-unknown-beside-data", item: 3, rule: RuleMalformed, make: fileEdit("manifest", `"}}`, `","also":1}}`)},
-	{name: "manifest-unknown-in-signature", rule: RuleMalformed, make: fileEdit("manifest", `{"keyid"`, `{"cert":1,"keyid"`)},
+	{name: "manifest-unknown-in-signature", item: 3, rule: RuleMalformed, make: fileEdit("manifest", `{"keyid"`, `{"cert":1,"keyid"`)},
 
 	// Numbers.
-	{name: "manifest-version-0", rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":0`)},
+	{name: "manifest-version-0", item: 4, rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":0`)},
 	{name: "manifest-version-negative", item: 4, rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":-1`)},
 	{name: "manifest-version-fraction", item: 4, rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":7.0`)},
 	{name: "manifest-version-exponent", item: 4, rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":7e0`)},
@@ -56,9 +56,9 @@ var manifestVectors = []vector{
 	{name: "manifest-mirrored-fraction", item: 4, rule: RuleMalformed, make: fileEdit("manifest", `{"signatures"`, `{"manifest_version":7.0,"signatures"`)},
 
 	// Text.
-	{name: "manifest-invalid-utf8", rule: RuleMalformed, make: withCmdline("\"a\xff\"")},
+	{name: "manifest-invalid-utf8", item: 5, rule: RuleMalformed, make: withCmdline("\"a\xff\"")},
 	{name: "manifest-invalid-utf8-in-envelope", item: 5, rule: RuleMalformed, make: fileEdit("manifest", `{"signatures"`, "{\"arch\":\"x86_64\xff\",\"signatures\"")},
-	{name: "manifest-lone-surrogate", rule: RuleMalformed, make: withCmdline(`"\ud800"`)},
+	{name: "manifest-lone-surrogate", item: 5, rule: RuleMalformed, make: withCmdline(`"\ud800"`)},
 	{name: "manifest-escaped-nul", item: 5, rule: RulePolicy, make: withCmdline(`"a\u0000b"`)},
 	{name: "manifest-byte-order-mark", item: 6, rule: RuleMalformed, make: fileWith("manifest", "\ufeff", "")},
 	{name: "manifest-byte-order-mark-in-payload", item: 6, rule: RuleMalformed, make: manifestPayload(func(p string) string { return "\ufeff" + p })},
@@ -77,7 +77,7 @@ var manifestVectors = []vector{
 	// Size, depth, counts.
 	{name: "manifest-deep", item: 7, rule: RuleMalformed, make: manifestEdit(`"version":"0.1"`, `"version":"0.1","x":`+strings.Repeat("[", 10_001)+strings.Repeat("]", 10_001))},
 	{name: "manifest-deep-envelope", item: 7, rule: RuleMalformed, make: fileEdit("manifest", `{"signatures"`, `{"x":`+strings.Repeat("[", 10_001)+strings.Repeat("]", 10_001)+`,"signatures"`)},
-	{name: "manifest-17-urls", rule: RulePolicy, make: manifestEdit(theURL, urls(17))},
+	{name: "manifest-17-urls", item: 7, rule: RulePolicy, make: manifestEdit(theURL, urls(17))},
 	{name: "manifest-17-signatures", item: 7, rule: RuleMalformed, make: func(g *generator) []byte {
 		names := []string{"targets-1", "targets-2"}
 		for i := range 15 {
@@ -98,7 +98,7 @@ var manifestVectors = []vector{
 	// Base64.
 	{name: "manifest-base64-newline", item: 8, rule: RuleMalformed, make: fileEdit("manifest", `"data":"eyJh`, `"data":"eyJh\n`)},
 	{name: "manifest-base64-no-padding", item: 8, rule: RuleMalformed, make: fileEdit("manifest", `=="}`, `"}`)},
-	{name: "manifest-base64-stray-bits", rule: RuleMalformed, make: func(g *generator) []byte {
+	{name: "manifest-base64-stray-bits", item: 8, rule: RuleMalformed, make: func(g *generator) []byte {
 		// The last quantum of a 64-byte signature holds one byte, "xx==": the
 		// four lowest bits of its second letter are unused and must be zero.
 		i := bytes.Index(g.good["manifest"], []byte(`=="`))
@@ -118,7 +118,7 @@ var manifestVectors = []vector{
 	// Signed, but not in the one form.
 	{name: "manifest-not-canonical-space", item: 9, rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version": 7`)},
 	{name: "manifest-not-canonical-order", item: 9, rule: RuleMalformed, make: manifestPayload(func(p string) string { return `{"version":"0.1",` + strings.Replace(p[1:], `,"version":"0.1"`, "", 1) })},
-	{name: "manifest-not-canonical-escape", rule: RuleMalformed, make: withCmdline(`"\u0061"`)},
+	{name: "manifest-not-canonical-escape", item: 9, rule: RuleMalformed, make: withCmdline(`"\u0061"`)},
 	{name: "manifest-not-canonical-empty-member", item: 9, rule: RuleMalformed, make: withCmdline(`""`)},
 	{name: "manifest-not-canonical-newline", item: 9, rule: RuleMalformed, make: manifestPayload(func(p string) string { return p + "\n" })},
 
@@ -130,8 +130,8 @@ var manifestVectors = []vector{
 	{name: "manifest-hash-zeros", item: 11, rule: RuleMalformed, make: manifestEdit(kernelHash, "sha256:"+strings.Repeat("0", 64))},
 	{name: "manifest-hash-missing", item: 11, rule: RuleMalformed, make: manifestEdit(`"hash":"`+kernelHash+`",`, "")},
 	{name: "manifest-kernel-missing", item: 11, rule: RuleMalformed, make: manifestEdit(`"kernel":{`, `"kernels":{`)},
-	{name: "manifest-artifacts-missing", rule: RuleMalformed, make: manifestEdit(`"artifacts":{`, `"artefacts":{`)},
-	{name: "manifest-urls-missing", rule: RuleMalformed, make: manifestEdit(`,"urls":[`+theURL+`]`, "")},
+	{name: "manifest-artifacts-missing", item: 11, rule: RuleMalformed, make: manifestEdit(`"artifacts":{`, `"artefacts":{`)},
+	{name: "manifest-urls-missing", item: 11, rule: RuleMalformed, make: manifestEdit(`,"urls":[`+theURL+`]`, "")},
 	{name: "manifest-size-0", item: 12, rule: RulePolicy, make: manifestEdit(`"size":6`, `"size":0`)},
 	{name: "manifest-size-negative", item: 12, rule: RulePolicy, make: manifestEdit(`"size":6`, `"size":-6`)},
 	{name: "manifest-kernel-too-large", item: 12, rule: RulePolicy, make: manifestEdit(`"size":6,"urls":[`+theURL, `"size":536870913,"urls":[`+theURL)},
@@ -192,7 +192,7 @@ var manifestVectors = []vector{
 		return []byte(`{` + raw[strings.Index(raw, `"signed"`):])
 	}},
 	{name: "manifest-signed-missing", item: 6, rule: RuleMalformed, make: fileEdit("manifest", `"signed":{`, `"sealed":{`)},
-	{name: "manifest-below-threshold", rule: RuleSignature, make: manifestSigned("targets-1")},
+	{name: "manifest-below-threshold", item: 17, rule: RuleSignature, make: manifestSigned("targets-1")},
 	{name: "manifest-one-signature-twice", item: 17, rule: RuleMalformed, make: func(g *generator) []byte {
 		raw := string(g.seal(kindManifest, g.payload["manifest"], "targets-1"))
 		i, j := strings.Index(raw, `{"keyid"`), strings.Index(raw, `}]`)

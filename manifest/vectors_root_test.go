@@ -23,16 +23,16 @@ var rootVectors = []vector{
 	{name: "root-ok-unused-key", item: 0, make: rootEdit(`"keys":{`, `"keys":{"`+keyID("unused")+`":{"keytype":"ed25519","keyval":{"public":"`+hex.EncodeToString(public("unused")[0])+`"},"scheme":"ed25519"},`)},
 
 	// Mirrored fields.
-	{name: "manifest-mirrored-differs", rule: RuleMirrored, make: fileEdit("manifest", `{"signatures"`, `{"manifest_version":8,"signatures"`)},
-	{name: "manifest-mirrored-nested-differs", rule: RuleMirrored, make: fileEdit("manifest", `{"signatures"`, `{"artifacts":{},"signatures"`)},
-	{name: "manifest-mirrored-not-signed", rule: RuleMirrored, make: fileEdit("manifest", `{"signatures"`, `{"comment":"hello","signatures"`)},
-	{name: "manifest-mirrored-other-case", rule: RuleMirrored, make: fileEdit("manifest", `{"signatures"`, `{"MANIFEST_VERSION":7,"signatures"`)},
-	{name: "pointer-mirrored-differs", rule: RuleMirrored, make: fileEdit("pointer", `{"signatures"`, `{"manifest_version":8,"signatures"`)},
+	{name: "manifest-mirrored-differs", item: 1, rule: RuleMirrored, make: fileEdit("manifest", `{"signatures"`, `{"manifest_version":8,"signatures"`)},
+	{name: "manifest-mirrored-nested-differs", item: 1, rule: RuleMirrored, make: fileEdit("manifest", `{"signatures"`, `{"artifacts":{},"signatures"`)},
+	{name: "manifest-mirrored-not-signed", item: 1, rule: RuleMirrored, make: fileEdit("manifest", `{"signatures"`, `{"comment":"hello","signatures"`)},
+	{name: "manifest-mirrored-other-case", item: 3, rule: RuleMirrored, make: fileEdit("manifest", `{"signatures"`, `{"MANIFEST_VERSION":7,"signatures"`)},
+	{name: "pointer-mirrored-differs", item: 1, rule: RuleMirrored, make: fileEdit("pointer", `{"signatures"`, `{"manifest_version":8,"signatures"`)},
 
 	// Duplicate and look-alike names.
-	{name: "manifest-duplicate-in-envelope", rule: RuleMalformed, make: fileEdit("manifest", `{"signatures":`, `{"signatures":[],"signatures":`)},
-	{name: "manifest-duplicate-signed", rule: RuleMalformed, make: fileEdit("manifest", `"signed":{`, `"signed":{"data":"e30=",`)},
-	{name: "manifest-duplicate-in-payload", rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":7,"manifest_version":8`)},
+	{name: "manifest-duplicate-in-envelope", item: 2, rule: RuleMalformed, make: fileEdit("manifest", `{"signatures":`, `{"signatures":[],"signatures":`)},
+	{name: "manifest-duplicate-signed", item: 2, rule: RuleMalformed, make: fileEdit("manifest", `"signed":{`, `"signed":{"data":"e30=",`)},
+	{name: "manifest-duplicate-in-payload", item: 2, rule: RuleMalformed, make: manifestEdit(`"manifest_version":7`, `"manifest_version":7,"manifest_version":8`)},
 
 	// Roots.
 	{name: "root-below-own-threshold", item: 17, rule: RuleSignature, make: func(g *generator) []byte { return g.signRoot(g.payload["root"], "root-1") }},
@@ -50,7 +50,7 @@ var rootVectors = []vector{
 	{name: "root-snapshot-shares-a-key", item: 17, rule: RuleKey, make: rootSpec(func(s *RootSpec) { s.Roles[RoleSnapshot] = RoleKeys{public("timestamp"), 1} })},
 	{name: "root-key-twice-in-role", item: 17, rule: RuleKey, make: rootSpec(func(s *RootSpec) { s.Roles[RoleTimestamp] = RoleKeys{public("timestamp", "timestamp"), 2} })},
 	{name: "root-key-under-two-ids", item: 17, rule: RuleKey, make: rootEdit(`"keys":{`, `"keys":{"`+strings.Repeat("0", 64)+`":{"keytype":"ed25519","keyval":{"public":"`+hex.EncodeToString(public("root-1")[0])+`"},"scheme":"ed25519"},`)},
-	{name: "root-key-unknown", rule: RuleMalformed, make: rootEdit(`"keyids":[`, `"keyids":["`+strings.Repeat("0", 64)+`",`)},
+	{name: "root-key-unknown", item: 17, rule: RuleMalformed, make: rootEdit(`"keyids":[`, `"keyids":["`+strings.Repeat("0", 64)+`",`)},
 	{name: "root-key-identity-point", item: 18, rule: RuleKey, make: rootSpec(func(s *RootSpec) {
 		s.Roles[RoleTimestamp] = RoleKeys{[]ed25519.PublicKey{point("01" + strings.Repeat("00", 31))}, 1}
 	})},
@@ -78,12 +78,12 @@ var rootVectors = []vector{
 	{name: "root-expires-missing", item: 6, rule: RuleMalformed, make: rootEdit(`"expires":"2027-03-01T12:00:00Z",`, ``)},
 	{name: "root-expires-year-9999", item: 13, rule: RuleMalformed, make: rootEdit(`"expires":"2027`, `"expires":"9999`)},
 	{name: "root-role-missing", item: 6, rule: RuleMalformed, make: rootEdit(`"timestamp":{"keyids"`, `"timestomp":{"keyids"`)},
-	{name: "root-duplicate", rule: RuleMalformed, make: rootEdit(`"version":1`, `"version":1,"version":2`)},
+	{name: "root-duplicate", item: 2, rule: RuleMalformed, make: rootEdit(`"version":1`, `"version":1,"version":2`)},
 	{name: "root-control-character", item: 5, rule: RuleMalformed, make: rootEdit(`"version":1`, `"version":1,"x":"\n"`)},
 	{name: "root-null", item: 6, rule: RuleMalformed, make: rootEdit(`"consistent_snapshot":false`, `"consistent_snapshot":null`)},
 	{name: "root-trailing-bytes", item: 6, rule: RuleMalformed, make: fileWith("root", "", "x")},
 	{name: "root-unknown-beside-signed", item: 3, rule: RuleMalformed, make: fileEdit("root", `{"signatures"`, `{"also":1,"signatures"`)},
-	{name: "root-signature-upper-case", rule: RuleMalformed, make: func(g *generator) []byte {
+	{name: "root-signature-upper-case", item: 3, rule: RuleMalformed, make: func(g *generator) []byte {
 		sig := hex.EncodeToString(ed25519.Sign(testKey("root-1"), []byte(g.payload["root"])))
 		return []byte(g.replace(string(g.good["root"]), sig, strings.ToUpper(sig)))
 	}},
