@@ -44,19 +44,16 @@ var vectors = slices.Concat(manifestVectors, pointerVectors, rootVectors)
 
 // kind is how the file is verified.
 func (v vector) kind() string {
-	for _, kind := range []string{"manifest", "last-good", "pointer", "root"} {
-		if strings.HasPrefix(v.name, kind+"-") {
-			return kind
-		}
+	if strings.HasPrefix(v.name, "manifest-last-good-") {
+		return "last-good"
 	}
-	return ""
+	return v.document()
 }
 
+// document is what the file is: manifest, pointer or root.
 func (v vector) document() string {
-	if v.kind() == "last-good" {
-		return "manifest"
-	}
-	return v.kind()
+	document, _, _ := strings.Cut(v.name, "-")
+	return document
 }
 
 // defaults fills in what the row leaves out.
