@@ -24,6 +24,9 @@ func NewPassphrase(secret []byte) Passphrase {
 // IsZero reports whether p is none at all.
 func (p Passphrase) IsZero() bool { return p.secret == nil }
 
+// Len returns the number of bytes.
+func (p Passphrase) Len() int { return len(p.bytes()) }
+
 // Equal reports whether both have the same content. It is for asking twice.
 func (p Passphrase) Equal(other Passphrase) bool { return bytes.Equal(p.bytes(), other.bytes()) }
 

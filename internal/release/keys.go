@@ -2,9 +2,6 @@ package release
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +10,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/keyfile"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -48,7 +46,7 @@ func (k *Keys) named() []struct {
 func NewKeys() (*Keys, error) {
 	keys := &Keys{}
 	for _, n := range keys.named() {
-		_, private, err := ed25519.GenerateKey(rand.Reader)
+		private, err := keyfile.Generate()
 		if err != nil {
 			return nil, fmt.Errorf("make key %s: %w", n.name, err)
 		}
@@ -61,7 +59,7 @@ func NewKeys() (*Keys, error) {
 func LoadKeys(dir string) (*Keys, error) {
 	keys := &Keys{}
 	for _, n := range keys.named() {
-		key, err := readKey(filepath.Join(dir, n.name+".pem"))
+		key, err := keyfile.Read(filepath.Join(dir, n.name+".pem"), nil)
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +69,8 @@ func LoadKeys(dir string) (*Keys, error) {
 }
 
 // Save writes each key as an unencrypted PKCS #8 PEM file that only its owner
-// can read, in a folder that only its owner can enter.
+// can read, in a folder that only its owner can enter, with a note that says
+// what these are.
 // The folder appears whole or not at all, and must not exist before.
 func (k *Keys) Save(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
@@ -93,17 +92,19 @@ func (k *Keys) Save(dir string) error {
 
 func (k *Keys) write(dir string) error {
 	for _, n := range k.named() {
-		der, err := x509.MarshalPKCS8PrivateKey(*n.key)
-		if err != nil {
-			return fmt.Errorf("encode key %s: %w", n.name, err)
-		}
-		block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-		if err := durable.WriteFile(filepath.Join(dir, n.name+".pem"), block, 0o600); err != nil {
-			return fmt.Errorf("write key %s: %w", n.name, err)
+		if err := keyfile.Write(filepath.Join(dir, n.name+".pem"), *n.key, keyfile.Passphrase{}); err != nil {
+			return err
 		}
 	}
-	return nil
+	return durable.WriteFile(filepath.Join(dir, "README"), []byte(ringNote), 0o600)
 }
+
+// ringNote lies beside the keys, for whoever finds them.
+const ringNote = `These are all the signing keys of one trial of Phase Boot, on one machine and
+NOT ENCRYPTED. Whoever reads them can sign what media with this trial's root
+will boot. A publisher makes keys with "phase release keygen" instead, one on
+each person's machine.
+`
 
 // LoadOrCreateKeys reads the keys of dir, or makes and saves them when the
 // folder does not exist yet.
@@ -143,34 +144,4 @@ func publicKeys(private []ed25519.PrivateKey) []ed25519.PublicKey {
 		public[i] = key.Public().(ed25519.PublicKey)
 	}
 	return public
-}
-
-// maxKeyFile is far above a PKCS #8 Ed25519 key in PEM (119 bytes).
-const maxKeyFile = 4096
-
-func readKey(path string) (ed25519.PrivateKey, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	if info.Size() > maxKeyFile {
-		return nil, fmt.Errorf("read key %s: %d bytes is no Ed25519 key", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	block, rest := pem.Decode(data)
-	if block == nil || block.Type != "PRIVATE KEY" || len(rest) != 0 {
-		return nil, fmt.Errorf("read key %s: not one PEM block of type PRIVATE KEY", path)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("read key %s: %w", path, err)
-	}
-	key, ok := parsed.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("read key %s: not an Ed25519 key", path)
-	}
-	return key, nil
 }

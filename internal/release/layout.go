@@ -1,0 +1,243 @@
+package release
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/manifest"
+)
+
+// Names of the documents in the folder of a channel and architecture.
+const (
+	rootName     = "root.json" // the newest; version N is N.root.json as well
+	manifestName = "manifest.json"
+	proofName    = "manifest.tlog-proof"
+	pointerName  = "pointer.json"
+)
+
+// layout is everything that belongs in a published folder.
+type layout struct {
+	dir, home string // the folder that is served; <dir>/<channel>/<arch>
+	artifacts []placed
+	blobs     []string // paths of further files
+	roots     []rootDocument
+	manifest  []byte
+	proof     []byte // nil: none
+	pointer   []byte
+	progress  Progress
+}
+
+// placed is an artifact and where it comes from.
+type placed struct {
+	name string // "kernel", "initramfs", "rootfs"; or "dtb NAME", which is served by digest only
+	path string
+	want blob.Digest
+	size int64
+}
+
+// named reports whether the artifact is served under its name as well.
+func (a placed) named() bool { return !strings.Contains(a.name, " ") }
+
+type rootDocument struct {
+	version int64
+	raw     []byte
+}
+
+// Progress is told how many bytes of a file of size bytes were read.
+type Progress func(name string, done, size int64)
+
+// write lays everything out. What is found by its digest comes first, so that
+// nothing which has a name changes before every file proved to be the one that
+// was signed. The pointer comes last: a reader of the folder never sees one that
+// names a manifest which is not there yet.
+func (l layout) write() error {
+	if err := os.MkdirAll(l.home, 0o755); err != nil {
+		return fmt.Errorf("make the release folder: %w", err)
+	}
+	for _, a := range l.artifacts {
+		if err := l.place(a.path, blobPath(l.dir, a.want), a); err != nil {
+			return fmt.Errorf("publish %s: %w", a.name, err)
+		}
+	}
+	for _, path := range l.blobs {
+		if err := l.placeExtra(path); err != nil {
+			return fmt.Errorf("publish %s: %w", path, err)
+		}
+	}
+	for _, a := range l.artifacts {
+		if !a.named() {
+			continue
+		}
+		if err := l.place(blobPath(l.dir, a.want), filepath.Join(l.home, a.name), a); err != nil {
+			return fmt.Errorf("publish %s: %w", a.name, err)
+		}
+	}
+	return l.writeDocuments()
+}
+
+func (l layout) writeDocuments() error {
+	var files []struct {
+		path string
+		data []byte
+	}
+	add := func(path string, data []byte) {
+		files = append(files, struct {
+			path string
+			data []byte
+		}{path, data})
+	}
+	for _, r := range l.roots {
+		add(filepath.Join(l.home, fmt.Sprintf("%d.%s", r.version, rootName)), r.raw)
+	}
+	if n := len(l.roots); n > 0 {
+		add(filepath.Join(l.home, rootName), l.roots[n-1].raw)
+	}
+	add(blobPath(l.dir, blob.Of(l.manifest)), l.manifest)
+	if l.proof != nil {
+		add(filepath.Join(l.home, proofName), l.proof)
+	} else if err := os.Remove(filepath.Join(l.home, proofName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the log proof of another manifest: %w", err)
+	}
+	add(filepath.Join(l.home, manifestName), l.manifest)
+	add(filepath.Join(l.home, pointerName), l.pointer)
+	for _, f := range files {
+		if err := writeChanged(f.path, f.data); err != nil {
+			return fmt.Errorf("write %s: %w", filepath.Base(f.path), err)
+		}
+	}
+	return nil
+}
+
+// writeChanged replaces a file unless it has this content already: whoever
+// watches a folder sees a change only where there is one.
+func writeChanged(path string, data []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return durable.WriteFile(path, data, 0o644)
+}
+
+// place copies the file at from to the path to, unless it is there already, and
+// refuses it if it is not the one that was signed. The new file appears whole
+// or not at all.
+func (l layout) place(from, to string, a placed) error {
+	if digest, size, err := Digest(to, nil); err == nil && digest == a.want && size == a.size {
+		return nil
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	out, err := os.CreateTemp(filepath.Dir(to), ".part-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(out.Name())
+	defer out.Close()
+	digest, size, err := copyHashed(out, in, l.watch(a))
+	if err != nil {
+		return err
+	}
+	if digest != a.want || size != a.size {
+		return &blob.MismatchError{Want: a.want, Got: digest, WantSize: a.size, GotSize: size}
+	}
+	if err := errors.Join(out.Chmod(0o644), out.Sync(), out.Close(), os.Rename(out.Name(), to)); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(to))
+}
+
+func (l layout) watch(a placed) func(int64) {
+	if l.progress == nil {
+		return nil
+	}
+	return func(done int64) { l.progress(a.name, done, a.size) }
+}
+
+func (l layout) placeExtra(path string) error {
+	digest, size, err := Digest(path, nil)
+	if err != nil {
+		return err
+	}
+	return l.place(path, blobPath(l.dir, digest), placed{name: filepath.Base(path), want: digest, size: size})
+}
+
+func blobPath(dir string, d blob.Digest) string {
+	return filepath.Join(dir, "blobs", d.Hex()[:2], d.Hex()+".bin")
+}
+
+// BlobURL is where a file is served by its digest, below a provider's base URL.
+func BlobURL(base string, d blob.Digest) string {
+	return strings.TrimRight(base, "/") + "/blobs/" + d.Hex()[:2] + "/" + d.Hex() + ".bin"
+}
+
+// ManifestURL is where the manifest of a channel and architecture is served,
+// below a provider's base URL.
+func ManifestURL(base, channel, arch string) string {
+	return strings.TrimRight(base, "/") + "/" + channel + "/" + arch + "/" + manifestName
+}
+
+// Digest hashes the file at path. watch is told the bytes read so far; it may
+// be nil.
+func Digest(path string, watch func(done int64)) (blob.Digest, int64, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return blob.Digest{}, 0, err
+	}
+	defer in.Close()
+	return copyHashed(io.Discard, in, watch)
+}
+
+func copyHashed(out io.Writer, in io.Reader, watch func(done int64)) (blob.Digest, int64, error) {
+	hash := sha256.New()
+	counted := &counter{watch: watch}
+	size, err := io.Copy(io.MultiWriter(out, hash, counted), in)
+	if err != nil {
+		return blob.Digest{}, 0, err
+	}
+	return blob.FromSum([32]byte(hash.Sum(nil))), size, nil
+}
+
+// counter tells how many bytes passed.
+type counter struct {
+	done  int64
+	watch func(int64)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.done += int64(len(p))
+	if c.watch != nil {
+		c.watch(c.done)
+	}
+	return len(p), nil
+}
+
+// artifactsOf lists the artifacts of a manifest.
+func artifactsOf(m manifest.Manifest) []placed {
+	var list []placed
+	for _, name := range []string{"kernel", "initramfs", "rootfs"} {
+		if a, ok := m.Artifact(name); ok {
+			list = append(list, placed{name: name, want: a.Hash, size: a.Size})
+		}
+	}
+	for name, a := range m.DTBs {
+		list = append(list, placed{name: "dtb " + name, want: a.Hash, size: a.Size})
+	}
+	return list
+}

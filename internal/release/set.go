@@ -1,0 +1,286 @@
+package release
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/logproof"
+	"github.com/phasebased/phase/manifest"
+)
+
+// Set is a release that was signed by people elsewhere, on its way into a
+// published folder. What is missing in it (no new root, the same files, the
+// same manifest under a fresh pointer) is taken from the folder; it is checked
+// like the rest.
+type Set struct {
+	Dir      string            // the folder that is served
+	Pointer  []byte            // pointer file; required
+	Manifest []byte            // manifest file; nil: the folder's
+	Proof    []byte            // log proof; nil: the folder's, if the manifest is as well
+	Roots    [][]byte          // root files, in any order; those of the folder are added
+	Files    map[string]string // paths by name: kernel, initramfs, rootfs, "dtb NAME"
+	Blobs    []string          // further files to serve by digest
+
+	Log      *logproof.Policy // what media ask of log proofs; nil: nothing
+	Now      time.Time
+	Progress Progress // nil: nobody is told
+}
+
+// Checked is a Set that a machine with version 1 of the root would boot.
+type Checked struct {
+	layout  layout
+	Channel string
+	Arch    string
+	Release int64     // manifest version
+	Roots   []int64   // versions
+	Expires time.Time // of the pointer
+	Notes   []string  // what a person should know
+}
+
+// FolderError says why a set must not replace what is published.
+type FolderError struct{ Detail, Advice string }
+
+func (e *FolderError) Error() string { return e.Detail }
+
+// Hint says in one sentence what to do next.
+func (e *FolderError) Hint() string { return e.Advice }
+
+// Check applies every check that a machine makes, from version 1 of the root
+// on, and compares with what is published already: a machine that followed the
+// folder must be able to follow the set. Nothing is written.
+func (s Set) Check() (*Checked, error) {
+	meant, err := manifest.InspectPointer(s.Pointer)
+	if err != nil {
+		return nil, err
+	}
+	home := filepath.Join(s.Dir, meant.Channel, meant.Arch) // names that InspectPointer checked
+	chain, root, err := s.chain(home)
+	if err != nil {
+		return nil, err
+	}
+	if s, err = s.withDocuments(home); err != nil {
+		return nil, err
+	}
+	v := manifest.Verifier{Root: root, Log: s.Log, Want: manifest.Want{Channel: meant.Channel, Arch: meant.Arch}}
+	floor, notes, err := published(home, v, meant)
+	if err != nil {
+		return nil, err
+	}
+	v.Floor = floor
+	ptr, err := v.Pointer(s.Pointer, s.Now)
+	if err != nil {
+		return nil, err
+	}
+	verified, err := v.Manifest(s.Manifest, s.Proof, ptr, s.Now)
+	if err != nil {
+		return nil, err
+	}
+	c := &Checked{
+		layout: layout{
+			dir: s.Dir, home: home, blobs: s.Blobs, roots: chain,
+			manifest: s.Manifest, proof: s.Proof, pointer: s.Pointer, progress: s.Progress,
+		},
+		Channel: meant.Channel, Arch: meant.Arch, Release: meant.ManifestVersion, Expires: meant.ExpiresAt,
+		Notes: append(notes, outlived(ptr.Pointer(), verified.Manifest(), root)...),
+	}
+	for _, r := range chain {
+		c.Roots = append(c.Roots, r.version)
+	}
+	c.layout.artifacts, err = s.sources(verified.Manifest())
+	return c, err
+}
+
+// Dir is <dir>/<channel>/<arch>.
+func (c *Checked) Dir() string { return c.layout.home }
+
+// Write lays the release out. Files are hashed as they are copied; one that is
+// not the file that was signed ends the work before anything that has a name
+// was changed.
+func (c *Checked) Write() error { return c.layout.write() }
+
+// withDocuments completes a set with the manifest and the proof of the folder.
+func (s Set) withDocuments(home string) (Set, error) {
+	if s.Manifest != nil {
+		return s, nil
+	}
+	var err error
+	if s.Manifest, err = readDocument(filepath.Join(home, manifestName)); err != nil {
+		return s, fmt.Errorf("no manifest was given, and the folder's cannot be read: %w", err)
+	}
+	if s.Proof == nil {
+		s.Proof, err = readDocument(filepath.Join(home, proofName))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// readDocument reads at most a byte more than any document may have.
+func readDocument(path string) ([]byte, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	return io.ReadAll(io.LimitReader(in, manifest.MaxRootBytes+1))
+}
+
+// sources finds the file for each artifact: the one that was given, or the
+// folder's own.
+func (s Set) sources(m manifest.Manifest) ([]placed, error) {
+	list := artifactsOf(m)
+	for i, a := range list {
+		path, given := s.Files[a.name]
+		if !given {
+			path = blobPath(s.Dir, a.want)
+		}
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) && !given {
+			return nil, &FolderError{fmt.Sprintf("the folder does not hold the %s of this release yet (%s)", a.name, a.want), "Name the file as well."}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", a.name, err)
+		}
+		if info.Size() != a.size {
+			return nil, fmt.Errorf("%s %s: %w", a.name, path, &blob.MismatchError{Want: a.want, WantSize: a.size, GotSize: info.Size()})
+		}
+		list[i].path = path
+	}
+	for name := range s.Files {
+		if !slices.ContainsFunc(list, func(a placed) bool { return a.name == name }) {
+			return nil, &FolderError{fmt.Sprintf("the manifest has no %s", name), "Leave that file out, or check which manifest this is."}
+		}
+	}
+	return list, nil
+}
+
+var numbered = regexp.MustCompile(`^[1-9][0-9]{0,8}\.root\.json$`)
+
+// chain joins the roots that were given with those of the folder, and walks
+// from version 1 to the newest as the oldest machine has to.
+func (s Set) chain(home string) ([]rootDocument, *manifest.Root, error) {
+	found := map[int64]rootDocument{}
+	add := func(raw []byte, from string) error {
+		d, err := manifest.OpenRootDraft(raw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", from, err)
+		}
+		version := d.Spec().Version
+		if old, ok := found[version]; ok && !sameRoot(old.raw, d) {
+			return &FolderError{fmt.Sprintf("%s is another root of version %d than the one that was given", from, version),
+				"Find out which of the two is right before anything is published: machines follow either."}
+		} else if !ok {
+			found[version] = rootDocument{version, raw}
+		}
+		return nil
+	}
+	for _, raw := range s.Roots {
+		if err := add(raw, "a root that was given"); err != nil {
+			return nil, nil, err
+		}
+	}
+	entries, err := os.ReadDir(home)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		if !numbered.MatchString(e.Name()) {
+			continue
+		}
+		raw, err := readDocument(filepath.Join(home, e.Name()))
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := add(raw, "the published "+e.Name()); err != nil {
+			return nil, nil, err
+		}
+	}
+	return walk(found)
+}
+
+func sameRoot(raw []byte, d *manifest.Draft) bool {
+	other, err := manifest.OpenRootDraft(raw)
+	return err == nil && other.Digest() == d.Digest()
+}
+
+// walk follows the chain step by step.
+func walk(found map[int64]rootDocument) (chain []rootDocument, newest *manifest.Root, err error) {
+	for version := int64(1); len(chain) < len(found); version++ {
+		next, ok := found[version]
+		if !ok {
+			return nil, nil, &FolderError{fmt.Sprintf("root version %d is missing: a machine with an older root could not follow", version),
+				"Give every root from version 1 on."}
+		}
+		if newest == nil {
+			newest, err = manifest.ParseRoot(next.raw)
+		} else {
+			newest, err = newest.Update(next.raw)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("root version %d: %w", version, err)
+		}
+		chain = append(chain, next)
+	}
+	if newest == nil {
+		return nil, nil, &FolderError{"there is no root", "Give every root from version 1 on."}
+	}
+	return chain, newest, nil
+}
+
+// published returns the floor of a machine that followed the folder until now.
+// A pointer in the folder counts only if the newest root vouches for it: what a
+// thief has left there, with keys that were replaced since, is no reason to
+// keep a proper release back.
+func published(home string, v manifest.Verifier, next manifest.Pointer) (floor manifest.Floor, notes []string, err error) {
+	raw, err := readDocument(filepath.Join(home, pointerName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return floor, nil, nil
+	}
+	if err != nil {
+		return floor, nil, err
+	}
+	seen, err := manifest.InspectPointer(raw)
+	if err == nil {
+		// Judged on the day it was made: its age is no reason to forget it.
+		_, err = v.Pointer(raw, seen.CreatedAt)
+	}
+	if err != nil {
+		return floor, []string{"the published pointer does not count under the newest root and is replaced: " + err.Error()}, nil
+	}
+	floor = manifest.Floor{ManifestVersion: seen.ManifestVersion, RootVersion: seen.RootVersion}
+	if old, err := readDocument(filepath.Join(home, manifestName)); err == nil && blob.Of(old) == seen.ManifestHash {
+		if d, err := manifest.OpenManifestDraft(old); err == nil {
+			floor.Digest = d.Digest()
+		}
+	}
+	forgotten := v.Root.EffectiveFloor(seen.Channel, floor) != floor
+	if !forgotten && next.CreatedAt.Before(seen.CreatedAt) {
+		return floor, nil, &FolderError{
+			fmt.Sprintf("the published pointer is newer (made at %s, this one at %s)", stamp(seen.CreatedAt), stamp(next.CreatedAt)),
+			"Sign a new pointer."}
+	}
+	return floor, nil, nil
+}
+
+// outlived says what ends before the pointer does: machines stop there.
+func outlived(p manifest.Pointer, m manifest.Manifest, root *manifest.Root) (notes []string) {
+	if m.ExpiresAt.Before(p.ExpiresAt) {
+		notes = append(notes, fmt.Sprintf("the manifest expires at %s, before its pointer", stamp(m.ExpiresAt)))
+	}
+	if root.Expires().Before(p.ExpiresAt) {
+		notes = append(notes, fmt.Sprintf("root version %s expires at %s, before the pointer", strconv.FormatInt(root.Version(), 10), stamp(root.Expires())))
+	}
+	return notes
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
