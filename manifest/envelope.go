@@ -17,16 +17,18 @@ const (
 	PointerPayloadType  = "application/vnd.phase.boot-pointer.v0.1+json"
 )
 
-// kind is what sets one enveloped document apart from the other.
+// kind is what sets one sort of document apart from the others.
 type kind struct {
-	object      string
-	payloadType string
-	maxBytes    int
+	object        string
+	payloadType   string // of the envelope; empty: TUF's own form
+	maxBytes      int
+	maxSignatures int
 }
 
 var (
-	kindManifest = kind{"manifest", ManifestPayloadType, MaxManifestBytes}
-	kindPointer  = kind{"pointer", PointerPayloadType, MaxPointerBytes}
+	kindManifest = kind{"manifest", ManifestPayloadType, MaxManifestBytes, dsse.MaxSignatures}
+	kindPointer  = kind{"pointer", PointerPayloadType, MaxPointerBytes, dsse.MaxSignatures}
+	kindRoot     = kind{"root", "", MaxRootBytes, 256} // those of the old and the new root role
 )
 
 type wireSigned struct {
@@ -172,13 +174,13 @@ func (e envelope) checkMirrored(k kind, signed map[string]strictjson.Raw) error 
 
 // pointer decodes the payload of a pointer and applies the checks that need
 // nothing but the file.
-func (e envelope) pointer() (Pointer, error) {
+func (e envelope) pointer() (Pointer, wirePointer, error) {
 	p, wire, members, err := decodePointer(e.payload)
 	if err != nil {
-		return Pointer{}, err
+		return Pointer{}, wire, err
 	}
 	if err := e.checkMirrored(kindPointer, members); err != nil {
-		return Pointer{}, err
+		return Pointer{}, wire, err
 	}
-	return p, wire.checkProduct()
+	return p, wire, wire.checkProduct()
 }

@@ -47,7 +47,7 @@ type Root struct {
 	roles    map[Role]RoleKeys
 	channels map[string]RoleKeys   // who signs instead of targets
 	floors   map[string]FloorReset // by channel
-	foreign  []string              // members that this program does not know
+	foreign  []string              // what a successor made by this program would lack, quoted
 }
 
 // ParseRoot reads TUF 1.0 root metadata (specification, section 4.3) with
@@ -113,7 +113,7 @@ func (r *Root) Spec() (RootSpec, error) {
 		return RootSpec{}, fmt.Errorf("a bare key is no root that another can follow")
 	}
 	if len(r.foreign) > 0 {
-		return RootSpec{}, fmt.Errorf("root version %d has members that this program does not know and would lose: %s",
+		return RootSpec{}, fmt.Errorf("root version %d has what this program does not know and would lose: %s",
 			r.version, strings.Join(r.foreign, ", "))
 	}
 	return r.spec(), nil

@@ -49,7 +49,7 @@ func NewRoot(spec RootSpec, keys ...ed25519.PrivateKey) ([]byte, error) {
 // signAll signs d with every key, each of which may be given once.
 func (d *Draft) signAll(keys []ed25519.PrivateKey) ([]byte, error) {
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("sign %s: %w", d.form.object, ErrNoKeys)
+		return nil, fmt.Errorf("sign %s: %w", d.kind.object, ErrNoKeys)
 	}
 	for _, key := range keys {
 		before := len(d.signatures)
@@ -57,7 +57,7 @@ func (d *Draft) signAll(keys []ed25519.PrivateKey) ([]byte, error) {
 			return nil, err
 		}
 		if len(d.signatures) == before {
-			return nil, fmt.Errorf("sign %s: key %s was given twice", d.form.object, dsse.KeyID(key.Public().(ed25519.PublicKey)))
+			return nil, fmt.Errorf("sign %s: key %s was given twice", d.kind.object, dsse.KeyID(key.Public().(ed25519.PublicKey)))
 		}
 	}
 	return d.Bytes()

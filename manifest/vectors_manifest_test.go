@@ -223,7 +223,7 @@ var manifestVectors = []vector{
 	{name: "manifest-by-timestamp", item: 21, rule: RuleSignature, make: manifestSigned("timestamp", "targets-1")},
 	{name: "manifest-by-root", item: 21, rule: RuleSignature, make: manifestSigned("root-1", "root-2")},
 	{name: "manifest-signed-as-pointer", item: 21, rule: RuleSignature, make: func(g *generator) []byte {
-		return g.seal(kind{"manifest", PointerPayloadType, 1 << 20}, g.payload["manifest"], "targets-1", "targets-2")
+		return g.seal(kind{"manifest", PointerPayloadType, 1 << 20, 16}, g.payload["manifest"], "targets-1", "targets-2")
 	}},
 	{name: "manifest-signed-without-encoding", item: 17, rule: RuleSignature, make: func(g *generator) []byte {
 		raw := string(g.good["manifest"])
@@ -280,7 +280,7 @@ var manifestVectors = []vector{
 
 	// Keys of another purpose, and keys that a newer root took away.
 	{name: "manifest-signed-as-receipt", item: 21, rule: RuleSignature, make: func(g *generator) []byte {
-		return g.seal(kind{"manifest", "application/vnd.in-toto+json", 1 << 20}, g.payload["manifest"], "targets-1", "targets-2")
+		return g.seal(kind{"manifest", "application/vnd.in-toto+json", 1 << 20, 16}, g.payload["manifest"], "targets-1", "targets-2")
 	}},
 	{name: "manifest-by-receipt-keys", item: 21, rule: RuleSignature, make: manifestSigned("receipt-1", "receipt-2")},
 	{name: "manifest-by-revoked-keys", item: 21, rule: RuleSignature, make: fileWith("manifest", "", ""), root: "chain-ok-targets-replaced/2.root"},

@@ -95,7 +95,7 @@ func (v Verifier) Pointer(raw []byte, now time.Time) (*VerifiedPointer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := env.pointer()
+	p, _, err := env.pointer()
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func InspectPointer(raw []byte) (Pointer, error) {
 	if err != nil {
 		return Pointer{}, err
 	}
-	p, err := env.pointer()
+	p, _, err := env.pointer()
 	if err != nil {
 		return Pointer{}, err
 	}

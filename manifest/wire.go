@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -142,28 +143,66 @@ func checkSchema(object string, raw strictjson.Raw) error {
 
 var (
 	schemaPattern = regexp.MustCompile(`^0\.(0|[1-9][0-9]{0,3})$`)
-	memberPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	memberPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`) // all that the format will ever add
 )
 
-// checkExtra refuses unknown members that look like a known one in another
-// case or script: everything the format will ever add is lower-case ASCII.
-func checkExtra(extras ...strictjson.Raw) error {
-	for _, extra := range extras {
-		if len(extra) == 0 {
-			continue
-		}
-		var members map[string]strictjson.Raw
-		if err := strictjson.Unmarshal(extra, &members, strictjson.Limits{}); err != nil {
-			return err
-		}
-		for name := range members {
-			if !memberPattern.MatchString(name) {
-				return fmt.Errorf("unknown member %.40q", name)
-			}
-		}
-	}
-	return nil
+// extra is the members of an object that this program does not know.
+type extra struct {
+	place string // path of the object, "" or ending with a dot
+	raw   strictjson.Raw
 }
+
+// names returns the paths of the members, quoted for people, in order. If
+// pattern is not nil it refuses members that look like a known one in another
+// case or script.
+func (e extra) names(pattern *regexp.Regexp) ([]string, error) {
+	if len(e.raw) == 0 {
+		return nil, nil
+	}
+	var members map[string]strictjson.Raw
+	if err := strictjson.Unmarshal(e.raw, &members, strictjson.Limits{}); err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if pattern != nil && !pattern.MatchString(name) {
+			return nil, fmt.Errorf("unknown member %.40q", name)
+		}
+		list = append(list, fmt.Sprintf("%.120q", e.place+name))
+	}
+	return list, nil
+}
+
+func unknownMembers(extras []extra, pattern *regexp.Regexp) ([]string, error) {
+	var list []string
+	for _, e := range extras {
+		names, err := e.names(pattern)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, names...)
+	}
+	return list, nil
+}
+
+// extras lists every object of a manifest that may have unknown members.
+func (w wireManifest) extras() []extra {
+	list := []extra{
+		{"", w.Extra},
+		{"artifacts.", w.Artifacts.Extra},
+		{"artifacts.kernel.", w.Artifacts.Kernel.Extra},
+		{"artifacts.initramfs.", w.Artifacts.Initramfs.Extra},
+	}
+	if w.Artifacts.Rootfs != nil {
+		list = append(list, extra{"artifacts.rootfs.", w.Artifacts.Rootfs.Extra})
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.Artifacts.DTBs)) {
+		list = append(list, extra{"artifacts.dtbs." + name + ".", w.Artifacts.DTBs[name].Extra})
+	}
+	return list
+}
+
+func (w wirePointer) extras() []extra { return []extra{{"", w.Extra}} }
 
 // decodeManifest reads a payload. Its signature was checked by the caller.
 func decodeManifest(payload []byte) (Manifest, wireManifest, map[string]strictjson.Raw, error) {
@@ -173,14 +212,7 @@ func decodeManifest(payload []byte) (Manifest, wireManifest, map[string]strictjs
 	if err != nil {
 		return Manifest{}, w, nil, err
 	}
-	extras := []strictjson.Raw{w.Extra, w.Artifacts.Extra, w.Artifacts.Kernel.Extra, w.Artifacts.Initramfs.Extra}
-	if w.Artifacts.Rootfs != nil {
-		extras = append(extras, w.Artifacts.Rootfs.Extra)
-	}
-	for _, dtb := range w.Artifacts.DTBs {
-		extras = append(extras, dtb.Extra)
-	}
-	if err := checkExtra(extras...); err != nil {
+	if _, err := unknownMembers(w.extras(), memberPattern); err != nil {
 		return Manifest{}, w, nil, &Error{Rule: RuleMalformed, Object: object, Err: err}
 	}
 	if w.ManifestVersion < 1 {
@@ -202,7 +234,7 @@ func decodePointer(payload []byte) (Pointer, wirePointer, map[string]strictjson.
 	if err != nil {
 		return Pointer{}, w, nil, err
 	}
-	if err := checkExtra(w.Extra); err != nil {
+	if _, err := unknownMembers(w.extras(), memberPattern); err != nil {
 		return Pointer{}, w, nil, &Error{Rule: RuleMalformed, Object: object, Err: err}
 	}
 	if w.ManifestVersion < 1 || w.RootVersion < 1 {
