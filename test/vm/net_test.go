@@ -8,9 +8,10 @@ import (
 
 // The codes that the refusals are documented under.
 const (
-	codeSignature = "VFY-004"
-	codeRollback  = "VFY-010"
-	codeExpired   = "VFY-013"
+	codeSignature   = "VFY-004"
+	codeRollback    = "VFY-010"
+	codeSameVersion = "VFY-011"
+	codeExpired     = "VFY-013"
 )
 
 // listener is an open loopback socket and its port as text.

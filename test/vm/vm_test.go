@@ -314,19 +314,6 @@ func TestPointerOfStranger(t *testing.T) {
 	b.refused(outcome, console, codeSignature, "FATAL: Pointer signature verification failed")
 }
 
-func TestExpiredManifest(t *testing.T) {
-	b := setup(t)
-	r := b.release(1)
-	r.Created = r.Created.AddDate(0, 0, -30)
-	r.Expires = r.Created.AddDate(0, 0, 10)
-	r.PointerExpiry = r.Created.AddDate(0, 0, 60)
-	outcome, console := b.bootFrom(r, "")
-	b.refused(outcome, console, codeExpired, "FATAL: manifest refused (expired)")
-	if day := r.Expires.Format(time.DateOnly); !strings.Contains(outcome.Failure.Text, day) {
-		t.Errorf("the message does not name the expiry %s: %s", day, outcome.Failure.Text)
-	}
-}
-
 func TestOlderAfterNewer(t *testing.T) {
 	b := setup(t)
 	outcome, console := b.bootFrom(b.release(5), "")
