@@ -31,13 +31,19 @@ var stable = discover.Query{Channel: "stable", Arch: manifest.ArchX8664}
 //	$GONE   a peer that is not there
 //	$MIRROR a mirror that still has version 6
 //	$WORK/root.json the root that vouches for versions 6 and 7
+//	$WORK/old.json  a root whose pointers another key signed, and
+//	$WORK/2.root.json its successor, which vouches for versions 6 and 7
 func TestScripts(t *testing.T) {
 	seven := discovertest.Pointer(t, stable, 7)
 	peer := dhtServer(t, seven)
 	forger := dhtServer(t, forge(t, seven))
 	mirror := mirrorOf(t, discovertest.Pointer(t, stable, 6))
 	gone := gonePeer(t, peer.ID())
-	root := rootFile(t)
+	files := map[string][]byte{
+		"root.json":   rootFile(t, 1, discovertest.Key()),
+		"old.json":    rootFile(t, 1, keyOf(3)),
+		"2.root.json": rootFile(t, 2, discovertest.Key()),
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -46,7 +52,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("FORGER", forger.Addrs()[0])
 			env.Setenv("GONE", gone)
 			env.Setenv("MIRROR", mirror)
-			return os.WriteFile(filepath.Join(env.WorkDir, "root.json"), root, 0o644)
+			for name, data := range files {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	})
 }
@@ -105,24 +116,26 @@ func gonePeer(t *testing.T, id string) string {
 	return "/ip4/127.0.0.1/tcp/" + port + "/p2p/" + id
 }
 
-// rootFile is a root whose timestamp key signs the suite's pointers.
-func rootFile(t *testing.T) []byte {
+func keyOf(n byte) ed25519.PrivateKey {
+	seed := make([]byte, ed25519.SeedSize)
+	seed[0] = n
+	return ed25519.NewKeyFromSeed(seed)
+}
+
+// rootFile is a root under which pointers are signed by timestamp. The suite's
+// are signed by discovertest.Key.
+func rootFile(t *testing.T, version int64, timestamp ed25519.PrivateKey) []byte {
 	t.Helper()
-	keyOf := func(n byte) ed25519.PrivateKey {
-		seed := make([]byte, ed25519.SeedSize)
-		seed[0] = n
-		return ed25519.NewKeyFromSeed(seed)
-	}
 	one := func(k ed25519.PrivateKey) manifest.RoleKeys {
 		return manifest.RoleKeys{Keys: []ed25519.PublicKey{k.Public().(ed25519.PublicKey)}, Threshold: 1}
 	}
 	raw, err := manifest.NewRoot(manifest.RootSpec{
-		Version: 1,
+		Version: version,
 		Expires: time.Now().Add(365 * 24 * time.Hour),
 		Roles: map[manifest.Role]manifest.RoleKeys{
 			manifest.RoleRoot:      one(keyOf(1)),
 			manifest.RoleTargets:   one(keyOf(2)),
-			manifest.RoleTimestamp: one(discovertest.Key()),
+			manifest.RoleTimestamp: one(timestamp),
 		},
 	}, keyOf(1))
 	if err != nil {

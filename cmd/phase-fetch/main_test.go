@@ -76,6 +76,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("URL", server.URL)
 			env.Setenv("KERNEL", blob.Of(contents["kernel"]).Hex())
+			vectors, err := filepath.Abs("../../manifest/testdata")
+			if err != nil {
+				return err
+			}
+			env.Setenv("V", vectors)
 			return writeFixtures(env.WorkDir, server.URL)
 		},
 	})

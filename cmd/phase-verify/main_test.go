@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -36,8 +37,12 @@ func verifyAt(text string) int {
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:   filepath.Join("testdata", "script"),
-		Setup: func(env *testscript.Env) error { return writeFixtures(env.WorkDir) },
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			vectors, err := filepath.Abs(vectorDir)
+			env.Setenv("V", vectors)
+			return errors.Join(err, writeFixtures(env.WorkDir))
+		},
 	})
 }
 

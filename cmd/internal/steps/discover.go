@@ -51,7 +51,7 @@ type discoverOptions struct {
 	mirrors       []string
 	noLAN         bool
 	timeout       string
-	key           string
+	trusted       rootFlags
 	format        string
 	quiet         bool
 }
@@ -79,7 +79,7 @@ func Discover(args []string, env Env, nets DiscoverNets) int {
 	flags.StringArrayVar(&opts.mirrors, "mirror", nil, "base `URL` of a mirror or provider; repeatable")
 	flags.BoolVar(&opts.noLAN, "no-mdns", false, "do not ask the local network")
 	flags.StringVarP(&opts.timeout, "timeout", "t", "30", "`time` to search, in seconds or as 500ms, 10s, 1m")
-	flags.StringVarP(&opts.key, "key", "k", "", "root.json `file` whose timestamp key must have signed the pointer")
+	opts.trusted.add(cmd, "root.json `file` whose timestamp key must have signed the pointer")
 	flags.StringVarP(&opts.format, "format", "f", "text", "output format, `text|json`")
 	flags.BoolVarP(&opts.quiet, "quiet", "q", false, "print only the URL, and no remarks")
 	flags.Bool("ephemeral", true, "use a fresh DHT identity that is never stored; there is no other kind")
@@ -138,10 +138,8 @@ func (o discoverOptions) prepare(nets DiscoverNets) (*finder, error) {
 	if o.format != "text" && o.format != "json" {
 		return nil, usageError{fmt.Errorf("unknown format %q: use text or json", o.format)}
 	}
-	if o.key != "" {
-		if f.root, err = loadPointerRoot(o.key); err != nil {
-			return nil, fmt.Errorf("key: %w", err)
-		}
+	if f.root, err = o.loadRoot(); err != nil {
+		return nil, err
 	}
 	return f, o.addSources(f, nets)
 }
@@ -188,18 +186,21 @@ func parseTimeout(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// loadPointerRoot reads a root.json. A bare key will not do: it stands for the
-// role that signs manifests, and pointers are signed by another.
-func loadPointerRoot(path string) (*manifest.Root, error) {
-	raw, err := readFile(path, nil, manifest.MaxRootBytes)
-	if err != nil {
-		return nil, err
+// loadRoot returns the root to check pointers with, nil if none is asked for. A
+// bare key will not do: it stands for the role that signs manifests, and
+// pointers are signed by another.
+func (o discoverOptions) loadRoot() (*manifest.Root, error) {
+	if o.trusted.key == "" {
+		if len(o.trusted.roots) > 0 {
+			return nil, usageError{errors.New("--roots needs -k FILE, the root that they follow from")}
+		}
+		return nil, nil
 	}
-	root, err := manifest.ParseRoot(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: pointers are checked with a root.json: %w", path, err)
+	root, err := o.trusted.load()
+	if err == nil && root.Version() == 0 {
+		return nil, &inputError{"key", fmt.Errorf("%s: pointers are checked with a root.json, not with a single key", o.trusted.key)}
 	}
-	return root, nil
+	return root, err
 }
 
 // offer is a candidate that was read.
@@ -247,7 +248,7 @@ func (p *pointers) take(c discover.Candidate) {
 func (p *pointers) read(raw []byte) (manifest.Pointer, error) {
 	want := manifest.Want{Channel: p.query.Channel, Arch: p.query.Arch}
 	if p.root != nil {
-		v, err := manifest.Verifier{Root: p.root, Want: want}.Pointer(raw, p.now())
+		v, err := manifest.Verifier{Root: p.root, Want: want, ClockSource: "machine clock"}.Pointer(raw, p.now())
 		if err != nil {
 			return manifest.Pointer{}, err
 		}

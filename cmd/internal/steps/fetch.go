@@ -25,7 +25,8 @@ import (
 
 const fetchHelp = `Fetch the artifacts that a boot manifest names, and check every byte.
 
-The manifest is verified first (-k) and refused if it cannot be. Each artifact
+The manifest is verified first (-k, and all that phase-verify knows) and refused
+if it cannot be. Each artifact
 is looked for at the manifest's own URLs and then at the providers; it appears
 in the output folder only when its hash is right, with NAME.sha256 beside it
 for sha256sum -c. Standard output has one line per artifact: hash and path.
@@ -40,13 +41,13 @@ const fetchExample = `  phase-fetch -m manifest.json -k root.json -o boot/
 var fetchNames = []string{"kernel", "initramfs", "rootfs"}
 
 type fetchOptions struct {
-	manifest, key string
-	output        string
-	artifact      string
-	retries       int
-	timeout       string
-	providers     []string
-	quiet         bool
+	trustFlags
+	output    string
+	artifact  string
+	retries   int
+	timeout   string
+	providers []string
+	quiet     bool
 }
 
 // Fetch is the command phase-fetch. args are without the program's name; the
@@ -63,8 +64,7 @@ func Fetch(args []string, env Env) int {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVarP(&opts.manifest, "manifest", "m", "", "manifest `file`, - for standard input")
-	flags.StringVarP(&opts.key, "key", "k", "", "`file` with a root.json, or a public key as 32 raw bytes, 64 hex digits or base64")
+	opts.trustFlags.add(cmd)
 	flags.StringVarP(&opts.output, "output", "o", ".", "write to this `directory`, which is made if needed")
 	flags.StringVarP(&opts.artifact, "artifact", "a", "all", "`all|kernel|initramfs|rootfs`")
 	flags.StringArrayVar(&opts.providers, "provider", nil, "base `URL` of a provider to ask after the manifest's URLs; repeatable")
@@ -79,12 +79,11 @@ func Fetch(args []string, env Env) int {
 
 // check refuses a wrong command line and returns the time-out.
 func (o fetchOptions) check() (time.Duration, error) {
+	if err := o.trustFlags.check(); err != nil {
+		return 0, err
+	}
 	timeout, err := parseTimeout(o.timeout)
 	switch {
-	case o.manifest == "":
-		err = errors.New("which manifest? use -m FILE")
-	case o.key == "":
-		err = errors.New("which key is trusted? use -k FILE")
 	case o.artifact != "all" && !slices.Contains(fetchNames, o.artifact):
 		err = fmt.Errorf("unknown artifact %q: use all, kernel, initramfs or rootfs", o.artifact)
 	case o.retries < 1 || o.retries > 100:
@@ -107,11 +106,16 @@ func (o fetchOptions) run(ctx context.Context, env Env) error {
 	if err != nil {
 		return err
 	}
-	v, err := o.verify(env)
+	j, err := o.judge(env, false)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return usage
+	}
 	if err != nil {
 		report(env.Stderr, "FATAL", err)
 		return errReported
 	}
+	v := j.verified
 	if err := os.MkdirAll(o.output, 0o755); err != nil {
 		return err
 	}
@@ -130,19 +134,6 @@ func (o fetchOptions) run(ctx context.Context, env Env) error {
 		}
 	}
 	return nil
-}
-
-func (o fetchOptions) verify(env Env) (*manifest.Verified, error) {
-	root, err := loadRoot(o.key)
-	if err != nil {
-		return nil, fmt.Errorf("key: %w", err)
-	}
-	raw, err := readFile(o.manifest, env.Stdin, manifest.MaxManifestBytes)
-	if err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
-	}
-	verifier := manifest.Verifier{Root: root, Want: manifest.Want{Channel: manifest.Any, Arch: manifest.Any}}
-	return verifier.Manifest(raw, nil, nil, env.Now())
 }
 
 // names are the artifacts to fetch: the one asked for, which must exist, or

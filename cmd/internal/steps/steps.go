@@ -16,8 +16,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/phasebased/phase/manifest"
 )
 
 // Exit codes of all steps.
@@ -120,19 +118,4 @@ func readFile(path string, stdin io.Reader, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is a directory", path)
 	}
 	return io.ReadAll(io.LimitReader(f, limit+1))
-}
-
-// loadRoot reads what a person trusts: a root.json, or one Ed25519 public key
-// as 32 raw bytes, 64 hexadecimal digits or base64. A bare key stands for the
-// targets role with threshold 1.
-func loadRoot(path string) (*manifest.Root, error) {
-	raw, err := readFile(path, nil, manifest.MaxRootBytes)
-	if err != nil {
-		return nil, err
-	}
-	root, err := parseTrust(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return root, nil
 }
