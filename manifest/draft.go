@@ -109,7 +109,8 @@ func (d *Draft) Merge(other *Draft) error {
 
 // add takes signatures over, all or none.
 func (d *Draft) add(signatures map[string][]byte) error {
-	with := maps.Clone(d.signatures)
+	with := make(map[string][]byte, len(d.signatures)+len(signatures))
+	maps.Copy(with, d.signatures)
 	maps.Copy(with, signatures)
 	if len(with) > d.kind.maxSignatures {
 		return fmt.Errorf("sign %s: %d signatures, at most %d are allowed", d.kind.object, len(with), d.kind.maxSignatures)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/dsse"
 )
 
 // TestZeroValuesAreUseless: nobody gets a manifest past the verifier by making
@@ -17,7 +18,9 @@ import (
 func TestZeroValuesAreUseless(t *testing.T) {
 	for _, v := range []*Verified{nil, {}, new(Verified)} {
 		m := v.Manifest()
-		if v.Valid() || !m.Kernel.Hash.IsZero() || m.ManifestVersion != 0 || !v.Digest().IsZero() || v.KeyIDs() != nil || v.Floor() != (Floor{}) {
+		_, _, stale := v.Stale()
+		_, logged := v.Logged()
+		if v.Valid() || stale || logged || !m.Kernel.Hash.IsZero() || m.ManifestVersion != 0 || !v.Digest().IsZero() || v.KeyIDs() != nil || v.Floor() != (Floor{}) {
 			t.Errorf("a zero Verified says something: %+v", v)
 		}
 	}
@@ -35,6 +38,8 @@ func TestZeroRootsVerifyNothing(t *testing.T) {
 		checkRule(t, name+" root, manifest", err, RuleSignature)
 		_, err = verifyPointer(g.good["pointer"], root, wantTest, now)
 		checkRule(t, name+" root, pointer", err, RuleSignature)
+		_, err = Verifier{Root: root, Want: wantTest}.LastGood(g.good["manifest"], nil, now)
+		checkRule(t, name+" root, kept release", err, RuleSignature)
 	}
 }
 
@@ -226,6 +231,46 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// TestMessagesNameTheClock: whose clock said so is half of the diagnosis.
+func TestMessagesNameTheClock(t *testing.T) {
+	g := newGenerator(t)
+	verifier := Verifier{Root: testRoot(t), Want: wantTest, ClockSource: "image build time"}
+	_, err := verifier.Manifest(g.good["manifest"], nil, nil, now.AddDate(0, 4, 0))
+	checkText(t, err, "expired at 2026-06-01T12:00:00Z", "the clock says 2026-07-01T12:00:00Z (image build time)")
+	_, err = verifier.Pointer(g.good["pointer"], time.Unix(0, 0))
+	checkText(t, err, "it was made at 2026-03-01T11:00:00Z", "the clock says 1970-01-01T00:00:00Z (image build time)")
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Clock != "image build time" {
+		t.Errorf("the clock is not in %+v", refused)
+	}
+}
+
+// TestMessagesNameTheSigner: who signed, and who had to.
+func TestMessagesNameTheSigner(t *testing.T) {
+	g := newGenerator(t)
+	root := g.root("root-ok-channels")
+	_, err := verifyManifest(channelManifest("stable", "testing-1", "testing-2")(g), root, wantTest, Floor{}, nil, now)
+	checkText(t, err, "Manifest signature verification failed", "signed by channel testing", `channel "stable" has to be signed by role targets`)
+	_, err = verifyManifest(channelManifest("testing", "targets-1", "testing-1")(g), root, testingWanted, Floor{}, nil, now)
+	checkText(t, err, "role targets: ", "channel testing: ", "1 of the 2 required")
+	_, err = verifyPointer(pointerEdit(`"root_version":1`, `"root_version":5`)(g), root, wantTest, now)
+	checkText(t, err, "made under root version 5", "has version 1")
+}
+
+// TestLogEntry: the bytes that logs keep for ever.
+func TestLogEntry(t *testing.T) {
+	g := newGenerator(t)
+	digest := blob.Of([]byte(g.payload["manifest"]))
+	got := LogEntry(testManifest(), digest)
+	want := `{"arch":"x86_64","channel":"stable","manifest_hash":"` + digest.String() + `","manifest_version":7,"product":"phase-boot"}`
+	if string(got) != want || !bytes.Equal(got, g.entryOf("stable", "x86_64", 7)) {
+		t.Errorf("got %s", got)
+	}
+	if entry := LogEntry(Manifest{Channel: "\xff"}, digest); entry != nil {
+		t.Errorf("an impossible manifest has the entry %s", entry)
+	}
+}
+
 func checkText(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
@@ -373,6 +418,57 @@ func BenchmarkVerifyManifest(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := verifyManifest(raw, root, wantTest, Floor{}, nil, now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkEd25519Verify is the part of BenchmarkVerifyManifest that nothing can
+// spare: two signatures over the same bytes.
+func BenchmarkEd25519Verify(b *testing.B) {
+	g := newGenerator(b)
+	message := dsse.PAE(ManifestPayloadType, []byte(g.payload["manifest"]))
+	keys := public("targets-1", "targets-2")
+	var signatures [][]byte
+	for _, key := range private("targets-1", "targets-2") {
+		signatures = append(signatures, ed25519.Sign(key, message))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for i, key := range keys {
+			if !ed25519.Verify(key, message, signatures[i]) {
+				b.Fatal("refused")
+			}
+		}
+	}
+}
+
+// BenchmarkVerifyLargestManifest: half of the cap, and all the signatures that
+// may be.
+func BenchmarkVerifyLargestManifest(b *testing.B) {
+	g := newGenerator(b)
+	names := []string{"targets-1", "targets-2", "targets-3"}
+	for i := range dsse.MaxSignatures - len(names) {
+		names = append(names, strings.Repeat("s", i+1))
+	}
+	list := slices.Repeat([]string{`"http://a.example/` + strings.Repeat("a", 1500) + `"`}, MaxURLs)
+	raw := g.seal(kindManifest, g.replace(g.payload["manifest"], theURL, strings.Join(list, ",")), names...)
+	b.SetBytes(int64(len(raw)))
+	b.ReportAllocs()
+	verifier := Verifier{Root: testRoot(b), Want: wantTest}
+	for b.Loop() {
+		if _, err := verifier.Manifest(raw, nil, nil, now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkUpdate(b *testing.B) {
+	g := newGenerator(b)
+	root, next := g.root(""), g.newRoot(newRootKeys(2), oldAndNew...)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := root.Update(next); err != nil {
 			b.Fatal(err)
 		}
 	}

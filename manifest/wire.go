@@ -3,7 +3,6 @@ package manifest
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -141,68 +140,7 @@ func checkSchema(object string, raw strictjson.Raw) error {
 	return nil
 }
 
-var (
-	schemaPattern = regexp.MustCompile(`^0\.(0|[1-9][0-9]{0,3})$`)
-	memberPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`) // all that the format will ever add
-)
-
-// extra is the members of an object that this program does not know.
-type extra struct {
-	place string // path of the object, "" or ending with a dot
-	raw   strictjson.Raw
-}
-
-// names returns the paths of the members, quoted for people, in order. If
-// pattern is not nil it refuses members that look like a known one in another
-// case or script.
-func (e extra) names(pattern *regexp.Regexp) ([]string, error) {
-	if len(e.raw) == 0 {
-		return nil, nil
-	}
-	var members map[string]strictjson.Raw
-	if err := strictjson.Unmarshal(e.raw, &members, strictjson.Limits{}); err != nil {
-		return nil, err
-	}
-	var list []string
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if pattern != nil && !pattern.MatchString(name) {
-			return nil, fmt.Errorf("unknown member %.40q", name)
-		}
-		list = append(list, fmt.Sprintf("%.120q", e.place+name))
-	}
-	return list, nil
-}
-
-func unknownMembers(extras []extra, pattern *regexp.Regexp) ([]string, error) {
-	var list []string
-	for _, e := range extras {
-		names, err := e.names(pattern)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, names...)
-	}
-	return list, nil
-}
-
-// extras lists every object of a manifest that may have unknown members.
-func (w wireManifest) extras() []extra {
-	list := []extra{
-		{"", w.Extra},
-		{"artifacts.", w.Artifacts.Extra},
-		{"artifacts.kernel.", w.Artifacts.Kernel.Extra},
-		{"artifacts.initramfs.", w.Artifacts.Initramfs.Extra},
-	}
-	if w.Artifacts.Rootfs != nil {
-		list = append(list, extra{"artifacts.rootfs.", w.Artifacts.Rootfs.Extra})
-	}
-	for _, name := range slices.Sorted(maps.Keys(w.Artifacts.DTBs)) {
-		list = append(list, extra{"artifacts.dtbs." + name + ".", w.Artifacts.DTBs[name].Extra})
-	}
-	return list
-}
-
-func (w wirePointer) extras() []extra { return []extra{{"", w.Extra}} }
+var schemaPattern = regexp.MustCompile(`^0\.(0|[1-9][0-9]{0,3})$`)
 
 // decodeManifest reads a payload. Its signature was checked by the caller.
 func decodeManifest(payload []byte) (Manifest, wireManifest, map[string]strictjson.Raw, error) {
