@@ -39,7 +39,8 @@ func (a *asking) ask(ctx context.Context, t target) (reading, error) {
 	}
 	wait := min(firstWait, a.query.Timeout/3)
 	r, err := a.exchange(ctx, address, keys, wait)
-	if errors.Is(err, ErrNoAnswer) && ctx.Err() == nil {
+	silent := errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrNotAuthentic) && !errors.Is(err, errNAK)
+	if silent && ctx.Err() == nil {
 		return a.exchange(ctx, address, keys, a.query.Timeout)
 	}
 	return r, err
