@@ -16,8 +16,10 @@ V = github.com/phasebased/phase/internal/version
 GOBUILD = go build -trimpath -buildvcs=false \
 	-ldflags "-s -w -buildid= -X $(V).Version=$(VERSION) -X $(V).Epoch=$(SOURCE_DATE_EPOCH)"
 
+FUZZTIME ?= 2s
+
 .DEFAULT_GOAL := image
-.PHONY: help demo test bench lint image esp initramfs rootfs release deps tools target test-qemu-x86 clean
+.PHONY: help demo test fuzz bench lint image esp initramfs rootfs release deps tools target test-qemu-x86 clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +32,10 @@ test: tools target ## install what the tests need and run all of them
 	go vet ./...
 	go test $(ARGS) $$(go list ./... | grep -v /test/)
 	go test -timeout 30m $(ARGS) ./test/...
+	go run ./test/fuzz -time $(FUZZTIME)
+
+fuzz: ## run every fuzz target for a short time each (FUZZTIME=2s)
+	go run ./test/fuzz -time $(FUZZTIME)
 
 bench: tools target ## measure, as ratios against a reference in the same run; writes build/bench.json
 	$(BIN)/phase doctor --install --task test
