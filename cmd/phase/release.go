@@ -1,16 +1,51 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/cmd/internal/ceremony"
 )
 
-func newRelease() *cobra.Command {
-	cmd := group("release", "Build, sign and lay out releases")
+func newRelease() *cobra.Command { return releaseCommand(ceremony.Config{}) }
+
+// releaseCommand holds the commands of key ceremonies, which need no network,
+// beside the one that builds.
+func releaseCommand(cfg ceremony.Config) *cobra.Command {
+	cmd := group("release", "Make keys, sign, build and lay out releases")
+	cmd.Long = `Makes keys, signs with them, and lays out releases. Several people sign, each on
+their own machine, and carry the files between them; docs/keys.md tells the whole
+story. Nothing but "build" uses a network.`
+	cmd.AddCommand(ceremony.Commands(cfg)...)
 	cmd.AddCommand(newReleaseBuild())
+	ownErrors(cmd)
 	return cmd
+}
+
+// ownErrors lets errors of ceremony commands end this program as its own do.
+func ownErrors(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return ownError(run(cmd, args)) }
+	}
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return ownError(check(cmd, args)) }
+	}
+	for _, below := range cmd.Commands() {
+		ownErrors(below)
+	}
+}
+
+func ownError(err error) error {
+	switch {
+	case errors.As(err, new(ceremony.UsageError)):
+		return usageError{err}
+	case errors.Is(err, ceremony.ErrReported):
+		return silentError{err}
+	}
+	return err
 }
 
 func newReleaseBuild() *cobra.Command {

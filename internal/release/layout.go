@@ -73,6 +73,7 @@ func (l layout) write() error {
 			return fmt.Errorf("publish %s: %w", path, err)
 		}
 	}
+	l.progress = nil // told once
 	for _, a := range l.artifacts {
 		if !a.named() {
 			continue
@@ -193,15 +194,22 @@ func ManifestURL(base, channel, arch string) string {
 	return strings.TrimRight(base, "/") + "/" + channel + "/" + arch + "/" + manifestName
 }
 
-// Digest hashes the file at path. watch is told the bytes read so far; it may
-// be nil.
-func Digest(path string, watch func(done int64)) (blob.Digest, int64, error) {
+// Digest hashes the file at path and returns its size as well. watch is told
+// how many of its bytes were read so far; it may be nil.
+func Digest(path string, watch func(done, size int64)) (blob.Digest, int64, error) {
 	in, err := os.Open(path)
 	if err != nil {
 		return blob.Digest{}, 0, err
 	}
 	defer in.Close()
-	return copyHashed(io.Discard, in, watch)
+	info, err := in.Stat()
+	if err != nil {
+		return blob.Digest{}, 0, err
+	}
+	if watch == nil {
+		return copyHashed(io.Discard, in, nil)
+	}
+	return copyHashed(io.Discard, in, func(done int64) { watch(done, info.Size()) })
 }
 
 func copyHashed(out io.Writer, in io.Reader, watch func(done int64)) (blob.Digest, int64, error) {

@@ -1,0 +1,289 @@
+package ceremony
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/phasebased/phase/dsse"
+	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/keyfile"
+	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/manifest"
+)
+
+// readDocument reads a signed document, proof or policy: at most one byte more
+// than the largest kind may have, for the parser to refuse.
+func readDocument(path string) ([]byte, error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, manifest.MaxRootBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return data, nil
+}
+
+// writeNew makes a file that must not be there yet. The content appears whole
+// or not at all, except after a crash, when the file may be cut short.
+func writeNew(path string, data []byte) error {
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return refuse("Name another file with --out, or move the old one away.", "%s is there already", path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(data)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(path)))
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+// replace exchanges the content of a file in one step.
+func replace(path string, data []byte) error {
+	if err := durable.WriteFile(path, data, 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// save writes a draft: over the file it was read from, or to a new one.
+func save(d *manifest.Draft, from, to string) error {
+	data, err := d.Bytes()
+	if err != nil {
+		return err
+	}
+	if to == "" || filepath.Clean(to) == filepath.Clean(from) {
+		return replace(from, data)
+	}
+	return writeNew(to, data)
+}
+
+// document is a file of any of the three kinds, unverified.
+type document struct {
+	file  string
+	raw   []byte
+	draft *manifest.Draft
+}
+
+// openDocument tells the kinds apart by trying: a file of one kind never parses
+// as another.
+func openDocument(file string) (document, error) {
+	raw, err := readDocument(file)
+	if err != nil {
+		return document{}, err
+	}
+	var reasons []error
+	for _, open := range []func([]byte) (*manifest.Draft, error){
+		manifest.OpenManifestDraft, manifest.OpenPointerDraft, manifest.OpenRootDraft,
+	} {
+		draft, err := open(raw)
+		if err == nil {
+			return document{file, raw, draft}, nil
+		}
+		reasons = append(reasons, err)
+	}
+	return document{}, fmt.Errorf("%s: %w", file, mostTelling(reasons))
+}
+
+// mostTelling picks the reason of the kind that the file is: the others only
+// say that it is not theirs.
+func mostTelling(reasons []error) error {
+	for _, err := range reasons {
+		var refused *manifest.Error
+		if errors.As(err, &refused) && refused.Rule != manifest.RuleMalformed && refused.Rule != manifest.RuleSize {
+			return err
+		}
+	}
+	return refuse("Name a root, manifest or pointer file.", "neither a root nor a manifest nor a pointer (%w)", reasons[0])
+}
+
+func openRootDraft(file string) (document, error) {
+	return openKind(file, "root", manifest.OpenRootDraft)
+}
+
+func openManifestDraft(file string) (document, error) {
+	return openKind(file, "manifest", manifest.OpenManifestDraft)
+}
+
+func openPointerDraft(file string) (document, error) {
+	return openKind(file, "pointer", manifest.OpenPointerDraft)
+}
+
+func openKind(file, kind string, open func([]byte) (*manifest.Draft, error)) (document, error) {
+	raw, err := readDocument(file)
+	if err != nil {
+		return document{}, err
+	}
+	draft, err := open(raw)
+	if err == nil {
+		return document{file, raw, draft}, nil
+	}
+	if other, otherErr := openDocument(file); otherErr == nil {
+		return document{}, usage("%s is a %s, not a %s", file, other.draft.Object(), kind)
+	}
+	return document{}, fmt.Errorf("%s: %w", file, err)
+}
+
+// names are the file names of public keys, by key id. They help people to read;
+// what is signed and compared are the ids.
+type names map[string]string
+
+// maxNames bounds how many .pub files are looked at.
+const maxNames = 256
+
+// findNames reads the .pub files of this folder and of those that hold files.
+// What cannot be read has no name, that is all.
+func findNames(files ...string) names {
+	found := names{}
+	folders := []string{"."}
+	for _, file := range files {
+		if file != "" {
+			folders = append(folders, filepath.Dir(file))
+		}
+	}
+	slices.Sort(folders)
+	for _, folder := range slices.Compact(folders) {
+		list, _ := filepath.Glob(filepath.Join(folder, "*.pub"))
+		for _, file := range list[:min(len(list), maxNames)] {
+			if pub, err := keyfile.ReadPublic(file); err == nil {
+				found[dsse.KeyID(pub)] = term.Clean(filepath.Base(file))
+			}
+		}
+	}
+	return found
+}
+
+func (n names) of(id string) string {
+	if name, ok := n[id]; ok {
+		return name
+	}
+	return "-"
+}
+
+var rootFile = regexp.MustCompile(`^[1-9][0-9]{0,17}\.root\.json$`)
+
+// chain is a series of roots in which each is the successor of the one before.
+type chain struct {
+	files []string
+	raws  [][]byte
+	roots []*manifest.Root // the first one is what the person trusts
+}
+
+func (c chain) first() *manifest.Root  { return c.roots[0] }
+func (c chain) newest() *manifest.Root { return c.roots[len(c.roots)-1] }
+
+// openChain reads roots from files and folders. The one with the lowest version
+// is trusted because the person named it; every other one has to follow from it
+// step by step, as on a machine.
+func openChain(paths []string) (chain, error) {
+	var c chain
+	files, err := rootFiles(paths)
+	if err != nil {
+		return c, err
+	}
+	type numbered struct {
+		document
+		version int64
+	}
+	var list []numbered
+	for _, file := range files {
+		d, err := openRootDraft(file)
+		if err != nil {
+			return c, err
+		}
+		list = append(list, numbered{d, d.draft.Spec().Version})
+	}
+	slices.SortStableFunc(list, func(a, b numbered) int { return int(a.version - b.version) })
+	for _, d := range list {
+		if err := c.follow(d.document, d.version); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// follow takes the next root, or the same once more under another name.
+func (c *chain) follow(d document, version int64) (err error) {
+	var root *manifest.Root
+	switch {
+	case len(c.roots) == 0:
+		root, err = manifest.ParseRoot(d.raw)
+	case version == c.newest().Version():
+		if sameSigned(c.raws[len(c.raws)-1], d.draft) {
+			return nil
+		}
+		return refuse("Find out which of the two is right before anything else.",
+			"%s and %s are two different roots of version %d", c.files[len(c.files)-1], d.file, version)
+	case version > c.newest().Version()+1:
+		return refuse("Name the roots in between with --root as well.",
+			"root version %d is missing between %s and %s", c.newest().Version()+1, c.files[len(c.files)-1], d.file)
+	default:
+		root, err = c.newest().Update(d.raw)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.file, err)
+	}
+	c.files, c.raws, c.roots = append(c.files, d.file), append(c.raws, d.raw), append(c.roots, root)
+	return nil
+}
+
+func sameSigned(raw []byte, d *manifest.Draft) bool {
+	other, err := manifest.OpenRootDraft(raw)
+	return err == nil && other.Digest() == d.Digest()
+}
+
+// rootFiles lists the files that paths mean: a folder stands for all its
+// N.root.json, or for its root.json if it has none.
+func rootFiles(paths []string) ([]string, error) {
+	var files []string
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			files = append(files, path)
+			continue
+		}
+		found, err := rootsIn(path)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, refuse("Name the root file itself.", "%s holds neither a root.json nor an N.root.json", path)
+		}
+		files = append(files, found...)
+	}
+	return files, nil
+}
+
+func rootsIn(folder string) (found []string, err error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	plain := ""
+	for _, e := range entries {
+		switch {
+		case rootFile.MatchString(e.Name()):
+			found = append(found, filepath.Join(folder, e.Name()))
+		case e.Name() == "root.json":
+			plain = filepath.Join(folder, e.Name())
+		}
+	}
+	if len(found) == 0 && plain != "" {
+		found = append(found, plain)
+	}
+	return found, nil
+}

@@ -1,0 +1,78 @@
+package ceremony
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/dsse"
+	"github.com/phasebased/phase/internal/keyfile"
+)
+
+func newKeygen(cfg Config) *cobra.Command {
+	var p person
+	var plain bool
+	cmd := &cobra.Command{
+		Use: "keygen NAME", Short: "Make a signing key: NAME.key, which you keep, and NAME.pub, which you give away",
+		Args: arguments(1, 1, "the name of the key"),
+		Long: `Makes an Ed25519 key. NAME.key holds the private half, encrypted with your
+passphrase and readable by you only; it is an age file around a PKCS #8 PEM, so
+that "age -d NAME.key" opens it as well. NAME.pub holds the public half, for the
+one who writes the root. The key id that is printed is what to compare by voice.
+Existing files are never overwritten.`,
+		Example: `  phase release keygen alice-root
+  phase release keygen --plain timestamp    # for a machine that signs unattended`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.attend(cmd, cfg)
+			if plain && p.passphraseFile != "" {
+				return usage("--plain and --passphrase-file exclude each other")
+			}
+			pub, err := makeKey(&p, args[0], plain)
+			if err != nil {
+				return err
+			}
+			how := "encrypted; keep it and a copy of it"
+			if plain {
+				how = "NOT encrypted; whoever reads it can sign"
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "private key  %s.key (%s)\npublic key   %s.pub (give it away)\nkey id       %s\n",
+				args[0], how, args[0], dsse.KeyID(pub))
+			return err
+		},
+	}
+	p.passphraseFlag(cmd)
+	cmd.Flags().BoolVar(&plain, "plain", false, "do not encrypt the private key: for online keys only")
+	return cmd
+}
+
+// makeKey looks for what is in the way before it asks the person anything.
+func makeKey(p *person, name string, plain bool) (ed25519.PublicKey, error) {
+	private, public := name+".key", name+".pub"
+	for _, path := range []string{private, public} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return nil, &keyfile.Error{Path: path, Reason: keyfile.ErrExists}
+		}
+	}
+	var pass keyfile.Passphrase
+	if !plain {
+		var err error
+		if pass, err = p.newPassphrase(private); err != nil {
+			return nil, err
+		}
+		defer pass.Wipe()
+	}
+	key, err := keyfile.Generate()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	pub := ed25519.PublicKey(append([]byte{}, key.Public().(ed25519.PublicKey)...))
+	if err := p.keys.Write(private, key, pass); err != nil {
+		return nil, err
+	}
+	return pub, keyfile.WritePublic(public, pub)
+}

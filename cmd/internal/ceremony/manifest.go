@@ -1,0 +1,266 @@
+package ceremony
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/manifest"
+)
+
+func newManifest(cfg Config) *cobra.Command {
+	return group("manifest", "Make, sign and read manifests: what machines boot",
+		newManifestCreate(cfg), newManifestSign(cfg), newManifestInspect(cfg))
+}
+
+// parts are the files of a release, as flags.
+type parts struct {
+	kernel, initramfs, rootfs string
+	dtbs                      []string // NAME=FILE
+}
+
+func (a *parts) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.kernel, "kernel", "", "kernel image `file`")
+	cmd.Flags().StringVar(&a.initramfs, "initramfs", "", "initramfs `file`")
+	cmd.Flags().StringVar(&a.rootfs, "rootfs", "", "root file system `file`, if the release has one")
+	cmd.Flags().StringArrayVar(&a.dtbs, "dtb", nil, "device tree as `NAME=FILE`, repeatable")
+}
+
+// paths returns the files by the names of artifacts; device trees are
+// "dtb NAME".
+func (a *parts) paths() (map[string]string, error) {
+	paths := map[string]string{}
+	for name, path := range map[string]string{"kernel": a.kernel, "initramfs": a.initramfs, "rootfs": a.rootfs} {
+		if path != "" {
+			paths[name] = path
+		}
+	}
+	for _, pair := range a.dtbs {
+		name, path, ok := strings.Cut(pair, "=")
+		if !ok || name == "" || path == "" {
+			return nil, usage("--dtb %q: write NAME=FILE", pair)
+		}
+		if _, twice := paths["dtb "+name]; twice {
+			return nil, usage("--dtb: %s is named twice", name)
+		}
+		paths["dtb "+name] = path
+	}
+	return paths, nil
+}
+
+// compare refuses a manifest that does not name exactly these files. Only what
+// was given is compared; nothing is compared if nothing was.
+func (a *parts) compare(cmd *cobra.Command, m manifest.Manifest) error {
+	paths, err := a.paths()
+	if err != nil {
+		return err
+	}
+	meter := newMeter(cmd.ErrOrStderr())
+	named := map[string]manifest.Artifact{}
+	for _, artifact := range artifactsOf(m) {
+		named[artifact.name] = artifact.Artifact
+	}
+	for name, path := range paths {
+		digest, size, err := release.Digest(path, func(done, size int64) { meter.progress(name, done, size) })
+		if err != nil {
+			return fmt.Errorf("hash the %s: %w", name, err)
+		}
+		want, ok := named[name]
+		if !ok || want.Hash != digest || want.Size != size {
+			return refuse("Find out which of the two is right before anybody signs.",
+				"%s is not the %s of this manifest (it has %s, %d bytes)", path, name, digest, size)
+		}
+	}
+	return nil
+}
+
+// creation is a manifest to be made.
+type creation struct {
+	parts
+	number, securityFloor  int64
+	channel, arch, cmdline string
+	expires, out           string
+	urls, bases            []string
+}
+
+func newManifestCreate(cfg Config) *cobra.Command {
+	var c creation
+	cmd := &cobra.Command{
+		Use: "create", Short: "Describe a release: hash its files and write the unsigned manifest", Args: arguments(0, 0, ""),
+		Example: `  phase release manifest create --number 42 --kernel vmlinuz --initramfs initrd.img --rootfs root.squashfs \
+    --cmdline quiet --base https://boot.example.org`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := c.draft(cmd, cfg.today())
+			if err != nil {
+				return err
+			}
+			data, err := d.Bytes()
+			if err != nil {
+				return err
+			}
+			if err := writeNew(c.out, data); err != nil {
+				return err
+			}
+			rows := append([]string{c.out + "\tmanifest, to be signed"}, manifestRows(d.Manifest(), cfg.today())...)
+			return table(cmd.OutOrStdout(), append(rows, digestRows(d)...))
+		},
+	}
+	c.parts.flags(cmd)
+	flags := cmd.Flags()
+	flags.Int64Var(&c.number, "number", 0, "number of the release, above every earlier one of its channel")
+	flags.StringVar(&c.channel, "channel", manifest.ChannelStable, "stable, testing or nightly")
+	flags.StringVar(&c.arch, "arch", manifest.ArchX8664, "x86_64 or arm64")
+	flags.StringVar(&c.cmdline, "cmdline", "", "command line of the kernel")
+	flags.Int64Var(&c.securityFloor, "security-floor", 0, "oldest release that machines may still boot from their cache")
+	flags.StringVar(&c.expires, "expires", "90d", "end of its life: a time span or a date, at most 180 days from now")
+	flags.StringArrayVar(&c.urls, "url", nil, "where a file can be fetched, as `NAME=URL` (kernel, initramfs, rootfs or a device tree), repeatable")
+	flags.StringArrayVar(&c.bases, "base", nil, "base `URL` of a published folder, for all files, repeatable")
+	flags.StringVar(&c.out, "out", "manifest.json", "`file` to write")
+	return cmd
+}
+
+func (c *creation) draft(cmd *cobra.Command, now time.Time) (*manifest.Draft, error) {
+	arch, err := manifest.ParseArch(c.arch)
+	if err != nil {
+		return nil, usage("--arch: %w", err)
+	}
+	if err := manifest.CheckChannel(c.channel); err != nil {
+		return nil, usage("--channel: %w", err)
+	}
+	switch {
+	case c.number < 1:
+		return nil, needFlag(cmd, "--number", "the number of the release")
+	case c.kernel == "" || c.initramfs == "":
+		return nil, needFlag(cmd, "--kernel and --initramfs", "what to boot")
+	}
+	expires, err := expiry(c.expires, now, "manifest", 0, maxManifestLife)
+	if err != nil {
+		return nil, err
+	}
+	m := manifest.Manifest{
+		ManifestVersion: c.number, Channel: c.channel, Arch: arch, CreatedAt: now, ExpiresAt: expires,
+		Cmdline: c.cmdline, SecurityFloor: c.securityFloor,
+	}
+	if err := c.describe(cmd, &m); err != nil {
+		return nil, err
+	}
+	return manifest.DraftManifest(m)
+}
+
+// describe hashes the files.
+func (c *creation) describe(cmd *cobra.Command, m *manifest.Manifest) error {
+	paths, err := c.paths()
+	if err != nil {
+		return err
+	}
+	urls, err := c.addresses(paths)
+	if err != nil {
+		return err
+	}
+	meter := newMeter(cmd.ErrOrStderr())
+	for name, path := range paths {
+		digest, size, err := release.Digest(path, func(done, size int64) { meter.progress(name, done, size) })
+		if err != nil {
+			return fmt.Errorf("hash the %s: %w", name, err)
+		}
+		a := manifest.Artifact{Hash: digest, Size: size, URLs: urls[name]}
+		for _, base := range c.bases {
+			a.URLs = append(a.URLs, release.BlobURL(base, digest))
+		}
+		setArtifact(m, name, a)
+	}
+	return nil
+}
+
+func setArtifact(m *manifest.Manifest, name string, a manifest.Artifact) {
+	switch name {
+	case "kernel":
+		m.Kernel = a
+	case "initramfs":
+		m.Initramfs = a
+	case "rootfs":
+		m.Rootfs = &a
+	default:
+		if m.DTBs == nil {
+			m.DTBs = map[string]manifest.Artifact{}
+		}
+		m.DTBs[strings.TrimPrefix(name, "dtb ")] = a
+	}
+}
+
+// addresses sorts the URLs by artifact.
+func (c *creation) addresses(paths map[string]string) (map[string][]string, error) {
+	urls := map[string][]string{}
+	for _, pair := range c.urls {
+		name, url, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, usage("--url %q: write NAME=URL", pair)
+		}
+		if _, known := paths[name]; !known {
+			name = "dtb " + name
+		}
+		if _, known := paths[name]; !known {
+			return nil, usage("--url %q: the release has no such file", pair)
+		}
+		urls[name] = append(urls[name], url)
+	}
+	return urls, nil
+}
+
+func newManifestInspect(cfg Config) *cobra.Command {
+	var i inspection
+	cmd := &cobra.Command{
+		Use: "inspect FILE", Short: "Show a manifest, and whether machines accept it", Args: arguments(1, 1, "the manifest"),
+		Example: `  phase release manifest inspect manifest.json --root 1.root.json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkFormat(i.format); err != nil {
+				return err
+			}
+			d, err := openManifestDraft(args[0])
+			if err != nil {
+				return err
+			}
+			f, err := i.manifest(d, cfg.today())
+			if err != nil {
+				return err
+			}
+			return f.write(cmd, i.format, findNames(append(i.roots, d.file)...))
+		},
+	}
+	i.flags(cmd, trustedRoots)
+	i.logFlags(cmd)
+	return cmd
+}
+
+func (i *inspection) logFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&i.proof, "proof", "", "log proof `file` of the manifest")
+	cmd.Flags().StringVar(&i.logPolicy, "log-policy", "", "log policy `file` that media carry")
+}
+
+func (i *inspection) manifest(d document, now time.Time) (*finding, error) {
+	m := d.draft.Manifest()
+	f := &finding{
+		File: d.file, Object: "manifest", Digest: d.draft.Digest(), Version: m.ManifestVersion, Channel: m.Channel, Arch: m.Arch,
+		Created: &m.CreatedAt, Expires: m.ExpiresAt, KeyIDs: d.draft.KeyIDs(), rows: manifestRows(m, now),
+	}
+	if len(i.roots) == 0 {
+		f.judge(false, "", nil)
+		return f, nil
+	}
+	v, c, err := i.verifier()
+	if err != nil {
+		return nil, err
+	}
+	proof, err := readOptional(i.proof)
+	if err != nil {
+		return nil, err
+	}
+	signers := signersOf(c.newest(), m.Channel)
+	f.Tallies = []tally{count(signers.name, signers.keys, d.draft)}
+	_, err = v.Manifest(d.raw, proof, nil, now)
+	f.judge(true, underRoot(c), err)
+	return f, nil
+}

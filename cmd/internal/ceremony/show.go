@@ -1,0 +1,234 @@
+package ceremony
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/dsse"
+	"github.com/phasebased/phase/internal/strictjson"
+	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/manifest"
+)
+
+// table writes rows whose cells are separated by tabs in columns.
+func table(out io.Writer, rows []string) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(w, row)
+	}
+	return w.Flush()
+}
+
+// spoken splits a digest into groups that people can read to each other.
+func spoken(d blob.Digest) []string {
+	var lines []string
+	for half := range slices.Chunk([]byte(d.Hex()), 32) {
+		var groups []string
+		for group := range slices.Chunk(half, 4) {
+			groups = append(groups, string(group))
+		}
+		lines = append(lines, strings.Join(groups, " "))
+	}
+	return lines
+}
+
+// digestRows shows what the signers compare.
+func digestRows(d *manifest.Draft) []string {
+	lines := spoken(d.Digest())
+	return []string{"digest\t" + lines[0], "\t" + lines[1]}
+}
+
+// role is a set of keys in a root and what people call it.
+type role struct {
+	name string // "root", "targets", "channel testing"
+	keys manifest.RoleKeys
+}
+
+// rolesOf lists the roles of a root in the order of their importance.
+func rolesOf(spec manifest.RootSpec) []role {
+	order := []manifest.Role{manifest.RoleRoot, manifest.RoleTargets, manifest.RoleTimestamp, manifest.RoleSnapshot}
+	for _, name := range slices.Sorted(maps.Keys(spec.Roles)) {
+		if !slices.Contains(order, name) {
+			order = append(order, name)
+		}
+	}
+	var list []role
+	for _, name := range order {
+		if keys, ok := spec.Roles[name]; ok {
+			list = append(list, role{string(name), keys})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Channels)) {
+		list = append(list, role{"channel " + name, spec.Channels[name]})
+	}
+	return list
+}
+
+func ids(keys []ed25519.PublicKey) []string {
+	list := make([]string, len(keys))
+	for i, key := range keys {
+		list[i] = dsse.KeyID(key)
+	}
+	return list
+}
+
+// rootRows describes a root. signed, if not nil, marks who signed.
+func rootRows(spec manifest.RootSpec, n names, signed *manifest.Draft, now time.Time) []string {
+	rows := []string{fmt.Sprintf("expires\t%s (%s)", moment(spec.Expires), until(spec.Expires, now))}
+	for _, r := range rolesOf(spec) {
+		if len(r.keys.Keys) == 0 {
+			rows = append(rows, r.name+"\tnobody")
+			continue
+		}
+		rows = append(rows, fmt.Sprintf("%s\t%d of %s", r.name, r.keys.Threshold, plural(int64(len(r.keys.Keys)), "key")))
+		for _, key := range r.keys.Keys {
+			mark := ""
+			if signed != nil && signed.Signed(key) {
+				mark = "  signed"
+			}
+			id := dsse.KeyID(key)
+			rows = append(rows, "\t"+n.of(id)+"\t"+id+mark)
+		}
+	}
+	return append(rows, floorRows(spec)...)
+}
+
+func floorRows(spec manifest.RootSpec) (rows []string) {
+	for _, channel := range slices.Sorted(maps.Keys(spec.Floors)) {
+		reset := spec.Floors[channel]
+		rows = append(rows, fmt.Sprintf("floor %s\t%s", channel, floorText(reset)))
+	}
+	return rows
+}
+
+func floorText(reset manifest.FloorReset) string {
+	return fmt.Sprintf("machines forget what they accepted before root version %d and ask for release %d or newer", reset.Root, reset.Version)
+}
+
+// manifestRows describes a manifest.
+func manifestRows(m manifest.Manifest, now time.Time) []string {
+	rows := []string{
+		fmt.Sprintf("release\t%d for %s, %s", m.ManifestVersion, m.Channel, m.Arch),
+		"made\t" + moment(m.CreatedAt),
+		fmt.Sprintf("expires\t%s (%s)", moment(m.ExpiresAt), until(m.ExpiresAt, now)),
+	}
+	if m.SecurityFloor > 0 {
+		rows = append(rows, fmt.Sprintf("withdraws\tall releases before %d", m.SecurityFloor))
+	}
+	for _, a := range artifactsOf(m) {
+		rows = append(rows, fmt.Sprintf("%s\t%s, %s", a.name, a.Hash, term.Bytes(a.Size)))
+		for _, url := range a.URLs {
+			rows = append(rows, "\t"+url)
+		}
+	}
+	if m.Cmdline != "" {
+		rows = append(rows, "cmdline\t"+m.Cmdline)
+	}
+	return rows
+}
+
+type namedArtifact struct {
+	name string
+	manifest.Artifact
+}
+
+func artifactsOf(m manifest.Manifest) []namedArtifact {
+	var list []namedArtifact
+	for _, name := range []string{"kernel", "initramfs", "rootfs"} {
+		if a, ok := m.Artifact(name); ok {
+			list = append(list, namedArtifact{name, a})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.DTBs)) {
+		list = append(list, namedArtifact{"dtb " + name, m.DTBs[name]})
+	}
+	return list
+}
+
+// pointerRows describes a pointer.
+func pointerRows(p manifest.Pointer, now time.Time) []string {
+	rows := []string{
+		fmt.Sprintf("release\t%d for %s, %s", p.ManifestVersion, p.Channel, p.Arch),
+		"made\t" + moment(p.CreatedAt),
+		fmt.Sprintf("expires\t%s (%s)", moment(p.ExpiresAt), until(p.ExpiresAt, now)),
+		fmt.Sprintf("under root\tversion %d", p.RootVersion),
+		fmt.Sprintf("manifest\t%s, %d bytes", p.ManifestHash, p.ManifestSize),
+	}
+	for _, url := range p.URLs {
+		rows = append(rows, "\t"+url)
+	}
+	return rows
+}
+
+// tally is how far the signatures of one set of keys are.
+type tally struct {
+	Who      string   `json:"who"` // "root keys of version 1"
+	Have     int      `json:"signatures"`
+	Need     int      `json:"threshold"`
+	Unsigned []string `json:"not_signed"` // ids of the keys that have not signed
+}
+
+func count(who string, keys manifest.RoleKeys, d *manifest.Draft) tally {
+	t := tally{Who: who, Need: keys.Threshold, Unsigned: []string{}}
+	for _, key := range keys.Keys {
+		if d.Signed(key) {
+			t.Have++
+		} else {
+			t.Unsigned = append(t.Unsigned, dsse.KeyID(key))
+		}
+	}
+	return t
+}
+
+func (t tally) missing() int { return max(t.Need-t.Have, 0) }
+
+// row says how many signatures are there, how many are needed, and who could
+// give the missing ones.
+func (t tally) row(n names) string {
+	if t.missing() == 0 {
+		return fmt.Sprintf("signatures\t%d given, %d needed, by the %s: enough", t.Have, t.Need, t.Who)
+	}
+	who := make([]string, len(t.Unsigned))
+	for i, id := range t.Unsigned {
+		if who[i] = n[id]; who[i] == "" {
+			who[i] = id[:16]
+		}
+	}
+	return fmt.Sprintf("signatures\t%d given, %d needed, by the %s (not yet: %s)", t.Have, t.Need, t.Who, strings.Join(who, ", "))
+}
+
+func tallyRows(list []tally, n names) (rows []string) {
+	for _, t := range list {
+		rows = append(rows, t.row(n))
+	}
+	return rows
+}
+
+func complete(list []tally) bool {
+	return !slices.ContainsFunc(list, func(t tally) bool { return t.missing() > 0 })
+}
+
+// writeJSON writes one value on one line.
+func writeJSON(out io.Writer, v any) error {
+	data, err := strictjson.MarshalCanonical(v)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(append(data, '\n'))
+	return err
+}
+
+// checkFormat refuses an unknown --format.
+func checkFormat(format string) error {
+	if format != "text" && format != "json" {
+		return usage("--format %s: choose text or json", format)
+	}
+	return nil
+}
