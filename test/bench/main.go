@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -42,7 +41,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	figures, err := measure(ctx, *pairs, *accel)
+	figures, err := measureAll(ctx, *pairs, *accel)
 	if err == nil {
 		err = report(figures, *out)
 	}
@@ -50,6 +49,15 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+func measureAll(ctx context.Context, pairs int, accel string) ([]Figure, error) {
+	verification, err := verifyFigures()
+	if err != nil {
+		return nil, err
+	}
+	boots, err := measure(ctx, pairs, accel)
+	return append(boots, verification...), err
 }
 
 func report(figures []Figure, out string) error {
@@ -185,6 +193,5 @@ func median(samples []sample, of func(sample) float64) float64 {
 	for i, s := range samples {
 		values[i] = of(s)
 	}
-	slices.Sort(values)
-	return values[len(values)/2]
+	return middle(values)
 }
