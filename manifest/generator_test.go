@@ -203,28 +203,37 @@ func (g *generator) root(name string) *Root {
 	if root, ok := g.roots[name]; ok {
 		return root
 	}
-	raw := g.good["root"]
-	for _, v := range rootVectors {
-		if v.name == name {
-			raw = v.make(g)
-		}
-	}
-	for _, c := range chainVectors {
-		if step, ok := strings.CutPrefix(name, c.name+"/"); ok {
-			raw = c.make(g)[step+".json"]
-		}
-	}
-	root, err := ParseRoot(raw)
-	if err != nil || name != "" && bytes.Equal(raw, g.good["root"]) {
+	root, err := ParseRoot(g.rootFile(name))
+	if err != nil {
 		g.t.Fatalf("root %s: %v", name, err)
 	}
 	g.roots[name] = root
 	return root
 }
 
-// signRoot signs the text as it is, and leaves it as it is in the file.
-func (g *generator) signRoot(signed string, names ...string) []byte {
+func (g *generator) rootFile(name string) []byte {
 	g.t.Helper()
+	if name == "" {
+		return g.good["root"]
+	}
+	for _, v := range rootVectors {
+		if v.name == name {
+			return v.make(g)
+		}
+	}
+	for _, c := range chainVectors {
+		if step, ok := strings.CutPrefix(name, c.name+"/"); ok {
+			return c.make(g)[step+".json"]
+		}
+	}
+	g.t.Fatalf("there is no root %s", name)
+	return nil
+}
+
+// signRoot signs the text as it is, and leaves it as it is in the file.
+func (g *generator) signRoot(signed string, names ...string) []byte { return signedRoot(signed, names...) }
+
+func signedRoot(signed string, names ...string) []byte {
 	var signatures []string
 	message := []byte(signed)
 	if canonical, err := strictjson.CanonicalizeOLPC(message, strictjson.Limits{Bytes: 1 << 20, Depth: 20000}); err == nil {
