@@ -42,9 +42,10 @@ type Query struct {
 	Roots *x509.CertPool
 	// Timeout bounds the whole of Ask; 0: DefaultTimeout.
 	Timeout time.Duration
-	// Patience is how long, from the beginning, authenticated answers are
-	// waited for when plain ones already agree; 0: DefaultPatience. Somebody
-	// on the path can suppress authenticated answers anyway.
+	// Patience is how long, from the beginning, all NTS servers are waited
+	// for; 0: DefaultPatience. After it, two that agree are enough, or plain
+	// ones that agree: somebody on the path can suppress the authenticated
+	// answers anyway.
 	Patience time.Duration
 	// LocalOnly keeps every packet on the local network: addresses that are
 	// not private, link-local or loopback are not contacted, names outside
