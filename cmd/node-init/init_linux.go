@@ -16,6 +16,7 @@ import (
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/internal/trust"
 )
 
 const (
@@ -51,7 +52,8 @@ type node struct {
 	system *pid1.System
 	info   handover.Info
 	mode   bootcfg.Mode
-	shown  bool // the timeline was printed
+	state  *trust.State // nil: no cache
+	shown  bool         // the timeline was printed
 
 	manager *netup.Manager
 }
@@ -107,10 +109,18 @@ func (n *node) readInfo() error {
 	return durable.WriteFile(bootedFile, raw, 0o644)
 }
 
+// clockSlack is how far ahead of the seed's clock this machine's may be without
+// being set back: a second kernel takes seconds to start.
+const clockSlack = 10 * time.Minute
+
 // setClock takes over what the seed learned of the time, where that is later: a
-// machine without a clock of its own would sign receipts from 1970.
+// machine without a clock of its own would sign receipts from 1970. Only a time
+// that the seed could believe sets a clock back.
 func (n *node) setClock() {
-	if !n.info.Clock.After(time.Now()) {
+	ahead := time.Since(n.info.Clock)
+	behind := ahead < 0
+	wrong := n.info.ClockState == trust.Trusted.String() && ahead > clockSlack
+	if n.info.Clock.IsZero() || !behind && !wrong {
 		return
 	}
 	if err := sysinit.SetClock(n.info.Clock); err != nil {
@@ -177,6 +187,7 @@ func (n *node) mountCache(ctx context.Context) error {
 	if err := sysinit.MountDevice(partitions[0].Device, cacheDir, "ext4", false); err != nil {
 		return err
 	}
+	n.state = trust.OpenState(filepath.Join(cacheDir, pid1.StateDir))
 	state := filepath.Join(cacheDir, "plasm")
 	if err := os.Mkdir(state, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err

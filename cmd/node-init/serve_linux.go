@@ -15,6 +15,7 @@ import (
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/manifest"
 )
 
 // networkWithin is how long plasmd's start waits for an address. It can do
@@ -92,6 +93,7 @@ func (n *node) show(e timeline.Event) {
 	switch e.Event {
 	case timeline.EventNodeReady:
 		n.showNode(e)
+		n.confirm()
 	case timeline.EventStageEnd:
 		if name, ok := strings.CutPrefix(e.Stage, "receipt "); ok {
 			if e.Code != "" {
@@ -137,6 +139,21 @@ func (n *node) showNode(e timeline.Event) {
 	}
 	n.system.Console.Title("This machine is a Phase node")
 	n.system.Console.Pairs(pairs)
+}
+
+// confirm tells the medium that what it booted came up, and is good to go back
+// to when there is no network. It may be called again.
+func (n *node) confirm() {
+	m := n.info.Manifest
+	if n.state == nil || m.Digest.IsZero() {
+		return
+	}
+	err := n.state.Confirm(manifest.Want{Channel: n.info.Channel, Arch: n.info.Arch}, m.Digest)
+	if err != nil {
+		n.system.Console.Line("WARNING: " + err.Error())
+		return
+	}
+	n.system.Log.Info("confirmed as good to go back to", "release", m.Version, "manifest", m.Digest)
 }
 
 // reachable shortens a libp2p address by the peer id, which has a line of its

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -50,14 +51,15 @@ type seed struct {
 	observer *observer
 	stages   int // in the timeline when the walk begins
 
-	root       *manifest.Root // set by trustAnchors
-	minVersion int64          // built into the image
-	clock      *boot.Clock
-	config     *bootcfg.Config // set by configure
-	seedDisk   string          // the disk this medium is, where known
-	fetcher    *fetch.Fetcher  // set by equip
-	floors     *trust.Floors   // nil: no cache
-	network    *netup.Manager  // set by bringUp
+	image    *image          // set by trustAnchors
+	config   *bootcfg.Config // set by configure
+	seedDisk string          // the disk this medium is, where known
+	pool     *x509.CertPool  // set by equip, and what follows
+	fetcher  *fetch.Fetcher
+	state    *trust.State // nil: no cache
+	roots    *boot.Roots  // set by recall, and kept as the clock is
+	clock    *boot.Clock
+	network  *netup.Manager // set by bringUp
 }
 
 // walk prepares what is not prepared yet, then walks the corridor.
@@ -76,10 +78,12 @@ func (s *seed) walk(ctx context.Context) error {
 		return err // this kernel cannot start another: say so before downloading
 	}
 	corridor := &boot.Corridor{
-		Config: *s.config, Root: s.root, Floors: s.floors, Fetcher: s.fetcher,
-		Floor:   manifest.Floor{ManifestVersion: max(s.minVersion, s.config.MinVersion)},
-		Network: s.bringUp, Sources: s.sources, Memory: sysinit.MemAvailable,
-		Info: s.info, Load: s.load, Leave: s.leave, Clock: s.clock,
+		Config: *s.config, Roots: s.roots, Log: s.image.log, State: s.state, Fetcher: s.fetcher,
+		Floor: manifest.Floor{
+			ManifestVersion: max(s.image.build.MinVersion, s.config.MinVersion), RootVersion: s.image.root.Version(),
+		},
+		Network: s.bringUp, Time: s.timeSource(), Sources: s.sources, Memory: sysinit.MemAvailable,
+		Info: s.info, Load: s.load, Leave: s.leave, Clock: s.clock, SetClock: s.setClock,
 		Stages: s.system.Timeline.Stages, Observe: s.observer,
 	}
 	return corridor.Run(ctx)
@@ -100,7 +104,7 @@ func (s *seed) leave() error {
 		s.warn("close the cache", s.fetcher.Store.Close())
 		s.warn("unmount the cache", sysinit.Unmount(cacheDir))
 	}
-	s.fetcher, s.floors = nil, nil
+	s.fetcher, s.state = nil, nil
 	return nil
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/internal/version"
+	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -30,6 +31,7 @@ import (
 const (
 	rootFile   = "/phase/root.json"
 	buildFile  = "/phase/build.json"
+	logFile    = "/phase/log-policy"
 	caFile     = "/etc/ssl/certs/ca-certificates.crt"
 	seedDir    = pid1.RunDir + "/seed"
 	cacheDir   = pid1.RunDir + "/cache"
@@ -44,7 +46,7 @@ const partitionWithin = 10 * time.Second
 // prepare reads what the medium says: whom to trust, how to boot, since when.
 // It may be called again; what is known is not read twice.
 func (s *seed) prepare(ctx context.Context) error {
-	if s.clock == nil {
+	if s.image == nil {
 		s.firmware()
 		if err := s.trustAnchors(); err != nil {
 			return err
@@ -55,7 +57,13 @@ func (s *seed) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.equip(ctx)
+	if err := s.equip(ctx); err != nil {
+		return err
+	}
+	if s.clock == nil {
+		s.recall()
+	}
+	return nil
 }
 
 // firmware adds what the boot loader measured to the timeline, where it did.
@@ -80,6 +88,13 @@ func (s *seed) firmware() {
 	}
 }
 
+// image is what is part of the initramfs, and decides whom this boot trusts.
+type image struct {
+	root  *manifest.Root
+	log   *logproof.Policy // nil: releases need not be logged
+	build build
+}
+
 // build is build.json: what the image knows of itself.
 type build struct {
 	Version    string    `json:"version"`
@@ -89,8 +104,10 @@ type build struct {
 	MinVersion int64     `json:"min_manifest_version"`
 }
 
-// trustAnchors reads the root keys, the version floor and the earliest time that
-// are part of the image, and starts the clock.
+// trustAnchors reads the root keys, the log policy, the version floor and the
+// earliest time that are part of the image. None of them can be done without,
+// but for the policy: if there is one it must be readable, for a rule that
+// nobody can apply is not the same as no rule.
 func (s *seed) trustAnchors() error {
 	raw, err := os.ReadFile(rootFile)
 	if err != nil {
@@ -100,38 +117,85 @@ func (s *seed) trustAnchors() error {
 	if err != nil {
 		return fmt.Errorf("read the root keys of this medium: %w", err)
 	}
-	var b build
-	if raw, err = os.ReadFile(buildFile); err != nil {
-		return fmt.Errorf("read %s: %w", buildFile, err)
+	policy, err := readLogPolicy()
+	if err != nil {
+		return fmt.Errorf("read the log policy of this medium: %w", err)
 	}
-	if err := strictjson.Unmarshal(raw, &b, strictjson.Limits{Bytes: 4096, Depth: 2, RejectUnknown: true}); err != nil {
-		return fmt.Errorf("read %s: %w", buildFile, err)
+	b, err := readBuild()
+	if err != nil {
+		return err
 	}
-	if arch, err := manifest.ParseArch(runtime.GOARCH); err != nil || b.Arch != arch || b.BuildTime.IsZero() || b.MinVersion < 0 {
-		return fmt.Errorf("%s does not describe this machine's image: arch %q, built %v", buildFile, b.Arch, b.BuildTime)
-	}
-	s.system.Log.Info("image", "version", b.Version, "built", b.BuildTime, "kernel", b.Kernel)
-	s.root, s.minVersion = root, b.MinVersion
-	s.startClock(b.BuildTime)
+	s.system.Log.Info("image", "version", b.Version, "built", b.BuildTime, "kernel", b.Kernel, "logs", policy.Origins())
+	s.image = &image{root, policy, b}
 	return nil
 }
 
+func readBuild() (b build, err error) {
+	raw, err := os.ReadFile(buildFile)
+	if err != nil {
+		return b, fmt.Errorf("read %s: %w", buildFile, err)
+	}
+	if err := strictjson.Unmarshal(raw, &b, strictjson.Limits{Bytes: 4096, Depth: 2, RejectUnknown: true}); err != nil {
+		return b, fmt.Errorf("read %s: %w", buildFile, err)
+	}
+	if arch, err := manifest.ParseArch(runtime.GOARCH); err != nil || b.Arch != arch || b.BuildTime.IsZero() || b.MinVersion < 0 {
+		return b, fmt.Errorf("%s does not describe this machine's image: arch %q, built %v", buildFile, b.Arch, b.BuildTime)
+	}
+	return b, nil
+}
+
+// readLogPolicy returns nil only where the image has no policy at all.
+func readLogPolicy() (*logproof.Policy, error) {
+	raw, err := os.ReadFile(logFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return logproof.ParsePolicy(raw)
+}
+
+// recall begins with what this medium remembers of earlier boots: newer roots
+// than its own, and the time. What cannot be read is said and done without.
+func (s *seed) recall() {
+	roots, err := boot.NewRoots(s.image.root, s.state)
+	s.tell(err)
+	s.roots = roots
+	if newest := roots.Newest().Version(); newest > s.image.root.Version() {
+		s.system.Console.Linef("The root keys were renewed since this medium was made: version %d holds.", newest)
+	}
+	stored, err := s.state.Time()
+	s.tell(err)
+	s.startClock(stored)
+}
+
+// tell shows a person what does not stop the boot.
+func (s *seed) tell(err error) {
+	if err != nil {
+		s.system.Console.Line("WARNING: " + err.Error())
+	}
+}
+
 // startClock judges the machine's clock and says so where it cannot be believed.
-func (s *seed) startClock(built time.Time) {
+func (s *seed) startClock(stored time.Time) {
 	machine := time.Now()
-	s.clock = boot.NewClock(machine, built)
-	switch s.clock.State() {
+	s.clock = boot.NewClock(machine, s.image.build.BuildTime, stored)
+	reading := s.clock.Reading()
+	switch reading.State {
 	case trust.Trusted:
 		return
 	case trust.Floored:
-		s.system.Console.Linef("The clock shows %s, before this medium was made; going on from %s.",
-			machine.UTC().Format(time.DateOnly), built.Format(time.DateOnly))
+		s.system.Console.Linef("The clock shows %s, which is past; going on from %s.", machine.UTC().Format(time.RFC3339), reading)
 	default:
-		s.system.Console.Linef("WARNING: the clock shows %s, which cannot be believed; expiry dates cannot be judged by it.",
-			machine.UTC().Format(time.DateOnly))
+		s.system.Console.Linef("WARNING: the clock cannot be believed: %s. Expiry dates cannot be judged by it.", reading)
 	}
-	s.warn("set the clock", sysinit.SetClock(s.clock.Now()))
+	s.setClock(reading.Time)
 }
+
+// setClock lets the kernel's clock follow ours, by which TLS judges
+// certificates.
+func (s *seed) setClock(now time.Time) { s.warn("set the clock", sysinit.SetClock(now)) }
 
 // configure reads policy and bootstrap nodes from the seed partition. A medium
 // without one (a network boot) goes by its command line and the defaults.
@@ -161,7 +225,7 @@ func (s *seed) configure(ctx context.Context) error {
 	}
 	s.config = &config
 	s.system.Console.Header(fmt.Sprintf("Phase Boot %s - %s", version.Version, config.Mode.Title()),
-		fmt.Sprintf("channel %s, %s, trusting root %d", config.Channel, config.Arch, s.root.Version()))
+		fmt.Sprintf("channel %s, %s, trusting root %d", config.Channel, config.Arch, s.image.root.Version()))
 	for _, warning := range config.Warnings {
 		s.system.Console.Line("WARNING: " + warning)
 	}
@@ -204,11 +268,11 @@ func (s *seed) equip(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the CA certificates: %w", err)
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(pem)
-	fetcher := &fetch.Fetcher{Client: fetch.NewClient(pool, nil), Log: s.system.Log}
+	s.pool = x509.NewCertPool()
+	s.pool.AppendCertsFromPEM(pem)
+	fetcher := &fetch.Fetcher{Client: fetch.NewClient(s.pool, nil), Log: s.system.Log}
 	if !s.config.Mode.MayUseWAN() {
-		fetcher.Client, fetcher.LocalOnly = fetch.NewLocalClient(pool, nil), true
+		fetcher.Client, fetcher.LocalOnly = fetch.NewLocalClient(s.pool, nil), true
 	}
 	if s.config.Cache {
 		if err := s.openCache(ctx, fetcher); err != nil {
@@ -237,13 +301,13 @@ func (s *seed) openCache(ctx context.Context, fetcher *fetch.Fetcher) error {
 	if err := sysinit.MountDevice(partitions[0].Device, cacheDir, "ext4", false); err != nil {
 		return err
 	}
-	// A tenth is left to floors, the node's state and the file system itself.
+	// A tenth is left to what package trust keeps, the node's state and the file system itself.
 	limit := store.Limit{Bytes: partitions[0].Size - partitions[0].Size/10}
 	if fetcher.Store, err = store.OpenLimited(filepath.Join(cacheDir, "store"), limit); err != nil {
 		fetcher.Store = nil
 		return errors.Join(err, sysinit.Unmount(cacheDir))
 	}
-	s.floors = trust.OpenFloors(filepath.Join(cacheDir, "floors"))
+	s.state = trust.OpenState(filepath.Join(cacheDir, pid1.StateDir))
 	return nil
 }
 

@@ -17,9 +17,11 @@ func (s *seed) bringUp(ctx context.Context) (*netup.Network, error) {
 	}
 	cfg := pid1.NetworkConfig(s.config.Network, s.config.Mode)
 	cfg.ResolvConf, cfg.Report = "/etc/resolv.conf", s.networkEvent
-	manager, network, err := netup.Up(ctx, cfg)
+	manager := netup.New(cfg)
 	s.network = manager
-	return network, err
+	// It outlives ctx, which may only bound this wait; Wait returns its error.
+	s.system.Go("network", func() error { _ = manager.Run(context.WithoutCancel(ctx)); return nil })
+	return manager.Wait(ctx)
 }
 
 // networkEvent logs everything and shows what a person waits for.
@@ -40,6 +42,6 @@ func (s *seed) info(*netup.Network) handover.Info {
 	return handover.Info{
 		SchemaVersion: handover.SchemaVersion, Mode: s.config.Mode.String(),
 		Channel: s.config.Channel, Arch: s.config.Arch, Bootstrap: s.config.Bootstrap,
-		Network: pid1.WriteNetwork(s.config.Network), Cache: s.floors != nil, Clock: now,
+		Network: pid1.WriteNetwork(s.config.Network), Cache: s.state != nil, Clock: now,
 	}
 }

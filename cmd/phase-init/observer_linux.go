@@ -12,7 +12,8 @@ import (
 	"github.com/phasebased/phase/internal/timeline"
 )
 
-// titles are the stages as people read them.
+// titles are the stages as people read them. One without a title runs beside the
+// others, and is only recorded.
 var titles = map[string]string{
 	timeline.StageNetwork:  "Network",
 	timeline.StageDiscover: "Discover",
@@ -41,19 +42,25 @@ func (o *observer) Begin(stage string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.running[stage] = o.system.Timeline.Begin(stage)
-	o.steps[stage] = o.system.Console.Step(titles[stage])
+	if title := titles[stage]; title != "" {
+		o.steps[stage] = o.system.Console.Step(title)
+	}
 }
 
 func (o *observer) End(stage, note string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.endBar()
 	running, step := o.running[stage], o.steps[stage]
 	if running == nil {
 		return // a stage ends once; the search may outlive its stage
 	}
 	delete(o.running, stage)
 	running.End(note, err)
+	if step == nil {
+		return
+	}
+	delete(o.steps, stage)
+	o.endBar()
 	if err != nil {
 		o.failed = stage
 		step.Fail("")
@@ -92,10 +99,13 @@ func (o *observer) failure(err error) (stage string, f term.Failure) {
 	defer o.mu.Unlock()
 	for name, running := range o.running { // stages that the failure cut short
 		running.End("", err)
-		o.steps[name].Fail("")
-		o.failed = name
+		if step := o.steps[name]; step != nil {
+			step.Fail("")
+			o.failed = name
+		}
 	}
 	clear(o.running)
+	clear(o.steps)
 	defer func() { o.failed = "medium" }()
 	f = term.Failure{Title: "The boot stopped", Wrong: headline(err), Tried: attempts(err)}
 	var coded interface{ Code() string }
@@ -138,6 +148,12 @@ func attempts(err error) []string {
 	if errors.As(err, &fetching) {
 		for _, a := range fetching.Attempts {
 			tried = append(tried, fmt.Sprintf("%s: %v", a.URL, a.Err))
+		}
+	}
+	var kept *boot.LastGoodError
+	if errors.As(err, &kept) {
+		for _, err := range kept.Kept {
+			tried = append(tried, "the release booted before: "+err.Error())
 		}
 	}
 	var search *boot.NotFoundError

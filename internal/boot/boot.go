@@ -5,7 +5,12 @@
 //
 // A bad candidate is skipped inside the search, a bad source inside fetch. Any
 // other failure ends Run with one error; what to do about it (show it, wait,
-// try again) is the caller's decision.
+// try again) is the caller's decision. In Local mode alone there is something to
+// fall back on: the release that this medium booted before.
+//
+// What is trusted is the root inside the medium, and the roots that follow from
+// it. The search looks for those beside the releases, asks for the time where
+// there are servers, and judges everything again when one of the two moved.
 package boot
 
 import (
@@ -21,6 +26,7 @@ import (
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/trust"
+	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -39,10 +45,13 @@ const (
 // Observer is told what happens, and nothing after Run has returned. It must be
 // safe for concurrent use: the search goes on while artifacts are fetched.
 //
-// The stages are network, discovery (until the first verified pointer), verify
-// (until its manifest is verified), fetch, and hand-over. Each is begun and ended
-// once, but for fetch: when a newer release turns up, fetching the older one ends
-// with a note and without an error, and is begun for the newer one.
+// The stages are network, time (beside the others, where it is asked for),
+// discovery (until the first verified pointer), verify (until its manifest is
+// verified), fetch, and hand-over. Each is begun and ended once, with two
+// exceptions. When another release takes the place of the one that is being
+// fetched, its fetch ends with a note and without an error, and is begun for the
+// other; and when none is left, verify is begun once more. In Local mode, fetch
+// may follow on a stage that failed: it is that of the last good release.
 type Observer interface {
 	Begin(stage string)
 	End(stage, note string, err error)
@@ -61,45 +70,67 @@ type Loaded interface {
 // unless they say otherwise; Run may be called again after a failure.
 type Corridor struct {
 	Config  bootcfg.Config
-	Root    *manifest.Root                                    // the keys inside the medium
-	Floors  *trust.Floors                                     // nil: this boot keeps no state
+	Roots   *Roots                                            // the keys inside the medium, and their successors
+	Log     *logproof.Policy                                  // the log that releases must stand in; nil: they need not
+	State   *trust.State                                      // nil: this boot keeps no state
 	Floor   manifest.Floor                                    // built into the image; the stored one may be higher
 	Fetcher *fetch.Fetcher                                    // its Progress is set by Run
 	Network func(ctx context.Context) (*netup.Network, error) // brings the network up, or fails in words
+	Time    TimeSource                                        // nil: network time is not asked for
 	Memory  func() (available int64, err error)               // bytes that can still be used
-	Info    func(n *netup.Network) handover.Info              // what the next system is told, but for the release
+	Info    func(n *netup.Network) handover.Info              // what the next system is told, but for the release; n is nil without a network
 	Load    func(handover.Set) (Loaded, error)                // handover.Load
 	Leave   func() error                                      // last act before the jump: unmount, quiet the devices
-	Clock   *Clock                                            // judges dates; learns from signed documents
+	Clock   *Clock                                            // judges dates; learns from signed documents and time servers
 	Stages  func() []timeline.Stage                           // the timeline so far
 	Observe Observer                                          // never nil
 
+	// SetClock is told the time whenever the Clock has moved; nil: nobody is. It
+	// must not take time.
+	SetClock func(time.Time)
 	// Sources are where to look, by mode, and what closes them: nil if nothing
 	// need be closed. It is called once, when nobody uses them any more and
 	// before Run returns or jumps, and may take 3 s.
 	Sources func(ctx context.Context, n *netup.Network) (sources []discover.Source, end func())
 }
 
+// choice is a release that is complete and verified: what the machine is given
+// over to.
+type choice struct {
+	verified        *manifest.Verified
+	manifest, proof []byte // its documents, to be kept
+	bases           []string
+	files           *files
+	kept            bool // it comes from this medium's own memory
+}
+
 // Run walks the corridor once. It returns only on failure: success ends this
 // kernel. Cancelling ctx ends every stage but the jump itself.
 func (c *Corridor) Run(ctx context.Context) error {
-	network, err := c.network(ctx)
+	floor := c.floors()
+	release, network, err := c.find(ctx, floor)
 	if err != nil {
 		return err
 	}
-	floor, err := c.floor()
-	if err != nil {
-		return err
-	}
-	release, files, err := c.obtain(ctx, network, floor)
-	if err != nil {
-		return err
-	}
-	defer files.Close()
+	defer release.files.Close()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return c.handOver(network, release, files)
+	return c.handOver(network, release)
+}
+
+// find obtains the newest release or, where the mode has it so, the one that
+// was booted before.
+func (c *Corridor) find(ctx context.Context, floor floors) (*choice, *netup.Network, error) {
+	if c.Config.Mode == bootcfg.Local {
+		return c.findLocal(ctx, floor)
+	}
+	network, err := c.network(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	release, err := c.obtain(ctx, network, floor)
+	return release, network, err
 }
 
 func (c *Corridor) network(ctx context.Context) (*netup.Network, error) {
@@ -113,23 +144,50 @@ func (c *Corridor) network(ctx context.Context) (*netup.Network, error) {
 	return network, err
 }
 
-// floor is the newest release this medium knows of: the stored one, never
-// below the one built in. A state that cannot be read is an error, not zero.
-func (c *Corridor) floor() (manifest.Floor, error) {
-	if c.Floors == nil {
-		return c.Floor, nil
-	}
-	stored, err := c.Floors.Load(c.want())
+// floors are what a release must not be below.
+type floors struct{ stored, builtIn manifest.Floor }
+
+// floors are the one that is remembered and the one built in. One that cannot be
+// read is not zero: refusing for ever would strand the machine, so the built-in
+// floor holds, and the person is told. The built-in floor also holds for
+// releases that were booted before.
+func (c *Corridor) floors() floors {
+	builtIn := c.Floor
+	builtIn.SecurityFloor = max(builtIn.SecurityFloor, builtIn.ManifestVersion)
+	stored, err := c.State.Floor(c.want())
 	if err != nil {
-		// Both slots are damaged. Refusing for ever would strand the machine,
-		// so the built-in floor holds, and the person is told.
 		c.Observe.Note(timeline.StageVerify, fmt.Sprintf("WARNING: the stored version floor cannot be read (%v); the one built into the image holds", err))
-		return c.Floor, nil
+		stored = manifest.Floor{}
 	}
-	if stored.ManifestVersion < c.Floor.ManifestVersion {
-		return c.Floor, nil
+	return floors{stored, builtIn}
+}
+
+// under is the higher one, by what they are worth under a root.
+func (f floors) under(root *manifest.Root, channel string) manifest.Floor {
+	floor, builtIn := root.EffectiveFloor(channel, f.stored), root.EffectiveFloor(channel, f.builtIn)
+	security := max(floor.SecurityFloor, builtIn.SecurityFloor)
+	if builtIn.ManifestVersion > floor.ManifestVersion {
+		floor = builtIn
 	}
-	return stored, nil
+	floor.SecurityFloor = security
+	return floor
+}
+
+// judge runs a verification by what is known at this moment, and once more if
+// it taught the clock something, which it reports.
+func (c *Corridor) judge(floor floors, verify func(v manifest.Verifier, now time.Time) error) (moved bool, err error) {
+	root := c.Roots.Newest()
+	by := func() (manifest.Verifier, time.Time) {
+		reading := c.Clock.Reading()
+		return manifest.Verifier{
+			Root: root, Log: c.Log, Want: c.want(), Floor: floor.under(root, c.Config.Channel), ClockSource: reading.Source,
+		}, reading.Time
+	}
+	if err = verify(by()); c.Clock.Learn(err) {
+		c.clockMoved()
+		return true, verify(by())
+	}
+	return false, err
 }
 
 func (c *Corridor) want() manifest.Want {
@@ -141,60 +199,82 @@ func (c *Corridor) query() discover.Query {
 }
 
 // obtain finds, verifies and fetches the newest release. When the search turns
-// up a newer one while an older is being fetched, it goes on with that. Nothing
-// of the search runs any more when it returns.
-func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor manifest.Floor) (*group, *files, error) {
+// up a newer one while an older is being fetched, or a root or a time by which
+// the chosen one is refused, it goes on with the next. Nothing of the search runs
+// any more when it returns.
+func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor floors) (*choice, error) {
 	c.Observe.Begin(timeline.StageDiscover)
 	h := c.startHunt(ctx, network, floor)
 	defer h.stop()
-	release, err := c.verify(ctx, h)
+	g, err := c.discover(ctx, h)
 	for err == nil {
 		var f *files
-		f, err = c.fetch(ctx, h, release)
-		if err == nil && !h.superseded(ctx, release) {
-			return release, f, nil
+		f, err = c.fetch(ctx, h, g)
+		if err == nil && h.conclude(ctx, g) {
+			return h.choice(g, f), nil
 		}
 		f.Close()
 		if err == nil || errors.Is(err, errGaveWay) {
-			release, err = h.newest(), nil
-			c.Observe.Note(timeline.StageDiscover, fmt.Sprintf("a newer release was found: %d", release.version))
+			g, err = c.next(ctx, h, g)
 		}
 	}
-	return nil, nil, err
+	return nil, err
 }
 
-// verify waits for the first release, through the stages discovery and verify.
-func (c *Corridor) verify(ctx context.Context, h *hunt) (*group, error) {
+// discover waits for the first release, through the stages discovery and
+// verify.
+func (c *Corridor) discover(ctx context.Context, h *hunt) (*group, error) {
 	found, err := h.pointer(ctx)
 	note := ""
 	if err == nil {
-		note = found.origin
+		note = found
 	}
 	c.Observe.End(timeline.StageDiscover, note, err)
 	if err != nil {
 		return nil, err
 	}
+	return c.verify(ctx, h)
+}
+
+// verify is the stage verify.
+func (c *Corridor) verify(ctx context.Context, h *hunt) (*group, error) {
 	c.Observe.Begin(timeline.StageVerify)
-	release, err := h.release(ctx)
-	note = ""
+	g, err := h.release(ctx)
+	note := ""
 	if err == nil {
-		note = fmt.Sprintf("release %d, signed by %d keys", release.version, len(release.verified.KeyIDs()))
+		note = fmt.Sprintf("release %d, signed by %d keys", g.version, len(h.verified(g).KeyIDs()))
 	}
 	c.Observe.End(timeline.StageVerify, note, err)
-	return release, err
+	return g, err
+}
+
+// next is the release to go on with instead of g.
+func (c *Corridor) next(ctx context.Context, h *hunt, g *group) (*group, error) {
+	other := h.newest()
+	switch {
+	case other == nil:
+		c.Observe.Note(timeline.StageVerify, fmt.Sprintf("release %d is not accepted any more", g.version))
+		return c.verify(ctx, h)
+	case other.version > g.version:
+		c.Observe.Note(timeline.StageDiscover, fmt.Sprintf("a newer release was found: %d", other.version))
+	default:
+		c.Observe.Note(timeline.StageVerify, fmt.Sprintf("release %d is not accepted any more; going on with release %d", g.version, other.version))
+	}
+	return other, nil
 }
 
 // handOver loads the kernel, and only then remembers the release as seen: a
 // release that cannot even be loaded must not lock out the one before it.
-func (c *Corridor) handOver(network *netup.Network, release *group, f *files) error {
+func (c *Corridor) handOver(network *netup.Network, release *choice) error {
+	version := release.verified.Manifest().ManifestVersion
 	c.Observe.Begin(timeline.StageHandover)
-	loaded, err := c.load(network, release, f)
+	loaded, err := c.load(network, release)
 	if err != nil {
 		c.Observe.End(timeline.StageHandover, "", err)
 		return err
 	}
 	err = c.remember(release)
-	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", release.version), err)
+	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", version), err)
 	if err == nil {
 		err = c.Leave()
 	}
@@ -207,27 +287,37 @@ func (c *Corridor) handOver(network *netup.Network, release *group, f *files) er
 	return err
 }
 
-// remember raises the stored floor. A floor that is higher meanwhile ends the
-// boot; a medium that cannot be written does not, but the person is told.
-func (c *Corridor) remember(release *group) error {
-	if c.Floors == nil {
-		return nil
-	}
-	err := c.Floors.Save(c.want(), release.verified.Floor())
+// remember raises the stored floor and time and keeps the release's documents.
+// A floor that is higher meanwhile ends the boot; a medium that cannot be
+// written does not, but the person is told.
+func (c *Corridor) remember(release *choice) error {
+	v, want := release.verified, c.want()
+	err := c.State.SaveFloor(want, v.Floor(), c.Roots.Newest())
 	if errors.Is(err, trust.ErrLower) || errors.Is(err, trust.ErrOtherDigest) {
 		return err
 	}
 	if err != nil {
 		c.Observe.Note(timeline.StageHandover, fmt.Sprintf("WARNING: the version floor could not be stored, so an older release will not be noticed next time: %v", err))
 	}
+	// The publisher's offline keys vouch for this time, and for no later one.
+	if err := c.State.SaveTime(v.Manifest().CreatedAt); err != nil {
+		c.Observe.Note(timeline.StageHandover, fmt.Sprintf("WARNING: the time could not be stored: %v", err))
+	}
+	if release.kept {
+		return nil
+	}
+	if err := c.State.Tried(want, v.Digest(), release.manifest, release.proof); err != nil {
+		c.Observe.Note(timeline.StageHandover, fmt.Sprintf("WARNING: this release cannot be started without a network next time: %v", err))
+	}
 	return nil
 }
 
-func (c *Corridor) load(network *netup.Network, release *group, f *files) (Loaded, error) {
+func (c *Corridor) load(network *netup.Network, release *choice) (Loaded, error) {
 	info := c.Info(network)
-	info.Bases = release.bases()
+	info.Bases = release.bases
 	info.ClockState = c.Clock.State().String()
 	info.Timeline = c.Stages()
+	f := release.files
 	return c.Load(handover.Set{
 		Verified: release.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs,
 		Info: info,

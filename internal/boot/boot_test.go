@@ -43,7 +43,7 @@ type world struct {
 	base     string
 	hosts    map[string]http.Handler // others; nil never answers
 	corridor *Corridor
-	floors   *trust.Floors
+	state    *trust.State
 	started  time.Time
 
 	mu     sync.Mutex
@@ -73,10 +73,14 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.floors = trust.OpenFloors(filepath.Join(t.TempDir(), "floors"))
+	w.state = trust.OpenState(filepath.Join(t.TempDir(), "state"))
+	roots, err := NewRoots(root, w.state)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.corridor = &Corridor{
 		Config: bootcfg.Config{Mode: bootcfg.Internet, Channel: want.Channel, Arch: want.Arch},
-		Root:   root, Floors: w.floors, Clock: NewClock(now, now.AddDate(0, -1, 0)),
+		Roots:  roots, State: w.state, Clock: NewClock(now, now.AddDate(0, -1, 0), time.Time{}),
 		Fetcher: &fetch.Fetcher{Backoff: time.Millisecond, Client: &http.Client{Transport: w}},
 		Network: func(context.Context) (*netup.Network, error) {
 			return &netup.Network{Interfaces: []netup.Link{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}}}}, nil
@@ -255,7 +259,7 @@ func TestWalk(t *testing.T) {
 	if w.unloaded != 1 {
 		t.Errorf("after the jump failed the kernel was unloaded %d times", w.unloaded)
 	}
-	floor, err := w.floors.Load(want)
+	floor, err := w.state.Floor(want)
 	if err != nil || floor != set.Verified.Floor() {
 		t.Errorf("the floor is %+v, %v", floor, err)
 	}
@@ -310,7 +314,7 @@ func TestStrangersOnly(t *testing.T) {
 
 func TestOlderThanTheFloor(t *testing.T) {
 	w := newWorld(t)
-	if err := w.floors.Save(want, manifest.Floor{ManifestVersion: 5, Digest: blob.Of([]byte("5"))}); err != nil {
+	if err := w.state.SaveFloor(want, manifest.Floor{ManifestVersion: 5, Digest: blob.Of([]byte("5"))}, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.publish(4, w.keys)
@@ -319,16 +323,16 @@ func TestOlderThanTheFloor(t *testing.T) {
 
 func TestOlderThanTheBuiltInFloor(t *testing.T) {
 	w := newWorld(t)
-	w.corridor.Floor, w.corridor.Floors = manifest.Floor{ManifestVersion: 5}, nil
+	w.corridor.Floor, w.corridor.State = manifest.Floor{ManifestVersion: 5}, nil
 	w.publish(4, w.keys)
 	w.refused("VFY-010")
 }
 
 func TestDamagedFloorIsNotZero(t *testing.T) {
 	w := newWorld(t)
-	dir := filepath.Join(t.TempDir(), "floors")
-	w.corridor.Floors = trust.OpenFloors(dir)
-	if err := w.corridor.Floors.Save(want, manifest.Floor{ManifestVersion: 9, Digest: blob.Of([]byte("9"))}); err != nil {
+	dir := filepath.Join(t.TempDir(), "state")
+	w.corridor.State = trust.OpenState(dir)
+	if err := w.corridor.State.SaveFloor(want, manifest.Floor{ManifestVersion: 9, Digest: blob.Of([]byte("9"))}, nil); err != nil {
 		t.Fatal(err)
 	}
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -386,7 +390,7 @@ func TestFloorOnlyAfterLoading(t *testing.T) {
 	if err := w.corridor.Run(t.Context()); !errors.Is(err, w.fail) {
 		t.Fatal(err)
 	}
-	if floor, err := w.floors.Load(want); err != nil || floor.ManifestVersion != 0 {
+	if floor, err := w.state.Floor(want); err != nil || floor.ManifestVersion != 0 {
 		t.Errorf("a release that did not load is remembered: %+v, %v", floor, err)
 	}
 }
@@ -394,7 +398,7 @@ func TestFloorOnlyAfterLoading(t *testing.T) {
 func TestDeadClockLearns(t *testing.T) {
 	w := newWorld(t)
 	w.publish(1, w.keys)
-	w.corridor.Clock = NewClock(time.Unix(0, 0), now.AddDate(0, -1, 0))
+	w.corridor.Clock = NewClock(time.Unix(0, 0), now.AddDate(0, -1, 0), time.Time{})
 	if state := w.corridor.Clock.State(); state != trust.Floored {
 		t.Fatalf("the clock is %v", state)
 	}

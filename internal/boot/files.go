@@ -31,8 +31,9 @@ func (f *files) Close() {
 	}
 }
 
-// errGaveWay ends the fetching of a release when a newer one is verified.
-var errGaveWay = errors.New("gave way to a newer release")
+// errGaveWay ends the fetching of a release when a newer one is verified, or
+// this one is refused after all.
+var errGaveWay = errors.New("gave way to another release")
 
 // maxRounds bounds how often artifacts are looked for with further bases.
 const maxRounds = 4
@@ -40,13 +41,23 @@ const maxRounds = 4
 // fetch gets every artifact of the release, after making sure that this
 // machine has the memory to boot it: a person should not wait for a download
 // that cannot be used.
-func (c *Corridor) fetch(ctx context.Context, h *hunt, release *group) (*files, error) {
+func (c *Corridor) fetch(ctx context.Context, h *hunt, g *group) (*files, error) {
+	verified := h.verified(g)
+	return c.fetchStage(verified.Manifest(), func(f *files) error {
+		if !verified.Valid() {
+			return errGaveWay
+		}
+		return c.fetchRounds(ctx, h, g, verified, f)
+	})
+}
+
+// fetchStage is the stage fetch around what gets the artifacts of m.
+func (c *Corridor) fetchStage(m manifest.Manifest, get func(*files) error) (*files, error) {
 	c.Observe.Begin(timeline.StageFetch)
 	f := &files{}
-	m := release.verified.Manifest()
 	err := c.fits(m)
 	if err == nil {
-		err = c.fetchRounds(ctx, h, release, f)
+		err = get(f)
 	}
 	if errors.Is(err, errGaveWay) {
 		c.Observe.End(timeline.StageFetch, errGaveWay.Error(), nil)
@@ -71,18 +82,18 @@ func (c *Corridor) fits(m manifest.Manifest) error {
 // fetchRounds tries the bases known so far, and when they fail, those that the
 // search has found since or still finds. It does not wait for that where no
 // other base can help.
-func (c *Corridor) fetchRounds(ctx context.Context, h *hunt, release *group, f *files) error {
-	ctx, end := h.untilNewer(ctx, release)
+func (c *Corridor) fetchRounds(ctx context.Context, h *hunt, g *group, verified *manifest.Verified, f *files) error {
+	ctx, end := h.untilOther(ctx, g)
 	defer end()
 	for round := 1; ; round++ {
-		bases := h.bases(release)
-		err := c.fetchAll(ctx, release, bases, f)
+		bases := h.bases(g)
+		err := c.fetchAll(ctx, *c.Fetcher, verified, bases, f)
 		var failed *fetch.Error
 		if !errors.As(err, &failed) {
 			return err // nil; local; given up
 		}
-		more := h.more(ctx, release, bases)
-		if h.newest().version > release.version {
+		more := h.more(ctx, g, bases)
+		if h.newest() != g {
 			return errGaveWay
 		}
 		if !more || round == maxRounds || ctx.Err() != nil {
@@ -93,11 +104,10 @@ func (c *Corridor) fetchRounds(ctx context.Context, h *hunt, release *group, f *
 
 // fetchAll gets the artifacts that f does not have yet, side by side: while one
 // is hashed another can arrive. The first failure ends the others.
-func (c *Corridor) fetchAll(ctx context.Context, release *group, bases []string, f *files) error {
-	m := release.verified.Manifest()
+func (c *Corridor) fetchAll(ctx context.Context, fetcher fetch.Fetcher, verified *manifest.Verified, bases []string, f *files) error {
+	m := verified.Manifest()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	fetcher := *c.Fetcher
 	fetcher.Progress = (&sum{show: c.Observe.Progress, done: f.sizes(), total: total(m)}).add
 	var tasks sync.WaitGroup
 	for name, into := range f.parts() {
@@ -106,7 +116,7 @@ func (c *Corridor) fetchAll(ctx context.Context, release *group, bases []string,
 		}
 		tasks.Go(func() {
 			err := guard(func() (err error) {
-				*into, err = fetcher.Artifact(ctx, release.verified, name, bases)
+				*into, err = fetcher.Artifact(ctx, verified, name, bases)
 				return err
 			})
 			if err != nil {

@@ -4,27 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/manifest"
-)
-
-const (
-	// parallel is how many places are asked for one manifest at a time, and
-	// headStart how long each waits for the one before it, as in RFC 8305.
-	parallel  = 4
-	headStart = 250 * time.Millisecond
-	// placeLimit bounds the attempt to get a manifest, of at most 64 KiB, from
-	// one place.
-	placeLimit = 5 * time.Second
 )
 
 // identity is what makes two verified pointers name the same release.
@@ -42,23 +30,30 @@ func identify(p manifest.Pointer) identity {
 // names, whoever told of them, and in the end the verified manifest.
 type group struct {
 	identity
-	pointer *manifest.VerifiedPointer
-	origin  string // who told first
-	ctx     context.Context
-	cancel  context.CancelFunc // ends the search for its manifest
 
-	// Guarded by the hunt's mutex until the hunt has ended.
-	places   []*place
-	turns    map[string]int // how many places of each origin were asked
+	// Guarded by the hunt's mutex.
+	found   discover.Candidate // who told first, with the best pointer so far
+	pointer *manifest.VerifiedPointer
+	places  []*place
+	turns   map[string]int // how many places of each origin were asked
+
+	running  bool               // its pursuit
+	cancel   context.CancelFunc // ends it
 	attempts []fetch.Attempt
-	verified *manifest.Verified // nil until the manifest is here
-	refused  bool               // the manifest is here and does not verify
+	unlogged error // why a manifest that is here has no log proof that holds
+	reported bool  // that no place gave it
+
+	manifest, proof []byte             // the bytes that the pointer names, and those beside them
+	verified        *manifest.Verified // nil until the manifest is here, and while it is refused
+	refused         error              // why the manifest that is here does not verify
+	dropped         bool               // the hunt forgot it
 }
 
 // place is where the release's files may be had.
 type place struct {
 	base   string   // provider base URL; empty for a manifest somewhere else
 	urls   []string // of the manifest
+	proof  string   // URL of its log proof; empty: there is none here
 	origin string   // who named it; empty for the publisher, in the pointer
 
 	asked  time.Time // when its turn for the manifest came, or zero
@@ -67,23 +62,29 @@ type place struct {
 	spent  bool      // the artifacts were looked for here
 }
 
-func newGroup(ctx context.Context, p *manifest.VerifiedPointer, origin string) *group {
-	g := &group{identity: identify(p.Pointer()), pointer: p, origin: origin, turns: map[string]int{}}
-	g.ctx, g.cancel = context.WithCancel(ctx)
-	g.places = []*place{{}} // the cache, which is asked with every place
-	return g
+func newGroup(p *manifest.VerifiedPointer, found discover.Candidate) *group {
+	return &group{
+		identity: identify(p.Pointer()), pointer: p, found: found, turns: map[string]int{},
+		places: []*place{{}}, // the cache, which is asked with every place
+	}
+}
+
+// renew takes over a better pointer to the same manifest, one that holds longer.
+func (g *group) renew(p *manifest.VerifiedPointer, raw []byte) {
+	if discover.Compare(p.Pointer(), raw, g.pointer.Pointer(), g.found.Pointer) > 0 {
+		g.pointer, g.found.Pointer = p, raw
+	}
 }
 
 // learn adds the places that a candidate names: first the source's own, which
 // are near or were typed by hand, then those in the signed pointer.
 func (g *group) learn(p manifest.Pointer, found discover.Candidate) {
-	path := fmt.Sprintf("/%s/%s/manifest.json", p.Channel, p.Arch)
 	for _, base := range found.Bases {
 		base = strings.TrimRight(base, "/")
-		g.add(&place{base: base, urls: []string{base + path}, origin: found.Origin})
+		g.add(&place{base: base, urls: []string{base + manifestPath(p)}, origin: found.Origin})
 	}
 	for _, url := range p.URLs {
-		base, ok := strings.CutSuffix(url, path)
+		base, ok := strings.CutSuffix(url, manifestPath(p))
 		if !ok {
 			base = ""
 		}
@@ -92,6 +93,9 @@ func (g *group) learn(p manifest.Pointer, found discover.Candidate) {
 }
 
 func (g *group) add(p *place) {
+	if folder, ok := strings.CutSuffix(p.urls[0], "/manifest.json"); ok {
+		p.proof = folder + "/manifest.tlog-proof"
+	}
 	if p.base != "" {
 		if discover.CheckBase(p.base) != nil {
 			return
@@ -105,6 +109,26 @@ func (g *group) add(p *place) {
 		}
 	}
 	g.places = append(g.places, p)
+}
+
+// useless reports whether nothing is to be expected of the group for now.
+func (g *group) useless() bool { return g.refused != nil || g.reported }
+
+// pending reports whether a place was not asked for the manifest yet.
+func (g *group) pending() bool {
+	return slices.ContainsFunc(g.places, func(p *place) bool { return p.asked.IsZero() })
+}
+
+// candidate is what would make this group again.
+func (g *group) candidate() discover.Candidate {
+	found := g.found
+	found.Bases = nil
+	for _, p := range g.places {
+		if p.base != "" && p.origin != "" && len(found.Bases) < discover.MaxBases {
+			found.Bases = append(found.Bases, p.base)
+		}
+	}
+	return found
 }
 
 // pick is the next place to ask for the manifest, or nil. The origin with the
@@ -126,8 +150,8 @@ func (g *group) pick() *place {
 
 // deliver notes that a place gave the manifest. Those that had their head start
 // and did not are slow.
-func (g *group) deliver(p *place, verified *manifest.Verified) {
-	g.verified, p.served = verified, true
+func (g *group) deliver(p *place) {
+	p.served = true
 	for _, other := range g.places {
 		if !other.served && !other.asked.IsZero() && time.Since(other.asked) >= headStart {
 			other.failed = true
@@ -135,16 +159,15 @@ func (g *group) deliver(p *place, verified *manifest.Verified) {
 	}
 }
 
-// fail notes that a place did not give the manifest, unless it was given up.
+// fail notes that a place did not give the manifest, or no proof for it.
 func (g *group) fail(p *place, err error) {
-	if errors.Is(g.ctx.Err(), context.Canceled) {
-		return
-	}
 	p.failed = true
 	var failure *fetch.Error
 	if errors.As(err, &failure) {
 		g.attempts = append(g.attempts, failure.Attempts...)
+		return
 	}
+	g.unlogged = err
 }
 
 // maxPerRank bounds how many bases of each rank are used at once: a flood of
@@ -193,8 +216,11 @@ func (g *group) unspent() bool {
 	return slices.ContainsFunc(g.places, func(p *place) bool { return p.base != "" && !p.spent })
 }
 
-// failure is why no place gave the manifest.
+// failure is why no place gave the manifest, or none a proof that it is logged.
 func (g *group) failure() error {
+	if g.unlogged != nil {
+		return g.unlogged
+	}
 	e := &fetch.Error{Artifact: "manifest", Want: g.hash, Rounds: min(1, len(g.attempts)), Attempts: g.attempts}
 	others := 0
 	for _, a := range g.attempts {
@@ -210,92 +236,4 @@ func (g *group) failure() error {
 	}
 	e.Mismatch = e.Mismatch && others == 0
 	return e
-}
-
-// pursue looks for a group's manifest until one place gave it, or the search
-// has ended and no place is left.
-func (h *hunt) pursue(g *group) {
-	defer g.cancel()
-	var workers sync.WaitGroup
-	for i := range parallel {
-		workers.Go(func() {
-			if err := guard(func() error { h.work(g, time.Duration(i)*headStart); return nil }); err != nil {
-				h.refuse(g, err)
-			}
-		})
-	}
-	workers.Wait()
-	h.mu.Lock()
-	open := g.verified == nil && !g.refused && !errors.Is(g.ctx.Err(), context.Canceled)
-	err := g.failure()
-	h.mu.Unlock()
-	if open {
-		h.refuse(g, err)
-	}
-}
-
-// work asks one place after the other, beginning after a delay.
-func (h *hunt) work(g *group, delay time.Duration) {
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-g.ctx.Done():
-	}
-	for g.ctx.Err() == nil {
-		var p *place
-		h.wait(g.ctx, func() bool {
-			p = g.pick()
-			return p != nil || h.searched
-		})
-		if p == nil {
-			return
-		}
-		h.ask(g, p)
-	}
-}
-
-// ask tries to get the manifest from one place, once.
-func (h *hunt) ask(g *group, p *place) {
-	ctx, cancel := context.WithTimeoutCause(g.ctx, placeLimit, fetch.ErrTimeout)
-	defer cancel()
-	fetcher := *h.corridor.Fetcher
-	fetcher.Retries, fetcher.Progress = 1, nil
-	raw, err := fetcher.Small(ctx, "manifest", g.hash, g.size, p.urls)
-	if err != nil {
-		h.update(func() { g.fail(p, err) })
-		return
-	}
-	c := h.corridor
-	verified, err := manifest.Verifier{Root: c.Root, Want: c.want(), Floor: h.floor}.Manifest(raw, nil, g.pointer, c.Clock.Now())
-	if err != nil {
-		h.refuse(g, err) // the bytes are right, so every place has the same
-		return
-	}
-	h.update(func() { h.accept(g, p, verified) })
-}
-
-// accept makes the group a release, and the best one if it is the newest. What
-// is not newer need not be looked for any more.
-func (h *hunt) accept(g *group, p *place, verified *manifest.Verified) {
-	g.deliver(p, verified)
-	if h.best == nil || g.version > h.best.version {
-		h.best = g
-	}
-	for _, other := range h.groups {
-		if other.version <= h.best.version {
-			other.cancel()
-		}
-	}
-	g.cancel()
-}
-
-// refuse ends a group that cannot become a release.
-func (h *hunt) refuse(g *group, err error) {
-	again := false
-	h.update(func() { again, g.refused = g.refused, true })
-	g.cancel()
-	if !again {
-		h.reject(g.origin, fmt.Errorf("manifest of release %d from %s: %w", g.version, g.origin, err))
-	}
 }

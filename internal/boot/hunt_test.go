@@ -172,18 +172,19 @@ func TestFloodOfOldReleases(t *testing.T) {
 
 func TestNewerGroupsEvict(t *testing.T) {
 	inBubble(t, func(w *world) {
-		h := &hunt{corridor: w.corridor, ctx: w.Context(), groups: map[identity]*group{}, changed: make(chan struct{})}
+		h := newHunt(w.corridor, floors{})
+		h.ctx = w.Context()
 		h.searched = true // so that each pursuit ends at once
 		for version := range int64(2 * maxGroups) {
 			h.examine(discover.Candidate{Pointer: w.publishAt(version+1, w.keys), Origin: "x"})
 		}
 		h.examine(discover.Candidate{Pointer: w.publishAt(1, w.keys), Origin: "x"})
-		h.pursuits.Wait()
+		h.tasks.Wait()
 		if len(h.groups) != maxGroups {
 			w.Errorf("%d groups", len(h.groups))
 		}
 		for id := range h.groups {
-			if !h.groups[id].refused && id.version <= maxGroups {
+			if !h.groups[id].useless() && id.version <= maxGroups {
 				w.Errorf("release %d was kept", id.version)
 			}
 		}
@@ -390,7 +391,7 @@ func TestNewerReleaseReplacesAnOlderOne(t *testing.T) {
 		if !slices.Equal(stages, want) {
 			w.Errorf("the stages were %q", stages)
 		}
-		if note := w.notes[timeline.StageFetch][0]; note != "gave way to a newer release" {
+		if note := w.notes[timeline.StageFetch][0]; note != "gave way to another release" {
 			w.Errorf("the older release's fetch ended with %q", note)
 		}
 	})
@@ -458,10 +459,10 @@ func TestFloorThatCannotBeStored(t *testing.T) {
 			w.Fatal(err)
 		}
 		w.publish(1, w.keys)
-		w.corridor.Floors = trust.OpenFloors(filepath.Join(w.TempDir(), "floors"))
+		w.corridor.State = trust.OpenState(filepath.Join(w.TempDir(), "state"))
 		load := w.corridor.Load
 		w.corridor.Load = func(set handover.Set) (Loaded, error) {
-			w.corridor.Floors = trust.OpenFloors(filepath.Join(file, "floors")) // the stick dies
+			w.corridor.State = trust.OpenState(filepath.Join(file, "state")) // the stick dies
 			return load(set)
 		}
 		w.boots(time.Second)
@@ -479,7 +480,7 @@ func TestFloorRaisedMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(w *world) {
 				w.publish(1, w.keys)
-				w.corridor.Load = func(handover.Set) (Loaded, error) { return w, w.floors.Save(want, floor) }
+				w.corridor.Load = func(handover.Set) (Loaded, error) { return w, w.state.SaveFloor(want, floor, nil) }
 				w.refused("VFY-021")
 				if w.unloaded != 1 {
 					w.Errorf("the kernel was unloaded %d times", w.unloaded)

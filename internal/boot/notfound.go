@@ -69,8 +69,12 @@ func weight(err error) int {
 		switch refused.Rule {
 		case manifest.RuleSize, manifest.RuleMalformed, manifest.RuleKey:
 			return 0
-		case manifest.RuleSignature:
+		case manifest.RuleSignature, manifest.RuleRootChain:
 			return 2
+		case manifest.RuleRootVersion:
+			if refused.Err != nil { // it only claims to need another root
+				return 2
+			}
 		}
 		return 3 // every other rule comes after the signature
 	}

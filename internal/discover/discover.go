@@ -80,6 +80,9 @@ type Candidate struct {
 	// Origin says where the bytes came from, for people and logs:
 	// "dht 12D3Koo…", "mdns plasmd-x", "http://mirror".
 	Origin string
+	// Source is the name of the source that found it. Search sets it: unlike
+	// the origin it cannot be multiplied by who answers.
+	Source string
 	// At is the time since the search started. Search sets it.
 	At time.Duration
 }
@@ -172,7 +175,7 @@ func (s *search) take(i int, c Candidate) {
 		return
 	}
 	a.Candidates++
-	c.At = time.Since(s.start)
+	c.Source, c.At = a.Source, time.Since(s.start)
 	s.found(c)
 }
 

@@ -34,6 +34,7 @@ const (
 // Names of the corridor's stages, for those who look for one.
 const (
 	StageNetwork  = "network"
+	StageTime     = "time"
 	StageDiscover = "discovery"
 	StageVerify   = "verify"
 	StageFetch    = "fetch"

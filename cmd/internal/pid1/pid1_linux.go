@@ -32,6 +32,9 @@ const ReportPort = "org.phase.report"
 // RunDir is where the walk leaves its notes for people.
 const RunDir = "/run/phase"
 
+// StateDir is the folder on the cache partition of what package trust keeps.
+const StateDir = "trust"
+
 // System is a running machine as its PID 1 sees it.
 type System struct {
 	Console    *term.Console // what people see, on every active console
