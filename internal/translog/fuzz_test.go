@@ -84,7 +84,7 @@ func TestFuzzSeeds(t *testing.T) {
 	for name, content := range map[string]string{
 		"FuzzParseBundle/three": "[]byte(\"\\x00\\x01a\\x00\\x00\\x00\\x02bc\")\nbyte('\\x03')\n",
 		"FuzzParsePending/two":  fmt.Sprintf("[]byte(%s)\n", strconv.Quote(pendingSeed(t))),
-		"FuzzParseMemory/empty":  fmt.Sprintf("[]byte(%s)\n", strconv.Quote(memorySeed(t))),
+		"FuzzParseMemory/empty": fmt.Sprintf("[]byte(%s)\n", strconv.Quote(memorySeed(t))),
 	} {
 		path, content := filepath.Join("testdata", "fuzz", name), "go test fuzz v1\n"+content
 		got, err := os.ReadFile(path)

@@ -62,8 +62,10 @@ func parseMemory(raw []byte) (*memory, error) {
 			return nil, err
 		}
 	}
-	m.tree, err = openCheckpoint(signed, m.log)
-	return m, err
+	if m.tree, err = openCheckpoint(signed, m.log); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func keyLine(line, word string) (*logproof.Key, error) {
