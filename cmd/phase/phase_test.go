@@ -7,7 +7,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"phase": main})
+	testscript.Main(m, map[string]func(){"phase": phaseProgram, "phase-verify": verifyProgram, "dial": dialProgram})
 }
 
 func TestScripts(t *testing.T) {
