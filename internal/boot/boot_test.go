@@ -43,6 +43,7 @@ type world struct {
 	base     string
 	hosts    map[string]http.Handler // others; nil never answers
 	corridor *Corridor
+	stateDir string
 	state    *trust.State
 	started  time.Time
 
@@ -73,7 +74,8 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.state = trust.OpenState(filepath.Join(t.TempDir(), "state"))
+	w.stateDir = filepath.Join(t.TempDir(), "state")
+	w.state = trust.OpenState(w.stateDir)
 	roots, err := NewRoots(root, w.state)
 	if err != nil {
 		t.Fatal(err)
