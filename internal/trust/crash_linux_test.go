@@ -175,6 +175,7 @@ func scenarios(t *testing.T) []scenario {
 }
 
 func TestPowerCutAtEveryStep(t *testing.T) {
+	t.Parallel()
 	medium := parseRoot(t, rootFile(t, 1, nil, "root", "root"))
 	total := 0
 	for _, sc := range scenarios(t) {
@@ -197,6 +198,21 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 		})
 	}
 	t.Logf("%d states", total)
+}
+
+// TestFloorFileIsReplaced, so that a crash leaves the old file or the new one.
+func TestFloorFileIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "floor")
+	for version := int64(1); version < 4; version++ {
+		changes := recordChanges(t, filepath.Dir(path), func() {
+			if err := SaveFile(path, want, floor(version), nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if len(changes) != 1 || changes[0].file != "floor" || changes[0].removed {
+			t.Errorf("%+v", changes)
+		}
+	}
 }
 
 // cutter makes the states of one save and checks them.
