@@ -14,8 +14,12 @@ import (
 	"github.com/phasebased/phase/internal/nettime/nettimetest"
 )
 
-// near is how exact an answer over the loopback must be on a busy machine.
-const near = 500 * time.Millisecond
+// Bounds for a busy machine; on an idle one everything takes milliseconds.
+const (
+	near   = 2 * time.Second  // how exact an answer must be
+	prompt = 5 * time.Second  // what need not be waited for is there by then
+	enough = 20 * time.Second // the bound where it must not matter
+)
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
@@ -48,9 +52,9 @@ func change(f func(p []byte)) func([]byte) [][]byte {
 func silence([]byte) [][]byte { return nil }
 
 // plain asks these servers without NTS on a machine whose clock says noon.
-func plain(t *testing.T, servers ...*nettimetest.Server) (Answer, time.Duration, error) {
+func plain(t *testing.T, timeout time.Duration, servers ...*nettimetest.Server) (Answer, time.Duration, error) {
 	t.Helper()
-	q := Query{Now: func() time.Time { return noon }, Timeout: 2 * time.Second}
+	q := Query{Now: at(noon), Timeout: timeout}
 	for _, s := range servers {
 		q.Servers = append(q.Servers, Server{Address: s.Addr()})
 	}
@@ -67,7 +71,7 @@ func ask(t *testing.T, q Query) (Answer, time.Duration, error) {
 	if q.Timeout == 0 {
 		q.Timeout = DefaultTimeout
 	}
-	if took > q.Timeout+time.Second {
+	if took > q.Timeout+prompt {
 		t.Errorf("took %s, the bound is %s", took, q.Timeout)
 	}
 	if after := runtime.NumGoroutine(); after > before {
@@ -121,7 +125,7 @@ func wantError(t *testing.T, err error, reason Reason, says ...string) {
 
 func TestOneServer(t *testing.T) {
 	s := serve(t, noon.Add(90*time.Minute), nil)
-	a, took, err := plain(t, s)
+	a, took, err := plain(t, enough, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,11 +133,11 @@ func TestOneServer(t *testing.T) {
 	if a.Authenticated || a.Servers[0].Authenticated() {
 		t.Error("a plain answer counts as authenticated")
 	}
-	if took > time.Second || a.Agreed != 1 || a.Usable != 1 || s.Asked() != 1 {
+	if took > prompt || a.Agreed != 1 || a.Usable != 1 || s.Asked() != 1 {
 		t.Errorf("took %s, asked %d times: %+v", took, s.Asked(), a)
 	}
 	r := a.Servers[0]
-	if r.Stratum != 2 || r.RTT <= 0 || r.RTT > time.Second || r.Time.Sub(noon.Add(90*time.Minute)).Abs() > near {
+	if r.Stratum != 2 || r.RTT <= 0 || r.RTT > prompt || r.Time.Sub(noon.Add(90*time.Minute)).Abs() > near {
 		t.Errorf("result %+v", r)
 	}
 	if want := s.Addr() + ": 2026-11-23 13:30:0"; !strings.HasPrefix(r.String(), want) || !strings.Contains(r.String(), ", stratum 2") {
@@ -145,7 +149,7 @@ func TestOneServer(t *testing.T) {
 func TestNowRunsOn(t *testing.T) {
 	s := serve(t, noon.Add(time.Hour), nil)
 	now := noon
-	a, _, err := ask(t, Query{Servers: []Server{{Address: s.Addr()}}, Now: func() time.Time { return now }})
+	a, _, err := ask(t, Query{Servers: []Server{{Address: s.Addr()}}, Now: func() time.Time { return now }, Timeout: enough})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +169,7 @@ func TestAnyClock(t *testing.T) {
 	for _, machine := range []time.Time{date(1970), date(2026), date(2036), date(2040), date(2104)} {
 		for _, network := range []time.Time{date(1971), date(2026), date(2035), date(2036), date(2037), date(2100)} {
 			s := serve(t, network, nil)
-			a, _, err := ask(t, Query{Servers: []Server{{Address: s.Addr()}}, Now: func() time.Time { return machine }})
+			a, _, err := ask(t, Query{Servers: []Server{{Address: s.Addr()}}, Now: at(machine)})
 			if err != nil {
 				t.Errorf("%d asks in %d: %v", machine.Year(), network.Year(), err)
 				continue
@@ -181,21 +185,21 @@ func TestAnyClock(t *testing.T) {
 }
 
 func TestMedian(t *testing.T) {
-	a, _, err := plain(t, serve(t, noon.Add(2*time.Second), nil), serve(t, noon.Add(4*time.Second), nil))
+	a, _, err := plain(t, enough, serve(t, noon.Add(-4*time.Second), nil), serve(t, noon.Add(4*time.Second), nil))
 	if err != nil || a.Agreed != 2 {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	wantOffset(t, a, 3*time.Second)
+	wantOffset(t, a, 0)
 }
 
 func TestMinorityOfLiars(t *testing.T) {
 	lie := noon.AddDate(10, 0, 0)
-	a, took, err := plain(t, serve(t, lie, nil), serve(t, noon, nil), serve(t, lie.AddDate(1, 0, 0), nil), serve(t, noon, nil), serve(t, noon, nil))
+	a, took, err := plain(t, enough, serve(t, lie, nil), serve(t, noon, nil), serve(t, lie.AddDate(1, 0, 0), nil), serve(t, noon, nil), serve(t, noon, nil))
 	if err != nil || a.Agreed < 3 {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	wantOffset(t, a, 0)
-	if took > time.Second {
+	if took > prompt {
 		t.Errorf("took %s", took)
 	}
 }
@@ -204,7 +208,7 @@ func TestMinorityOfLiars(t *testing.T) {
 // that it does not call the result authenticated.
 func TestMajorityOfLiars(t *testing.T) {
 	lie := noon.AddDate(10, 0, 0)
-	a, _, err := plain(t, serve(t, lie, nil), serve(t, noon, nil), serve(t, lie, nil))
+	a, _, err := plain(t, enough, serve(t, lie, nil), serve(t, noon, nil), serve(t, lie, nil))
 	if err != nil || a.Authenticated {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -214,7 +218,7 @@ func TestMajorityOfLiars(t *testing.T) {
 func TestDisagreement(t *testing.T) {
 	for name, times := range map[string][]time.Duration{
 		"two":          {0, time.Hour},
-		"barely":       {0, Agreement + time.Second},
+		"barely":       {0, Agreement + 3*time.Second},
 		"two and two":  {0, 0, time.Hour, time.Hour},
 		"all of three": {0, -time.Hour, time.Hour},
 	} {
@@ -222,13 +226,13 @@ func TestDisagreement(t *testing.T) {
 			var servers []*nettimetest.Server
 			var says []string
 			for _, d := range times {
-				s := serve(t, noon.Add(d+time.Second), nil)
+				s := serve(t, noon.Add(d+20*time.Second), nil)
 				servers = append(servers, s)
 				says = append(says, s.Addr()+": "+noon.Add(d).Format("2006-01-02 15:04"))
 			}
-			a, took, err := plain(t, servers...)
+			a, took, err := plain(t, enough, servers...)
 			wantError(t, err, NoAgreement, append(says, "contradict")...)
-			if took > time.Second {
+			if took > prompt {
 				t.Errorf("took %s although all had answered", took)
 			}
 			for _, r := range a.Servers {
@@ -242,8 +246,8 @@ func TestDisagreement(t *testing.T) {
 
 // TestEarlyReturn: a majority settles it; silent servers cost nothing.
 func TestEarlyReturn(t *testing.T) {
-	a, took, err := plain(t, serve(t, noon, silence), serve(t, noon, nil), serve(t, noon, nil))
-	if err != nil || took > time.Second || !errors.Is(a.Servers[0].Err, ErrNotWaited) {
+	a, took, err := plain(t, enough, serve(t, noon, silence), serve(t, noon, nil), serve(t, noon, nil))
+	if err != nil || took > prompt || !errors.Is(a.Servers[0].Err, ErrNotWaited) {
 		t.Errorf("took %s: %+v, %v", took, a, err)
 	}
 }
@@ -251,7 +255,7 @@ func TestEarlyReturn(t *testing.T) {
 // TestMinorityAnswers: no majority of those asked, so the rest are waited for,
 // and then those that answered decide.
 func TestMinorityAnswers(t *testing.T) {
-	a, took, err := plain(t, serve(t, noon, silence), serve(t, noon.Add(time.Hour), nil), serve(t, noon, silence))
+	a, took, err := plain(t, 2*time.Second, serve(t, noon, silence), serve(t, noon.Add(time.Hour), nil), serve(t, noon, silence))
 	if err != nil || a.Agreed != 1 || took < 2*time.Second {
 		t.Fatalf("took %s: %+v, %v", took, a, err)
 	}
@@ -263,7 +267,7 @@ func TestMinorityAnswers(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	s := serve(t, noon, silence)
-	_, took, err := plain(t, s)
+	_, took, err := plain(t, 2*time.Second, s)
 	wantError(t, err, NoAnswer, "within 2", s.Addr()+": no answer")
 	if took < 2*time.Second || s.Asked() != 2 {
 		t.Errorf("took %s, asked %d times, want 2", took, s.Asked())
@@ -273,13 +277,13 @@ func TestSilence(t *testing.T) {
 // TestLostPacket: the first answer is lost, the second try brings one.
 func TestLostPacket(t *testing.T) {
 	n := 0
-	a, took, err := plain(t, serve(t, noon.Add(time.Hour), func(p []byte) [][]byte {
+	a, took, err := plain(t, enough, serve(t, noon.Add(time.Hour), func(p []byte) [][]byte {
 		if n++; n == 1 {
 			return nil
 		}
 		return [][]byte{p}
 	}))
-	if err != nil || took > 2*time.Second {
+	if err != nil || took < firstWait || took > firstWait+prompt {
 		t.Fatalf("took %s: %v", took, err)
 	}
 	wantOffset(t, a, time.Hour)
@@ -294,7 +298,7 @@ func TestNobodyThere(t *testing.T) {
 	c.Close()
 	_, took, err := ask(t, Query{Servers: []Server{{Address: address}}})
 	wantError(t, err, NoAnswer, address+": cannot be reached", "refused")
-	if took > time.Second {
+	if took > prompt {
 		t.Errorf("took %s", took)
 	}
 }
@@ -304,82 +308,91 @@ func put(p []byte, t time.Time) {
 	binary.BigEndian.PutUint32(p[4:], 0)
 }
 
-// hostile are answers that must not be used, each by one of many servers.
-func hostile() map[string]struct {
-	alter func([]byte) [][]byte
-	want  error
-	says  string
-} {
-	type row = struct {
-		alter func([]byte) [][]byte
-		want  error
+// TestForeign: packets that do not belong to the question are passed over, and
+// the answer behind them is taken.
+func TestForeign(t *testing.T) {
+	lie := noon.AddDate(20, 0, 0)
+	forged := func(f func(p []byte)) func([]byte) [][]byte {
+		return func(p []byte) [][]byte {
+			q := append([]byte(nil), p...)
+			put(q[16:], lie.Add(-time.Second))
+			put(q[32:], lie)
+			put(q[40:], lie)
+			f(q)
+			return [][]byte{q}
+		}
+	}
+	for name, alter := range map[string]func([]byte) [][]byte{
+		"another origin":    forged(func(p []byte) { p[24] ^= 1 }),
+		"no origin":         forged(func(p []byte) { clear(p[24:32]) }),
+		"zeros":             forged(func(p []byte) { clear(p) }),
+		"a client's packet": forged(func(p []byte) { p[0] = p[0]&^7 | 3 }),
+		"broadcast":         forged(func(p []byte) { p[0] = p[0]&^7 | 5 }),
+		"control message":   forged(func(p []byte) { p[0] = p[0]&^7 | 6 }),
+		"a kiss of death":   forged(func(p []byte) { p[1] = 0; p[24] ^= 1 }),
+		"empty":             func([]byte) [][]byte { return [][]byte{{}} },
+		"47 bytes":          func(p []byte) [][]byte { return [][]byte{p[:47]} },
+		"huge garbage":      func([]byte) [][]byte { return [][]byte{make([]byte, 60_000)} },
+		"many":              func([]byte) [][]byte { return make([][]byte, 50) },
+	} {
+		s := serve(t, noon.Add(time.Hour), func(p []byte) [][]byte { return append(alter(p), p) })
+		a, took, err := plain(t, enough, s)
+		if err != nil || took > prompt || s.Asked() != 1 {
+			t.Errorf("%s: took %s: %v", name, took, err)
+			continue
+		}
+		wantOffset(t, a, time.Hour)
+
+		alone := serve(t, noon, alter)
+		_, _, err = plain(t, 50*time.Millisecond, alone)
+		wantError(t, err, NoAnswer, alone.Addr()+": no answer")
+	}
+}
+
+// TestForeignIsTold: the log says that somebody interfered.
+func TestForeignIsTold(t *testing.T) {
+	_, _, err := plain(t, 2*time.Second, serve(t, noon, change(func(p []byte) { p[24] ^= 1 })))
+	wantError(t, err, NoAnswer, "1 packets that do not belong to the question came instead")
+	if !errors.Is(err, ErrNoAnswer) {
+		t.Error(err)
+	}
+}
+
+// TestUnusable: answers to the question that must not be used.
+func TestUnusable(t *testing.T) {
+	for name, c := range map[string]struct {
+		alter func(p []byte)
 		says  string
+	}{
+		"kiss of death":      {func(p []byte) { p[1] = 0; copy(p[12:], "RATE") }, "asks not to be asked (RATE)"},
+		"kiss in odd bytes":  {func(p []byte) { p[1] = 0; copy(p[12:], "\x1b[2J") }, "asks not to be asked"},
+		"stratum 16":         {func(p []byte) { p[1] = 16 }, "stratum"},
+		"stratum 255":        {func(p []byte) { p[1] = 255 }, "stratum"},
+		"not synchronised":   {func(p []byte) { p[0] |= 0xc0 }, "leap"},
+		"no transmit time":   {func(p []byte) { clear(p[40:48]) }, "transmit time"},
+		"no times":           {func(p []byte) { clear(p[32:48]) }, "transmit time"},
+		"ticks backwards":    {func(p []byte) { put(p[32:], noon.Add(time.Hour)) }, "backwards"},
+		"held for a century": {func(p []byte) { put(p[32:], noon.AddDate(-60, 0, 0)) }, "contradict the time that passed"},
+		"held for a minute":  {func(p []byte) { put(p[32:], noon.Add(-time.Minute)) }, "contradict the time that passed"},
+		"set in the future":  {func(p []byte) { put(p[16:], noon.Add(time.Hour)) }, "invalid time"},
+		"set days ago":       {func(p []byte) { put(p[16:], noon.AddDate(0, 0, -3)) }, "fresh"},
+		"far from its root":  {func(p []byte) { binary.BigEndian.PutUint32(p[8:], 20<<16) }, "dispersion"},
+		"long way to root":   {func(p []byte) { binary.BigEndian.PutUint32(p[4:], 40<<16) }, "dispersion"},
+	} {
+		a, took, err := plain(t, enough, serve(t, noon, change(c.alter)))
+		wantError(t, err, NoAnswer, c.says)
+		if !errors.Is(err, ErrUnusable) || !errors.Is(a.Servers[0].Err, ErrUnusable) || took > prompt {
+			t.Errorf("%s: took %s: %v", name, took, err)
+		}
+		if strings.ContainsRune(err.Error(), 0x1b) {
+			t.Errorf("%q goes to a console", err)
+		}
 	}
-	return map[string]row{
-		"another origin":     {change(func(p []byte) { p[24] ^= 1 }), ErrNoAnswer, "do not belong to the question"},
-		"no origin":          {change(func(p []byte) { clear(p[24:32]) }), ErrNoAnswer, "do not belong"},
-		"zeros":              {change(func(p []byte) { clear(p) }), ErrNoAnswer, "do not belong"},
-		"a client's packet":  {change(func(p []byte) { p[0] = p[0]&^7 | 3 }), ErrNoAnswer, "do not belong"},
-		"broadcast":          {change(func(p []byte) { p[0] = p[0]&^7 | 5 }), ErrNoAnswer, "do not belong"},
-		"control message":    {change(func(p []byte) { p[0] = p[0]&^7 | 6 }), ErrNoAnswer, "do not belong"},
-		"empty":              {func([]byte) [][]byte { return [][]byte{{}} }, ErrNoAnswer, "do not belong"},
-		"47 bytes":           {func(p []byte) [][]byte { return [][]byte{p[:47]} }, ErrNoAnswer, "do not belong"},
-		"huge garbage":       {func([]byte) [][]byte { return [][]byte{make([]byte, 60_000)} }, ErrNoAnswer, "do not belong"},
-		"a flood":            {func([]byte) [][]byte { return make([][]byte, 500) }, ErrNoAnswer, "do not belong"},
-		"kiss of death":      {change(func(p []byte) { p[1] = 0; copy(p[12:], "RATE") }), ErrUnusable, "RATE"},
-		"kiss in odd bytes":  {change(func(p []byte) { p[1] = 0; copy(p[12:], "\x1b[2J") }), ErrUnusable, "asks not to be asked"},
-		"stratum 16":         {change(func(p []byte) { p[1] = 16 }), ErrUnusable, "stratum"},
-		"stratum 255":        {change(func(p []byte) { p[1] = 255 }), ErrUnusable, "stratum"},
-		"not synchronised":   {change(func(p []byte) { p[0] |= 0xc0 }), ErrUnusable, "leap"},
-		"no transmit time":   {change(func(p []byte) { clear(p[40:48]) }), ErrUnusable, "transmit time"},
-		"no times":           {change(func(p []byte) { clear(p[32:48]) }), ErrUnusable, "transmit time"},
-		"ticks backwards":    {change(func(p []byte) { put(p[32:], noon.Add(time.Hour)) }), ErrUnusable, "backwards"},
-		"held for a century": {change(func(p []byte) { put(p[32:], noon.AddDate(-60, 0, 0)) }), ErrUnusable, "contradict the time that passed"},
-		"held for a second":  {change(func(p []byte) { put(p[32:], noon.Add(-2*time.Second)) }), ErrUnusable, "contradict the time that passed"},
-		"set in the future":  {change(func(p []byte) { put(p[16:], noon.Add(time.Hour)) }), ErrUnusable, "invalid time"},
-		"set days ago":       {change(func(p []byte) { put(p[16:], noon.AddDate(0, 0, -3)) }), ErrUnusable, "fresh"},
-		"far from its root":  {change(func(p []byte) { binary.BigEndian.PutUint32(p[8:], 20<<16) }), ErrUnusable, "dispersion"},
-		"long way to root":   {change(func(p []byte) { binary.BigEndian.PutUint32(p[4:], 40<<16) }), ErrUnusable, "dispersion"},
-	}
-}
-
-func TestHostile(t *testing.T) {
-	for name, c := range hostile() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := serve(t, noon, c.alter)
-			a, err := Ask(t.Context(), Query{Servers: []Server{{Address: s.Addr()}}, Now: func() time.Time { return noon }, Timeout: time.Second})
-			wantError(t, err, NoAnswer, c.says)
-			if !errors.Is(err, c.want) || !errors.Is(a.Servers[0].Err, c.want) {
-				t.Errorf("error %v, want %v", err, c.want)
-			}
-			if strings.ContainsRune(err.Error(), 0x1b) {
-				t.Errorf("%q goes to a console", err)
-			}
-		})
-	}
-}
-
-// TestHostileBeforeGenuine: forged packets that come first do not keep the
-// answer out.
-func TestHostileBeforeGenuine(t *testing.T) {
-	s := serve(t, noon.Add(time.Hour), func(p []byte) [][]byte {
-		forged := append([]byte(nil), p...)
-		forged[24] ^= 1
-		put(forged[32:], noon.AddDate(20, 0, 0))
-		put(forged[40:], noon.AddDate(20, 0, 0))
-		return [][]byte{{}, p[:20], forged, make([]byte, 9000), forged, p}
-	})
-	a, took, err := plain(t, s)
-	if err != nil || took > time.Second {
-		t.Fatalf("took %s: %v", took, err)
-	}
-	wantOffset(t, a, time.Hour)
 }
 
 // TestLongAnswer: an answer with more behind it than is read is an answer.
 func TestLongAnswer(t *testing.T) {
-	a, _, err := plain(t, serve(t, noon.Add(time.Hour), func(p []byte) [][]byte { return [][]byte{append(p, make([]byte, 20_000)...)} }))
+	a, _, err := plain(t, enough, serve(t, noon.Add(time.Hour), func(p []byte) [][]byte { return [][]byte{append(p, make([]byte, 20_000)...)} }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,7 +401,7 @@ func TestLongAnswer(t *testing.T) {
 
 func TestSlowAnswer(t *testing.T) {
 	s := serve(t, noon, func(p []byte) [][]byte { time.Sleep(300 * time.Millisecond); return [][]byte{p} })
-	a, _, err := plain(t, s)
+	a, _, err := plain(t, enough, s)
 	if err != nil || a.Servers[0].RTT < 300*time.Millisecond {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -402,7 +415,7 @@ func TestCallerGivesUp(t *testing.T) {
 	began := time.Now()
 	_, err := Ask(ctx, Query{Servers: []Server{{Address: s.Addr()}}})
 	wantError(t, err, NoAnswer, "given up")
-	if took := time.Since(began); took > time.Second || !errors.Is(err, context.Canceled) {
+	if took := time.Since(began); took > prompt || !errors.Is(err, context.Canceled) {
 		t.Errorf("took %s: %v", took, err)
 	}
 }
@@ -413,7 +426,7 @@ func TestNobodyToAsk(t *testing.T) {
 	_, took, err := ask(t, Query{Servers: []Server{{Address: ""}, {Address: "time.example:ntp"}, {Address: "a b"}, {Address: "[::1"}, {Address: "::1%lo"},
 		{Address: "http://time.example"}, {Address: "time.example:0"}, {Address: "time.example:65536"}, {Address: strings.Repeat("a", 300)}, {Address: "\x1b[2J"}, {Address: "a..b", NTS: true}}})
 	wantError(t, err, NoServers, "not a host or host:port")
-	if took > time.Second || strings.ContainsRune(err.Error(), 0x1b) {
+	if took > prompt || strings.ContainsRune(err.Error(), 0x1b) {
 		t.Errorf("took %s: %q", took, err)
 	}
 }
@@ -444,7 +457,7 @@ func TestAtMostEightOnce(t *testing.T) {
 // TestOneVoiceEach: a liar named twice is still a minority.
 func TestOneVoiceEach(t *testing.T) {
 	liar, honest, other := serve(t, noon.AddDate(1, 0, 0), nil), serve(t, noon, nil), serve(t, noon, nil)
-	a, _, err := plain(t, liar, liar, liar, honest, other)
+	a, _, err := plain(t, enough, liar, liar, liar, honest, other)
 	if err != nil || a.Agreed != 2 {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -454,10 +467,10 @@ func TestOneVoiceEach(t *testing.T) {
 func TestLocalOnly(t *testing.T) {
 	s := serve(t, noon, nil)
 	a, took, err := ask(t, Query{
-		LocalOnly: true, Now: func() time.Time { return noon },
+		LocalOnly: true, Now: at(noon),
 		Servers: []Server{{Address: "time.example.com"}, {Address: "192.0.2.1"}, {Address: "[2001:db8::1]:123"}, {Address: "nts.example.org", NTS: true}, {Address: s.Addr()}},
 	})
-	if err != nil || took > time.Second {
+	if err != nil || took > prompt {
 		t.Fatalf("took %s: %v", took, err)
 	}
 	wantOffset(t, a, 0)

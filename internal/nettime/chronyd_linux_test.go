@@ -345,7 +345,9 @@ func TestTamperedInFlight(t *testing.T) {
 	if !errors.As(err, &e) || !errors.Is(err, ErrNotAuthentic) || a.Authenticated {
 		t.Errorf("only tampered answers: %+v, %v", a, err)
 	}
+	mu.Lock()
 	t.Logf("an answer of %d bytes: %v", size, err)
+	mu.Unlock()
 
 	set(func(p []byte) [][]byte { return append(flipped(p), p) })
 	a, _, err = ask(t, c.query(time.Now()))

@@ -222,6 +222,13 @@ func (s *ntsServer) answer(p []byte) [][]byte {
 	return [][]byte{a.packet()}
 }
 
+// questions is how many genuine ones have come.
+func (s *ntsServer) questions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
 func header(question []byte, now time.Time) []byte {
 	p := make([]byte, headerLen)
 	p[0], p[1] = 4<<3|4, 1
@@ -232,7 +239,13 @@ func header(question []byte, now time.Time) []byte {
 	return p
 }
 
+// at is a clock that stands; running is one that starts there.
 func at(t time.Time) func() time.Time { return func() time.Time { return t } }
+
+func running(t time.Time) func() time.Time {
+	began := time.Now()
+	return func() time.Time { return t.Add(time.Since(began)) }
+}
 
 // drip sends one byte at a time, for ever.
 func drip(c *tls.Conn, b []byte) {
