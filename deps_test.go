@@ -84,7 +84,8 @@ const importLaw = `
 	internal/node, internal/provider, internal/p2p, internal/mdns, internal/fetch,
 	internal/timeline, internal/version
 	< cmd/plasmd;
-	internal/lab, internal/doctor, internal/term, internal/version, internal/keyfile, internal/translog
+	internal/release, internal/translog, internal/term < cmd/internal/ceremony;
+	internal/lab, internal/doctor, internal/term, internal/version, cmd/internal/ceremony
 	< cmd/phase;
 	internal/job < examples/hello;
 
@@ -94,7 +95,7 @@ const importLaw = `
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
-	NONE < internal/wasm/wasmtest;
+	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest;
 `
 
 // A wall keeps a foreign module inside the packages that may import it.
