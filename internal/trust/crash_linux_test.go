@@ -180,7 +180,7 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 	total := 0
 	for _, sc := range scenarios(t) {
 		t.Run(sc.name, func(t *testing.T) {
-			s := OpenState(t.TempDir())
+			s := OpenState(quickDir(t))
 			sc.before(t, s)
 			before, old := files(t, s.dir), observe(t, s, medium)
 			changes := recordChanges(t, s.dir, func() {
@@ -192,7 +192,7 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 			if old == fresh || len(changes) == 0 {
 				t.Fatal("this scenario changes nothing")
 			}
-			c := cutter{t: t, medium: medium, old: old, fresh: fresh, state: OpenState(t.TempDir()), save: sc.save}
+			c := cutter{t: t, medium: medium, old: old, fresh: fresh, state: OpenState(quickDir(t)), save: sc.save}
 			c.replay(before, changes)
 			total += c.states
 		})

@@ -43,7 +43,7 @@ func TestEverySystemCallFails(t *testing.T) {
 	if testing.Short() {
 		faults = faults[8:9]
 	}
-	template := OpenState(filepath.Join(t.TempDir(), "state"))
+	template := OpenState(filepath.Join(quickDir(t), "state"))
 	for _, version := range []int64{5, 6, 7} {
 		if err := saveAll(template, version); err != nil {
 			t.Fatal(err)
@@ -67,11 +67,11 @@ func TestEverySystemCallFails(t *testing.T) {
 // checks what is left. It reports false if there was no nth call.
 func injected(t *testing.T, strace, template, call, fault string, n int) bool {
 	t.Helper()
-	s := OpenState(filepath.Join(t.TempDir(), "state"))
+	s := OpenState(filepath.Join(quickDir(t), "state"))
 	if err := os.CopyFS(s.dir, os.DirFS(template)); err != nil {
 		t.Fatal(err)
 	}
-	log := filepath.Join(t.TempDir(), "log")
+	log := filepath.Join(quickDir(t), "log")
 	inject := fmt.Sprintf("inject=%s:%s:when=%d", call, fault, n)
 	save := child("once")
 	save.Path, save.Args = strace, []string{"strace", "-f", "-qq", "-o", log, "-e", "trace=" + call, "-e", inject, os.Args[0], s.dir}

@@ -45,7 +45,7 @@ func TestSlotsAgainstModel(t *testing.T) {
 	}
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		s := numberSlots(t.TempDir())
+		s := numberSlots(quickDir(t))
 		var model [2]slot
 		force := func() int { // index of the slot in force, -1 for none
 			best := -1
