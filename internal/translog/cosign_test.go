@@ -279,20 +279,32 @@ func TestMonitor(t *testing.T) {
 	add(t, config, "a")
 	before := copyDir(t, config.Dir)
 	m := Memory{Path: filepath.Join(t.TempDir(), "memory"), Log: logKey(t), First: true}
-	if _, err := m.Observe(config.Dir); err != nil {
+	if _, err := m.Observe(config.Dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	m.First, m.Log = false, nil
 	add(t, config, "b")
-	r, err := m.Observe(config.Dir)
+	stop := errors.New("stop")
+	for range 2 { // what the check refuses is not remembered
+		_, err := m.Observe(config.Dir, func(r *Reader, seen int64) error {
+			if seen != 1 || r.Checkpoint().Size != 2 {
+				t.Errorf("%d entries after %d", r.Checkpoint().Size, seen)
+			}
+			return stop
+		})
+		if !errors.Is(err, stop) {
+			t.Fatalf("%v", err)
+		}
+	}
+	r, err := m.Observe(config.Dir, nil)
 	if err != nil || r.Checkpoint().Size != 2 {
 		t.Fatalf("%v", err)
 	}
-	if _, err := m.Observe(before); !errors.Is(err, ErrRolledBack) {
+	if _, err := m.Observe(before, nil); !errors.Is(err, ErrRolledBack) {
 		t.Errorf("%v", err)
 	}
 	add(t, Config{Dir: before, Key: testKey("log")}, "c", "d")
-	if _, err := m.Observe(before); !errors.Is(err, ErrForked) {
+	if _, err := m.Observe(before, nil); !errors.Is(err, ErrForked) {
 		t.Errorf("%v", err)
 	}
 }

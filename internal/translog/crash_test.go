@@ -60,15 +60,16 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	monitor := Memory{Path: filepath.Join(t.TempDir(), "monitor"), Log: logKey(t), First: true}
+	const kills = 30
 	random := rand.New(rand.NewPCG(1, 2))
 	interrupted := 0
-	for range 40 {
+	for range kills {
 		reported := killAfter(t, dir, time.Duration(random.IntN(12000))*time.Microsecond)
 		if _, err := os.Stat(filepath.Join(dir, pendingName)); err == nil {
 			interrupted++
 		}
 		// What is published at this moment already continues what was.
-		r, err := monitor.Observe(dir)
+		r, err := monitor.Observe(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,10 +81,10 @@ func TestKill(t *testing.T) {
 	l := open(t, config)
 	size := l.Reader().Checkpoint().Size
 	check(t, dir, numbered(0, int(size)))
-	if _, err := monitor.Observe(dir); err != nil {
+	if _, err := monitor.Observe(dir, nil); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d entries, %d of 40 kills interrupted an addition", size, interrupted)
+	t.Logf("%d entries, %d of %d kills interrupted an addition", size, interrupted, kills)
 	if interrupted == 0 {
 		t.Error("no kill interrupted an addition: this test shows nothing")
 	}
@@ -132,7 +133,7 @@ func killAfter(t *testing.T, dir string, d time.Duration) (reported int64) {
 // tears the next one in the ways a write can be torn. From there the log must
 // continue to the same tree.
 func TestEveryStop(t *testing.T) {
-	for _, sizes := range [][2]int{{0, 1}, {5, 9}, {250, 256}, {250, 300}, {255, 513}, {256, 257}, {511, 512}} {
+	for _, sizes := range [][2]int{{0, 1}, {250, 256}, {250, 300}, {255, 513}, {511, 512}} {
 		base, after := numbered(0, sizes[0]), numbered(0, sizes[1])
 		start := started(t)
 		if len(base) > 0 {

@@ -97,12 +97,14 @@ type Memory struct {
 }
 
 // Observe reads the log in dir, checks that it continues what was seen last,
-// and remembers what it sees. It refuses with the errors of Read, and with
-// ErrRolledBack, ErrForked, ErrNoMemory, ErrMemory, ErrLocked or ErrKey.
+// lets check look at it, and then remembers it. check may be nil; it is told
+// how many entries had been seen before. Observe refuses with the errors of
+// Read, with ErrRolledBack, ErrForked, ErrNoMemory, ErrMemory, ErrLocked or
+// ErrKey, and with what check returns; nothing is remembered then.
 //
-// That says nothing about entries and tiles that the step did not touch: see
-// Check.
-func (m Memory) Observe(dir string) (*Reader, error) {
+// That a tree continues another says nothing about the tiles and entries that
+// the step did not touch: Check reads those.
+func (m Memory) Observe(dir string, check func(r *Reader, seen int64) error) (*Reader, error) {
 	lock, err := takeLock(m.Path + ".lock")
 	if err != nil {
 		return nil, err
@@ -111,6 +113,11 @@ func (m Memory) Observe(dir string) (*Reader, error) {
 	reader, known, err := m.follow(dir)
 	if err != nil {
 		return nil, err
+	}
+	if check != nil {
+		if err := check(reader, known.tree.Size); err != nil {
+			return nil, err
+		}
 	}
 	known.signed = reader.signed
 	return reader, known.write(m.Path)

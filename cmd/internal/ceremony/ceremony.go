@@ -68,7 +68,7 @@ func Commands(cfg Config) []*cobra.Command {
 	}
 	return []*cobra.Command{
 		newKeygen(cfg), newRoot(cfg), newManifest(cfg), newPointer(cfg),
-		newMerge(), newPublish(cfg), newCheckExpiry(cfg),
+		newMerge(), newPublish(cfg), newCheckExpiry(cfg), newLog(cfg),
 	}
 }
 
