@@ -58,6 +58,11 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := release.Lock(p.to)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	checked, err := set.Check()
 	if err != nil {
 		return err

@@ -163,6 +163,19 @@ func risks(spec manifest.RootSpec) (list []string) {
 	return list
 }
 
+// unwise is everything about a root that its signers should hear before they
+// sign, whoever made it.
+func unwise(spec manifest.RootSpec, now time.Time) []string {
+	list := append(weaknesses(spec), risks(spec)...)
+	switch life := spec.Expires.Sub(now); {
+	case life <= 0:
+		list = append(list, "this root has expired already")
+	case life > maxRootLife:
+		list = append(list, fmt.Sprintf("this root lives for %s; two years is the most we advise", span(life)))
+	}
+	return list
+}
+
 // findKey returns which role of spec holds the key that a person means: by the
 // .pub file, the id, or the beginning of the id (8 digits or more).
 func findKey(spec manifest.RootSpec, meant string) (role, ed25519.PublicKey, error) {

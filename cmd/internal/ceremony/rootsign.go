@@ -31,6 +31,9 @@ says how many are missing on either side.`,
 			if err != nil {
 				return err
 			}
+			for _, text := range unwise(d.draft.Spec(), cfg.today()) {
+				s.warn(text)
+			}
 			n := findNames(d.file, previous, s.key)
 			if err := s.sign(cmd, d, rootReview(d, old, previous, n, cfg.today())); err != nil {
 				return err
