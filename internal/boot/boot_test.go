@@ -54,6 +54,7 @@ type world struct {
 	at     map[string]time.Duration // when it was first told that
 	notes  map[string][]string      // the notes with which stages ended
 	fail   error                    // what Load answers
+	clocks []time.Time              // to what the machine's clock was set
 
 	unloaded int // how often the loaded kernel was
 }
@@ -172,6 +173,17 @@ func (w *world) publish(version int64, keys *release.Keys) []byte {
 // publishAt is publish with other bases in the pointer.
 func (w *world) publishAt(version int64, keys *release.Keys, bases ...string) []byte {
 	w.Helper()
+	return w.publishFiles(version, keys, []byte("kernel"), bases...)
+}
+
+// publishWith is publish with another kernel.
+func (w *world) publishWith(version int64, keys *release.Keys, kernel []byte) []byte {
+	w.Helper()
+	return w.publishFiles(version, keys, kernel, w.base)
+}
+
+func (w *world) publishFiles(version int64, keys *release.Keys, kernel []byte, bases ...string) []byte {
+	w.Helper()
 	dir := w.TempDir()
 	r := release.Release{
 		Channel: want.Channel, Arch: want.Arch, Version: version, Created: now.Add(-time.Hour),
@@ -179,7 +191,11 @@ func (w *world) publishAt(version int64, keys *release.Keys, bases ...string) []
 	}
 	for name, into := range map[string]*string{"kernel": &r.Kernel, "initramfs": &r.Initramfs, "rootfs": &r.Rootfs} {
 		*into = filepath.Join(dir, name)
-		if err := os.WriteFile(*into, []byte(name), 0o644); err != nil {
+		content := []byte(name)
+		if name == "kernel" {
+			content = kernel
+		}
+		if err := os.WriteFile(*into, content, 0o644); err != nil {
 			w.Fatal(err)
 		}
 	}
