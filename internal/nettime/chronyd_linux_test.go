@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -252,7 +253,13 @@ func TestChronydCertificate(t *testing.T) {
 // year ahead, hands that time on with its signature.
 func TestChronydFollows(t *testing.T) {
 	ahead := time.Now().AddDate(1, 0, 0)
-	source := serve(t, ahead, nil)
+	var known atomic.Bool
+	source := serve(t, ahead, func(p []byte) [][]byte {
+		if !known.Load() {
+			return nil
+		}
+		return [][]byte{p}
+	})
 	_, port, err := net.SplitHostPort(source.Addr())
 	if err != nil {
 		t.Fatal(err)
@@ -260,13 +267,14 @@ func TestChronydFollows(t *testing.T) {
 	c := startChronyd(t, around(time.Now()), "server 127.0.0.1 port "+port+" iburst minpoll 0 maxpoll 0")
 	_, _, err = ask(t, c.query(time.Now()))
 	wantError(t, err, NoAnswer, "unusable answer") // before it knows the time, it says so
+	known.Store(true)
 	c.await("System clock wrong by")
 	now := time.Now()
 	a, _, err := ask(t, c.query(now))
 	if err != nil || !a.Authenticated || a.Servers[0].Stratum != 3 {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	wantOffset(t, a, source.Time().Sub(time.Now()))
+	wantOffset(t, a, time.Until(source.Time()))
 }
 
 // onPath is somebody between us and chronyd: it listens on 127.0.0.2 and sends

@@ -284,7 +284,7 @@ func TestReplay(t *testing.T) {
 		return [][]byte{old, repeated}
 	}}).start(t, ca.year())
 	q := queryNTS(ca, s)
-	q.Timeout = 4 * time.Second
+	q.Timeout = 3 * time.Second
 	a, _, err := ask(t, q)
 	if !errors.Is(err, ErrNotAuthentic) || s.questions() != 2 {
 		t.Errorf("asked %d times: %+v, %v", s.questions(), a, err)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 )
 
 // Key exchange, RFC 8915, section 4.
@@ -51,7 +52,7 @@ func (a *asking) exchangeKeys(ctx context.Context, t target) (*session, error) {
 	}
 	c := tls.Client(&limited{Conn: tcp, left: maxKeys}, &tls.Config{
 		RootCAs:    a.query.Roots,
-		ServerName: t.host,
+		ServerName: strings.TrimSuffix(t.host, "."),
 		Time:       a.clock.now,
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{alpn},
