@@ -117,7 +117,7 @@ func (p *pointing) mayReplace(next manifest.Pointer) error {
 		return nil
 	}
 	if err != nil {
-		return refuse("Name another file with --out.", "not replacing %s, which is no pointer: %w", p.out, err)
+		return refuse("Name another file with --out.", "not replacing %s, which is no pointer: %v", p.out, err)
 	}
 	there := old.draft.Pointer()
 	if there.Channel != next.Channel || there.Arch != next.Arch || there.ManifestVersion > next.ManifestVersion {
