@@ -169,6 +169,10 @@ func Create(config Config, origin string) error {
 	if err != nil {
 		return err
 	}
+	// Now, so that a refusal leaves no trace, and again under the lock.
+	if err := checkFresh(config, signer.Key); err != nil {
+		return err
+	}
 	if err := durable.MkdirAll(config.Dir, 0o755); err != nil {
 		return err
 	}
