@@ -39,5 +39,10 @@ func (s *seed) timeServers(network *netup.Network) (servers []nettime.Server) {
 	for _, address := range s.config.Time.Servers {
 		servers = append(servers, nettime.Server{Address: address})
 	}
+	if s.config.Time.DHCP && network != nil {
+		for _, address := range network.NTP {
+			servers = append(servers, nettime.Server{Address: address.String()})
+		}
+	}
 	return servers
 }

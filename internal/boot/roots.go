@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -165,8 +164,7 @@ func (h *hunt) climb(p *rootPlace) {
 	for version, ok := h.corridor.Roots.next(); ok; version, ok = h.corridor.Roots.next() {
 		raw, err := h.getRoot(p.base, version)
 		if err != nil {
-			var status *fetch.StatusError
-			if errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusGone) {
+			if spoke(err) {
 				h.update(h.answered)
 			}
 			return
@@ -175,6 +173,13 @@ func (h *hunt) climb(p *rootPlace) {
 			return
 		}
 	}
+}
+
+// spoke reports whether a place that gave no root said anything at all. What
+// says that there is none differs: 404, or 403 where folders are not listed.
+func spoke(err error) bool {
+	var status *fetch.StatusError
+	return errors.As(err, &status) || errors.Is(err, fetch.ErrWebPage) || errors.Is(err, fetch.ErrTooLarge)
 }
 
 func (h *hunt) getRoot(base string, version int64) ([]byte, error) {
