@@ -72,10 +72,10 @@ func (s *State) saveTried(want manifest.Want, payload blob.Digest, manifestFile,
 	})
 }
 
-// Confirm says that the system of the release that was tried last came up, and
-// is good to go back to. payload is the digest of its manifest's signed bytes.
-// If that is confirmed already nothing is written; if another release was
-// tried, or none, the error is an *Error around ErrNotTried.
+// Confirm says that the system of a release that was tried came up, and is good
+// to go back to. payload is the digest of its manifest's signed bytes. If that
+// is confirmed already nothing is written; if the release is not among those of
+// LastGood, the error is an *Error around ErrNotTried.
 func (s *State) Confirm(want manifest.Want, payload blob.Digest) error {
 	if s == nil {
 		return nil
@@ -88,21 +88,26 @@ func (s *State) Confirm(want manifest.Want, payload blob.Digest) error {
 }
 
 func (s *State) confirm(want manifest.Want, payload blob.Digest) error {
-	slots := s.indexSlots(want)
-	if _, err := slots.read(); err != nil {
+	stored, err := s.indexSlots(want).read()
+	if err != nil {
 		return err // nothing to start over with
 	}
-	return slots.update(func(stored index) (index, error) {
+	for _, good := range candidates(stored) {
 		switch {
-		case payload.IsZero():
-			return stored, ErrNotTried
-		case stored.tried.payload == payload:
-			return index{confirmed: stored.tried}, nil
-		case stored.confirmed.payload == payload:
-			return stored, nil
+		case payload.IsZero() || good.payload != payload:
+			continue
+		case good.confirmed:
+			return nil
 		}
-		return stored, fmt.Errorf("%w: %s", ErrNotTried, payload)
-	})
+		return s.indexSlots(want).update(func(current index) (index, error) {
+			if current.tried == good.entry {
+				current.tried = entry{}
+			}
+			current.confirmed = good.entry
+			return current, nil
+		})
+	}
+	return fmt.Errorf("%w: %s", ErrNotTried, payload)
 }
 
 // LastGood returns the releases to go back to, the best first: the confirmed

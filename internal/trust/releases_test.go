@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -112,6 +113,24 @@ func TestConfirmOfAnotherRelease(t *testing.T) {
 	}
 	confirm(t, s, 5) // booted again after 6 failed
 	checkLastGood(t, s, "5 confirmed, 6 tried")
+}
+
+// TestConfirmOfAnOlderRelease: what LastGood returned may be confirmed, though
+// it is only the spare slot that still names it.
+func TestConfirmOfAnOlderRelease(t *testing.T) {
+	s := OpenState(t.TempDir())
+	try(t, s, 5)
+	confirm(t, s, 5)
+	try(t, s, 6)
+	try(t, s, 7)
+	checkLastGood(t, s, "5 confirmed, 7 tried, 6 tried")
+	confirm(t, s, 6)
+	checkLastGood(t, s, "6 confirmed, 5 confirmed, 7 tried")
+	before := files(t, s.dir)
+	confirm(t, s, 5) // has been, once
+	if !maps.Equal(before, files(t, s.dir)) {
+		t.Error("something was written")
+	}
 }
 
 func TestReleasesAreSeparate(t *testing.T) {
