@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/internal/keyfile"
+	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/translog"
 	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/manifest"
@@ -291,7 +292,7 @@ func (p proving) write(cmd *cobra.Command, r *translog.Reader, file string, inde
 	}
 	by := "nobody yet"
 	if len(cosigners) > 0 {
-		by = strings.Join(cosigners, ", ")
+		by = term.Clean(strings.Join(cosigners, ", "))
 	}
 	return table(cmd.OutOrStdout(), []string{
 		fmt.Sprintf("%s\tentry %d of %s, %s", file, index, r.Key().Name(), note),

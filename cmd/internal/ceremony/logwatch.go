@@ -119,13 +119,13 @@ func (w *watching) report(cmd *cobra.Command, dir string, r *translog.Reader, se
 		rows = append(rows, fmt.Sprintf("new\t%d since the last time", tree.Size-seen))
 	}
 	for _, name := range names {
-		rows = append(rows, "line by\t"+name+" (its key is not checked here)")
+		rows = append(rows, "line by\t"+term.Clean(name)+" (its key is not checked here)")
 	}
 	return table(cmd.OutOrStdout(), rows)
 }
 
-// entry is one line of the monitor's list. Its JSON is what machines read.
-type entry struct {
+// listed is one line of the monitor's list. Its JSON is what machines read.
+type listed struct {
 	Arch     string `json:"arch,omitempty"`
 	Channel  string `json:"channel,omitempty"`
 	Conflict string `json:"conflict,omitempty"` // why somebody has to look at it
@@ -146,8 +146,8 @@ type loggedManifest struct {
 
 // lister collects entries and compares releases that bear the same number.
 type lister struct {
-	list  []entry
-	first map[string]entry // by channel, arch and version
+	list  []listed
+	first map[string]listed // by channel, arch and version
 	odd   int
 }
 
@@ -164,7 +164,7 @@ miss none and find none that they did not sign.`,
 			if err := checkFormat(w.format); err != nil {
 				return err
 			}
-			l := lister{first: map[string]entry{}}
+			l := lister{first: map[string]listed{}}
 			_, seen, err := w.watch(cmd, args[0], l.visit)
 			if err != nil {
 				return err
@@ -195,14 +195,14 @@ func (l *lister) visit(index int64, raw []byte) error {
 }
 
 // readEntry reads what manifest.LogEntry wrote, and nothing else.
-func readEntry(raw []byte) entry {
+func readEntry(raw []byte) listed {
 	var m loggedManifest
 	err := strictjson.Unmarshal(raw, &m, strictjson.Limits{Bytes: 4096, Depth: 2, RejectUnknown: true})
 	again := manifest.LogEntry(manifest.Manifest{Arch: m.Arch, Channel: m.Channel, ManifestVersion: m.ManifestVersion}, m.ManifestHash)
 	if err != nil || !bytes.Equal(raw, again) {
-		return entry{Conflict: "this is no release"}
+		return listed{Conflict: "this is no release"}
 	}
-	return entry{Arch: m.Arch, Channel: m.Channel, Hash: m.ManifestHash.String(), Version: m.ManifestVersion}
+	return listed{Arch: m.Arch, Channel: m.Channel, Hash: m.ManifestHash.String(), Version: m.ManifestVersion}
 }
 
 func (l *lister) write(cmd *cobra.Command, w watching, seen int64) error {
@@ -221,7 +221,7 @@ func (l *lister) write(cmd *cobra.Command, w watching, seen int64) error {
 	}
 	if w.format == "json" {
 		if l.list == nil {
-			l.list = []entry{}
+			l.list = []listed{}
 		}
 		if err := writeJSON(cmd.OutOrStdout(), l.list); err != nil {
 			return err
