@@ -51,7 +51,17 @@ func (f Floor) check(version int64, digest blob.Digest) error {
 	if version < f.ManifestVersion {
 		return refuse("manifest", RuleRollback, "it has version %d, but version %d was accepted before", version, f.ManifestVersion)
 	}
+	if err := f.checkSecurity(version); err != nil {
+		return err
+	}
 	return f.checkSame(version, digest)
+}
+
+func (f Floor) checkSecurity(version int64) error {
+	if version < f.SecurityFloor {
+		return refuse("manifest", RuleRollback, "it has version %d, but a newer manifest withdrew all before version %d", version, f.SecurityFloor)
+	}
+	return nil
 }
 
 func (f Floor) checkSame(version int64, digest blob.Digest) error {
@@ -66,8 +76,8 @@ func (f Floor) checkSame(version int64, digest blob.Digest) error {
 // start. It may be older than f, because the newest release may be the one that
 // fails, but not older than what a signer declared the oldest.
 func (f Floor) checkLastGood(r *Root, channel string, version int64, digest blob.Digest) error {
-	if version < f.SecurityFloor {
-		return refuse("manifest", RuleRollback, "it has version %d, but a newer manifest withdrew all before version %d", version, f.SecurityFloor)
+	if err := f.checkSecurity(version); err != nil {
+		return err
 	}
 	if reset, ok := r.floors[channel]; ok && version < reset.Version {
 		return refuse("manifest", RuleRollback, "it has version %d, but root version %d withdrew all before version %d",

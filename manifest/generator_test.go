@@ -231,7 +231,9 @@ func (g *generator) rootFile(name string) []byte {
 }
 
 // signRoot signs the text as it is, and leaves it as it is in the file.
-func (g *generator) signRoot(signed string, names ...string) []byte { return signedRoot(signed, names...) }
+func (g *generator) signRoot(signed string, names ...string) []byte {
+	return signedRoot(signed, names...)
+}
 
 func signedRoot(signed string, names ...string) []byte {
 	var signatures []string

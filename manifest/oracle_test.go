@@ -192,7 +192,7 @@ func (o oracle) floor(p map[string]any, data []byte, floor Floor, kept bool) err
 	}
 	sum := sha256.Sum256(data)
 	switch {
-	case version < 1, !kept && version < lowest, kept && version < security:
+	case version < 1, !kept && version < lowest, version < security:
 		return errors.New("old")
 	case version == lowest && digest != "" && !floor.Digest.IsZero() && digest != fmt.Sprintf("sha256:%x", sum):
 		return errors.New("same version, other content")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -410,6 +411,46 @@ func TestSigningIsDeterministic(t *testing.T) {
 	}
 }
 
+// TestVerifyBudget: how much memory a stranger's file may cost. The time is for
+// the benchmarks to tell, as it depends on what else the machine does.
+func TestVerifyBudget(t *testing.T) {
+	g := newGenerator(t)
+	root, largest, next := g.root(""), g.largestManifest(), g.newRoot(newRootKeys(2), oldAndNew...)
+	for name, read := range map[string]func() error{
+		"manifest": func() error {
+			_, err := verifyManifest(g.good["manifest"], root, wantTest, Floor{}, nil, now)
+			return err
+		},
+		"largest manifest": func() error { _, err := verifyManifest(largest, root, wantTest, Floor{}, nil, now); return err },
+		"pointer":          func() error { _, err := verifyPointer(g.good["pointer"], root, wantTest, now); return err },
+		"successor":        func() error { _, err := root.Update(next); return err },
+	} {
+		const runs = 10
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			if err := read(); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if n := (after.TotalAlloc - before.TotalAlloc) / runs; n == 0 || n > 1<<20 {
+			t.Errorf("%s: %d bytes allocated, want at most 1 MiB", name, n)
+		}
+	}
+}
+
+// largestManifest is half of what the cap allows, with all the signatures that
+// may be.
+func (g *generator) largestManifest() []byte {
+	names := []string{"targets-1", "targets-2", "targets-3"}
+	for i := range dsse.MaxSignatures - len(names) {
+		names = append(names, strings.Repeat("s", i+1))
+	}
+	list := slices.Repeat([]string{`"http://a.example/` + strings.Repeat("a", 1500) + `"`}, MaxURLs)
+	return g.seal(kindManifest, g.replace(g.payload["manifest"], theURL, strings.Join(list, ",")), names...)
+}
+
 func BenchmarkVerifyManifest(b *testing.B) {
 	g := newGenerator(b)
 	root := testRoot(b)
@@ -443,16 +484,8 @@ func BenchmarkEd25519Verify(b *testing.B) {
 	}
 }
 
-// BenchmarkVerifyLargestManifest: half of the cap, and all the signatures that
-// may be.
 func BenchmarkVerifyLargestManifest(b *testing.B) {
-	g := newGenerator(b)
-	names := []string{"targets-1", "targets-2", "targets-3"}
-	for i := range dsse.MaxSignatures - len(names) {
-		names = append(names, strings.Repeat("s", i+1))
-	}
-	list := slices.Repeat([]string{`"http://a.example/` + strings.Repeat("a", 1500) + `"`}, MaxURLs)
-	raw := g.seal(kindManifest, g.replace(g.payload["manifest"], theURL, strings.Join(list, ",")), names...)
+	raw := newGenerator(b).largestManifest()
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	verifier := Verifier{Root: testRoot(b), Want: wantTest}

@@ -300,6 +300,7 @@ var manifestVectors = []vector{
 
 	// The security floor in the manifest.
 	{name: "manifest-ok-security-floor", item: 23, make: securityFloor("7")},
+	{name: "manifest-below-the-security-floor", item: 23, rule: RuleRollback, make: fileWith("manifest", "", ""), floor: Floor{ManifestVersion: 6, SecurityFloor: 8}},
 	{name: "manifest-security-floor-0", item: 4, rule: RuleMalformed, make: securityFloor("0")},
 	{name: "manifest-security-floor-negative", item: 4, rule: RuleMalformed, make: securityFloor("-1")},
 	{name: "manifest-security-floor-above-own-version", item: 4, rule: RuleMalformed, make: securityFloor("8")},
