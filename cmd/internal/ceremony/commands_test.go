@@ -363,10 +363,49 @@ func TestCheckExpiryConnects(t *testing.T) {
 	put(t, filepath.Join("published", "stable", "x86_64", "manifest.json"), get(t, "manifest.json"))
 	must(t, "root renew --in 1.root.json --out published/stable/x86_64/root.json.draft")
 	stdout, _, _ = call(t, now, "check-expiry", "published", "published/stable/x86_64/root.json.draft")
-	for _, want := range []string{"it points to another manifest than the one beside it", "2 signatures missing"} {
+	for _, want := range []string{"it points to another manifest than the one beside it", "a draft: 2 signatures missing"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("does not say %q: %s", want, stdout)
 		}
+	}
+}
+
+// TestDraftSucceedsNothing: the watch stays on the root that machines have until
+// the next one is signed.
+func TestDraftSucceedsNothing(t *testing.T) {
+	settle(t)
+	must(t, "root renew --in 1.root.json --expires 700d")
+	for _, signed := range []bool{false, true} {
+		if signed {
+			must(t, "root sign 2.root.json --previous 1.root.json --key r1.key --yes")
+			must(t, "root sign 2.root.json --previous 1.root.json --key r2.key --yes")
+		}
+		stdout, _, _ := call(t, now, "check-expiry", "--at", "360d", ".")
+		if strings.Contains(stdout, "soon     root") == signed || strings.Contains(stdout, "a draft") == signed {
+			t.Errorf("signed %v: %s", signed, stdout)
+		}
+	}
+}
+
+// TestStrangersSignature: what does not count is named.
+func TestStrangersSignature(t *testing.T) {
+	settle(t)
+	d, err := openManifestDraft("manifest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := keyfile.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.draft.Sign(stranger); err != nil {
+		t.Fatal(err)
+	}
+	if err := save(d.draft, "manifest.json", ""); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, "manifest inspect manifest.json --root 1.root.json"); !strings.Contains(out, "VERIFIED") || strings.Count(out, "does not count") != 1 {
+		t.Error(out)
 	}
 }
 

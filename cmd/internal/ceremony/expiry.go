@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/blob"
-	"github.com/phasebased/phase/manifest"
 )
 
 // warnBefore is how long before its end a document is reported, unless --warn
@@ -159,12 +158,13 @@ func documentsBelow(folder string) (docs []document, err error) {
 }
 
 // newestRoots drops the roots that have a successor in the same folder, and
-// the second name of the same root.
+// the second name of the same root. A draft succeeds nothing: machines do not
+// take it yet.
 func newestRoots(docs []document) []document {
 	newest := map[string]document{}
 	version := func(d document) int64 { return d.draft.Spec().Version }
 	for _, d := range docs {
-		if d.draft.Object() != "root" {
+		if d.draft.Object() != "root" || isDraft(d.draft) {
 			continue
 		}
 		dir := filepath.Dir(d.file)
@@ -174,7 +174,8 @@ func newestRoots(docs []document) []document {
 		}
 	}
 	return slices.DeleteFunc(docs, func(d document) bool {
-		return d.draft.Object() == "root" && newest[filepath.Dir(d.file)].file != d.file
+		best, ok := newest[filepath.Dir(d.file)]
+		return d.draft.Object() == "root" && ok && !isDraft(d.draft) && best.file != d.file
 	})
 }
 
@@ -184,8 +185,8 @@ func lifeOf(d document) life {
 	case "root":
 		spec := d.draft.Spec()
 		l.Version, l.Expires = spec.Version, spec.Expires
-		if t := count("", spec.Roles[manifest.RoleRoot], d.draft); t.missing() > 0 {
-			l.Notes = append(l.Notes, plural(int64(t.missing()), "signature")+" missing")
+		if isDraft(d.draft) {
+			l.Notes = append(l.Notes, "a draft: "+plural(int64(rootTallies(d.draft, nil)[0].missing()), "signature")+" missing")
 		}
 	case "manifest":
 		m := d.draft.Manifest()
@@ -216,6 +217,9 @@ func connect(list []life) {
 		p := pointer.doc.draft.Pointer()
 		for _, other := range list {
 			beside := filepath.Dir(other.File) == filepath.Dir(pointer.File)
+			if isDraft(other.doc.draft) {
+				continue
+			}
 			needed := other.Kind == "manifest" && blob.Of(other.doc.raw) == p.ManifestHash || other.Kind == "root" && beside
 			if needed && other.Expires.Before(p.ExpiresAt) {
 				list[i].Notes = append(list[i].Notes, fmt.Sprintf("its %s ends before it", other.Kind))

@@ -103,6 +103,9 @@ func (f *finding) text(out io.Writer, n names) error {
 		rows = append(rows, "UNVERIFIED\tanybody may have written this; check it with --root")
 	}
 	rows = append(append(rows, f.rows...), tallyRows(f.Tallies, n)...)
+	if len(f.Tallies) > 0 {
+		rows = append(rows, strangerRows(f.Tallies, f.KeyIDs)...)
+	}
 	return table(out, append(rows, "digest\t"+f.Digest.String()))
 }
 

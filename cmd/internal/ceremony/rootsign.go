@@ -102,6 +102,10 @@ func rootTallies(d *manifest.Draft, old *manifest.Root) (list []tally) {
 	return append(list, count(fmt.Sprintf("root keys of version %d", spec.Version), spec.Roles[manifest.RoleRoot], d))
 }
 
+// isDraft reports whether a root lacks signatures of its own root keys. (Those
+// of the root before it, nobody can tell from the file alone.)
+func isDraft(d *manifest.Draft) bool { return d.Object() == "root" && !complete(rootTallies(d, nil)) }
+
 // reportRoot says how far the root is after a signature. That it is complete is
 // the verifier's word, not ours.
 func reportRoot(out io.Writer, s *signature, d document, old *manifest.Root, n names) error {

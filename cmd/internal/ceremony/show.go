@@ -170,16 +170,16 @@ func pointerRows(p manifest.Pointer, now time.Time) []string {
 // tally is how far the signatures of one set of keys are.
 type tally struct {
 	Who      string   `json:"who"` // "root keys of version 1"
-	Have     int      `json:"signatures"`
 	Need     int      `json:"threshold"`
-	Unsigned []string `json:"not_signed"` // ids of the keys that have not signed
+	Signed   []string `json:"signed"`     // ids of the keys that have signed
+	Unsigned []string `json:"not_signed"` // ids of those that have not
 }
 
 func count(who string, keys manifest.RoleKeys, d *manifest.Draft) tally {
-	t := tally{Who: who, Need: keys.Threshold, Unsigned: []string{}}
+	t := tally{Who: who, Need: keys.Threshold, Signed: []string{}, Unsigned: []string{}}
 	for _, key := range keys.Keys {
 		if d.Signed(key) {
-			t.Have++
+			t.Signed = append(t.Signed, dsse.KeyID(key))
 		} else {
 			t.Unsigned = append(t.Unsigned, dsse.KeyID(key))
 		}
@@ -187,13 +187,13 @@ func count(who string, keys manifest.RoleKeys, d *manifest.Draft) tally {
 	return t
 }
 
-func (t tally) missing() int { return max(t.Need-t.Have, 0) }
+func (t tally) missing() int { return max(t.Need-len(t.Signed), 0) }
 
 // row says how many signatures are there, how many are needed, and who could
 // give the missing ones.
 func (t tally) row(n names) string {
 	if t.missing() == 0 {
-		return fmt.Sprintf("signatures\t%d given, %d needed, by the %s: enough", t.Have, t.Need, t.Who)
+		return fmt.Sprintf("signatures\t%d given, %d needed, by the %s: enough", len(t.Signed), t.Need, t.Who)
 	}
 	who := make([]string, len(t.Unsigned))
 	for i, id := range t.Unsigned {
@@ -201,12 +201,23 @@ func (t tally) row(n names) string {
 			who[i] = id[:16]
 		}
 	}
-	return fmt.Sprintf("signatures\t%d given, %d needed, by the %s (not yet: %s)", t.Have, t.Need, t.Who, strings.Join(who, ", "))
+	return fmt.Sprintf("signatures\t%d given, %d needed, by the %s (not yet: %s)", len(t.Signed), t.Need, t.Who, strings.Join(who, ", "))
 }
 
 func tallyRows(list []tally, n names) (rows []string) {
 	for _, t := range list {
 		rows = append(rows, t.row(n))
+	}
+	return rows
+}
+
+// strangerRows names the keys of signatures that count for nobody above: other
+// people's, or signatures that are wrong.
+func strangerRows(list []tally, claimed []string) (rows []string) {
+	for _, id := range claimed {
+		if !slices.ContainsFunc(list, func(t tally) bool { return slices.Contains(t.Signed, id) }) {
+			rows = append(rows, "does not count\ta signature in the name of key "+id)
+		}
 	}
 	return rows
 }
