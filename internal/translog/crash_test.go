@@ -133,7 +133,7 @@ func killAfter(t *testing.T, dir string, d time.Duration) (reported int64) {
 // tears the next one in the ways a write can be torn. From there the log must
 // continue to the same tree.
 func TestEveryStop(t *testing.T) {
-	for _, sizes := range [][2]int{{0, 1}, {250, 256}, {250, 300}, {255, 513}, {511, 512}} {
+	for _, sizes := range [][2]int{{0, 1}, {3, 5}, {255, 257}, {250, 513}} {
 		base, after := numbered(0, sizes[0]), numbered(0, sizes[1])
 		start := started(t)
 		if len(base) > 0 {
@@ -190,7 +190,7 @@ func stopAfter(t *testing.T, start Config, after []string, n int, tear func(step
 		t.Fatalf("after %d steps the checkpoint has %d entries", n, size)
 	}
 	for i := range published.tree.Size {
-		if i%50 != 0 && i != published.tree.Size-1 {
+		if i != 0 && i != published.tree.Size-1 {
 			continue
 		}
 		if entry, err := published.Entry(i); err != nil || string(entry) != after[i] {
