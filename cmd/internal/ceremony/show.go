@@ -89,12 +89,11 @@ func rootRows(spec manifest.RootSpec, n names, signed *manifest.Draft, now time.
 		}
 		rows = append(rows, fmt.Sprintf("%s\t%d of %s", r.name, r.keys.Threshold, plural(int64(len(r.keys.Keys)), "key")))
 		for _, key := range r.keys.Keys {
-			mark := ""
+			id, mark := dsse.KeyID(key), ""
 			if signed != nil && signed.Signed(key) {
 				mark = "  signed"
 			}
-			id := dsse.KeyID(key)
-			rows = append(rows, "\t"+n.of(id)+"\t"+id+mark)
+			rows = append(rows, "\t"+id+"  "+n.of(id)+mark)
 		}
 	}
 	return append(rows, floorRows(spec)...)
