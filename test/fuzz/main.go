@@ -8,8 +8,9 @@
 // A target without a committed corpus (testdata/fuzz/FuzzX) fails, and so does
 // a corpus without a target: after a rename either one is fuzzing from nothing
 // in silence. Each package is compiled once, with coverage instrumentation;
-// its targets then run as plain processes, one per processor. New inputs that
-// reach new code are kept in Go's build cache, as go test does.
+// its targets then run as plain processes, one per processor. Every run starts
+// from the committed inputs, so that it takes the same time tomorrow; -keep
+// continues where earlier runs ended, from the inputs in Go's build cache.
 //
 // Exit status: 0 nothing found, 1 something found or not run, 2 wrong usage.
 package main
@@ -32,6 +33,7 @@ type config struct {
 	time  time.Duration  // for each target
 	total time.Duration  // for everything, building included
 	jobs  int            // targets at a time, one processor each
+	keep  bool           // start from and add to what earlier runs found
 }
 
 func main() {
@@ -54,6 +56,7 @@ func parseArgs(args []string) (config, error) {
 	flags.DurationVar(&cfg.time, "time", 2*time.Second, "how long each target runs")
 	flags.DurationVar(&cfg.total, "total", 0, "limit for everything (default: 5 minutes, or what -time needs)")
 	flags.IntVar(&cfg.jobs, "parallel", runtime.NumCPU(), "targets at a time")
+	flags.BoolVar(&cfg.keep, "keep", false, "continue from what earlier runs with -keep, or go test -fuzz, found")
 	match := flags.String("match", "", "run only targets whose import/path.FuzzX matches this regular expression")
 	if err := flags.Parse(args); err != nil {
 		return cfg, err

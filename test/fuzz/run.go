@@ -50,13 +50,16 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		return fmt.Errorf("no target matches %s", cfg.match)
 	}
 	r := &runner{cfg: cfg, results: make(chan outcome)}
-	if r.cache, err = goEnv(ctx, cfg.dir, "GOCACHE"); err != nil {
-		return err
-	}
 	if r.bin, err = os.MkdirTemp("", "phase-fuzz-"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(r.bin)
+	r.cache = r.bin
+	if cfg.keep {
+		if r.cache, err = goEnv(ctx, cfg.dir, "GOCACHE"); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.limit(len(targets)))
 	defer cancel()
 	go r.all(ctx, groups)
@@ -85,7 +88,7 @@ func goEnv(ctx context.Context, dir, name string) (string, error) {
 type runner struct {
 	cfg     config
 	bin     string // folder of the test programs
-	cache   string // Go's build cache, which keeps interesting inputs
+	cache   string // interesting inputs go below its folder fuzz
 	results chan outcome
 }
 
@@ -131,36 +134,48 @@ func build(ctx context.Context, t target, program string) error {
 	return nil
 }
 
+// patience is how much longer a target gets that did not come to try anything
+// new: a busy machine may spend the whole time on the inputs that are there.
+const patience = 5
+
 // fuzz runs one target for its time.
 func (r *runner) fuzz(ctx context.Context, j job) outcome {
-	o := outcome{target: j.target, err: j.err}
-	if o.err != nil {
-		return o
+	if j.err != nil {
+		return outcome{target: j.target, err: j.err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.time+startup)
+	o := r.try(ctx, j, r.cfg.time)
+	if o.err == nil && o.execs == 0 {
+		o = r.try(ctx, j, patience*r.cfg.time)
+	}
+	if o.err == nil && o.execs == 0 {
+		o.err = errors.New("tried no input")
+	}
+	if o.err == nil {
+		o.output = ""
+	}
+	return o
+}
+
+func (r *runner) try(ctx context.Context, j job, limit time.Duration) outcome {
+	ctx, cancel := context.WithTimeout(ctx, limit+startup)
 	defer cancel()
 	var output bytes.Buffer
 	cmd := exec.CommandContext(ctx, j.program, "-test.run=^$", "-test.fuzz=^"+j.Name+"$",
-		"-test.fuzztime="+r.cfg.time.String(), "-test.parallel=1", "-test.fuzzminimizetime="+minimise,
+		"-test.fuzztime="+limit.String(), "-test.parallel=1", "-test.fuzzminimizetime="+minimise,
 		"-test.fuzzcachedir="+filepath.Join(r.cache, "fuzz", filepath.FromSlash(j.Package)))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = j.Dir, &output, &output
 	cmd.WaitDelay = 5 * time.Second // its workers hold the pipes a little longer
 	start := time.Now()
 	err := cmd.Run()
-	o.took = time.Since(start)
-	o.read(output.String())
+	o := outcome{target: j.target, took: time.Since(start), output: output.String()}
+	o.read(o.output)
 	switch {
 	case ctx.Err() != nil:
 		o.err = errors.New("did not end in time")
 	case o.failing != "":
 		o.err = errors.New("found a failing input")
-	case err != nil && !endedLate(output.String()):
+	case err != nil && !endedLate(o.output):
 		o.err = err
-	case o.execs == 0:
-		o.err = errors.New("tried no input")
-	}
-	if o.err != nil {
-		o.output = output.String()
 	}
 	return o
 }
