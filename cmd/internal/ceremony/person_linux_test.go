@@ -23,6 +23,7 @@ type desk struct {
 	keys    *os.File // what the test types on
 	tty     *os.File // what the program has for standard input
 	answers []string
+	busy    sync.WaitGroup // of typing
 
 	mu    sync.Mutex
 	shown bytes.Buffer // standard error
@@ -46,9 +47,15 @@ func newDesk(t *testing.T, answers ...string) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = errors.Join(tty.Close(), keys.Close()) })
 	d := &desk{t: t, keys: keys, tty: tty, answers: answers}
-	go d.watch()
+	watched := make(chan struct{})
+	go func() { defer close(watched); d.watch() }()
+	t.Cleanup(func() {
+		d.busy.Wait()
+		_ = tty.Close() // which ends the watch
+		<-watched
+		_ = keys.Close()
+	})
 	return d
 }
 
@@ -74,7 +81,7 @@ func (d *desk) Write(p []byte) (int, error) {
 	if text := string(p); (strings.HasSuffix(text, ": ") || strings.HasSuffix(text, "[y/N] ")) && len(d.answers) > 0 {
 		answer := d.answers[0]
 		d.answers = d.answers[1:]
-		go d.typeWhenReady(answer, strings.HasSuffix(text, ": "))
+		d.busy.Go(func() { d.typeWhenReady(answer, strings.HasSuffix(text, ": ")) })
 	}
 	return len(p), nil
 }
