@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -96,9 +97,7 @@ func (l *Lab) buildSystems(ctx context.Context) error {
 	if err := durable.WriteFile(l.Hello, examples.Hello, 0o644); err != nil {
 		return fmt.Errorf("write the hello job: %w", err)
 	}
-	seed, _, err := l.build.Seed(ctx, system.SeedConfig{
-		Out: l.Seed, Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy,
-	})
+	seed, err := l.buildSeed(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,6 +118,23 @@ func (l *Lab) buildSystems(ctx context.Context) error {
 	l.Built["seed"], l.Built["kernel"] = seed, l.Node.Kernel
 	l.Built["initramfs"], l.Built["rootfs"] = l.Node.Initramfs, l.Node.Rootfs
 	return err
+}
+
+func (l *Lab) buildSeed(ctx context.Context) (system.Output, error) {
+	seed, _, err := l.build.Seed(ctx, system.SeedConfig{
+		Out: l.Seed, Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy,
+	})
+	return seed, err
+}
+
+// Logged is the same lab with another seed: its media hold releases to the logs
+// of a C2SP tlog-policy.
+func (l *Lab) Logged(ctx context.Context, policy []byte) (*Lab, error) {
+	logged := *l
+	logged.cfg.LogPolicy = policy
+	logged.Seed = strings.TrimSuffix(l.Seed, ".img") + "-logged.img"
+	_, err := logged.buildSeed(ctx)
+	return &logged, err
 }
 
 // HelloJob is the specification of the hello job.

@@ -12,6 +12,8 @@ const (
 	codeRollback    = "VFY-010"
 	codeSameVersion = "VFY-011"
 	codeExpired     = "VFY-013"
+	codeLog         = "VFY-016"
+	codeRootVersion = "VFY-017"
 )
 
 // listener is an open loopback socket and its port as text.

@@ -98,35 +98,6 @@ func (b *bench) says(o *lab.Outcome, words ...string) {
 	}
 }
 
-// TestClockIn1970 boots a machine whose clock has no battery: the medium knows
-// that it is later, and the signed documents know how much.
-func TestClockIn1970(t *testing.T) {
-	b := setup(t)
-	b.offer(b.release(1), nil)
-	outcome, console := b.boot(lab.BootOptions{RTC: time.Unix(0, 0), Direct: "phase.mode=internet phase.provider=" + b.ports.Base()})
-	b.verified(outcome, console)
-	b.shows(console, "the clock shows 1970-01-01, before this medium was made; going on from "+labTime.Format(time.DateOnly))
-}
-
-// shows asserts that the console shows a text, wherever it was wrapped.
-func (b *bench) shows(console, text string) {
-	b.Helper()
-	if !strings.Contains(strings.ToLower(unwrap(console)), strings.ToLower(unwrap(text))) {
-		b.Errorf("the console does not show %q:\n%s", text, console)
-	}
-}
-
-// TestClockIn2040 boots a machine whose clock is years ahead, which nobody there
-// can know: everything has expired, and the message gives the clock away.
-func TestClockIn2040(t *testing.T) {
-	b := setup(t)
-	r := b.release(1)
-	b.offer(r, nil)
-	outcome, console := b.boot(lab.BootOptions{RTC: time.Date(2040, 2, 29, 12, 0, 0, 0, time.UTC)})
-	b.refused(outcome, console, codeExpired, "FATAL: pointer refused (expired)")
-	b.says(outcome, r.PointerExpiry.Format(time.RFC3339), "2040-02-29T12:", "machine clock")
-}
-
 // TestReplayedPointer offers a machine what was signed the day before: as long as
 // it lives, the release that it booted last boots again, and an older one does
 // not; when its life is over nothing of it boots.

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/vm"
@@ -71,6 +72,7 @@ type bench struct {
 	published *release.Published
 	provider  *lab.Provider
 	image     string
+	cache     image.Partition // of image
 	last      lab.LastWord
 }
 
@@ -141,12 +143,17 @@ func (b *bench) medium(o lab.ImageOptions) {
 		o.Mode = "internet"
 	}
 	o.Cache = testCache
+	if !strings.Contains(o.Options, "phase.time") {
+		o.Options += " phase.time=off" // no test depends on servers of others
+	}
 	if b.provider != nil {
 		o.Nodes = []lab.Node{{PeerID: b.provider.Ready.PeerID, Address: b.provider.Bootstrap()}}
 	}
-	if _, err := b.lab.Image(b.Context(), o); err != nil {
+	report, err := b.lab.Image(b.Context(), o)
+	if err != nil {
 		b.Fatal(err)
 	}
+	b.cache = report.Partitions[len(report.Partitions)-1]
 }
 
 // boot starts the machine and follows it to its end. It returns what happened
@@ -190,13 +197,13 @@ func (b *bench) lastWords(ctx context.Context, machine *vm.Machine, outcome *lab
 func (b *bench) refused(o *lab.Outcome, console, code, text string) {
 	b.Helper()
 	if o.Failure == nil {
-		b.Fatalf("the machine did not stop; it showed:\n%s", console)
+		b.Fatalf("the machine did not stop; it showed:\n%s", calm(console))
 	}
 	if o.Failure.Code != code || !strings.Contains(o.Failure.Text, text) {
 		b.Errorf("the machine stopped with %s %q, want %s %q", o.Failure.Code, o.Failure.Text, code, text)
 	}
 	if !strings.Contains(unwrap(console), unwrap(text)) {
-		b.Errorf("the console does not show %q:\n%s", text, console)
+		b.Errorf("the console does not show %q:\n%s", text, calm(console))
 	}
 	if !strings.Contains(console, code) {
 		b.Errorf("the console does not show the code %s:\n%s", code, console)
@@ -209,6 +216,12 @@ func (b *bench) refused(o *lab.Outcome, console, code, text string) {
 	}
 }
 
+// kernelLine is what a kernel that was not told to be quiet says.
+var kernelLine = regexp.MustCompile(`(?m)^\[ *[0-9]+\.[0-9]{6}\] .*\n`)
+
+// calm is a console without what the kernels said.
+func calm(console string) string { return kernelLine.ReplaceAllString(console, "") }
+
 // unwrap undoes the wrapping of a text at the console's width.
 func unwrap(text string) string { return strings.Join(strings.Fields(text), "") }
 
@@ -217,7 +230,7 @@ func unwrap(text string) string { return strings.Join(strings.Fields(text), "") 
 func (b *bench) verified(o *lab.Outcome, console string) {
 	b.Helper()
 	if o.Failure != nil {
-		b.Fatalf("the machine stopped: %s %s; it showed:\n%s", o.Failure.Code, o.Failure.Text, console)
+		b.Fatalf("the machine stopped: %s %s; it showed:\n%s", o.Failure.Code, o.Failure.Text, calm(console))
 	}
 	if err := b.lab.Collect(b.provider, o, b.published); err != nil {
 		b.Fatal(err)

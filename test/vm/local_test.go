@@ -1,0 +1,145 @@
+package vm_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/manifest"
+)
+
+// TestLastGoodWithoutProvider boots in Local mode what was booted before, when
+// the provider is gone: from the cache, and also when it has expired meanwhile,
+// which the person is told.
+func TestLastGoodWithoutProvider(t *testing.T) {
+	b := setup(t)
+	r := b.release(1)
+	b.local(r)
+	b.provider.Stop()
+	b.last = lab.ReceiptShown
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	b.shows(console, "Going back to release 1, which this medium booted before.")
+
+	outcome, console = b.boot(lab.BootOptions{RTC: r.Expires.AddDate(0, 0, 10)})
+	b.verified(outcome, console)
+	b.shows(console, "WARNING: the manifest of release 1 expired at "+r.Expires.Format(time.RFC3339))
+	b.shows(console, "Local mode starts it all the same.")
+}
+
+// local boots a release in Local mode while its provider is there.
+func (b *bench) local(r release.Release) {
+	b.Helper()
+	b.publish(r, "")
+	b.serve()
+	b.medium(lab.ImageOptions{Mode: "local", Options: "phase.provider=" + b.ports.Base()})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+}
+
+// TestSecurityFloor lets the cache lose what was booted last: the release before
+// it boots, unless a security floor was accepted since that it lies below.
+func TestSecurityFloor(t *testing.T) {
+	b := setup(t)
+	b.local(b.release(1))
+	first := b.published
+
+	b.replace(b.other(2), nil)
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	second := b.published
+	b.forget(second.Blobs["initramfs"])
+	b.provider.Stop()
+	b.last, b.published = lab.ReceiptShown, first
+	outcome, console = b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	b.shows(console, "Going back to release 1, which this medium booted before.")
+
+	b.last = lab.ReceiptDelivered
+	b.offer(b.other(3), func(p *release.Published) error {
+		return lab.Resign(p, lab.Resigning{
+			Manifest: func(m *manifest.Manifest) { m.SecurityFloor = 3 },
+			Targets:  b.lab.Keys.Targets[:2], Timestamp: b.lab.Keys.Timestamp,
+		})
+	})
+	outcome, console = b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	b.forget(b.published.Blobs["initramfs"])
+	b.provider.Stop()
+	outcome, console = b.boot(lab.BootOptions{})
+	b.refused(outcome, console, codeRollback, "FATAL: Manifest version downgrade detected (possible attack)")
+	b.says(outcome, "security floor")
+}
+
+// other is a release with an initramfs of its own.
+func (b *bench) other(version int64) release.Release {
+	b.Helper()
+	r := b.release(version)
+	initramfs, err := os.ReadFile(r.Initramfs)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Initramfs = filepath.Join(b.run, fmt.Sprintf("initramfs-%d", version))
+	// Zeros may follow an archive.
+	if err := os.WriteFile(r.Initramfs, append(initramfs, make([]byte, 512*version)...), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+// forget removes a blob from the medium's cache, as a worn-out stick does.
+func (b *bench) forget(d blob.Digest) {
+	b.Helper()
+	b.editCache(fmt.Sprintf("rm /store/blobs/%s/%s.bin", d.Hex()[:2], d.Hex()))
+}
+
+// editCache lets debugfs(8) change the file system of the cache partition.
+func (b *bench) editCache(request string) {
+	b.Helper()
+	image, err := os.OpenFile(b.image, os.O_RDWR, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer image.Close()
+	partition := make([]byte, b.cache.Size)
+	if _, err := image.ReadAt(partition, b.cache.Offset); err != nil {
+		b.Fatal(err)
+	}
+	path := filepath.Join(b.run, "cache.img")
+	if err := os.WriteFile(path, partition, 0o644); err != nil {
+		b.Fatal(err)
+	}
+	b.tool("e2fsck", "-fy", path)
+	if out := b.tool("debugfs", "-w", "-R", request, path); strings.Count(out, "\n") > 1 { // its name and version
+		b.Fatalf("debugfs %q: %s", request, out)
+	}
+	b.tool("e2fsck", "-fy", path)
+	if partition, err = os.ReadFile(path); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := image.WriteAt(partition, b.cache.Offset); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// tool runs a tool of e2fsprogs and returns what it said.
+func (b *bench) tool(name string, args ...string) string {
+	b.Helper()
+	out, err := exec.CommandContext(b.Context(), name, args...).CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && name == "e2fsck" && exit.ExitCode() == 1 {
+		err = nil // it has repaired something
+	}
+	if err != nil {
+		b.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
