@@ -242,10 +242,19 @@ func (c *Corridor) verify(ctx context.Context, h *hunt) (*group, error) {
 	g, err := h.release(ctx)
 	note := ""
 	if err == nil {
-		note = fmt.Sprintf("release %d, signed by %d keys", g.version, len(h.verified(g).KeyIDs()))
+		note = signedBy(h.verified(g))
 	}
 	c.Observe.End(timeline.StageVerify, note, err)
 	return g, err
+}
+
+// signedBy says in one line who stands for a release.
+func signedBy(v *manifest.Verified) string {
+	text := fmt.Sprintf("release %d, signed by %d keys", v.Manifest().ManifestVersion, len(v.KeyIDs()))
+	if logged, ok := v.Logged(); ok {
+		text += fmt.Sprintf(", entry %d of %s", logged.Index, logged.Origin)
+	}
+	return text
 }
 
 // next is the release to go on with instead of g.

@@ -85,9 +85,11 @@ func (c *Corridor) fits(m manifest.Manifest) error {
 func (c *Corridor) fetchRounds(ctx context.Context, h *hunt, g *group, verified *manifest.Verified, f *files) error {
 	ctx, end := h.untilOther(ctx, g)
 	defer end()
+	fetcher := *c.Fetcher
 	for round := 1; ; round++ {
 		bases := h.bases(g)
-		err := c.fetchAll(ctx, *c.Fetcher, verified, bases, f)
+		fetcher.Progress = c.progress("download", verified.Manifest(), f)
+		err := c.fetchAll(ctx, fetcher, verified, bases, f)
 		var failed *fetch.Error
 		if !errors.As(err, &failed) {
 			return err // nil; local; given up
@@ -108,7 +110,6 @@ func (c *Corridor) fetchAll(ctx context.Context, fetcher fetch.Fetcher, verified
 	m := verified.Manifest()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	fetcher.Progress = (&sum{show: c.Observe.Progress, done: f.sizes(), total: total(m)}).add
 	var tasks sync.WaitGroup
 	for name, into := range f.parts() {
 		if _, named := m.Artifact(name); !named || *into != nil {
@@ -153,9 +154,15 @@ func total(m manifest.Manifest) (n int64) {
 	return n
 }
 
+// progress tells the observer about all artifacts as one, by a name.
+func (c *Corridor) progress(name string, m manifest.Manifest, f *files) func(fetch.Progress) {
+	return (&sum{show: c.Observe.Progress, name: name, done: f.sizes(), total: total(m)}).add
+}
+
 // sum adds the progress of several artifacts up to that of the release.
 type sum struct {
 	show func(fetch.Progress)
+	name string
 
 	mu    sync.Mutex
 	done  map[string]int64
@@ -166,7 +173,7 @@ func (s *sum) add(p fetch.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.done[p.Name] = p.Done
-	p.Name, p.Done, p.Total = "download", 0, s.total
+	p.Name, p.Done, p.Total = s.name, 0, s.total
 	for _, done := range s.done {
 		p.Done += done
 	}

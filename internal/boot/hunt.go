@@ -1,10 +1,8 @@
 package boot
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -62,13 +60,6 @@ type hunt struct {
 	probing   int                // seekers' goroutines that run
 	heard     bool               // a place has said whether it knows a newer root
 	impatient bool               // that was rootGrace ago
-}
-
-// refused is a candidate that another root or another time may do justice.
-type refused struct {
-	found discover.Candidate
-	err   error
-	root  int64 // version of the newer root that it claims to need; 0: none
 }
 
 // startHunt asks all sources at once. The caller must stop it.
@@ -168,7 +159,7 @@ func (h *hunt) ended() bool { return h.stopped || h.final }
 
 // over reports whether no release will come any more. The state is locked.
 func (h *hunt) over() bool {
-	return h.searched && h.working == 0 && h.probing == 0 && (h.timed || !h.untimely())
+	return h.searched && h.working == 0 && h.probing == 0 && (h.timed || !h.awaitsTime())
 }
 
 // quiet reports whether nothing runs that the boot should wait for: also the
@@ -212,195 +203,6 @@ func (h *hunt) settle(ctx context.Context, ready func() bool) {
 	h.await(ctx, func() bool { return ready() || h.quiet() })
 }
 
-// judge runs a verification. The state is locked.
-func (h *hunt) judge(verify func(v manifest.Verifier, now time.Time) error) error {
-	moved, err := h.corridor.judge(h.floor, verify)
-	h.moved = h.moved || moved
-	return err
-}
-
-// examine takes in one candidate. The search waits for it, so it does nothing
-// that takes time.
-func (h *hunt) examine(found discover.Candidate) {
-	h.update(func() {
-		if !h.ended() {
-			h.consider(found, true)
-		}
-	})
-}
-
-// consider judges a candidate. isNew tells whether people were not told of it
-// yet. The state is locked.
-func (h *hunt) consider(found discover.Candidate, isNew bool) {
-	var pointer *manifest.VerifiedPointer
-	err := h.judge(func(v manifest.Verifier, now time.Time) (err error) {
-		pointer, err = v.Pointer(found.Pointer, now)
-		return err
-	})
-	if err != nil {
-		h.refuse(found, fmt.Errorf("pointer from %s: %w", found.Origin, err), isNew)
-		return
-	}
-	p := pointer.Pointer()
-	if g := h.admit(pointer, found); g != nil {
-		g.learn(p, found)
-		h.probe("", "", basesOf(p))
-		h.probe(found.Source, found.Origin, found.Bases)
-	}
-}
-
-// refuse remembers why a candidate is of no use, and keeps it if a newer root or
-// another time could change that. The state is locked.
-func (h *hunt) refuse(found discover.Candidate, err error, isNew bool) {
-	root, bases := claims(found, h.corridor.Roots.Newest())
-	if root == 0 && !timely(err) || len(h.waiting) == maxWaiting {
-		h.reject(found.Origin, err)
-		return
-	}
-	h.waiting = append(h.waiting, refused{found, err, root})
-	if isNew {
-		h.corridor.Observe.Skipped(found.Origin, err)
-	}
-	if root != 0 || ruleOf(err).Object == "root" { // an expired root's successor may live
-		h.probe(found.Source, found.Origin, bases)
-	}
-}
-
-// timely reports whether a document was refused for the time alone.
-func timely(err error) bool {
-	rule := ruleOf(err).Rule
-	return rule == manifest.RuleExpired || rule == manifest.RuleFuture
-}
-
-// ruleOf is the verifier's part of an error, or empty.
-func ruleOf(err error) manifest.Error {
-	var refused *manifest.Error
-	if errors.As(err, &refused) {
-		return *refused
-	}
-	return manifest.Error{}
-}
-
-// untimely reports whether something was refused for the time alone, so that
-// another clock could help. The state is locked.
-func (h *hunt) untimely() bool {
-	for _, w := range h.waiting {
-		if timely(w.err) {
-			return true
-		}
-	}
-	for _, g := range h.groups {
-		if timely(g.refused) {
-			return true
-		}
-	}
-	return false
-}
-
-// reject remembers why a candidate or a place is of no use. The state is
-// locked.
-func (h *hunt) reject(origin string, err error) {
-	if h.stopped {
-		return
-	}
-	h.rejected = addRejected(h.rejected, err)
-	h.corridor.Observe.Skipped(origin, err)
-}
-
-// reconsider judges everything again after the roots or the clock moved. What
-// is judged may move the clock once more, each time further towards a limit. The
-// state is locked.
-func (h *hunt) reconsider() {
-	for h.moved && !h.ended() {
-		h.moved = false
-		waiting := h.waiting
-		h.waiting = nil
-		for _, g := range h.groups {
-			h.review(g)
-		}
-		for _, w := range waiting {
-			h.consider(w.found, false)
-		}
-	}
-}
-
-// choose makes the newest verified release the best one. The state is locked.
-func (h *hunt) choose() {
-	if h.best != nil && (h.best.verified == nil || h.best.dropped) {
-		h.best = nil
-	}
-	for _, g := range h.groups {
-		if g.verified != nil && (h.best == nil || g.version > h.best.version) {
-			h.best = g
-		}
-	}
-}
-
-// tend starts the pursuits that are needed and ends those that are not. The
-// state is locked.
-func (h *hunt) tend() {
-	for _, g := range h.groups {
-		switch useful := h.useful(g); {
-		case g.running && !useful:
-			g.cancel()
-		case !g.running && useful && h.ctx.Err() == nil && (!h.searched || g.pending()):
-			h.begin(g)
-		}
-	}
-}
-
-// useful reports whether the group's manifest is still wanted: it is neither
-// here nor older than what is verified. The state is locked.
-func (h *hunt) useful(g *group) bool {
-	return !h.ended() && !g.dropped && g.verified == nil && g.refused == nil && (h.best == nil || g.version > h.best.version)
-}
-
-// admit returns the pointer's group, made if it is new, or nil if it is older
-// than enough others. The state is locked.
-func (h *hunt) admit(p *manifest.VerifiedPointer, found discover.Candidate) *group {
-	id := identify(p.Pointer())
-	if g := h.groups[id]; g != nil {
-		g.renew(p, found.Pointer)
-		return g
-	}
-	if len(h.groups) >= maxGroups && !h.evict(id.version) {
-		return nil
-	}
-	g := newGroup(p, found)
-	h.groups[id] = g
-	h.first = cmp.Or(h.first, found.Origin)
-	return g
-}
-
-// evict makes room for a newer release: a refused one goes first, then the
-// oldest. The state is locked.
-func (h *hunt) evict(version int64) bool {
-	var oldest *group
-	for _, g := range h.groups {
-		if g.useless() {
-			oldest = g
-			break
-		}
-		if g != h.best && (oldest == nil || g.version < oldest.version) {
-			oldest = g
-		}
-	}
-	if oldest == nil || !oldest.useless() && oldest.version >= version {
-		return false
-	}
-	h.drop(oldest)
-	return true
-}
-
-// drop forgets a group. The state is locked.
-func (h *hunt) drop(g *group) {
-	g.dropped = true
-	if g.running {
-		g.cancel()
-	}
-	delete(h.groups, g.identity)
-}
-
 // pointer waits for the first verified pointer and returns who told of it.
 func (h *hunt) pointer(ctx context.Context) (origin string, err error) {
 	if !h.wait(ctx, func() bool { origin = h.first; return origin != "" }) {
@@ -430,18 +232,6 @@ func (h *hunt) failure(ctx context.Context) error {
 	}
 	return &NotFoundError{
 		NotFound: discover.NotFound{Query: h.corridor.query(), Answers: h.answers}, Rejected: rejected,
-	}
-}
-
-// verdict is why a candidate that waited is refused in the end.
-func (w refused) verdict(newest *manifest.Root, places int) error {
-	if w.root == 0 || ruleOf(w.err).Rule == manifest.RuleRootVersion {
-		return w.err
-	}
-	// It may be a forgery, or the newer root is being withheld: nobody can say.
-	return &manifest.Error{
-		Rule: manifest.RuleRootVersion, Object: "pointer", Err: w.err,
-		Detail: fmt.Sprintf("it names root version %d, this machine has version %d, and none of %d places gave the next", w.root, newest.Version(), places),
 	}
 }
 

@@ -443,6 +443,18 @@ func TestFailureEndsTheRunningStage(t *testing.T) {
 	}
 }
 
+// Which other root might help is only asked where keys are in question.
+func TestNewerRootDoesNotExcuseEverything(t *testing.T) {
+	inBubble(t, func(w *world) {
+		pointer := w.repoint(w.publish(1, w.keys), w.keys.Timestamp, func(p *manifest.Pointer) { p.RootVersion, p.Channel = 2, "testing" })
+		w.ask(after(0, "dht", pointer, w.base))
+		w.refused("VFY-008")
+		if len(w.asked) > 0 {
+			w.Errorf("%q were asked", w.asked)
+		}
+	})
+}
+
 func TestManifestOfAStranger(t *testing.T) {
 	inBubble(t, func(w *world) {
 		keys := *w.keys

@@ -86,6 +86,7 @@ func (c *Corridor) revive(ctx context.Context, k trust.Release, floor floors, on
 	f, err := c.fetchStage(verified.Manifest(), func(f *files) error {
 		fetcher := *c.Fetcher
 		fetcher.Retries, fetcher.Timeout = 1, missingLimit
+		fetcher.Progress = c.progress("cache", verified.Manifest(), f)
 		return c.fetchAll(ctx, fetcher, verified, nil, f)
 	})
 	if err != nil {

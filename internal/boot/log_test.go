@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/manifest"
 )
@@ -101,6 +102,9 @@ func TestLogPolicy(t *testing.T) {
 				w.boots(time.Second)
 				if logged, ok := w.loaded.Verified.Logged(); !ok || logged.Origin != "log.test" {
 					t.Errorf("%+v", logged)
+				}
+				if got, want := w.notes[timeline.StageVerify][0], "release 1, signed by 2 keys, entry 0 of log.test"; got != want {
+					t.Errorf("the person was told %q, want %q", got, want)
 				}
 				if kept, err := w.state.LastGood(want); err != nil || len(kept) != 1 || len(kept[0].Proof) == 0 {
 					t.Errorf("the proof was not kept: %+v, %v", kept, err)
