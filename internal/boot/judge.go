@@ -140,8 +140,11 @@ func (h *hunt) reconsider() {
 
 // verdict is why a candidate that waited is refused in the end.
 func (w refused) verdict(newest *manifest.Root, places int) error {
-	if w.root == 0 || ruleOf(w.err).Rule == manifest.RuleRootVersion {
+	switch {
+	case w.root == 0:
 		return w.err
+	case ruleOf(w.err).Rule == manifest.RuleRootVersion:
+		return fmt.Errorf("%w (%d places were asked for the next root, and none gave it)", w.err, places)
 	}
 	// It may be a forgery, or the newer root is being withheld: nobody can say.
 	return &manifest.Error{

@@ -609,6 +609,27 @@ func TestRootThatCannotBeStored(t *testing.T) {
 	})
 }
 
+// What a person reads says what was looked for, whether the publisher's key or
+// nobody known signed the pointer.
+func TestWithheldRootIsExplained(t *testing.T) {
+	for name, own := range map[string]bool{"our timestamp key": true, "an unknown key": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				key := w.keys.Timestamp
+				if !own {
+					key = w.strangers().Timestamp
+				}
+				w.ask(after(0, "dht", w.repoint(w.publish(5, w.keys), key, underRoot(3)), "http://unknown.test"))
+				err := w.refused("VFY-017")
+				var none *NotFoundError
+				if !errors.As(err, &none) || len(none.Rejected) != 1 || !strings.Contains(none.Rejected[0].Error(), "2 places") {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
+
 func TestClaims(t *testing.T) {
 	w := newWorld(t)
 	pointer := w.publish(1, w.keys)
