@@ -12,6 +12,11 @@ import (
 // memberPattern fits all that manifests and pointers will ever add.
 var memberPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 
+// rootMemberPattern fits all that roots will ever add, and what others add to
+// theirs. No name that it fits can be taken for another one by a reader that
+// does not mind the case of letters, as Go's encoding/json is.
+var rootMemberPattern = regexp.MustCompile(`^[a-z_][a-z0-9_.-]{0,63}$`)
+
 // extra is the members of an object that this program does not know.
 type extra struct {
 	place string // path of the object, "" or ending with a dot
@@ -32,7 +37,7 @@ func (e extra) names(pattern *regexp.Regexp) ([]string, error) {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if pattern != nil && !pattern.MatchString(name) {
-			return nil, fmt.Errorf("unknown member %.40q", name)
+			return nil, fmt.Errorf("unknown member %.40q, whose name is not of the form %s", name, pattern)
 		}
 		list = append(list, fmt.Sprintf("%.120q", e.place+name))
 	}

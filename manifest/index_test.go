@@ -17,7 +17,7 @@ var badInputs = map[int]string{
 	0:  "nothing wrong, or only the log proof",
 	1:  "mirrored field differs from the signed one",
 	2:  "duplicate names",
-	3:  "look-alike names and letters in another case",
+	3:  "look-alike names, letters in another case, and what a reader would make up where it is missing",
 	4:  "numbers that are not plain, positive, exact integers",
 	5:  "invalid UTF-8, lone surrogates, NUL",
 	6:  "trailing bytes, byte order marks, two documents, something else altogether",

@@ -219,6 +219,8 @@ func (o oracle) time(p map[string]any, at time.Time, days int, kept bool) error 
 		return errors.New("future")
 	case !kept && (!at.Before(expires) || !at.Before(rootExpires)):
 		return errors.New("expired")
+	case !kept && !rootExpires.After(created):
+		return errors.New("made after the root's end")
 	}
 	return nil
 }
@@ -269,6 +271,11 @@ func (o oracle) update(raw []byte) error {
 		return err
 	}
 	signed, _ := file["signed"].(map[string]any)
+	for _, s := range list(file["signatures"]) {
+		if len(members(s)) != 2 || dig(s, "keyid") == nil || dig(s, "sig") == nil {
+			return errors.New("not a signature")
+		}
+	}
 	message := plain(nil, signed)
 	for _, keys := range []oracle{o, signed} {
 		role := dig(map[string]any(keys), "roles", "root")
@@ -278,6 +285,9 @@ func (o oracle) update(raw []byte) error {
 	}
 	if number(signed, "version") != number(map[string]any(o), "version")+1 || word(signed, "_type") != "root" {
 		return errors.New("not the next version")
+	}
+	if err := complete(signed); err != nil {
+		return err
 	}
 	owned := map[any]bool{}
 	for _, part := range []string{"roles", "x-phase-channels"} {
@@ -292,6 +302,44 @@ func (o oracle) update(raw []byte) error {
 		}
 	}
 	return nil
+}
+
+// rootNames are the members of a root, its keys and its roles that a program
+// may look for, ours included.
+var rootNames = []string{"_type", "spec_version", "consistent_snapshot", "version", "expires", "keys", "roles",
+	"keytype", "scheme", "keyval", "public", "keyids", "threshold", "x-phase-channels", "x-phase-floors"}
+
+// complete returns why another program could read signed differently: it lacks
+// what that program would make up, or has a member in another case.
+func complete(signed map[string]any) error {
+	if _, ok := signed["consistent_snapshot"].(bool); !ok {
+		return errors.New("consistent_snapshot")
+	}
+	objects := []any{signed}
+	for _, key := range members(signed, "keys") {
+		objects = append(objects, key, dig(key, "keyval"))
+	}
+	for _, role := range members(signed, "roles") {
+		if _, ok := dig(role, "keyids").([]any); !ok {
+			return errors.New("keyids")
+		}
+		objects = append(objects, role)
+	}
+	for _, object := range objects {
+		for name := range members(object) {
+			for _, known := range rootNames {
+				if name != known && strings.EqualFold(name, known) {
+					return errors.New("a name in another case")
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func members(v any, names ...string) map[string]any {
+	m, _ := dig(v, names...).(map[string]any)
+	return m
 }
 
 // plain writes canonical JSON in the form that TUF signs.

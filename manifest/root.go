@@ -52,15 +52,19 @@ type Root struct {
 
 // ParseRoot reads TUF 1.0 root metadata (specification, section 4.3) with
 // Ed25519 keys and checks that its own root role signed it. It is stricter than
-// TUF: a key id must be the hash of its key, no key may serve two roles, and a
-// threshold must be reachable (only snapshot may have no keys at all).
+// TUF: a key id must be the hash of its key, no key may serve two roles, a
+// threshold must be reachable (only snapshot may have no keys at all), and
+// "consistent_snapshot" and the "keyids" of each role must be there. What it
+// accepts go-tuf v2 accepts as well.
 //
 // Two members are ours, and other programs ignore them. "x-phase-channels"
 // gives a channel keys of its own, which sign its manifests instead of targets:
 // {"testing":{"keyids":[…],"threshold":1}}. "x-phase-floors" holds FloorResets:
 // {"stable":{"root":3,"version":41}}, with root at most the root's own version.
-// Members that ParseRoot does not know are signed but ignored. Expiry is not
-// judged here. Errors are *Error.
+// Members that ParseRoot does not know are signed but ignored; their names, in
+// the root itself and in its keys and roles, are of the form
+// [a-z_][a-z0-9_.-]{0,63}, so that no reader takes one for a member that it
+// knows. Expiry is not judged here. Errors are *Error.
 func ParseRoot(raw []byte) (*Root, error) {
 	root, file, err := readRoot(raw)
 	if err != nil {

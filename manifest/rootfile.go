@@ -17,8 +17,8 @@ type wireRootFile struct {
 }
 
 type wireRootSignature struct {
-	KeyID string `json:"keyid"`
-	Sig   string `json:"sig"` // hexadecimal, as TUF has it
+	KeyID *string `json:"keyid"`
+	Sig   *string `json:"sig"` // hexadecimal, as TUF has it
 }
 
 // rootFile is a root's outer form. Nothing in it was verified.
@@ -46,16 +46,26 @@ func openRootFile(raw []byte) (rootFile, error) {
 	}
 	file := rootFile{signed, make(map[string][]byte, len(wire.Signatures))}
 	for _, s := range wire.Signatures {
-		sig, err := hex.DecodeString(s.Sig)
-		if err != nil || hex.EncodeToString(sig) != s.Sig {
-			return rootFile{}, refuse("root", RuleMalformed, "signature of %.64q is not lower-case hexadecimal", s.KeyID)
+		if err := file.take(s); err != nil {
+			return rootFile{}, err
 		}
-		if _, twice := file.signatures[s.KeyID]; twice {
-			return rootFile{}, refuse("root", RuleMalformed, "two signatures name the key %.64q", s.KeyID)
-		}
-		file.signatures[s.KeyID] = sig
 	}
 	return file, nil
+}
+
+func (f rootFile) take(s wireRootSignature) error {
+	if s.KeyID == nil || s.Sig == nil {
+		return refuse("root", RuleMalformed, "a signature lacks keyid or sig")
+	}
+	sig, err := hex.DecodeString(*s.Sig)
+	if err != nil || hex.EncodeToString(sig) != *s.Sig {
+		return refuse("root", RuleMalformed, "signature of %.64q is not lower-case hexadecimal", *s.KeyID)
+	}
+	if _, twice := f.signatures[*s.KeyID]; twice {
+		return refuse("root", RuleMalformed, "two signatures name the key %.64q", *s.KeyID)
+	}
+	f.signatures[*s.KeyID] = sig
+	return nil
 }
 
 var rootLimits = strictjson.Limits{Bytes: MaxRootBytes, Depth: 16, RejectNull: true}
@@ -79,7 +89,7 @@ func (f rootFile) count(role RoleKeys) int {
 func (f rootFile) marshal() ([]byte, error) {
 	list := make([]wireRootSignature, 0, len(f.signatures))
 	for _, id := range slices.Sorted(maps.Keys(f.signatures)) {
-		list = append(list, wireRootSignature{id, hex.EncodeToString(f.signatures[id])})
+		list = append(list, wireRootSignature{&id, new(hex.EncodeToString(f.signatures[id]))})
 	}
 	signatures, err := strictjson.MarshalCanonical(list)
 	if err != nil {

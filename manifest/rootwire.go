@@ -18,7 +18,7 @@ type wireRoot struct {
 	SpecVersion        string               `json:"spec_version"`
 	Version            int64                `json:"version"`
 	Expires            wireTime             `json:"expires"`
-	ConsistentSnapshot bool                 `json:"consistent_snapshot"`
+	ConsistentSnapshot *bool                `json:"consistent_snapshot"`
 	Keys               map[string]wireKey   `json:"keys"`
 	Roles              map[Role]wireRole    `json:"roles"`
 	Channels           map[string]wireRole  `json:"x-phase-channels,omitempty"`
@@ -121,6 +121,8 @@ func (w wireRoot) checkHead() error {
 		return refuse("root", RuleMalformed, "version is %d, must be at least 1", w.Version)
 	case w.Expires.at.IsZero():
 		return refuse("root", RuleMalformed, "expires is missing")
+	case w.ConsistentSnapshot == nil: // TUF clients that encode what they read would add it
+		return refuse("root", RuleMalformed, "consistent_snapshot is missing")
 	}
 	for _, name := range []Role{RoleRoot, RoleTargets, RoleTimestamp, RoleSnapshot} {
 		if _, ok := w.Roles[name]; !ok {
@@ -145,13 +147,14 @@ func (w wireRoot) extras() []extra {
 	return list
 }
 
-// foreign names what a successor made from Spec would lack.
+// foreign names what a successor made from Spec would lack. It refuses names
+// that another reader could take for one that this program knows.
 func (w wireRoot) foreign() ([]string, error) {
-	list, err := unknownMembers(w.extras(), nil)
+	list, err := unknownMembers(w.extras(), rootMemberPattern)
 	if err != nil {
 		return nil, &Error{Rule: RuleMalformed, Object: "root", Err: err}
 	}
-	if w.ConsistentSnapshot {
+	if *w.ConsistentSnapshot {
 		list = append(list, `"consistent_snapshot"`)
 	}
 	return list, nil
@@ -182,8 +185,12 @@ type keyTable struct {
 	owner map[string]signer
 }
 
-// resolve looks up the keys of a role. A key has one owner only.
+// resolve looks up the keys of a role. A key has one owner only. The list of
+// keys is there even if it is empty, for the same reason as consistent_snapshot.
 func (t keyTable) resolve(name signer, role wireRole) (RoleKeys, error) {
+	if role.KeyIDs == nil {
+		return RoleKeys{}, refuse("root", RuleMalformed, "%.60q lacks keyids", name)
+	}
 	resolved := RoleKeys{Threshold: role.Threshold}
 	for _, id := range role.KeyIDs {
 		pub, ok := t.keys[id]
@@ -247,6 +254,8 @@ func wireRootOf(spec RootSpec) wireRoot {
 		Roles:       map[Role]wireRole{RoleSnapshot: {KeyIDs: []string{}, Threshold: 1}},
 		Channels:    map[string]wireRole{},
 		Floors:      map[string]wireFloor{},
+
+		ConsistentSnapshot: new(false),
 	}
 	for name, role := range spec.Roles {
 		w.Roles[name] = w.addRole(role)

@@ -249,6 +249,8 @@ var manifestVectors = []vector{
 	{name: "manifest-from-the-future", item: 27, rule: RuleFuture, make: fileWith("manifest", "", ""), at: now.AddDate(0, 0, -1).Add(-MaxSkew - time.Second)},
 	{name: "manifest-clock-at-1970", item: 27, rule: RuleFuture, make: fileWith("manifest", "", ""), at: time.Unix(0, 0)},
 	{name: "manifest-root-expired", item: 20, rule: RuleExpired, object: "root", make: fileWith("manifest", "", ""), root: "root-ok-expires-soon", at: now.AddDate(0, 0, 1)},
+	{name: "manifest-made-after-the-root", item: 20, rule: RuleExpired, object: "root", make: manifestEdit(`"created_at":"2026-02-28`, `"created_at":"2026-03-02`), root: "root-ok-expires-soon"},
+	{name: "manifest-ok-made-in-the-last-second-of-the-root", item: 20, make: manifestEdit(`"created_at":"2026-02-28T12:00:00`, `"created_at":"2026-03-02T11:59:59`), root: "root-ok-expires-soon", at: now.AddDate(0, 0, 1).Add(-time.Second)},
 	{name: "manifest-clock-after-2038", item: 27, rule: RuleExpired, make: fileWith("manifest", "", ""), at: time.Unix(1<<31, 0)},
 
 	// Lives, and sums of sizes.

@@ -51,6 +51,9 @@ var pointerVectors = []vector{
 	{name: "pointer-root-version-ahead", item: 19, rule: RuleRootVersion, make: pointerEdit(`"root_version":1`, `"root_version":2`)},
 	{name: "pointer-ok-older-root-version", item: 19, make: fileWith("pointer", "", ""), root: "root-ok-floor-reset"},
 	{name: "pointer-under-expired-root", item: 20, rule: RuleExpired, object: "root", make: fileWith("pointer", "", ""), root: "root-ok-expires-soon", at: now.AddDate(0, 0, 1)},
+	{name: "pointer-made-after-the-root", item: 20, rule: RuleExpired, object: "root", make: pointerEdit(`"created_at":"2026-03-01T11`, `"created_at":"2026-03-02T12`), root: "root-ok-expires-soon"},
+	{name: "pointer-made-25-years-after-the-root", item: 20, rule: RuleExpired, object: "root", make: pointerEdit(`"created_at":"2026-03-01T11:00:00Z","expires_at":"2026`, `"created_at":"2051-03-01T11:00:00Z","expires_at":"2051`)},
+	{name: "pointer-from-the-last-second-of-the-root", item: 27, rule: RuleFuture, make: pointerEdit(`"created_at":"2026-03-01T11:00:00`, `"created_at":"2026-03-02T11:59:59`), root: "root-ok-expires-soon"},
 	{name: "pointer-2049-bytes", item: 7, rule: RuleSize, make: func(g *generator) []byte {
 		return append(bytes.Clone(g.good["pointer"]), bytes.Repeat([]byte(" "), MaxPointerBytes+1-len(g.good["pointer"]))...)
 	}},

@@ -87,6 +87,19 @@ var rootVectors = []vector{
 		sig := hex.EncodeToString(ed25519.Sign(testKey("root-1"), []byte(g.payload["root"])))
 		return []byte(g.replace(string(g.good["root"]), sig, strings.ToUpper(sig)))
 	}},
+	{name: "root-case-beside", item: 3, rule: RuleMalformed, make: rootEdit(`"version":1`, `"VERSION":9,"version":1`)},
+	{name: "root-case-beside-keyids", item: 3, rule: RuleMalformed, make: rootEdit(`"keyids":[`, `"KeyIDs":[],"keyids":[`)},
+	{name: "root-case-beside-keyval", item: 3, rule: RuleMalformed, make: rootEdit(`"keyval":{`, `"KEYVAL":{},"keyval":{`)},
+	{name: "root-case-beside-public", item: 3, rule: RuleMalformed, make: rootEdit(`"keyval":{`, `"keyval":{"Public":"",`)},
+	{name: "root-case-of-our-member", item: 3, rule: RuleMalformed, make: rootEdit(`"version":1`, `"version":1,"X-Phase-Floors":{}`)},
+	{name: "root-long-s", item: 3, rule: RuleMalformed, make: rootEdit(`"version":1`, `"ver`+"\u017f"+`ion":9,"version":1`)},
+	{name: "root-kelvin-sign", item: 3, rule: RuleMalformed, make: rootEdit(`"keys":{`, `"keys":{"`+keyID("unused")+`":{"keytype":"ed25519","keyval":{"public":"`+hex.EncodeToString(public("unused")[0])+`"},"scheme":"ed25519","`+"\u212a"+`eytype":"rsa"},`)},
+	{name: "root-ok-unknown-member-of-others", item: 16, make: rootEdit(`"keyids":[`, `"x-tuf-on-ci-expiry-period":365,"_note.1":{"A":1},"keyids":[`)},
+	{name: "root-unknown-member-65-letters", item: 16, rule: RuleMalformed, make: rootEdit(`"version":1`, `"version":1,"`+strings.Repeat("x", 65)+`":1`)},
+	{name: "root-consistent-snapshot-missing", item: 3, rule: RuleMalformed, make: rootEdit(`"consistent_snapshot":false,`, ``)},
+	{name: "root-keyids-missing", item: 3, rule: RuleMalformed, make: rootEdit(`"snapshot":{"keyids":[],`, `"snapshot":{`)},
+	{name: "root-signature-without-keyid", item: 3, rule: RuleMalformed, make: fileEdit("root", `{"keyid":"`, `{"sig":"00"},{"keyid":"`)},
+	{name: "root-signature-without-sig", item: 3, rule: RuleMalformed, make: fileEdit("root", `{"keyid":"`, `{"keyid":"`+keyID("stranger")+`"},{"keyid":"`)},
 	{name: "root-deep", item: 7, rule: RuleMalformed, make: rootEdit(`"version":1`, `"version":1,"x":`+strings.Repeat("[", 200)+strings.Repeat("]", 200))},
 
 	// Channels with keys of their own.

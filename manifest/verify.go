@@ -35,7 +35,7 @@ type Verifier struct {
 // root over the exact payload bytes, strict and canonical payload, whether that
 // role is the one responsible for the channel, mirrored members, product,
 // channel and architecture, effective floor, pointer, time (the root's expiry
-// included), policy, log. Nothing of the payload is interpreted before the
+// included, which now and the manifest's creation must precede), policy, log. Nothing of the payload is interpreted before the
 // signatures.
 //
 // proof is the C2SP log proof that lies beside the manifest; it may be nil if
@@ -54,8 +54,8 @@ func (v Verifier) Manifest(raw, proof []byte, ptr *VerifiedPointer, now time.Tim
 	if err := matchPointer(ptr, raw, m.Manifest); err != nil {
 		return nil, err
 	}
-	if object, at := expiredFirst(v.Root, m.object, m.ExpiresAt, now); object != "" {
-		return nil, v.expired(object, at, now)
+	if err := v.checkExpiry(m.object, m.CreatedAt, m.ExpiresAt, now); err != nil {
+		return nil, err
 	}
 	return v.accept(m, floor, staleness{}, proof, now)
 }
@@ -106,8 +106,8 @@ func (v Verifier) Pointer(raw []byte, now time.Time) (*VerifiedPointer, error) {
 		return nil, refuse(k.object, RuleRootVersion, "the pointer was made under root version %d, this machine has version %d",
 			p.RootVersion, v.Root.version)
 	}
-	if object, at := expiredFirst(v.Root, k.object, p.ExpiresAt, now); object != "" {
-		return nil, v.expired(object, at, now)
+	if err := v.checkExpiry(k.object, p.CreatedAt, p.ExpiresAt, now); err != nil {
+		return nil, err
 	}
 	if err := v.checkFuture(k.object, p.CreatedAt, now); err != nil {
 		return nil, err
@@ -242,9 +242,23 @@ func expiredFirst(root *Root, object string, expires, now time.Time) (string, ti
 	return "", time.Time{}
 }
 
-func (v Verifier) expired(object string, at, now time.Time) error {
+// checkExpiry refuses what is over at now, and what was made when its root was
+// over: no time will make that valid. RuleFuture would offer it as evidence of
+// the time, and a thief of the one timestamp key could move a clock that has
+// nothing better beyond the end of every document.
+func (v Verifier) checkExpiry(object string, created, expires, now time.Time) error {
+	if over, at := expiredFirst(v.Root, object, expires, now); over != "" {
+		return v.expired(over, at, now, fmt.Sprintf("it expired at %s", stamp(at)))
+	}
+	if end := v.Root.expires; !end.IsZero() && !created.Before(end) {
+		return v.expired("root", end, now, fmt.Sprintf("it ends at %s, the %s was made at %s", stamp(end), object, stamp(created)))
+	}
+	return nil
+}
+
+func (v Verifier) expired(object string, at, now time.Time, why string) error {
 	return &Error{Rule: RuleExpired, Object: object, At: at, Now: now, Clock: v.ClockSource,
-		Detail: fmt.Sprintf("it expired at %s, %s", stamp(at), v.clockSays(now))}
+		Detail: why + ", " + v.clockSays(now)}
 }
 
 func (v Verifier) checkFuture(object string, created, now time.Time) error {
