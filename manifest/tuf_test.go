@@ -55,7 +55,8 @@ func refusePanic(err *error) {
 
 // stricterThanTUF is everything for which this package refuses roots that
 // go-tuf accepts: a rule, a part of its message, and why we are stricter.
-// Signatures, thresholds and versions are not among it.
+// Whose signatures count, how many are enough and the order of versions are not
+// among it.
 var stricterThanTUF = []struct {
 	rule   Rule
 	detail string
@@ -70,7 +71,7 @@ var stricterThanTUF = []struct {
 	{RuleMalformed, "nested too deeply", "nothing real is deeper than 16 levels"},
 	{RuleMalformed, "control character", "the canonical form would not be JSON any more"},
 	{RuleMalformed, "value does not fit", "unsigned members beside the signed ones; times with fractions or zones; values of another type"},
-	{RuleMalformed, "unknown member", "readers that do not mind case take it for a member that they know, and it for theirs"},
+	{RuleMalformed, "unknown member", "readers that do not mind case take some names for others; other odd names are refused with them"},
 	{RuleMalformed, "consistent_snapshot is missing", "go-tuf signs and checks a default in its place, instead of what is there"},
 	{RuleMalformed, "expires is missing", "the same, or it reads a member in another case"},
 	{RuleMalformed, "version is 0", "it reads a member in another case"},

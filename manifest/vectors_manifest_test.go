@@ -321,6 +321,7 @@ var manifestVectors = []vector{
 	{name: "manifest-last-good-ok-below-the-floor", item: 23, make: fileWith("manifest", "", ""), floor: Floor{ManifestVersion: 8, Digest: blob.Of([]byte("eight")), SecurityFloor: 7}},
 	{name: "manifest-last-good-ok-expired", item: 23, make: fileWith("manifest", "", ""), at: now.AddDate(0, 4, 0), stale: "manifest"},
 	{name: "manifest-last-good-ok-root-expired", item: 20, make: fileWith("manifest", "", ""), at: now.AddDate(0, 0, 1), root: "root-ok-expires-soon", stale: "root"},
+	{name: "manifest-last-good-ok-made-after-the-root", item: 20, make: manifestEdit(`"created_at":"2026-02-28`, `"created_at":"2026-03-02`), at: now.AddDate(0, 0, 2), root: "root-ok-expires-soon", stale: "root"},
 	{name: "manifest-last-good-below-the-security-floor", item: 23, rule: RuleRollback, make: fileWith("manifest", "", ""), floor: Floor{ManifestVersion: 9, Digest: blob.Of([]byte("nine")), SecurityFloor: 8}},
 	{name: "manifest-last-good-same-version-other-digest", item: 23, rule: RuleSameVersion, make: fileWith("manifest", "", ""), floor: sameOther},
 	{name: "manifest-last-good-ok-after-fast-forward", item: 24, make: fileWith("manifest", "", ""), floor: Floor{ManifestVersion: 1<<53 - 1, SecurityFloor: 1<<53 - 1, RootVersion: 1}, root: "root-ok-floor-reset"},

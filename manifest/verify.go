@@ -63,7 +63,8 @@ func (v Verifier) Manifest(raw, proof []byte, ptr *VerifiedPointer, now time.Tim
 // LastGood accepts raw, the file of a release that this machine booted before
 // and kept, for a start without a network. It is Manifest without a pointer and
 // with two allowances: the manifest and the root may have expired, which Stale
-// then tells, and the version may be below the stored floor, but not below the
+// then tells (a root that is gone may have vouched for what was made after the
+// end of v.Root), and the version may be below the stored floor, but not below the
 // highest security floor that was accepted nor below a floor that the root
 // sets.
 func (v Verifier) LastGood(raw, proof []byte, now time.Time) (*Verified, error) {

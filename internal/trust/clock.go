@@ -101,7 +101,9 @@ func Clock(now, buildTime, stored time.Time) Reading {
 // was made after it: such a document is evidence of the time. A clock that
 // started from its floor is moved as far as is plausible, another one only by
 // what a clock that keeps local time may be off, however many documents ask for
-// more. If it returns true, verify again with the returned time. The new time
+// more. What was made after the end of its root is no evidence: package manifest
+// refuses it by RuleExpired, whatever the clock says, so that a thief of the key
+// that signs pointers cannot move a clock further. If it returns true, verify again with the returned time. The new time
 // was vouched for by the root's keys only; the floor rises with a manifest, but
 // not with a pointer, which a single key signs that is kept online.
 func Advance(r Reading, err error) (Reading, bool) {
