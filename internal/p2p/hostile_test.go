@@ -83,7 +83,6 @@ func TestHostilePeers(t *testing.T) {
 		"64 KiB":          holding(bytes.Repeat([]byte("x"), 64<<10)),
 		"other channel":   holding(discovertest.Pointer(t, other, 99)),
 		"other arch":      holding(discovertest.Pointer(t, discover.Query{Channel: "stable", Arch: manifest.ArchARM64}, 99)),
-		"long expired":    holding(discovertest.PointerAt(t, stable, 99, time.Now().Add(-30*24*time.Hour), 24*time.Hour)),
 		"other key":       wrongKey,
 		"empty value":     holding(nil),
 		"closes at once":  func(network.Stream) {},

@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -76,7 +77,8 @@ type Config struct {
 	LocalOnly bool
 	// Root, if set, makes the node drop pointers whose signature, product,
 	// channel, architecture or dates are wrong under this root. Leave it nil
-	// where the caller verifies anyway and wants to explain what was wrong.
+	// where the caller verifies anyway and wants to explain what was wrong. See
+	// SetRoot.
 	Root *manifest.Root
 	// Now is the clock for expiry, time.Now if nil.
 	Now func() time.Time
@@ -93,6 +95,7 @@ type Node struct {
 	bootstrap []peer.AddrInfo
 	host      host.Host
 	validator validator
+	root      atomic.Pointer[manifest.Root]
 
 	// Of a server only; nil otherwise.
 	dht    *dht.IpfsDHT
@@ -118,7 +121,8 @@ func New(cfg Config) (*Node, error) {
 	if n.now == nil {
 		n.now = time.Now
 	}
-	n.validator = validator{root: cfg.Root, now: n.now}
+	n.root.Store(cfg.Root)
+	n.validator = validator{root: n.root.Load, now: n.now}
 	var err error
 	if n.bootstrap, err = parsePeers(cfg.Bootstrap); err != nil {
 		return nil, err
@@ -175,6 +179,11 @@ func (n *Node) Close() error {
 	})
 	return err
 }
+
+// SetRoot replaces Config.Root from now on, for publishers rotate keys while
+// nodes run. A stored record that the new root refuses is still handed out, but
+// any that it accepts takes its place.
+func (n *Node) SetRoot(root *manifest.Root) { n.root.Store(root) }
 
 // Name is "dht".
 func (n *Node) Name() string { return "dht" }

@@ -40,7 +40,7 @@ func parseKey(key string) (discover.Query, error) {
 // validator decides what a node stores, serves and hands on. It implements
 // kad-dht's record.Validator for the namespace "phase".
 type validator struct {
-	root *manifest.Root // nil: signatures are the caller's business
+	root func() *manifest.Root // of this moment; nil, or giving nil: signatures are the caller's business
 	now  func() time.Time
 }
 
@@ -68,10 +68,14 @@ func (v validator) Validate(key string, value []byte) error {
 	if p.Channel != q.Channel || p.Arch != q.Arch {
 		return fmt.Errorf("%w: %.40q/%.40q", errForeign, p.Channel, p.Arch)
 	}
-	if v.root == nil {
+	var root *manifest.Root
+	if v.root != nil {
+		root = v.root()
+	}
+	if root == nil {
 		return v.checkAge(p)
 	}
-	_, err = manifest.Verifier{Root: v.root, Want: manifest.Want{Channel: q.Channel, Arch: q.Arch}}.Pointer(value, v.now())
+	_, err = manifest.Verifier{Root: root, Want: manifest.Want{Channel: q.Channel, Arch: q.Arch}}.Pointer(value, v.now())
 	if ruleOf(err) == manifest.RuleRootVersion {
 		return v.checkAge(p)
 	}
@@ -101,13 +105,15 @@ func (v validator) checkAge(p manifest.Pointer) error {
 
 // Select returns the index of the best value: highest root version, manifest
 // version and expiry, then the smallest bytes, so that all nodes agree whatever
-// the order. Equal values yield the lowest index; kad-dht passes a new value as
-// index 0, and would otherwise refuse to renew an unchanged record.
+// the order. Values that Validate refuses are passed over: one that was stored
+// before its key was revoked does not stand in the way of its successor. Equal
+// values yield the lowest index; kad-dht passes a new value as index 0, and would
+// otherwise refuse to renew an unchanged record.
 func (v validator) Select(key string, values [][]byte) (int, error) {
 	best := -1
 	var top manifest.Pointer
 	for i, value := range values {
-		if len(value) > MaxRecord {
+		if v.Validate(key, value) != nil {
 			continue
 		}
 		p, err := manifest.InspectPointer(value)

@@ -58,16 +58,16 @@ func TestValidate(t *testing.T) {
 
 var errAny = errors.New("any error")
 
-// With a root only pointers signed by its timestamp key pass.
-func TestValidateWithRoot(t *testing.T) {
-	rootKey := key(1)
+// timestampRoot is a root with this timestamp key.
+func timestampRoot(t *testing.T, version int64, timestamp ed25519.PrivateKey) *manifest.Root {
+	t.Helper()
 	roles := map[manifest.Role]manifest.RoleKeys{}
-	for _, role := range []manifest.Role{manifest.RoleRoot, manifest.RoleTargets} {
-		roles[role] = manifest.RoleKeys{Keys: []ed25519.PublicKey{rootKey.Public().(ed25519.PublicKey)}, Threshold: 1}
+	for role, private := range map[manifest.Role]ed25519.PrivateKey{
+		manifest.RoleRoot: key(2), manifest.RoleTargets: key(1), manifest.RoleTimestamp: timestamp,
+	} {
+		roles[role] = manifest.RoleKeys{Keys: []ed25519.PublicKey{private.Public().(ed25519.PublicKey)}, Threshold: 1}
 	}
-	roles[manifest.RoleRoot] = manifest.RoleKeys{Keys: []ed25519.PublicKey{key(2).Public().(ed25519.PublicKey)}, Threshold: 1}
-	roles[manifest.RoleTimestamp] = manifest.RoleKeys{Keys: []ed25519.PublicKey{discovertest.Key().Public().(ed25519.PublicKey)}, Threshold: 1}
-	raw, err := manifest.NewRoot(manifest.RootSpec{Version: 1, Expires: time.Now().Add(365 * 24 * time.Hour), Roles: roles}, key(2))
+	raw, err := manifest.NewRoot(manifest.RootSpec{Version: version, Expires: time.Now().Add(365 * 24 * time.Hour), Roles: roles}, key(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,13 @@ func TestValidateWithRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := validator{root: root, now: time.Now}
+	return root
+}
+
+// With a root only pointers signed by its timestamp key pass.
+func TestValidateWithRoot(t *testing.T) {
+	root := timestampRoot(t, 1, discovertest.Key())
+	v := validator{root: func() *manifest.Root { return root }, now: time.Now}
 	good := discovertest.Pointer(t, stable, 1)
 	if err := v.Validate(stable.Key(), good); err != nil {
 		t.Errorf("good: %v", err)
@@ -107,7 +113,7 @@ func TestValidateWithRoot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v := validator{root: root, now: func() time.Time { return c.now }}
+		v := validator{root: func() *manifest.Root { return root }, now: func() time.Time { return c.now }}
 		if err := v.Validate(stable.Key(), later); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -123,6 +129,55 @@ func TestValidateWithRoot(t *testing.T) {
 	}
 	if held := s.local(t.Context(), stable.Key()); !bytes.Equal(held, good) {
 		t.Error("the record was displaced")
+	}
+}
+
+// TestSetRoot: after a rotation the new root decides, also about what is stored.
+func TestSetRoot(t *testing.T) {
+	before, after := timestampRoot(t, 1, discovertest.Key()), timestampRoot(t, 2, key(7))
+	s := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true, Root: before})
+	p, err := manifest.InspectPointer(discovertest.Pointer(t, stable, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A thief of the first key claims to be newer than everything.
+	p.ManifestVersion, p.RootVersion = 1<<40, 1<<40
+	old, err := manifest.SignPointer(p, discovertest.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ManifestVersion, p.RootVersion = 1, 2
+	rotated, err := manifest.SignPointer(p, key(7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Publish(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Publish(t.Context(), rotated); err == nil {
+		t.Error("accepted before the root that it needs")
+	}
+	s.SetRoot(after)
+	if _, err := s.Publish(t.Context(), rotated); err != nil {
+		t.Fatal(err)
+	}
+	if held := s.local(t.Context(), stable.Key()); !bytes.Equal(held, rotated) {
+		t.Error("the new key's record is not there")
+	}
+}
+
+// A seed's clock may be years ahead. What it then takes for long expired reaches
+// the verifier all the same, which can say so and ask for the time.
+func TestSearchWithAClockThatIsAhead(t *testing.T) {
+	s := server(t)
+	pointer := discovertest.Pointer(t, stable, 1)
+	if _, err := s.Publish(t.Context(), pointer); err != nil {
+		t.Fatal(err)
+	}
+	ahead := start(t, Config{Bootstrap: []string{addr(t, s)}, Now: func() time.Time { return time.Now().AddDate(14, 0, 0) }})
+	found, err := search(t, ahead, stable)
+	if err != nil || len(found) != 1 || !bytes.Equal(found[0].Pointer, pointer) {
+		t.Errorf("found %d, %v", len(found), err)
 	}
 }
 
