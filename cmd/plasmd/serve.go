@@ -5,15 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -33,12 +29,13 @@ type serveFlags struct {
 	artifacts, channel, arch, bind       string
 	port, p2pPort                        int
 	noDHT, noMDNS, ephemeral, verbose    bool
+	lookEvery                            time.Duration // at the folder's root and pointer
 	p2pListen, bootstrap                 []string
 	state, receipts, advertise, readyFor string
 }
 
 func newServe() *cobra.Command {
-	var f serveFlags
+	f := serveFlags{lookEvery: 5 * time.Second}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a published folder over HTTP and announce it on the DHT and the local network",
@@ -101,9 +98,14 @@ type server struct {
 	log      *slog.Logger
 	provider *provider.Provider
 	listener net.Listener
-	root     *manifest.Root // newest of the folder; nil: there is none
-	peer     *p2p.Node      // nil without DHT
+	peer     *p2p.Node // nil without DHT
 	tasks    sync.WaitGroup
+
+	// Of announce.go, for one goroutine at a time.
+	seen  documents       // what is announced, or why it is not
+	root  *manifest.Root  // newest of the folder; nil: there is none
+	heard *mdns.Announcer // on the local network; nil: nothing is said there
+	said  int64           // the version that it says
 }
 
 func (f *serveFlags) serve(ctx context.Context, log *slog.Logger) error {
@@ -117,14 +119,15 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger) error {
 	defer cancel(nil)
 	s.background(ctx, cancel)
 	ready := readyFile{HTTP: s.url(), P2PAddrs: []string{}, Published: []published{}}
-	s.publish(ctx, &ready)
-	if stop := s.announce(); stop != nil {
-		defer stop()
+	if s.peer != nil {
+		ready.PeerID, ready.P2PAddrs = s.peer.ID(), nonNil(s.peer.Addrs())
 	}
+	s.announce(ctx, &ready)
+	defer s.fallSilent()
 	if err := s.sayReady(ready); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	s.watch(ctx)
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -144,8 +147,12 @@ func (s *server) open() (err error) {
 	if s.listener, err = net.Listen("tcp", net.JoinHostPort(f.bind, strconv.Itoa(f.port))); err != nil {
 		return fmt.Errorf("HTTP: %w", err)
 	}
-	if s.root, err = s.readRoot(); err != nil {
+	s.seen = s.read()
+	if s.root, err = s.seen.parseRoot(); err != nil {
 		return err
+	}
+	if s.root == nil {
+		s.log.Warn("no root.json in the published folder: nothing is announced, and the DHT node cannot check records")
 	}
 	if f.noDHT {
 		return nil
@@ -185,62 +192,13 @@ func (f *serveFlags) listenAddrs() []string {
 	return []string{"/ip6/" + ip.String() + "/tcp/" + port}
 }
 
-// readRoot reads what the folder's own publisher signs with, the newest root. It
-// keeps strangers' records off this DHT node; without it the node takes any
-// well-formed record of others and publishes none itself.
-func (s *server) readRoot() (*manifest.Root, error) {
-	raw, err := readBounded(s.folder("root.json"), manifest.MaxRootBytes)
-	if errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("no root.json in the published folder: nothing is announced, and the DHT node cannot check records")
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return manifest.ParseRoot(raw)
-}
-
-// errNoRoot says why nothing is announced.
-var errNoRoot = errors.New("there is no root.json beside the pointer, so that nobody can say whether it is right")
-
-// pointer reads the folder's pointer and verifies it as a seed would: what this
-// machine cannot verify it does not announce.
-func (s *server) pointer() ([]byte, manifest.Pointer, error) {
-	raw, err := readBounded(s.folder("pointer.json"), p2p.MaxRecord)
-	if err != nil {
-		return nil, manifest.Pointer{}, err
-	}
-	if s.root == nil {
-		return nil, manifest.Pointer{}, errNoRoot
-	}
-	v := manifest.Verifier{Root: s.root, Want: manifest.Want{Channel: s.flags.channel, Arch: s.flags.arch}}
-	verified, err := v.Pointer(raw, time.Now())
-	if err != nil {
-		return nil, manifest.Pointer{}, err
-	}
-	return raw, verified.Pointer(), nil
-}
-
-// folder is the path of one document of what is announced.
-func (s *server) folder(name string) string {
-	return filepath.Join(s.flags.artifacts, s.flags.channel, s.flags.arch, name)
-}
-
-// Limits of a connection. There is none on the time of an answer: a large file
-// on a slow line takes as long as it takes, and the provider bounds how many.
-const (
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 60 * time.Second
-	maxHeader     = 16 << 10
-	stopTimeout   = 3 * time.Second
-)
+// stopTimeout is how long answers under way may take when the program ends.
+const stopTimeout = 3 * time.Second
 
 // background starts what runs until ctx ends, and ends all if a part fails.
 func (s *server) background(ctx context.Context, fail context.CancelCauseFunc) {
-	web := &http.Server{
-		Handler: s.provider, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	web := provider.Server(s.provider)
+	web.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	s.tasks.Go(func() {
 		if err := web.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			fail(fmt.Errorf("HTTP: %w", err))
@@ -262,62 +220,6 @@ func (s *server) background(ctx context.Context, fail context.CancelCauseFunc) {
 			}
 		})
 	}
-}
-
-// publish puts the folder's pointer on the DHT. That it could not is told, and
-// no reason to stop serving.
-func (s *server) publish(ctx context.Context, ready *readyFile) {
-	if s.peer == nil {
-		return
-	}
-	ready.PeerID, ready.P2PAddrs = s.peer.ID(), nonNil(s.peer.Addrs())
-	pointer, _, err := s.pointer()
-	var done p2p.Published
-	if err == nil {
-		done, err = s.peer.Publish(ctx, pointer)
-	}
-	if err != nil {
-		ready.PublishError = err.Error()
-		s.log.Error("not published on the DHT", "err", err, "code", codeOf(err))
-		return
-	}
-	ready.Published = append(ready.Published, published{
-		Key: done.Key, At: done.At.UTC(), AcknowledgedBy: nonNil(done.AcknowledgedBy), Size: done.Size,
-	})
-	s.log.Info("published on the DHT", "key", done.Key, "acknowledged_by", done.AcknowledgedBy, "bytes", done.Size)
-	if len(done.AcknowledgedBy) == 1 && done.AcknowledgedBy[0] == s.peer.ID() {
-		s.log.Info("only this node holds the record; who wants it must know this node", "addrs", s.peer.Addrs())
-	}
-}
-
-// announce tells the local network, unless it was told not to. The result
-// takes it back.
-func (s *server) announce() (stop func()) {
-	f := s.flags
-	if f.noMDNS {
-		return nil
-	}
-	_, pointer, err := s.pointer()
-	if err != nil {
-		s.log.Error("not announced on the local network", "err", err, "code", codeOf(err))
-		return nil
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "phase"
-	}
-	a, err := mdns.Announce(mdns.Announcement{
-		Host: host, Query: discover.Query{Channel: f.channel, Arch: f.arch}, Version: pointer.ManifestVersion,
-		Manifest: strings.TrimSuffix(f.advertise, "/") + "/" + f.channel + "/" + f.arch + "/manifest.json",
-		Port:     s.listener.Addr().(*net.TCPAddr).Port,
-	})
-	if err != nil {
-		s.log.Error("not announced on the local network", "err", err)
-		return nil
-	}
-	said := a.Announced()
-	s.log.Info("announced on the local network", "instance", said.Instance, "port", said.Port, "addrs", said.Addrs)
-	return func() { _ = a.Close() }
 }
 
 // url is where this machine reaches its own HTTP server.

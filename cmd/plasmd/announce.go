@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/mdns"
+	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/manifest"
+)
+
+// documents are the files of the published folder that say what is announced.
+// They are read whole and compared whole: they are small, and a time of change
+// can stay the same.
+type documents struct {
+	root, pointer       []byte
+	rootErr, pointerErr error
+}
+
+func (s *server) read() (d documents) {
+	folder := filepath.Join(s.flags.artifacts, s.flags.channel, s.flags.arch)
+	d.root, d.rootErr = readBounded(filepath.Join(folder, "root.json"), manifest.MaxRootBytes)
+	d.pointer, d.pointerErr = readBounded(filepath.Join(folder, "pointer.json"), p2p.MaxRecord)
+	return d
+}
+
+// same reports whether nothing changed. That a file went away and why it cannot
+// be read makes no difference.
+func (d documents) same(other documents) bool {
+	return bytes.Equal(d.root, other.root) && bytes.Equal(d.pointer, other.pointer)
+}
+
+// parseRoot returns what the folder's own publisher signs with, the newest root,
+// or nil if there is none. It keeps strangers' records off this DHT node; without
+// it the node takes any well-formed record of others and publishes none itself.
+func (d documents) parseRoot() (*manifest.Root, error) {
+	if errors.Is(d.rootErr, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if d.rootErr != nil {
+		return nil, d.rootErr
+	}
+	return manifest.ParseRoot(d.root)
+}
+
+// watch announces again whenever a root or pointer was put into the folder:
+// pointers live for days, and a provider for months. It returns when ctx ends.
+func (s *server) watch(ctx context.Context) {
+	tick := time.NewTicker(s.flags.lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := s.read(); !now.same(s.seen) {
+			s.seen = now
+			s.renew(ctx)
+		}
+	}
+}
+
+// renew takes over documents that changed. What cannot be used is told once, and
+// what was announced before stays: somebody may be about to write the rest.
+func (s *server) renew(ctx context.Context) {
+	root, err := s.seen.parseRoot()
+	switch {
+	case err != nil:
+		s.log.Error("the new root.json is not used", "err", err, "code", codeOf(err))
+	case root == nil:
+		s.log.Warn("there is no root.json in the published folder any more; what was there before still holds")
+	case s.root != nil && root.Version() < s.root.Version():
+		s.log.Error("the new root.json is not used, it is older", "version", root.Version(), "before", s.root.Version())
+	default:
+		s.root = root
+		if s.peer != nil {
+			s.peer.SetRoot(root)
+		}
+		s.log.Info("the published folder has changed", "root", root.Version())
+	}
+	s.announce(ctx, &readyFile{})
+}
+
+// errNoRoot says why nothing is announced.
+var errNoRoot = errors.New("there is no root.json beside the pointer, so that nobody can say whether it is right")
+
+// pointer verifies the folder's pointer as a seed would: what this machine cannot
+// verify it does not announce.
+func (s *server) pointer() (manifest.Pointer, error) {
+	if s.seen.pointerErr != nil {
+		return manifest.Pointer{}, s.seen.pointerErr
+	}
+	if s.root == nil {
+		return manifest.Pointer{}, errNoRoot
+	}
+	v := manifest.Verifier{Root: s.root, Want: manifest.Want{Channel: s.flags.channel, Arch: s.flags.arch}}
+	verified, err := v.Pointer(s.seen.pointer, time.Now())
+	if err != nil {
+		return manifest.Pointer{}, err
+	}
+	return verified.Pointer(), nil
+}
+
+// announce tells the DHT and the local network of the folder's pointer, and fills
+// in ready. That it could not is told, and no reason to stop serving.
+func (s *server) announce(ctx context.Context, ready *readyFile) {
+	pointer, err := s.pointer()
+	if s.peer != nil {
+		failed := err
+		if failed == nil {
+			failed = s.publish(ctx, ready)
+		}
+		if failed != nil {
+			ready.PublishError = failed.Error()
+			s.log.Error("not published on the DHT", "err", failed, "code", codeOf(failed))
+		}
+	}
+	if s.flags.noMDNS {
+		return
+	}
+	if err == nil {
+		err = s.tell(pointer)
+	}
+	if err != nil {
+		s.log.Error("not announced on the local network", "err", err, "code", codeOf(err))
+	}
+}
+
+// publish puts the folder's pointer on the DHT.
+func (s *server) publish(ctx context.Context, ready *readyFile) error {
+	done, err := s.peer.Publish(ctx, s.seen.pointer)
+	if err != nil {
+		return err
+	}
+	ready.Published = append(ready.Published, published{
+		Key: done.Key, At: done.At.UTC(), AcknowledgedBy: nonNil(done.AcknowledgedBy), Size: done.Size,
+	})
+	s.log.Info("published on the DHT", "key", done.Key, "acknowledged_by", done.AcknowledgedBy, "bytes", done.Size)
+	if len(done.AcknowledgedBy) == 1 && done.AcknowledgedBy[0] == s.peer.ID() {
+		s.log.Info("only this node holds the record; who wants it must know this node", "addrs", s.peer.Addrs())
+	}
+	return nil
+}
+
+// tell says on the local network which version is served, unless it is being said
+// already. The pointer itself is fetched from here by those who hear it.
+func (s *server) tell(pointer manifest.Pointer) error {
+	if s.heard != nil && s.said == pointer.ManifestVersion {
+		return nil
+	}
+	s.fallSilent()
+	f := s.flags
+	host, err := os.Hostname()
+	if err != nil {
+		host = "phase"
+	}
+	s.heard, err = mdns.Announce(mdns.Announcement{
+		Host: host, Query: discover.Query{Channel: f.channel, Arch: f.arch}, Version: pointer.ManifestVersion,
+		Manifest: strings.TrimSuffix(f.advertise, "/") + "/" + f.channel + "/" + f.arch + "/manifest.json",
+		Port:     s.listener.Addr().(*net.TCPAddr).Port,
+	})
+	if err != nil {
+		s.heard = nil
+		return err
+	}
+	s.said = pointer.ManifestVersion
+	said := s.heard.Announced()
+	s.log.Info("announced on the local network", "instance", said.Instance, "version", s.said, "port", said.Port, "addrs", said.Addrs)
+	return nil
+}
+
+// fallSilent takes back what was said on the local network.
+func (s *server) fallSilent() {
+	if s.heard != nil {
+		_ = s.heard.Close()
+		s.heard = nil
+	}
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/manifest"
+)
+
+// TestServeFollowsTheFolder renews the pointer and rotates its key under a
+// provider that serves, and asks the DHT as a seed does.
+func TestServeFollowsTheFolder(t *testing.T) {
+	w := newSite(t)
+	first := w.pointer(1, w.keys.Timestamp, 24*time.Hour)
+	w.write("root.json", w.root)
+	w.write("pointer.json", first)
+	w.serve()
+	w.await("at the start", first)
+
+	renewed := w.pointer(1, w.keys.Timestamp, 48*time.Hour)
+	w.write("pointer.json", renewed)
+	w.await("after the pointer was renewed", renewed)
+
+	// What is no use displaces nothing, and ends nothing.
+	_, stranger, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("pointer.json", w.pointer(1, stranger, 72*time.Hour))
+	w.awaitLog("not published on the DHT")
+	w.write("root.json", []byte("half a ro"))
+	w.awaitLog("the new root.json is not used")
+	w.await("after rubbish", renewed)
+
+	// The pointer comes before the root that it needs.
+	root, timestamp := w.rotate()
+	rotated := w.pointer(2, timestamp, 24*time.Hour)
+	w.write("pointer.json", rotated)
+	w.awaitLog("VFY-004")
+	w.write("root.json", root)
+	w.await("after the rotation", rotated)
+
+	// Going back to a root before is not believed.
+	w.write("root.json", w.root)
+	w.awaitLog("it is older")
+	w.await("after an old root", rotated)
+}
+
+// TestServeStartsWithoutARoot takes the documents that come later.
+func TestServeStartsWithoutARoot(t *testing.T) {
+	w := newSite(t)
+	w.serve()
+	w.awaitLog("not published on the DHT")
+	pointer := w.pointer(1, w.keys.Timestamp, 24*time.Hour)
+	w.write("pointer.json", pointer)
+	w.awaitLog("there is no root.json beside the pointer")
+	w.write("root.json", w.root)
+	w.await("once both are there", pointer)
+}
+
+// site is a published folder, its provider, and somebody who asks.
+type site struct {
+	*testing.T
+	dir, ready string
+	keys       *release.Keys
+	root       []byte
+	log        logBuffer
+	asker      *p2p.Node
+}
+
+func newSite(t *testing.T) *site {
+	w := &site{T: t, dir: t.TempDir(), ready: filepath.Join(t.TempDir(), "ready.json")}
+	var err error
+	if w.keys, err = release.NewKeys(); err != nil {
+		t.Fatal(err)
+	}
+	if w.root, err = w.keys.RootFile(time.Now().AddDate(1, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// serve runs plasmd serve until the test ends.
+func (w *site) serve() {
+	w.Helper()
+	f := &serveFlags{
+		artifacts: w.dir, channel: "stable", arch: "x86_64", bind: "127.0.0.1", noMDNS: true, ephemeral: true,
+		state: w.TempDir(), readyFor: w.ready, lookEvery: 10 * time.Millisecond,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f.serve(ctx, slog.New(slog.NewTextHandler(&w.log, nil))) }()
+	w.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			w.Errorf("serve: %v", err)
+		}
+	})
+	var ready readyFile
+	w.until("the provider is ready", func() bool {
+		raw, err := os.ReadFile(w.ready)
+		return err == nil && json.Unmarshal(raw, &ready) == nil
+	})
+	var err error
+	if w.asker, err = p2p.New(p2p.Config{Bootstrap: ready.P2PAddrs}); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = w.asker.Close() })
+}
+
+func (w *site) write(name string, data []byte) {
+	w.Helper()
+	folder := filepath.Join(w.dir, "stable", "x86_64")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		w.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name), data, 0o644); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *site) pointer(root int64, key ed25519.PrivateKey, life time.Duration) []byte {
+	w.Helper()
+	now := time.Now().UTC().Truncate(time.Second)
+	raw, err := manifest.SignPointer(manifest.Pointer{
+		Channel: "stable", Arch: "x86_64", ManifestVersion: 7, ManifestHash: blob.Of([]byte("m")), ManifestSize: 1,
+		RootVersion: root, CreatedAt: now, ExpiresAt: now.Add(life),
+	}, key)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return raw
+}
+
+// rotate returns the next root, with another timestamp key.
+func (w *site) rotate() (root []byte, timestamp ed25519.PrivateKey) {
+	w.Helper()
+	trusted, err := manifest.ParseRoot(w.root)
+	if err != nil {
+		w.Fatal(err)
+	}
+	spec, err := trusted.Spec()
+	if err != nil {
+		w.Fatal(err)
+	}
+	public, timestamp, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	spec.Version++
+	spec.Roles[manifest.RoleTimestamp] = manifest.RoleKeys{Keys: []ed25519.PublicKey{public}, Threshold: 1}
+	if root, err = manifest.NewRoot(spec, w.keys.Root[:]...); err != nil {
+		w.Fatal(err)
+	}
+	return root, timestamp
+}
+
+// await asks the DHT until it gives this pointer and no other.
+func (w *site) await(when string, pointer []byte) {
+	w.Helper()
+	w.until("the DHT gives the pointer "+when, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		var found [][]byte
+		_ = w.asker.Search(ctx, discover.Query{Channel: "stable", Arch: "x86_64"}, func(c discover.Candidate) {
+			found = append(found, c.Pointer)
+		})
+		return len(found) == 1 && bytes.Equal(found[0], pointer)
+	})
+}
+
+func (w *site) awaitLog(text string) {
+	w.Helper()
+	w.until("the log says "+text, func() bool { return w.log.take(text) })
+}
+
+func (w *site) until(what string, ok func() bool) {
+	w.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.Fatalf("never happened: %s\n%s", what, w.log.String())
+		}
+	}
+}
+
+// logBuffer is a log that can be read meanwhile.
+type logBuffer struct {
+	mu   sync.Mutex
+	all  bytes.Buffer
+	read int // up to where take has looked
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.String()
+}
+
+// take reports whether text was logged since the text that was taken last.
+func (b *logBuffer) take(text string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := bytes.Index(b.all.Bytes()[b.read:], []byte(text))
+	if at >= 0 {
+		b.read += at + len(text)
+	}
+	return at >= 0
+}
