@@ -25,6 +25,7 @@ type ImageOptions struct {
 	Menu    int    // seconds the menu is shown; 0 boots at once
 	Nodes   []Node // bootstrap nodes of the DHT
 	Options string // further kernel options of every entry
+	Policy  string // lines after those of the shipped policy.toml
 	Cache   int64  // bytes of the cache partition; 0: the default, -1: none
 }
 
@@ -51,7 +52,7 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 		files["entries/"+mode+".conf"] = []byte(entry)
 	}
 	return l.build.USBImage(ctx, system.USBConfig{
-		Out: o.Out, Loader: files, Root: l.Root, Policy: media.Policy(), Bootstrap: bootstrapFile(o.Nodes), Cache: o.Cache,
+		Out: o.Out, Loader: files, Root: l.Root, Policy: append(media.Policy(), o.Policy...), Bootstrap: bootstrapFile(o.Nodes), Cache: o.Cache,
 		Boots: []system.Boot{{
 			Arch: l.cfg.Arch, Loader: l.build.Inputs.Loader, Kernel: l.build.Inputs.Kernel.Image, Initramfs: []string{l.Seed},
 		}},

@@ -13,7 +13,7 @@ import (
 // direct are the options with which a seed that is started directly does what
 // the medium's first entry does.
 func (b *bench) direct(options string) string {
-	return "phase.mode=internet phase.provider=" + b.ports.Base() + " " + options
+	return "phase.mode=internet phase.provider=" + b.ports.Base() + options
 }
 
 // TestClockIn1970 boots a machine whose clock has no battery: the medium knows
@@ -21,7 +21,7 @@ func (b *bench) direct(options string) string {
 func TestClockIn1970(t *testing.T) {
 	b := setup(t)
 	b.offer(b.release(1), nil)
-	outcome, console := b.boot(lab.BootOptions{RTC: time.Unix(0, 0), Direct: b.direct("phase.time=off")})
+	outcome, console := b.boot(lab.BootOptions{RTC: time.Unix(0, 0), Direct: b.direct("")})
 	b.verified(outcome, console)
 	b.shows(console, "The clock shows 1970-01-01T")
 	b.shows(console, "which is past; going on from "+labTime.Format(time.RFC3339)+" (image build time, floored)")
@@ -34,7 +34,7 @@ func TestNetworkTimeMovesForward(t *testing.T) {
 	server := newTimeServer(t)
 	server.SetTime(time.Now().AddDate(0, 0, 3))
 	b.offer(b.release(1), nil)
-	outcome, console := b.boot(lab.BootOptions{RTC: time.Unix(0, 0), Direct: b.direct("phase.time=" + server.guest)})
+	outcome, console := b.boot(lab.BootOptions{RTC: time.Unix(0, 0), Direct: b.direct(" phase.time=" + server.guest)})
 	b.verified(outcome, console)
 	b.shows(console, "The clock was set to "+time.Now().AddDate(0, 0, 3).UTC().Format(time.DateOnly))
 	b.shows(console, "(network time, floored)")
@@ -42,20 +42,34 @@ func TestNetworkTimeMovesForward(t *testing.T) {
 
 // TestClockIn2040 boots a machine whose clock is years ahead, which nobody there
 // can know: everything has expired, and the message gives the clock away. A time
-// server that does not prove who it is cannot move a clock back.
+// server that does not prove who it is cannot move a clock back, and the one that
+// could does not answer.
 func TestClockIn2040(t *testing.T) {
 	b := setup(t)
 	server := newTimeServer(t)
 	r := b.release(1)
 	b.publish(r, "")
 	b.serve()
-	b.medium(lab.ImageOptions{Options: "phase.provider=" + b.ports.Base() + " phase.time=" + server.guest})
+	b.medium(lab.ImageOptions{
+		Options: "phase.provider=" + b.ports.Base(), Policy: timeOf(server.guest, net.JoinHostPort(lab.GuestHost, "1")),
+	})
 	outcome, console := b.boot(lab.BootOptions{RTC: time.Date(2040, 2, 29, 12, 0, 0, 0, time.UTC)})
 	b.refused(outcome, console, codeExpired, "FATAL: pointer refused (expired)")
 	b.says(outcome, r.PointerExpiry.Format(time.RFC3339), "2040-02-29T12:", "machine clock")
 	if server.Asked() == 0 {
 		t.Error("the time server was not asked")
 	}
+}
+
+// TestClockBeyondBelief boots the machine of TestClockIn1970 through firmware,
+// which takes the year 70 for 2070. No medium is of use for that long, and the
+// person is told so.
+func TestClockBeyondBelief(t *testing.T) {
+	b := setup(t)
+	b.offer(b.release(1), nil)
+	outcome, console := b.boot(lab.BootOptions{RTC: time.Unix(0, 0)})
+	b.refused(outcome, console, codeExpired, "FATAL: pointer refused (expired)")
+	b.shows(console, "WARNING: the clock cannot be believed: 2070-01-01T")
 }
 
 // timeServer is an SNTP server and its address as a guest reaches it.

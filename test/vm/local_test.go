@@ -33,6 +33,9 @@ func TestLastGoodWithoutProvider(t *testing.T) {
 	b.verified(outcome, console)
 	b.shows(console, "WARNING: the manifest of release 1 expired at "+r.Expires.Format(time.RFC3339))
 	b.shows(console, "Local mode starts it all the same.")
+
+	outcome, console = b.boot(lab.BootOptions{NoNet: true})
+	b.verified(outcome, console)
 }
 
 // local boots a release in Local mode while its provider is there.

@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -95,6 +96,37 @@ func TestRevokedKeys(t *testing.T) {
 	})
 	outcome, console := b.boot(lab.BootOptions{})
 	b.refused(outcome, console, codeSignature, "FATAL: Pointer signature verification failed")
+}
+
+// TestThiefBesidePublisher lets a thief of replaced keys offer a newer release
+// than the publisher, and hide the roots: one honest place is enough to boot the
+// publisher's.
+func TestThiefBesidePublisher(t *testing.T) {
+	b := setup(t)
+	chain := b.succession()
+	thief, err := newListener()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stolen := b.release(9)
+	stolen.Bases = []string{"http://" + lab.GuestHost + ":" + thief.port}
+	folder := filepath.Join(b.run, "stolen")
+	if _, err := b.lab.Publish(folder, stolen, ""); err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.FileServer(http.Dir(folder))}
+	go server.Serve(thief) // ends with Close
+	t.Cleanup(func() { server.Close() })
+
+	b.publish(b.release(2), "")
+	if err := under(chain...)(b.published); err != nil {
+		t.Fatal(err)
+	}
+	b.serve()
+	b.medium(lab.ImageOptions{Options: "phase.provider=" + stolen.Bases[0] + " phase.provider=" + b.ports.Base()})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	b.shows(console, "version 3 holds from now on")
 }
 
 // TestWithheldRoots is a provider that has the current pointer and hides the
