@@ -52,8 +52,9 @@ type rootDocument struct {
 	raw     []byte
 }
 
-// Progress is told how many bytes of a file of size bytes were read.
-type Progress func(name string, done, size int64)
+// Progress is told how many bytes of a file of size bytes were read. An error
+// from it ends the work.
+type Progress func(name string, done, size int64) error
 
 // write lays everything out. What is found by its digest comes first, so that
 // nothing which has a name changes before every file proved to be the one that
@@ -121,7 +122,7 @@ func (l layout) writeDocuments() error {
 // writeChanged replaces a file unless it has this content already: whoever
 // watches a folder sees a change only where there is one.
 func writeChanged(path string, data []byte) error {
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+	if old, err := readDocument(path); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -164,11 +165,11 @@ func (l layout) place(from, to string, a placed) error {
 	return durable.SyncDir(filepath.Dir(to))
 }
 
-func (l layout) watch(a placed) func(int64) {
+func (l layout) watch(a placed) func(int64) error {
 	if l.progress == nil {
 		return nil
 	}
-	return func(done int64) { l.progress(a.name, done, a.size) }
+	return func(done int64) error { return l.progress(a.name, done, a.size) }
 }
 
 func (l layout) placeExtra(path string) error {
@@ -194,9 +195,10 @@ func ManifestURL(base, channel, arch string) string {
 	return strings.TrimRight(base, "/") + "/" + channel + "/" + arch + "/" + manifestName
 }
 
-// Digest hashes the file at path and returns its size as well. watch is told
-// how many of its bytes were read so far; it may be nil.
-func Digest(path string, watch func(done, size int64)) (blob.Digest, int64, error) {
+// Digest hashes the file at path, which must be a regular one, and returns its
+// size as well. watch is told how many of its bytes were read so far, and ends
+// the work with an error; it may be nil.
+func Digest(path string, watch func(done, size int64) error) (blob.Digest, int64, error) {
 	in, err := os.Open(path)
 	if err != nil {
 		return blob.Digest{}, 0, err
@@ -206,13 +208,16 @@ func Digest(path string, watch func(done, size int64)) (blob.Digest, int64, erro
 	if err != nil {
 		return blob.Digest{}, 0, err
 	}
+	if !info.Mode().IsRegular() {
+		return blob.Digest{}, 0, fmt.Errorf("%s is not a regular file", path)
+	}
 	if watch == nil {
 		return copyHashed(io.Discard, in, nil)
 	}
-	return copyHashed(io.Discard, in, func(done int64) { watch(done, info.Size()) })
+	return copyHashed(io.Discard, in, func(done int64) error { return watch(done, info.Size()) })
 }
 
-func copyHashed(out io.Writer, in io.Reader, watch func(done int64)) (blob.Digest, int64, error) {
+func copyHashed(out io.Writer, in io.Reader, watch func(done int64) error) (blob.Digest, int64, error) {
 	hash := sha256.New()
 	counted := &counter{watch: watch}
 	size, err := io.Copy(io.MultiWriter(out, hash, counted), in)
@@ -225,13 +230,13 @@ func copyHashed(out io.Writer, in io.Reader, watch func(done int64)) (blob.Diges
 // counter tells how many bytes passed.
 type counter struct {
 	done  int64
-	watch func(int64)
+	watch func(int64) error
 }
 
 func (c *counter) Write(p []byte) (int, error) {
 	c.done += int64(len(p))
 	if c.watch != nil {
-		c.watch(c.done)
+		return len(p), c.watch(c.done)
 	}
 	return len(p), nil
 }

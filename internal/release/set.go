@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ type Checked struct {
 	Release int64     // manifest version
 	Roots   []int64   // versions
 	Expires time.Time // of the pointer
-	Notes   []string  // what a person should know
+	Notes   []string  // what a person should know before it is written
 }
 
 // FolderError says why a set must not replace what is published.
@@ -71,7 +72,7 @@ func (s Set) Check() (*Checked, error) {
 		return nil, err
 	}
 	v := manifest.Verifier{Root: root, Log: s.Log, Want: manifest.Want{Channel: meant.Channel, Arch: meant.Arch}}
-	floor, notes, err := published(home, v, meant)
+	floor, notes, err := published(home, v, chain, meant)
 	if err != nil {
 		return nil, err
 	}
@@ -109,13 +110,14 @@ func (c *Checked) Write() error { return c.layout.write() }
 
 // withDocuments completes a set with the manifest and the proof of the folder.
 func (s Set) withDocuments(home string) (Set, error) {
-	if s.Manifest != nil {
-		return s, nil
+	there, err := readDocument(filepath.Join(home, manifestName))
+	if s.Manifest != nil && (err != nil || !bytes.Equal(s.Manifest, there)) {
+		return s, s.keepsProof(home)
 	}
-	var err error
-	if s.Manifest, err = readDocument(filepath.Join(home, manifestName)); err != nil {
+	if err != nil {
 		return s, fmt.Errorf("no manifest was given, and the folder's cannot be read: %w", err)
 	}
+	s.Manifest = there
 	if s.Proof == nil {
 		s.Proof, err = readDocument(filepath.Join(home, proofName))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -123,6 +125,20 @@ func (s Set) withDocuments(home string) (Set, error) {
 		}
 	}
 	return s, nil
+}
+
+// keepsProof refuses to follow a release that has a log proof by one that has
+// none: media that ask for proofs could not boot it.
+func (s Set) keepsProof(home string) error {
+	_, err := os.Lstat(filepath.Join(home, proofName))
+	if s.Proof != nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return &FolderError{"the published release has a log proof and this one has none: media with a log policy would refuse it",
+		"Name its log proof; or, if no medium asks for one, remove " + filepath.Join(home, proofName) + "."}
 }
 
 // readDocument reads at most a byte more than any document may have.
@@ -238,15 +254,20 @@ func walk(found map[int64]rootDocument) (chain []rootDocument, newest *manifest.
 }
 
 // published returns the floor of a machine that followed the folder until now.
-// A pointer in the folder counts only if the newest root vouches for it: what a
-// thief has left there, with keys that were replaced since, is no reason to
-// keep a proper release back.
-func published(home string, v manifest.Verifier, next manifest.Pointer) (floor manifest.Floor, notes []string, err error) {
+// A pointer in the folder counts if the newest root vouches for it, or if the
+// root that was in force vouched for it and for its manifest: an ordinary change
+// of keys makes nobody forget a release. What a thief has left there, who had
+// one of the keys that were replaced, is no reason to keep a proper release back.
+func published(home string, v manifest.Verifier, chain []rootDocument, next manifest.Pointer) (floor manifest.Floor, notes []string, err error) {
 	raw, err := readDocument(filepath.Join(home, pointerName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return floor, nil, nil
 	}
 	if err != nil {
+		return floor, nil, err
+	}
+	old, err := readDocument(filepath.Join(home, manifestName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return floor, nil, err
 	}
 	seen, err := manifest.InspectPointer(raw)
@@ -255,13 +276,17 @@ func published(home string, v manifest.Verifier, next manifest.Pointer) (floor m
 		_, err = v.Pointer(raw, seen.CreatedAt)
 	}
 	if err != nil {
-		return floor, []string{"the published pointer does not count under the newest root and is replaced: " + err.Error()}, nil
+		notes = []string{"the published pointer does not count under the newest root and is replaced: " + err.Error()}
+		if !vouched(raw, old, seen, v, chain) {
+			return floor, notes, nil
+		}
 	}
 	floor = manifest.Floor{ManifestVersion: seen.ManifestVersion, RootVersion: seen.RootVersion}
-	if old, err := readDocument(filepath.Join(home, manifestName)); err == nil && blob.Of(old) == seen.ManifestHash {
-		if d, err := manifest.OpenManifestDraft(old); err == nil {
-			floor.Digest = d.Digest()
-		}
+	if d, err := manifest.OpenManifestDraft(old); err == nil && blob.Of(old) == seen.ManifestHash {
+		floor.Digest = d.Digest()
+	}
+	if err != nil {
+		return floor, notes, nil // whoever had the replaced key may have chosen its date
 	}
 	forgotten := v.Root.EffectiveFloor(seen.Channel, floor) != floor
 	if !forgotten && next.CreatedAt.Before(seen.CreatedAt) {
@@ -270,6 +295,25 @@ func published(home string, v manifest.Verifier, next manifest.Pointer) (floor m
 			"Sign a new pointer."}
 	}
 	return floor, nil, nil
+}
+
+// vouched reports whether pointer and manifest were right, on the day the
+// pointer was made, under the root that it names. v is the verifier under the
+// newest root.
+func vouched(pointer, old []byte, seen manifest.Pointer, v manifest.Verifier, chain []rootDocument) bool {
+	if seen.RootVersion < 1 || seen.RootVersion > int64(len(chain)) {
+		return false
+	}
+	root, err := manifest.ParseRoot(chain[seen.RootVersion-1].raw)
+	if err != nil {
+		return false
+	}
+	v.Root, v.Log = root, nil
+	verified, err := v.Pointer(pointer, seen.CreatedAt)
+	if err == nil {
+		_, err = v.Manifest(old, nil, verified, seen.CreatedAt)
+	}
+	return err == nil
 }
 
 // outlived says what ends before the pointer does: machines stop there.

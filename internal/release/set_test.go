@@ -80,6 +80,19 @@ func (h *house) successor(raw []byte, change func(*manifest.RootSpec)) []byte {
 	return next
 }
 
+// newTimestamp is the successor of a root with another timestamp key, which the
+// house has from then on.
+func (h *house) newTimestamp(raw []byte) []byte {
+	h.t.Helper()
+	keys := *h.keys
+	keys.Timestamp = testKeys(h.t).Timestamp
+	next := h.successor(raw, func(spec *manifest.RootSpec) {
+		spec.Roles[manifest.RoleTimestamp] = manifest.RoleKeys{Keys: publicKeys([]ed25519.PrivateKey{keys.Timestamp}), Threshold: 1}
+	})
+	h.keys = &keys
+	return next
+}
+
 func (h *house) manifest(change func(*manifest.Manifest), keys ...ed25519.PrivateKey) []byte {
 	h.t.Helper()
 	m := h.content
@@ -141,7 +154,7 @@ func TestSetIsPublished(t *testing.T) {
 	s.Blobs = []string{write(t, t.TempDir(), "hello.wasm")}
 	slices.Reverse(s.Roots)
 	told := map[string]int64{}
-	s.Progress = func(name string, done, size int64) { told[name] = done }
+	s.Progress = func(name string, done, size int64) error { told[name] = done; return nil }
 	c := h.publish(s)
 	if c.Release != 5 || !slices.Equal(c.Roots, []int64{1, 2}) || len(c.Notes) != 0 || c.Dir() != filepath.Join(h.dir, "stable", "x86_64") {
 		t.Errorf("%+v", c)
@@ -289,6 +302,19 @@ func TestNothingOlder(t *testing.T) {
 			s.Manifest = h.manifest(func(m *manifest.Manifest) { m.ManifestVersion = 4 })
 			s.Pointer = h.pointer(s.Manifest, func(p *manifest.Pointer) { p.RootVersion, p.CreatedAt = 2, day.Add(-time.Hour) })
 		}, ""},
+		"older release after a change of keys": {func(h *house, s *Set) {
+			s.Roots = append(s.Roots, h.newTimestamp(s.Roots[0]))
+			s.Manifest = h.manifest(func(m *manifest.Manifest) { m.ManifestVersion = 4 })
+			s.Pointer = h.pointer(s.Manifest, func(p *manifest.Pointer) { p.RootVersion = 2 })
+		}, "downgrade"},
+		"after a change of keys, against a pointer from tomorrow": {func(h *house, s *Set) {
+			tomorrow := h.pointer(s.Manifest, func(p *manifest.Pointer) { p.CreatedAt = day.Add(24 * time.Hour) })
+			if err := os.WriteFile(filepath.Join(h.dir, "stable", "x86_64", "pointer.json"), tomorrow, 0o644); err != nil {
+				h.t.Fatal(err)
+			}
+			s.Roots = append(s.Roots, h.newTimestamp(s.Roots[0]))
+			s.Pointer = h.pointer(s.Manifest, func(p *manifest.Pointer) { p.RootVersion = 2 })
+		}, ""},
 		"too old a release after a reset": {func(h *house, s *Set) {
 			s.Roots = append(s.Roots, h.successor(s.Roots[0], func(spec *manifest.RootSpec) {
 				spec.Floors = map[string]manifest.FloorReset{"stable": {Root: 2, Version: 5}}
@@ -331,6 +357,39 @@ func TestWorthlessPointerGivesWay(t *testing.T) {
 		if len(again.Notes) != 1 || !strings.Contains(again.Notes[0], "is replaced") {
 			t.Errorf("%s: %q", name, again.Notes)
 		}
+	}
+}
+
+// TestProofIsNotLost: media may ask for log proofs, so a release without one does
+// not silently take the place of one that has it. The same release keeps its own.
+func TestProofIsNotLost(t *testing.T) {
+	h := newHouse(t)
+	s := h.set()
+	s.Proof = []byte("proof")
+	c := h.publish(s)
+	s.Proof = nil
+	h.publish(s)
+	if got := read(t, c.Dir(), "manifest.tlog-proof"); string(got) != "proof" {
+		t.Errorf("the proof is %q", got)
+	}
+	s.Manifest = h.manifest(func(m *manifest.Manifest) { m.ManifestVersion = 6 })
+	s.Pointer = h.pointer(s.Manifest, nil)
+	if _, err := s.Check(); !errors.As(err, new(*FolderError)) || !strings.Contains(err.Error(), "has a log proof") {
+		t.Errorf("%v", err)
+	}
+	s.Proof = []byte("another")
+	h.publish(s)
+}
+
+// TestDigestEnds: neither a device without an end nor a person's Ctrl-C keeps it
+// going.
+func TestDigestEnds(t *testing.T) {
+	if _, _, err := Digest(os.DevNull, nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("%v", err)
+	}
+	stop := errors.New("stop")
+	if _, _, err := Digest(write(t, t.TempDir(), "kernel"), func(int64, int64) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("%v", err)
 	}
 }
 

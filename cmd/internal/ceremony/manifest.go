@@ -2,11 +2,14 @@ package ceremony
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/manifest"
 )
@@ -52,26 +55,43 @@ func (a *parts) paths() (map[string]string, error) {
 }
 
 // compare refuses a manifest that does not name exactly these files. Only what
-// was given is compared; nothing is compared if nothing was.
-func (a *parts) compare(cmd *cobra.Command, m manifest.Manifest) error {
+// was given is compared; the rows tell which that was.
+func (a *parts) compare(cmd *cobra.Command, m manifest.Manifest) (rows []string, err error) {
 	paths, err := a.paths()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	meter := newMeter(cmd.ErrOrStderr())
 	named := map[string]manifest.Artifact{}
 	for _, artifact := range artifactsOf(m) {
 		named[artifact.name] = artifact.Artifact
-	}
-	for name, path := range paths {
-		digest, size, err := release.Digest(path, func(done, size int64) { meter.progress(name, done, size) })
-		if err != nil {
-			return fmt.Errorf("hash the %s: %w", name, err)
+		if path, given := paths[artifact.name]; given {
+			rows = append(rows, fmt.Sprintf("compared\t%s is your %s", artifact.name, path))
+		} else {
+			rows = append(rows, "not compared\t"+artifact.name)
 		}
+	}
+	err = hashFiles(cmd, paths, func(name, path string, digest blob.Digest, size int64) error {
 		want, ok := named[name]
 		if !ok || want.Hash != digest || want.Size != size {
 			return refuse("Find out which of the two is right before anybody signs.",
 				"%s is not the %s of this manifest (it has %s, %d bytes)", path, name, digest, size)
+		}
+		return nil
+	})
+	return rows, err
+}
+
+// hashFiles hashes files, given by their names in a manifest, until the person
+// interrupts it.
+func hashFiles(cmd *cobra.Command, paths map[string]string, found func(name, path string, d blob.Digest, size int64) error) error {
+	meter := newMeter(cmd)
+	for _, name := range slices.Sorted(maps.Keys(paths)) {
+		digest, size, err := release.Digest(paths[name], func(done, size int64) error { return meter.progress(name, done, size) })
+		if err != nil {
+			return fmt.Errorf("hash the %s: %w", name, err)
+		}
+		if err := found(name, paths[name], digest, size); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -160,19 +180,14 @@ func (c *creation) describe(cmd *cobra.Command, m *manifest.Manifest) error {
 	if err != nil {
 		return err
 	}
-	meter := newMeter(cmd.ErrOrStderr())
-	for name, path := range paths {
-		digest, size, err := release.Digest(path, func(done, size int64) { meter.progress(name, done, size) })
-		if err != nil {
-			return fmt.Errorf("hash the %s: %w", name, err)
-		}
+	return hashFiles(cmd, paths, func(name, _ string, digest blob.Digest, size int64) error {
 		a := manifest.Artifact{Hash: digest, Size: size, URLs: urls[name]}
 		for _, base := range c.bases {
 			a.URLs = append(a.URLs, release.BlobURL(base, digest))
 		}
 		setArtifact(m, name, a)
-	}
-	return nil
+		return nil
+	})
 }
 
 func setArtifact(m *manifest.Manifest, name string, a manifest.Artifact) {

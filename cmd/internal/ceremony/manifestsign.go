@@ -53,11 +53,16 @@ func (e *endorsement) run(cmd *cobra.Command, file string, now time.Time) error 
 		}
 		r.may = []role{signersOf(c.newest(), m.Channel)}
 	}
-	if err := e.compare(cmd, m); err != nil {
+	compared, err := e.compare(cmd, m)
+	if err != nil {
 		return err
 	}
+	r.rows = append(r.rows, compared...)
 	if !m.ExpiresAt.After(now) {
 		e.warn("the manifest has expired already")
+	}
+	if m.CreatedAt.After(now.Add(manifest.MaxSkew)) {
+		e.warn("the manifest says that it was made at " + moment(m.CreatedAt) + ", which is yet to come: machines refuse it until then")
 	}
 	if err := e.sign(cmd, d, r); err != nil {
 		return err

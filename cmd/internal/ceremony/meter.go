@@ -1,10 +1,11 @@
 package ceremony
 
 import (
-	"io"
+	"context"
 	"os"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	phaseterm "github.com/phasebased/phase/internal/term"
@@ -13,27 +14,32 @@ import (
 // large is the size from which on reading a file takes long enough to show.
 const large = 64 << 20
 
-// meter shows how far the reading of large files is.
+// meter shows how far the reading of large files is, and ends it when the
+// person presses Ctrl-C.
 type meter struct {
+	ctx     context.Context
 	console *phaseterm.Console
 	bar     *phaseterm.Progress
 	name    string
 	done    int64
 }
 
-func newMeter(out io.Writer) *meter {
-	started := time.Now()
+func newMeter(cmd *cobra.Command) *meter {
+	started, out := time.Now(), cmd.ErrOrStderr()
 	file, ok := out.(*os.File)
-	return &meter{console: phaseterm.New(phaseterm.Config{
+	return &meter{ctx: cmd.Context(), console: phaseterm.New(phaseterm.Config{
 		Out: out, Now: func() time.Duration { return time.Since(started) },
 		Live: ok && term.IsTerminal(int(file.Fd())),
 	})}
 }
 
 // progress implements release.Progress.
-func (m *meter) progress(name string, done, size int64) {
+func (m *meter) progress(name string, done, size int64) error {
+	if m.ctx.Err() != nil {
+		return errInterrupted
+	}
 	if size < large {
-		return
+		return nil
 	}
 	if m.bar == nil || m.name != name || done < m.done {
 		m.bar, m.name = m.console.Progress(name, size), name
@@ -44,4 +50,5 @@ func (m *meter) progress(name string, done, size int64) {
 		m.bar.End()
 		m.bar = nil
 	}
+	return nil
 }

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/phasebased/phase/internal/keyfile"
+	phaseterm "github.com/phasebased/phase/internal/term"
 )
 
 // person is whoever runs the command: at a terminal, or represented by flags.
@@ -41,7 +44,7 @@ func (p *person) attend(cmd *cobra.Command, cfg Config) {
 	p.keys.Warn = p.warn
 }
 
-func (p *person) warn(text string) { fmt.Fprintln(p.err, "warning:", text) }
+func (p *person) warn(text string) { fmt.Fprintln(p.err, "warning:", phaseterm.Clean(text)) }
 
 // terminal returns the terminal that the person sits at, if there is one.
 func (p *person) terminal() (fd int, ok bool) {
@@ -63,7 +66,7 @@ func (p *person) confirm(question string) error {
 	if !ok {
 		return usage("there is no terminal to ask on: read what is signed above, then add --yes")
 	}
-	fmt.Fprintf(p.err, "%s [y/N] ", question)
+	fmt.Fprintf(p.err, "%s [y/N] ", phaseterm.Clean(question))
 	answer, err := p.interruptible(fd, func() ([]byte, error) { return readLine(p.in) })
 	if err != nil {
 		return err
@@ -94,7 +97,7 @@ func (p *person) ask(prompt string, absent error) (keyfile.Passphrase, error) {
 	if !ok {
 		return keyfile.Passphrase{}, absent
 	}
-	fmt.Fprint(p.err, prompt)
+	fmt.Fprint(p.err, phaseterm.Clean(prompt))
 	typed, err := p.interruptible(fd, func() ([]byte, error) { return term.ReadPassword(fd) })
 	fmt.Fprintln(p.err)
 	if err != nil {
@@ -141,12 +144,14 @@ func (p *person) newPassphrase(file string) (keyfile.Passphrase, error) {
 }
 
 // interruptible runs read, which blocks on the terminal fd, until it returns or
-// the person presses Ctrl-C. The terminal is left as it was.
+// the person presses Ctrl-C or Ctrl-\. The terminal is left as it was.
 func (p *person) interruptible(fd int, read func() ([]byte, error)) ([]byte, error) {
 	before, err := term.GetState(fd)
 	if err != nil {
 		return nil, err
 	}
+	ctx, stop := signal.NotifyContext(p.ctx, syscall.SIGQUIT)
+	defer stop()
 	type result struct {
 		text []byte
 		err  error
@@ -159,11 +164,13 @@ func (p *person) interruptible(fd int, read func() ([]byte, error)) ([]byte, err
 	select {
 	case r := <-done:
 		return r.text, r.err
-	case <-p.ctx.Done():
+	case <-ctx.Done():
 		fmt.Fprintln(p.err)
-		return nil, errors.Join(errors.New("interrupted"), term.Restore(fd, before))
+		return nil, errors.Join(errInterrupted, term.Restore(fd, before))
 	}
 }
+
+var errInterrupted = errors.New("interrupted")
 
 // readLine reads one line byte by byte, so that what is typed after it stays
 // for the next question. A line of more than 64 bytes is no answer.

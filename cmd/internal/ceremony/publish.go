@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/internal/term"
 )
 
 // publication is a release to be laid out.
@@ -68,7 +69,7 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 		return err
 	}
 	for _, note := range checked.Notes {
-		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", note)
+		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", term.Clean(note))
 	}
 	if err := checked.Write(); err != nil {
 		return err
@@ -86,7 +87,7 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 
 // set reads what was named.
 func (p *publication) set(cmd *cobra.Command, cfg Config) (set release.Set, err error) {
-	meter := newMeter(cmd.ErrOrStderr())
+	meter := newMeter(cmd)
 	set = release.Set{Dir: p.to, Blobs: p.blobs, Now: cfg.today(), Progress: meter.progress}
 	if set.Files, err = p.paths(); err != nil {
 		return set, err
@@ -96,13 +97,20 @@ func (p *publication) set(cmd *cobra.Command, cfg Config) (set release.Set, err 
 			return set, err
 		}
 	}
-	for _, d := range []struct {
-		file string
-		into *[]byte
-	}{{p.pointer, &set.Pointer}, {p.manifest, &set.Manifest}, {p.proof, &set.Proof}} {
-		if *d.into, err = readOptional(d.file); err != nil {
+	pointer, err := openPointerDraft(p.pointer)
+	if err != nil {
+		return set, err
+	}
+	set.Pointer = pointer.raw
+	if p.manifest != "" {
+		m, err := openManifestDraft(p.manifest)
+		if err != nil {
 			return set, err
 		}
+		set.Manifest = m.raw
+	}
+	if set.Proof, err = readOptional(p.proof); err != nil {
+		return set, err
 	}
 	files, err := rootFiles(p.roots)
 	if err != nil {
