@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,10 +129,12 @@ func TestWrongUsage(t *testing.T) {
 		"publish --to p --pointer pointer.json --proof x":           "what media ask of a log proof is missing",
 		"publish --to p --pointer pointer.json --dtb x":             "write NAME=FILE",
 		"publish --to p --pointer pointer.json --dtb a=b --dtb a=b": "named twice",
-		"check-expiry":                                              "a file or folder is missing",
-		"check-expiry --warn soon .":                                "--warn",
-		"check-expiry --at then .":                                  "--at",
-		"check-expiry --format yaml .":                              "choose text or json",
+		"publish --to p --pointer manifest.json":                    "manifest.json is a manifest, not a pointer",
+		"publish --to p --pointer pointer.json -m pointer.json":     "pointer.json is a pointer, not a manifest",
+		"check-expiry":                 "a file or folder is missing",
+		"check-expiry --warn soon .":   "--warn",
+		"check-expiry --at then .":     "--at",
+		"check-expiry --format yaml .": "choose text or json",
 	} {
 		stdout, _, err := call(t, now, strings.Fields(line)...)
 		if !errors.As(err, new(UsageError)) || !strings.Contains(err.Error(), want) || stdout != "" {
@@ -160,6 +163,7 @@ func TestRefusals(t *testing.T) {
 		"root init --root-key r1.pub --root-key r2.pub --root-key r3.pub --targets-key r1.pub --timestamp-key ts.pub --out x":                    "serves",
 		"root init --root-key r1.key --targets-key t1.pub --timestamp-key ts.pub --out x":                                                        "this is a private key",
 		"root init --root-key r1.pub --root-key r2.pub --root-key r3.pub --targets-key t1.pub --timestamp-key ts.pub":                            "1.root.json is there already",
+		"root rotate --in 1.root.json --old r1.pub --new r1.pub --out x":                                                                         "are the same key",
 		"root rotate --in 1.root.json --old r1.pub --new locked.pub":                                                                             "2.root.json is there already",
 		"root add-key --in 2.root.json --role root --key r1.pub":                                                                                 "serves",
 		"root remove-key --in 2.root.json --key locked.pub":                                                                                      "the root has no key",
@@ -262,18 +266,108 @@ func TestSignReplaces(t *testing.T) {
 	}
 }
 
-// TestLinkIsNotFollowed: signing in place replaces a link instead of writing
-// through it.
-func TestLinkIsNotFollowed(t *testing.T) {
+// TestLinkIsRefused: signing in place neither writes through a link nor leaves
+// the file unsigned that people mean.
+func TestLinkIsRefused(t *testing.T) {
 	settle(t)
 	must(t, "root renew --in 1.root.json --out real.json")
 	before := get(t, "real.json")
 	if err := os.Symlink("real.json", "2.root.json"); err != nil {
 		t.Fatal(err)
 	}
+	_, stderr, err := call(t, now, strings.Fields("root sign 2.root.json --previous 1.root.json --key r1.key --yes")...)
+	if err == nil || !strings.Contains(err.Error(), "2.root.json is a link") || stderr != "" {
+		t.Errorf("%v, %s", err, stderr)
+	}
+	if info, err := os.Lstat("2.root.json"); err != nil || info.Mode().IsRegular() || !bytes.Equal(get(t, "real.json"), before) {
+		t.Error("the link was replaced or followed")
+	}
+}
+
+// TestNobodysSignatureIsLost: two people sign the same file at the same time.
+func TestNobodysSignatureIsLost(t *testing.T) {
+	settle(t)
+	must(t, "root renew --in 1.root.json")
+	mine, err := openRootDraft("2.root.json")
+	if err != nil {
+		t.Fatal(err)
+	}
 	must(t, "root sign 2.root.json --previous 1.root.json --key r1.key --yes")
-	if !bytes.Equal(get(t, "real.json"), before) {
-		t.Error("the link was followed")
+	theirs := get(t, "2.root.json")
+	if err := save(mine, ""); err == nil || !strings.Contains(err.Error(), "was changed meanwhile") {
+		t.Errorf("%v", err)
+	}
+	if !bytes.Equal(get(t, "2.root.json"), theirs) {
+		t.Error("the other signature is gone")
+	}
+}
+
+// TestStrangeRole: a role that means nothing to machines could only deceive
+// people, by its name for instance.
+func TestStrangeRole(t *testing.T) {
+	settle(t)
+	must(t, "keygen --plain x")
+	root := get(t, "1.root.json")
+	x := map[string]any{}
+	if err := json.Unmarshal(get(t, "x.pub"), &x); err != nil {
+		t.Fatal(err)
+	}
+	id := x["keyid"].(string)
+	delete(x, "keyid")
+	key, err := json.Marshal(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "\u009b2J\u202edigest  1234"
+	root = bytes.Replace(root, []byte(`"keys":{`), fmt.Appendf(nil, `"keys":{"%s":%s,`, id, key), 1)
+	root = bytes.Replace(root, []byte(`"roles":{`), fmt.Appendf(nil, `"roles":{"%s":{"keyids":["%s"],"threshold":1},`, name, id), 1)
+	put(t, "strange.json", root)
+	out := must(t, "root inspect strange.json")
+	if !strings.Contains(out, `meaningless role "\u009b2J\u202edigest`) {
+		t.Errorf("%q", out)
+	}
+	_, stderr, err := call(t, now, strings.Fields("root sign strange.json --key r1.key --yes")...)
+	if err == nil || !strings.Contains(err.Error(), "cannot show you") || strings.Contains(stderr, "\u009b") {
+		t.Errorf("%v, %q", err, stderr)
+	}
+	if _, _, err = call(t, now, "root", "renew", "--in", "strange.json", "--out", "y"); err == nil || !strings.Contains(err.Error(), "means nothing to machines") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestNamesDoNotReachTheTerminal: nor do those of files that lie in a folder.
+func TestNamesDoNotReachTheTerminal(t *testing.T) {
+	settle(t)
+	if err := os.MkdirAll("d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put(t, "d/\x1b[31m\u202ex.json", get(t, "pointer.json"))
+	if out := must(t, "check-expiry d"); strings.ContainsAny(out, "\x1b\u202e") || !strings.Contains(out, "?[31m?x.json") {
+		t.Errorf("%q", out)
+	}
+	if out := must(t, "keygen --plain \x1b[31mx"); strings.Contains(out, "\x1b") {
+		t.Errorf("%q", out)
+	}
+}
+
+// TestManifestIsShownWhole: all that is signed, in lines that do not run on.
+func TestManifestIsShownWhole(t *testing.T) {
+	m := manifest.Manifest{Cmdline: strings.Repeat("quiet ", 30) + "end"}
+	m.Kernel.IPFS = "bafy1"
+	rows := strings.Join(manifestRows(m, now), "\n")
+	for _, want := range []string{"ipfs bafy1", "cmdline\t" + strings.Repeat("quiet ", 10) + "\n\tquiet", "\n\tend"} {
+		if !strings.Contains(rows, want) {
+			t.Errorf("%q lacks %q", rows, want)
+		}
+	}
+}
+
+// TestCompared: people are told which files are theirs.
+func TestCompared(t *testing.T) {
+	settle(t)
+	_, stderr, err := call(t, now, strings.Fields("manifest sign manifest.json --root 1.root.json --key t3.key --kernel kernel --yes")...)
+	if err != nil || !strings.Contains(stderr, "compared       kernel is your kernel") || !strings.Contains(stderr, "not compared   initramfs") {
+		t.Errorf("%v, %s", err, stderr)
 	}
 }
 
@@ -334,6 +428,19 @@ func TestCheckExpiry(t *testing.T) {
 	}
 	if _, _, err := call(t, now, "check-expiry", t.TempDir()); err == nil || !strings.Contains(err.Error(), "no root, manifest or pointer in") {
 		t.Errorf("an empty folder is fine: %v", err)
+	}
+}
+
+// TestCheckExpiryBroken: a pointer that no machine can read is no reason to be
+// silent.
+func TestCheckExpiryBroken(t *testing.T) {
+	settle(t)
+	must(t, "publish --to published --root 1.root.json --manifest manifest.json --pointer pointer.json --kernel kernel --initramfs initrd --dtb board.dtb=kernel")
+	put(t, "published/stable/x86_64/pointer.json", get(t, "pointer.json")[:100])
+	put(t, "published/notes.json", []byte("{}"))
+	stdout, _, err := call(t, now, "check-expiry", "--quiet", "published")
+	if !errors.Is(err, ErrReported) || !strings.Contains(stdout, "broken  pointer") || strings.Contains(stdout, "notes") {
+		t.Errorf("%v, %s", err, stdout)
 	}
 }
 
@@ -401,7 +508,7 @@ func TestStrangersSignature(t *testing.T) {
 	if err := d.draft.Sign(stranger); err != nil {
 		t.Fatal(err)
 	}
-	if err := save(d.draft, "manifest.json", ""); err != nil {
+	if err := save(d, ""); err != nil {
 		t.Fatal(err)
 	}
 	if out := must(t, "manifest inspect manifest.json --root 1.root.json"); !strings.Contains(out, "VERIFIED") || strings.Count(out, "does not count") != 1 {

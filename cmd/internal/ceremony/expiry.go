@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -24,12 +25,13 @@ const (
 	stateOK      = "ok"
 	stateSoon    = "soon"
 	stateExpired = "expired"
+	stateBroken  = "broken" // it cannot be read
 )
 
 // life is one document and how long it has left. Its JSON is what machines
 // read.
 type life struct {
-	State   string    `json:"state"` // ok, soon, expired
+	State   string    `json:"state"` // ok, soon, expired, broken
 	Kind    string    `json:"kind"`
 	File    string    `json:"file"`
 	Version int64     `json:"version"` // of a pointer: that of its manifest
@@ -45,8 +47,8 @@ func newCheckExpiry(cfg Config) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check-expiry FILE|DIR…", Short: "Say which documents expire soon; made for cron", Args: arguments(1, 0, "a file or folder"),
 		Long: `Looks at roots, manifests and pointers, in folders and those below, and says how
-long each has left. Exit status 1 means that something has expired, or will
-within the warning time (60 days for a root, 14 for a manifest, 2 for a pointer,
+long each has left. Exit status 1 means that something has expired, or cannot be
+read although its name is that of a document, or that something will expire within the warning time (60 days for a root, 14 for a manifest, 2 for a pointer,
 or what --warn says), or that nothing was found. Signatures are not checked:
 phase-verify and publish do that. Of several roots beside each other only the
 newest counts, as on a machine.`,
@@ -104,6 +106,7 @@ func parseWarn(s string) (func(kind string) time.Duration, error) {
 // be one; what lies in a folder may be anything.
 func lives(paths []string, now time.Time, before func(kind string) time.Duration) ([]life, error) {
 	var docs []document
+	var broken []life
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
@@ -117,14 +120,14 @@ func lives(paths []string, now time.Time, before func(kind string) time.Duration
 			docs = append(docs, d)
 			continue
 		}
-		found, err := documentsBelow(path)
+		found, unreadable, err := documentsBelow(path)
 		if err != nil {
 			return nil, err
 		}
-		docs = append(docs, found...)
+		docs, broken = append(docs, found...), append(broken, unreadable...)
 	}
 	docs = newestRoots(docs)
-	if len(docs) == 0 {
+	if len(docs)+len(broken) == 0 {
 		return nil, refuse("Name the published folder.", "no root, manifest or pointer in %s", strings.Join(paths, ", "))
 	}
 	list := make([]life, len(docs))
@@ -134,12 +137,16 @@ func lives(paths []string, now time.Time, before func(kind string) time.Duration
 	}
 	connect(list)
 	slices.SortStableFunc(list, func(a, b life) int { return a.Expires.Compare(b.Expires) })
-	return list, nil
+	return append(broken, list...), nil
 }
 
-// documentsBelow reads the documents of a folder and those below. Blobs are
-// passed over: they are copies, and of old releases too.
-func documentsBelow(folder string) (docs []document, err error) {
+// published fits the names under which machines look for documents.
+var published = regexp.MustCompile(`^(?:[1-9][0-9]*\.)?(manifest|pointer|root)\.json$`)
+
+// documentsBelow reads the documents of a folder and those below, and lists what
+// should be one and is not. Blobs are passed over: they are copies, and of old
+// releases too.
+func documentsBelow(folder string) (docs []document, broken []life, err error) {
 	err = filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -149,12 +156,15 @@ func documentsBelow(folder string) (docs []document, err error) {
 		case !e.Type().IsRegular() || filepath.Ext(path) != ".json":
 			return nil
 		}
-		if d, err := openDocument(path); err == nil {
+		d, err := openDocument(path)
+		if err == nil {
 			docs = append(docs, d)
+		} else if kind := published.FindStringSubmatch(e.Name()); kind != nil {
+			broken = append(broken, life{State: stateBroken, Kind: kind[1], File: path, Notes: []string{err.Error()}})
 		}
 		return nil
 	})
-	return docs, err
+	return docs, broken, err
 }
 
 // newestRoots drops the roots that have a successor in the same folder, and
@@ -246,7 +256,11 @@ func reportLives(out io.Writer, list []life, now time.Time, format string, quiet
 	} else if len(shown) > 0 {
 		rows := []string{"STATE\tKIND\tVERSION\tEXPIRES\t\tFILE"}
 		for _, l := range shown {
-			rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%s\t%s\t%s", l.State, l.Kind, l.Version, moment(l.Expires), until(l.Expires, now), l.File))
+			ends := moment(l.Expires) + "\t" + until(l.Expires, now)
+			if l.State == stateBroken {
+				ends = "-\t"
+			}
+			rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%s\t%s", l.State, l.Kind, l.Version, ends, l.File))
 			for _, note := range l.Notes {
 				rows = append(rows, "\t\t\tnote: "+note)
 			}

@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -57,22 +58,46 @@ func replace(path string, data []byte) error {
 	return nil
 }
 
-// save writes a draft: over the file it was read from, or to a new one.
-func save(d *manifest.Draft, from, to string) error {
-	data, err := d.Bytes()
+// save writes a document: over the file it was read from, or to a new one.
+func save(d document, to string) error {
+	data, err := d.draft.Bytes()
 	if err != nil {
 		return err
 	}
-	if to == "" || filepath.Clean(to) == filepath.Clean(from) {
-		return replace(from, data)
+	if to == "" || filepath.Clean(to) == filepath.Clean(d.file) {
+		return putBack(d, data)
 	}
 	return writeNew(to, data)
+}
+
+// putBack replaces the file that a document was read from, unless somebody else
+// has signed it since: people take minutes to read.
+func putBack(d document, data []byte) error {
+	if d.raw != nil {
+		there, err := readDocument(d.file)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(there, d.raw) {
+			return refuse("Run the command again, so that nobody's signature is lost.", "%s was changed meanwhile", d.file)
+		}
+	}
+	return replace(d.file, data)
+}
+
+// mayPutBack refuses a link: writing through it could reach anything, and
+// replacing it would leave the file that people mean as it was.
+func mayPutBack(file string) error {
+	if info, err := os.Lstat(file); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return refuse("Name the file itself, or write to another one with --out.", "%s is a link", file)
+	}
+	return nil
 }
 
 // document is a file of any of the three kinds, unverified.
 type document struct {
 	file  string
-	raw   []byte
+	raw   []byte // as it was read; nil: it was made here
 	draft *manifest.Draft
 }
 
@@ -230,6 +255,10 @@ func (c *chain) follow(d document, version int64) (err error) {
 			"root version %d is missing between %s and %s", c.newest().Version()+1, c.files[len(c.files)-1], d.file)
 	default:
 		root, err = c.newest().Update(d.raw)
+	}
+	if err != nil && isDraft(d.draft) {
+		return advice{fmt.Errorf("%s: %w", d.file, err),
+			"It lacks signatures: keep it in a folder of its own until it is complete, or name the root files one by one."}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.file, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,8 @@ Existing files are never overwritten.`,
 			if plain && p.passphraseFile != "" {
 				return usage("--plain and --passphrase-file exclude each other")
 			}
-			pub, err := makeKey(&p, args[0], plain)
+			name := strings.TrimSuffix(args[0], ".key")
+			pub, err := makeKey(&p, name, plain)
 			if err != nil {
 				return err
 			}
@@ -39,9 +41,11 @@ Existing files are never overwritten.`,
 			if plain {
 				how = "NOT encrypted; whoever reads it can sign"
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "private key  %s.key (%s)\npublic key   %s.pub (give it away)\nkey id       %s\n",
-				args[0], how, args[0], dsse.KeyID(pub))
-			return err
+			return table(cmd.OutOrStdout(), []string{
+				fmt.Sprintf("private key\t%s.key (%s)", name, how),
+				fmt.Sprintf("public key\t%s.pub (give it away)", name),
+				"key id\t" + dsse.KeyID(pub),
+			})
 		},
 	}
 	p.passphraseFlag(cmd)
@@ -74,5 +78,8 @@ func makeKey(p *person, name string, plain bool) (ed25519.PublicKey, error) {
 	if err := p.keys.Write(private, key, pass); err != nil {
 		return nil, err
 	}
-	return pub, keyfile.WritePublic(public, pub)
+	if err := keyfile.WritePublic(public, pub); err != nil {
+		return nil, errors.Join(err, os.Remove(private)) // nobody has seen this key yet
+	}
+	return pub, nil
 }

@@ -80,6 +80,10 @@ func (e *edit) begin(now time.Time) (from document, spec manifest.RootSpec, fres
 	if from, err = openRootDraft(e.in); err != nil {
 		return from, spec, false, err
 	}
+	if strangeRole(from.draft.Spec()) {
+		return from, spec, false, refuse("Look at it with `phase release root inspect`, and ask who made it.",
+			"%s has a role that means nothing to machines", e.in)
+	}
 	trusted, err := manifest.ParseRoot(from.raw)
 	var refused *manifest.Error
 	switch {
@@ -201,6 +205,9 @@ func newRootRotate(cfg Config) *cobra.Command {
 		fresh, err := keyfile.ReadPublic(next)
 		if err != nil {
 			return err
+		}
+		if fresh.Equal(pub) {
+			return refuse("Name the new key with --new; to keep all keys, use `phase release root renew`.", "%s and %s are the same key", old, next)
 		}
 		keys := in.keys
 		keys.Keys = append(without(keys.Keys, pub), fresh)

@@ -27,7 +27,7 @@ says how many are missing on either side.`,
 			if err != nil {
 				return err
 			}
-			old, err := openPrevious(d, previous)
+			old, row, err := openPrevious(d, previous)
 			if err != nil {
 				return err
 			}
@@ -35,7 +35,7 @@ says how many are missing on either side.`,
 				s.warn(text)
 			}
 			n := findNames(d.file, previous, s.key)
-			if err := s.sign(cmd, d, rootReview(d, old, previous, n, cfg.today())); err != nil {
+			if err := s.sign(cmd, d, rootReview(d, old, previous, row, n, cfg.today())); err != nil {
 				return err
 			}
 			return reportRoot(cmd.OutOrStdout(), &s, d, old, n)
@@ -46,32 +46,32 @@ says how many are missing on either side.`,
 	return cmd
 }
 
-// openPrevious reads the root before d, nil for version 1.
-func openPrevious(d document, file string) (*manifest.Root, error) {
+// openPrevious reads the root before d, nil for version 1. The row shows its
+// digest: if it were exchanged together with d, so would be what changes.
+func openPrevious(d document, file string) (old *manifest.Root, row string, err error) {
 	version := d.draft.Spec().Version
 	switch {
 	case version == 1 && file == "":
-		return nil, nil
+		return nil, "", nil
 	case version == 1:
-		return nil, usage("%s is version 1: there is no root before it", d.file)
+		return nil, "", usage("%s is version 1: there is no root before it", d.file)
 	case file == "":
-		return nil, usage("%s is version %d: name version %d with --previous, to see what changes", d.file, version, version-1)
+		return nil, "", usage("%s is version %d: name version %d with --previous, to see what changes", d.file, version, version-1)
 	}
-	raw, err := readDocument(file)
+	before, err := openRootDraft(file)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	old, err := manifest.ParseRoot(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	if old, err = manifest.ParseRoot(before.raw); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", file, err)
 	}
 	if old.Version() != version-1 {
-		return nil, usage("%s is version %d and %s is version %d: a root follows the one right before it", d.file, version, file, old.Version())
+		return nil, "", usage("%s is version %d and %s is version %d: a root follows the one right before it", d.file, version, file, old.Version())
 	}
-	return old, nil
+	return old, fmt.Sprintf("against\t%s, which must be the one that machines have: %s…", file, spoken(before.draft.Digest())[0]), nil
 }
 
-func rootReview(d document, old *manifest.Root, previous string, n names, now time.Time) review {
+func rootReview(d document, old *manifest.Root, previous, row string, n names, now time.Time) review {
 	spec := d.draft.Spec()
 	own := role{"root keys of version " + fmt.Sprint(spec.Version), spec.Roles[manifest.RoleRoot]}
 	if old == nil {
@@ -86,6 +86,7 @@ func rootReview(d document, old *manifest.Root, previous string, n names, now ti
 		rows = append([]string{"NOTE\t" + err.Error()}, rootRows(spec, n, nil, now)...)
 	}
 	keys, _ := old.Keys(manifest.RoleRoot)
+	rows = append(rows, row)
 	return review{
 		title: fmt.Sprintf("%s: root version %d. This changes against %s, version %d.", d.file, spec.Version, previous, old.Version()),
 		rows:  rows, may: []role{{fmt.Sprintf("root keys of version %d", old.Version()), keys}, own},

@@ -17,11 +17,16 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-// table writes rows whose cells are separated by tabs in columns.
+// table writes rows whose cells are separated by tabs in columns. Nothing that
+// a document or the name of a file says moves the cursor or hides another row.
 func table(out io.Writer, rows []string) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(w, row)
+		cells := strings.Split(row, "\t")
+		for i, cell := range cells {
+			cells[i] = term.Clean(cell)
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }
@@ -51,16 +56,12 @@ type role struct {
 	keys manifest.RoleKeys
 }
 
-// rolesOf lists the roles of a root in the order of their importance.
+// rolesOf lists the roles of a root in the order of their importance. One that
+// means nothing to machines is quoted, because anybody may have named it;
+// strangeRole keeps it from being signed.
 func rolesOf(spec manifest.RootSpec) []role {
-	order := []manifest.Role{manifest.RoleRoot, manifest.RoleTargets, manifest.RoleTimestamp, manifest.RoleSnapshot}
-	for _, name := range slices.Sorted(maps.Keys(spec.Roles)) {
-		if !slices.Contains(order, name) {
-			order = append(order, name)
-		}
-	}
 	var list []role
-	for _, name := range order {
+	for _, name := range tufRoles {
 		if keys, ok := spec.Roles[name]; ok {
 			list = append(list, role{string(name), keys})
 		}
@@ -68,7 +69,25 @@ func rolesOf(spec manifest.RootSpec) []role {
 	for _, name := range slices.Sorted(maps.Keys(spec.Channels)) {
 		list = append(list, role{"channel " + name, spec.Channels[name]})
 	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Roles)) {
+		if !slices.Contains(tufRoles, name) {
+			list = append(list, role{fmt.Sprintf("meaningless role %.40q", name), spec.Roles[name]})
+		}
+	}
 	return list
+}
+
+var tufRoles = []manifest.Role{manifest.RoleRoot, manifest.RoleTargets, manifest.RoleTimestamp, manifest.RoleSnapshot}
+
+// strangeRole reports whether a root has a role that means nothing to machines
+// and would only mislead people.
+func strangeRole(spec manifest.RootSpec) bool {
+	for name := range spec.Roles {
+		if !slices.Contains(tufRoles, name) {
+			return true
+		}
+	}
+	return false
 }
 
 func ids(keys []ed25519.PublicKey) []string {
@@ -126,9 +145,19 @@ func manifestRows(m manifest.Manifest, now time.Time) []string {
 		for _, url := range a.URLs {
 			rows = append(rows, "\t"+url)
 		}
+		if a.IPFS != "" {
+			rows = append(rows, "\tipfs "+a.IPFS)
+		}
 	}
-	if m.Cmdline != "" {
-		rows = append(rows, "cmdline\t"+m.Cmdline)
+	return append(rows, folded("cmdline", m.Cmdline)...)
+}
+
+// folded shows a text that its author chose in lines that no terminal breaks:
+// otherwise it might go on where another row seems to begin.
+func folded(name, text string) (rows []string) {
+	for part := range slices.Chunk([]byte(text), 60) {
+		rows = append(rows, name+"\t"+string(part))
+		name = ""
 	}
 	return rows
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/internal/keyfile"
+	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -46,6 +47,11 @@ func (s *signature) sign(cmd *cobra.Command, d document, r review) error {
 	if s.key == "" {
 		return needFlag(cmd, "--key", "the key to sign with")
 	}
+	if s.out == "" {
+		if err := mayPutBack(d.file); err != nil {
+			return err
+		}
+	}
 	if shown, err := digestOfShown(d.draft); err != nil || shown != d.draft.Digest() {
 		return refuse("Sign it with the program that made it, or a newer one.",
 			"%s says something that this program does not know and cannot show you", d.file)
@@ -74,7 +80,7 @@ func (s *signature) sign(cmd *cobra.Command, d document, r review) error {
 	if err := d.draft.Sign(key); err != nil {
 		return err
 	}
-	return save(d.draft, d.file, s.out)
+	return save(d, s.out)
 }
 
 // file is where the signed document was written.
@@ -87,7 +93,7 @@ func (s *signature) file(d document) string {
 
 // show writes what will be signed for the person to read.
 func (s *signature) show(d document, r review) error {
-	fmt.Fprintln(s.err, r.title)
+	fmt.Fprintln(s.err, term.Clean(r.title))
 	if err := table(s.err, indented(append(r.rows, digestRows(d.draft)...))); err != nil {
 		return err
 	}
@@ -98,12 +104,15 @@ func (s *signature) show(d document, r review) error {
 }
 
 // digestOfShown is the digest of a document that says what is shown and nothing
-// else.
+// else, zero if there is no such document.
 func digestOfShown(d *manifest.Draft) (blob.Digest, error) {
 	var again *manifest.Draft
 	var err error
 	switch d.Object() {
 	case "root":
+		if strangeRole(d.Spec()) {
+			return blob.Digest{}, nil
+		}
 		again, err = manifest.DraftRoot(d.Spec())
 	case "manifest":
 		again, err = manifest.DraftManifest(d.Manifest())
