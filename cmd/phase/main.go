@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
 )
 
@@ -59,14 +60,23 @@ func exitStatus(err error) int {
 
 // report tells a person what failed and what to do next.
 func report(err error) {
-	if errors.As(err, new(silentError)) {
-		return
+	if !errors.As(err, new(silentError)) {
+		fmt.Fprint(os.Stderr, explain(err))
 	}
-	fmt.Fprintln(os.Stderr, "phase:", err)
+}
+
+// explain returns the lines of report. An error may quote the names of files and
+// what documents say, so it is cleaned for the terminal.
+func explain(err error) string {
+	var text strings.Builder
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintln(&text, "phase:", term.Clean(line))
+	}
 	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		fmt.Fprintln(os.Stderr, "phase: hint:", hinted.Hint())
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		fmt.Fprintln(&text, "phase: hint:", term.Clean(hinted.Hint()))
 	}
+	return text.String()
 }
 
 // group is a command that only holds others.

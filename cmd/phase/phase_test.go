@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,5 +28,13 @@ func TestExitStatus(t *testing.T) {
 		if got := exitStatus(err); got != 2 {
 			t.Errorf("%q: status %d, want 2 (%v)", args, got, err)
 		}
+	}
+}
+
+// TestExplainIsClean: an error quotes names that anybody may have chosen.
+func TestExplainIsClean(t *testing.T) {
+	got := explain(errors.Join(errors.New("open \x1b[2J\u202efdp: no such file"), errors.New("second")))
+	if want := "phase: open ?[2J?fdp: no such file\nphase: second\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
