@@ -2,6 +2,7 @@ package boot
 
 import (
 	"cmp"
+	"fmt"
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/manifest"
@@ -38,15 +39,16 @@ func (h *hunt) useful(g *group) bool {
 	return !h.ended() && !g.dropped && g.verified == nil && g.refused == nil && (h.best == nil || g.version > h.best.version)
 }
 
-// admit returns the pointer's group, made if it is new, or nil if it is older
-// than enough others. The state is locked.
+// admit returns the pointer's group, made if it is new, or nil if there is no
+// room for it. The state is locked.
 func (h *hunt) admit(p *manifest.VerifiedPointer, found discover.Candidate) *group {
 	id := identify(p.Pointer())
 	if g := h.groups[id]; g != nil {
 		g.renew(p, found.Pointer)
 		return g
 	}
-	if len(h.groups) >= maxGroups && !h.evict(id.version) {
+	if len(h.groups) >= maxGroups && !h.evict(id.version, found.Source) {
+		h.reject(found.Origin, fmt.Errorf("release %d from %s is passed over: %d others are looked at", id.version, found.Origin, maxGroups))
 		return nil
 	}
 	g := newGroup(p, found)
@@ -55,20 +57,28 @@ func (h *hunt) admit(p *manifest.VerifiedPointer, found discover.Candidate) *gro
 	return g
 }
 
-// evict makes room for a newer release: a refused one goes first, then the
-// oldest. The state is locked.
-func (h *hunt) evict(version int64) bool {
-	var oldest *group
+// evict makes room for a release that a source told of: a useless one goes
+// first, then the oldest of the source that takes most of the room. That one may
+// be newer, if the other source has less: a thief of the publisher's online key
+// can invent any number of newer releases, but not be every source. The state is
+// locked.
+func (h *hunt) evict(version int64, source string) bool {
+	room, most := map[string]int{}, 0
 	for _, g := range h.groups {
 		if g.useless() {
-			oldest = g
-			break
+			h.drop(g)
+			return true
 		}
-		if g != h.best && (oldest == nil || g.version < oldest.version) {
+		room[g.found.Source]++
+		most = max(most, room[g.found.Source])
+	}
+	var oldest *group
+	for _, g := range h.groups {
+		if g != h.best && room[g.found.Source] == most && (oldest == nil || g.version < oldest.version) {
 			oldest = g
 		}
 	}
-	if oldest == nil || !oldest.useless() && oldest.version >= version {
+	if oldest == nil || oldest.version >= version && room[source]+1 >= most {
 		return false
 	}
 	h.drop(oldest)

@@ -170,6 +170,31 @@ func TestFloodOfOldReleases(t *testing.T) {
 	})
 }
 
+// Whoever has stolen the online key can name newer releases that nobody has. One
+// source full of them does not keep out what another one knows.
+func TestFloodOfInventedReleases(t *testing.T) {
+	inBubble(t, func(w *world) {
+		real := w.publishAt(1, w.keys)
+		w.hosts["tarpit.test"] = nil
+		w.ask(script{"thief", func(_ context.Context, found func(discover.Candidate)) {
+			p, err := manifest.InspectPointer(real)
+			if err != nil {
+				t.Error(err)
+			}
+			for i := range discover.MaxCandidates {
+				p.ManifestVersion, p.ManifestHash = 1<<50+int64(i), blob.Of(fmt.Append(nil, i))
+				invented, err := manifest.SignPointer(p, w.keys.Timestamp)
+				if err != nil {
+					t.Error(err)
+				}
+				found(discover.Candidate{Pointer: invented, Bases: []string{"http://tarpit.test"}, Origin: fmt.Sprint("thief ", i)})
+			}
+		}}, after(time.Second, "honest", real, w.base))
+		w.boots(SettleBudget + time.Second)
+		w.booted(1, 1)
+	})
+}
+
 func TestNewerGroupsEvict(t *testing.T) {
 	inBubble(t, func(w *world) {
 		h := newHunt(w.corridor, floors{})
