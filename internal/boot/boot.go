@@ -6,7 +6,8 @@
 // A bad candidate is skipped inside the search, a bad source inside fetch. Any
 // other failure ends Run with one error; what to do about it (show it, wait,
 // try again) is the caller's decision. In Local mode alone there is something to
-// fall back on: the release that this medium booted before.
+// fall back on, also where a new kernel cannot be loaded: the release that this
+// medium booted before.
 //
 // What is trusted is the root inside the medium, and the roots that follow from
 // it. The search looks for those beside the releases, asks for the time where
@@ -51,7 +52,8 @@ const (
 // exceptions. When another release takes the place of the one that is being
 // fetched, its fetch ends with a note and without an error, and is begun for the
 // other; and when none is left, verify is begun once more. In Local mode, fetch
-// may follow on a stage that failed: it is that of the last good release.
+// may follow on a stage that failed: it is that of the last good release. So may
+// hand-over then, once.
 type Observer interface {
 	Begin(stage string)
 	End(stage, note string, err error)
@@ -112,11 +114,22 @@ func (c *Corridor) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer release.files.Close()
+	defer func() { release.files.Close() }()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return c.handOver(network, release)
+	loaded, err := c.load(network, release)
+	if err != nil && c.Config.Mode == bootcfg.Local && !release.kept {
+		release.files.Close() // their memory is needed
+		if other := c.instead(ctx, release, floor, err); other != nil {
+			release = other
+			loaded, err = c.load(network, release)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return c.jump(loaded, release)
 }
 
 // find obtains the newest release or, where the mode has it so, the one that
@@ -272,18 +285,32 @@ func (c *Corridor) next(ctx context.Context, h *hunt, g *group) (*group, error) 
 	return other, nil
 }
 
-// handOver loads the kernel, and only then remembers the release as seen: a
-// release that cannot even be loaded must not lock out the one before it.
-func (c *Corridor) handOver(network *netup.Network, release *choice) error {
-	version := release.verified.Manifest().ManifestVersion
+// load gives the release's kernel to the running one. It begins the stage
+// hand-over, which jump ends.
+func (c *Corridor) load(network *netup.Network, release *choice) (Loaded, error) {
 	c.Observe.Begin(timeline.StageHandover)
-	loaded, err := c.load(network, release)
+	info := c.Info(network)
+	info.Bases = release.bases
+	info.ClockState = c.Clock.State().String()
+	info.Timeline = c.Stages()
+	f := release.files
+	loaded, err := c.Load(handover.Set{
+		Verified: release.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs,
+		Info: info,
+	})
 	if err != nil {
 		c.Observe.End(timeline.StageHandover, "", err)
-		return err
+		return nil, err
 	}
-	err = c.remember(release)
-	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", version), err)
+	return loaded, nil
+}
+
+// jump remembers the release as seen and starts its kernel. It comes after
+// loading, because a release that cannot even be loaded must not lock out the one
+// before it.
+func (c *Corridor) jump(loaded Loaded, release *choice) error {
+	err := c.remember(release)
+	c.Observe.End(timeline.StageHandover, fmt.Sprintf("release %d", release.verified.Manifest().ManifestVersion), err)
 	if err == nil {
 		err = c.Leave()
 	}
@@ -319,18 +346,6 @@ func (c *Corridor) remember(release *choice) error {
 		c.Observe.Note(timeline.StageHandover, fmt.Sprintf("WARNING: this release cannot be started without a network next time: %v", err))
 	}
 	return nil
-}
-
-func (c *Corridor) load(network *netup.Network, release *choice) (Loaded, error) {
-	info := c.Info(network)
-	info.Bases = release.bases
-	info.ClockState = c.Clock.State().String()
-	info.Timeline = c.Stages()
-	f := release.files
-	return c.Load(handover.Set{
-		Verified: release.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs,
-		Info: info,
-	})
 }
 
 // describe says in one line how this machine reaches the network.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/phasebased/phase/internal/netup"
@@ -40,6 +41,19 @@ func (c *Corridor) findLocal(ctx context.Context, floor floors) (*choice, *netup
 		release, err = c.lastGood(ctx, kept, floor, err)
 	}
 	return release, network, err
+}
+
+// instead is a kept release to start where the kernel of a new one could not be
+// loaded, nil if there is none. failure is why it could not.
+func (c *Corridor) instead(ctx context.Context, release *choice, floor floors, failure error) *choice {
+	kept, _ := c.State.LastGood(c.want()) // what is wrong with it was said
+	kept = slices.DeleteFunc(kept, func(k trust.Release) bool { return k.Payload == release.verified.Digest() })
+	failure = fmt.Errorf("release %d: %w", release.verified.Manifest().ManifestVersion, failure)
+	other, err := c.lastGood(ctx, kept, floor, failure)
+	if err != nil {
+		return nil // each reason was said
+	}
+	return other
 }
 
 func (c *Corridor) localNetwork(ctx context.Context, optional bool) (*netup.Network, error) {
@@ -102,7 +116,7 @@ func (c *Corridor) revive(ctx context.Context, k trust.Release, floor floors, on
 // announce tells the person what is going to be started, and why.
 func (c *Corridor) announce(v *manifest.Verified, confirmed bool, online error) {
 	version := v.Manifest().ManifestVersion
-	note := fmt.Sprintf("No current release was found (%v). Going back to release %d, which this medium booted before.", online, version)
+	note := fmt.Sprintf("No current release can be started (%v). Going back to release %d, which this medium booted before.", online, version)
 	if !confirmed {
 		note += " Its system never said that it came up."
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/manifest"
@@ -172,6 +173,47 @@ func TestLocalPrefersWhatIsNewer(t *testing.T) {
 		w.booted(6, 1)
 		if kept, err := w.state.LastGood(want); err != nil || kept[0].Payload != w.loaded.Verified.Digest() {
 			t.Errorf("%+v, %v", kept, err)
+		}
+	})
+}
+
+// A new release whose kernel cannot be loaded gives way to the one before, and is
+// not remembered. Without one before, or in another mode, it is an error.
+func TestNewKernelThatCannotBeLoaded(t *testing.T) {
+	unsigned := errors.New("nobody signed this kernel")
+	inBubble(t, func(w *world) {
+		w.local(5)
+		w.ask(after(0, "mdns", w.publishWith(6, w.keys, []byte("another kernel")), w.base))
+		load := w.corridor.Load
+		w.corridor.Load = func(set handover.Set) (Loaded, error) {
+			if set.Verified.Manifest().ManifestVersion == 6 {
+				return nil, unsigned
+			}
+			return load(set)
+		}
+		w.boots(SettleBudget + time.Second)
+		w.booted(5, 1)
+		if !w.toldOf("release 6: nobody signed this kernel). Going back to release 5") {
+			t.Errorf("%q", w.told)
+		}
+		if floor, err := w.state.Floor(want); err != nil || floor.ManifestVersion != 5 {
+			t.Errorf("the floor is %+v, %v", floor, err)
+		}
+
+		w.forget()
+		w.corridor.Config.Mode = bootcfg.Internet
+		if err := w.corridor.Run(w.Context()); !errors.Is(err, unsigned) {
+			t.Errorf("internet mode: %v", err)
+		}
+	})
+	inBubble(t, func(w *world) {
+		w.local(5) // the kept release is the one that fails now
+		w.fail = unsigned
+		if err := w.corridor.Run(w.Context()); !errors.Is(err, unsigned) {
+			t.Errorf("%v", err)
+		}
+		if w.toldOf("Going back") {
+			t.Errorf("%q", w.told)
 		}
 	})
 }
