@@ -163,14 +163,25 @@ func (f Files) unlock(path string, data []byte, ask func() (Passphrase, error)) 
 	return plain, nil
 }
 
-// Encrypted reports whether reading the key of path will need a passphrase.
-func Encrypted(path string) (bool, error) {
+// Check looks at the file path and refuses what Read would refuse whatever the
+// passphrase: what is no private key, or asks for too much work. It opens none.
+func Check(path string) error {
 	data, _, err := readBounded(path)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer clear(data)
-	return formOf(data) == formAge, nil
+	switch form := formOf(data); form {
+	case formAge:
+		err = checkHeader(data, maxWorkFactor)
+	case formBare:
+	default:
+		_, err = decodePEM(data, form)
+	}
+	if err != nil {
+		return &Error{Path: path, Reason: err}
+	}
+	return nil
 }
 
 // warnExposed speaks up if others may read a file that holds a secret.

@@ -84,8 +84,8 @@ func TestWriteAndRead(t *testing.T) {
 		if err != nil || info.Mode() != 0o600 {
 			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
 		}
-		if encrypted, err := Encrypted(path); err != nil || encrypted != (!pass.IsZero()) {
-			t.Errorf("%s: Encrypted says %v, %v", name, encrypted, err)
+		if err := Check(path); err != nil {
+			t.Errorf("%s: Check says %v", name, err)
 		}
 		asker := noAsk(t)
 		if !pass.IsZero() {
@@ -578,4 +578,38 @@ func FuzzPublic(f *testing.F) {
 			t.Fatalf("%x reads as %x, %v", pub, again, err)
 		}
 	})
+}
+
+// TestCheck: what no passphrase opens is known before one is asked for.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	key, err := Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := filepath.Join(dir, "a.pub")
+	if err := WritePublic(public, key.Public().(ed25519.PublicKey)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		content string
+		want    error
+	}{
+		"junk": {"junk", ErrNotKey}, "empty": {"", ErrNotKey}, "pem": {"-----BEGIN RSA PRIVATE KEY-----", ErrKeyType},
+		"age": {"age-encryption.org/v1\n-> X25519 aa\n", ErrDamaged},
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(tt.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(path); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := Check(public); !errors.Is(err, ErrPublicKey) {
+		t.Errorf("%v", err)
+	}
+	if err := Check(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
 }
