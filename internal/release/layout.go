@@ -146,7 +146,7 @@ func (l layout) place(from, to string, a placed) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	out, err := os.CreateTemp(filepath.Dir(to), ".part-*")
+	out, err := os.CreateTemp(filepath.Dir(to), partial)
 	if err != nil {
 		return err
 	}
@@ -163,6 +163,24 @@ func (l layout) place(from, to string, a placed) error {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(to))
+}
+
+// partial is the name of a file that is being copied.
+const partial = ".part-*"
+
+func (l layout) sweep() error {
+	for _, pattern := range []string{filepath.Join(l.home, partial), filepath.Join(l.dir, "blobs", "*", partial)} {
+		left, err := filepath.Glob(pattern)
+		if err != nil {
+			return fmt.Errorf("look for what an interruption has left: %w", err)
+		}
+		for _, file := range left {
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (l layout) watch(a placed) func(int64) error {

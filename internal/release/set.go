@@ -105,8 +105,13 @@ func (c *Checked) Dir() string { return c.layout.home }
 
 // Write lays the release out. Files are hashed as they are copied; one that is
 // not the file that was signed ends the work before anything that has a name
-// was changed.
-func (c *Checked) Write() error { return c.layout.write() }
+// was changed. What an interrupted Write has left is removed: hold the Lock.
+func (c *Checked) Write() error {
+	if err := c.layout.sweep(); err != nil {
+		return err
+	}
+	return c.layout.write()
+}
 
 // withDocuments completes a set with the manifest and the proof of the folder.
 func (s Set) withDocuments(home string) (Set, error) {

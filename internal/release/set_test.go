@@ -381,6 +381,28 @@ func TestProofIsNotLost(t *testing.T) {
 	h.publish(s)
 }
 
+// TestLeftoversAreRemoved: an interrupted copy of a large file does not stay.
+func TestLeftoversAreRemoved(t *testing.T) {
+	h := newHouse(t)
+	c := h.publish(h.set())
+	var left []string
+	for _, file := range []string{filepath.Join(c.Dir(), ".part-1"), filepath.Join(h.dir, "blobs", "aa", ".part-2")} {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, file)
+	}
+	h.publish(h.set())
+	for _, file := range left {
+		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
 // TestDigestEnds: neither a device without an end nor a person's Ctrl-C keeps it
 // going.
 func TestDigestEnds(t *testing.T) {
