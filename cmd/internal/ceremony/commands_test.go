@@ -362,6 +362,68 @@ func TestManifestIsShownWhole(t *testing.T) {
 	}
 }
 
+// TestNamesTellWhereTheyAreFrom: whoever brings a document may bring names.
+func TestNamesTellWhereTheyAreFrom(t *testing.T) {
+	settle(t)
+	must(t, "root renew --in 1.root.json")
+	if err := os.MkdirAll("stick", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "keygen --plain stick/grace")
+	must(t, "root rotate --in 2.root.json --old r3.pub --new stick/grace.pub")
+	put(t, "stick/friend.pub", get(t, "r1.pub"))
+	put(t, "stick/2.root.json", get(t, "2.root.json"))
+	_, stderr, err := call(t, now, strings.Fields("root sign stick/2.root.json --previous 1.root.json --key r1.key --yes")...)
+	if err != nil || !strings.Contains(stderr, "add     stick/grace.pub") || strings.Contains(stderr, "friend") {
+		t.Errorf("%v, %s", err, stderr)
+	}
+	if !strings.Contains(stderr, "against  1.root.json, which must be the one that machines have") {
+		t.Error(stderr)
+	}
+}
+
+// TestDraftBesideRoots: the hint says why a folder cannot be used.
+func TestDraftBesideRoots(t *testing.T) {
+	settle(t)
+	must(t, "root renew --in 1.root.json")
+	_, _, err := call(t, now, strings.Fields("manifest sign manifest.json --root . --key t3.key --yes")...)
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "a folder of its own until it is complete") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestManifestFromTheFuture: signers hear of it before machines do.
+func TestManifestFromTheFuture(t *testing.T) {
+	settle(t)
+	_, stderr, _ := call(t, now.Add(-day), strings.Fields("manifest sign manifest.json --key t3.key --yes")...)
+	if !strings.Contains(stderr, "which is yet to come") {
+		t.Error(stderr)
+	}
+}
+
+// TestLogFolderIsPublic: a key in it would be published.
+func TestLogFolderIsPublic(t *testing.T) {
+	settle(t)
+	if err := os.Mkdir("log", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "keygen --plain log/k")
+	must(t, "keygen --plain k")
+	if err := os.Symlink("log", "link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"log init log --origin x --key log/k.key --state s --yes", "log init log --origin x --key k.key --state link/s --yes",
+		"log init link --origin x --key log/k.key --state s --yes",
+	} {
+		if _, _, err := call(t, now, strings.Fields(line)...); err == nil || !strings.Contains(err.Error(), "lies in the folder of the log") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	must(t, "log init log --origin x --key k.key --yes")
+}
+
 // TestCompared: people are told which files are theirs.
 func TestCompared(t *testing.T) {
 	settle(t)

@@ -168,21 +168,25 @@ type names map[string]string
 const maxNames = 256
 
 // findNames reads the .pub files of this folder and of those that hold files.
-// What cannot be read has no name, that is all.
+// What cannot be read has no name, that is all. The names of this folder come
+// first; others show where they are from, as somebody else may have chosen them.
 func findNames(files ...string) names {
 	found := names{}
 	folders := []string{"."}
 	for _, file := range files {
-		if file != "" {
-			folders = append(folders, filepath.Dir(file))
+		if folder := filepath.Dir(file); !slices.Contains(folders, folder) {
+			folders = append(folders, folder)
 		}
 	}
-	slices.Sort(folders)
-	for _, folder := range slices.Compact(folders) {
+	for _, folder := range folders {
 		list, _ := filepath.Glob(filepath.Join(folder, "*.pub"))
 		for _, file := range list[:min(len(list), maxNames)] {
-			if pub, err := keyfile.ReadPublic(file); err == nil {
-				found[dsse.KeyID(pub)] = term.Clean(filepath.Base(file))
+			pub, err := keyfile.ReadPublic(file)
+			if err != nil {
+				continue
+			}
+			if id := dsse.KeyID(pub); found[id] == "" {
+				found[id] = term.Clean(file)
 			}
 		}
 	}

@@ -74,6 +74,9 @@ func makeKey(p *person, name string, plain bool) (ed25519.PublicKey, error) {
 		return nil, err
 	}
 	defer clear(key)
+	if p.ctx.Err() != nil {
+		return nil, errInterrupted
+	}
 	pub := ed25519.PublicKey(append([]byte{}, key.Public().(ed25519.PublicKey)...))
 	if err := p.keys.Write(private, key, pass); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package ceremony
 import (
 	"crypto/ed25519"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -42,17 +43,42 @@ func (k *keeping) flags(cmd *cobra.Command, whose string) {
 }
 
 // memory is the file that remembers, beside the key unless it was named.
-func (k *keeping) memory(cmd *cobra.Command) (string, error) {
+func (k *keeping) memory(cmd *cobra.Command, dir string) (string, error) {
 	if err := checkFormat(k.format); err != nil {
 		return "", err
 	}
 	if k.key == "" {
 		return "", needFlag(cmd, "--key", "the private key")
 	}
-	if k.state != "" {
-		return k.state, nil
+	path := k.state
+	if path == "" {
+		path = strings.TrimSuffix(k.key, ".key") + ".state"
 	}
-	return strings.TrimSuffix(k.key, ".key") + ".state", nil
+	return path, outside(dir, k.key, path)
+}
+
+// outside refuses files below the folder of a log: it is published whole, and it
+// is brought back from a backup whole.
+func outside(dir string, files ...string) error {
+	for _, file := range files {
+		below, err := filepath.Rel(real(dir), filepath.Join(real(filepath.Dir(file)), filepath.Base(file)))
+		if err == nil && filepath.IsLocal(below) {
+			return refuse("Keep the key and the file of --state somewhere else.",
+				"%s lies in the folder of the log, which is for everybody to read", file)
+		}
+	}
+	return nil
+}
+
+// real is the absolute path of a folder, behind all links if it exists.
+func real(dir string) string {
+	if behind, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = behind
+	}
+	if whole, err := filepath.Abs(dir); err == nil {
+		dir = whole
+	}
+	return dir
 }
 
 // open asks, opens the key and hands it to use.
@@ -80,7 +106,7 @@ without it nobody would notice that DIR was brought back from an old backup.`,
 		Example: `  phase release log init log --origin example.com/boot-log --key boot-log.key`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			k.attend(cmd, cfg)
-			memory, err := k.memory(cmd)
+			memory, err := k.memory(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -155,7 +181,7 @@ witnesses have run "cosign".`,
 }
 
 func (l *logging) run(cmd *cobra.Command, cfg Config, dir, file string) error {
-	memory, err := l.memory(cmd)
+	memory, err := l.memory(cmd, dir)
 	if err != nil {
 		return err
 	}
@@ -332,7 +358,7 @@ The first time, say which log it is: its vkey, learnt from its keeper in person,
 }
 
 func (w *witnessing) run(cmd *cobra.Command, cfg Config, dir string) error {
-	path, err := w.memory(cmd)
+	path, err := w.memory(cmd, dir)
 	if err != nil {
 		return err
 	}
@@ -481,6 +507,8 @@ func policyText(log *logproof.Key, witnesses []string, need int) (string, error)
 		fmt.Fprintf(&b, "witness %s %s\n", key.Name(), key)
 	}
 	switch {
+	case need < 0:
+		return "", usage("--need %d: a number of witnesses", need)
 	case len(names) == 0 && need == 0:
 		b.WriteString("# No witness: the log alone is believed.\nquorum none\n")
 	case len(names) == 1 && need <= 1:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"testing"
@@ -175,6 +176,46 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("the terminal is left without echo, %v", err)
 	}
 	_, _ = d.keys.WriteString("\n") // lets the reader go
+}
+
+// TestQuit: so does Ctrl-\, with which impatient people end a program.
+func TestQuit(t *testing.T) {
+	d := newDesk(t)
+	guard := make(chan os.Signal, 1) // the signal may come before anybody listens
+	signal.Notify(guard, unix.SIGQUIT)
+	defer signal.Stop(guard)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	defer func() { close(stop); <-stopped }()
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				_ = unix.Kill(os.Getpid(), unix.SIGQUIT)
+			}
+		}
+	}()
+	if _, err := d.person().passphrase("a.key"); err == nil || !strings.Contains(err.Error(), "interrupted") {
+		t.Errorf("%v", err)
+	}
+	state, err := unix.IoctlGetTermios(int(d.tty.Fd()), unix.TCGETS)
+	if err != nil || state.Lflag&unix.ECHO == 0 {
+		t.Errorf("the terminal is left without echo, %v", err)
+	}
+	_, _ = d.keys.WriteString("\n")
+}
+
+// TestInterruptedLate: Ctrl-C while the key is being opened signs nothing.
+func TestInterruptedLate(t *testing.T) {
+	settle(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := &person{ctx: ctx, in: strings.NewReader(""), err: new(bytes.Buffer)}
+	if key, err := p.openKey("r1.key"); !errors.Is(err, errInterrupted) || key != nil {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestNoTerminal(t *testing.T) {

@@ -47,6 +47,9 @@ func (s *signature) sign(cmd *cobra.Command, d document, r review) error {
 	if s.key == "" {
 		return needFlag(cmd, "--key", "the key to sign with")
 	}
+	if err := keyfile.Check(s.key); err != nil { // before anybody reads and agrees
+		return err
+	}
 	if s.out == "" {
 		if err := mayPutBack(d.file); err != nil {
 			return err
@@ -133,12 +136,18 @@ func indented(rows []string) []string {
 	return list
 }
 
-// openKey reads a private key and asks for its passphrase if it has one.
+// openKey reads a private key and asks for its passphrase if it has one. That
+// takes a moment, in which the person may still press Ctrl-C.
 func (p *person) openKey(file string) (ed25519.PrivateKey, error) {
 	var pass keyfile.Passphrase
 	defer func() { pass.Wipe() }()
-	return p.keys.Read(file, func() (_ keyfile.Passphrase, err error) {
+	key, err := p.keys.Read(file, func() (_ keyfile.Passphrase, err error) {
 		pass, err = p.passphrase(file)
 		return pass, err
 	})
+	if err == nil && p.ctx.Err() != nil {
+		clear(key)
+		return nil, errInterrupted
+	}
+	return key, err
 }
