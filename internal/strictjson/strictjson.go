@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -63,7 +65,7 @@ func Unmarshal(data []byte, v any, lim Limits) error {
 		return err
 	}
 	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(lim.RejectUnknown)); err != nil {
-		return fmt.Errorf("%w: %w", ErrType, err)
+		return fmt.Errorf("%w: %w", ErrType, shown{err})
 	}
 	return nil
 }
@@ -87,7 +89,7 @@ func Canonicalize(data []byte, lim Limits) ([]byte, error) {
 	}
 	value := jsontext.Value(bytes.Clone(data))
 	if err := value.Canonicalize(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+		return nil, fmt.Errorf("%w: %w", ErrSyntax, shown{err})
 	}
 	return value, nil
 }
@@ -109,16 +111,16 @@ func check(data []byte, lim Limits) error {
 	for first := true; first || dec.StackDepth() > 0; first = false {
 		token, err := dec.ReadToken()
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrSyntax, noEOF(err))
+			return fmt.Errorf("%w: %w", ErrSyntax, shown{noEOF(err)})
 		}
 		if dec.StackDepth() > maxDepth {
 			return fmt.Errorf("%w: more than %d levels", ErrDepth, maxDepth)
 		}
 		switch {
 		case token.Kind() == '0' && !plainInteger(token.String()):
-			return fmt.Errorf("%w: %.40s at %s", ErrNumber, token.String(), dec.StackPointer())
+			return fmt.Errorf("%w: %.40s at %.80q", ErrNumber, token.String(), dec.StackPointer())
 		case token.Kind() == 'n' && lim.RejectNull:
-			return fmt.Errorf("%w: at %s", ErrNull, dec.StackPointer())
+			return fmt.Errorf("%w: at %.80q", ErrNull, dec.StackPointer())
 		}
 	}
 	if _, err := dec.ReadToken(); err != io.EOF {
@@ -133,6 +135,31 @@ func plainInteger(s string) bool {
 	n, err := strconv.ParseInt(s, 10, 64) // refuses '.', 'e' and 'E'
 	return err == nil && s != "-0" && -MaxInt <= n && n <= MaxInt
 }
+
+// maxShown bounds the text of an error, in characters: names of members come
+// from strangers, and may fill a document.
+const maxShown = 240
+
+// shown is an error whose text is fit for a terminal: short, and without
+// characters that mean something to it.
+type shown struct{ error }
+
+// Error implements error.
+func (e shown) Error() string {
+	text := []rune(e.error.Error())
+	if len(text) > maxShown {
+		text = append(text[:maxShown], '…')
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, string(text))
+}
+
+// Unwrap returns the error as it was.
+func (e shown) Unwrap() error { return e.error }
 
 // noEOF turns the end of input inside a document into an error of its own, so
 // that no caller mistakes it for a clean end.

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 type sample struct {
@@ -215,4 +216,29 @@ func FuzzCanonicalize(f *testing.F) {
 			t.Fatalf("forms differ in meaning: %s, %s, %v", olpc, back, err)
 		}
 	})
+}
+
+// What is refused was often written by a stranger, and the reason is shown on a
+// terminal.
+func TestErrorsAreFitForATerminal(t *testing.T) {
+	for _, name := range []string{strings.Repeat("a", 50_000), `\u001b[2J`, `\u009b`, `\u202e`, `\n`} {
+		for _, value := range []string{"1.5", "null", "tru", `1,"` + name + `":2`, `{"n":[]}`, `"\ud800"`, "1"} {
+			doc := []byte(`{"` + name + `":` + value + `}`)
+			var v struct {
+				N int `json:"n"`
+			}
+			err := Unmarshal(doc, &v, Limits{RejectNull: true, RejectUnknown: true})
+			if err == nil {
+				t.Errorf("%.40q: accepted", doc)
+				continue
+			}
+			text := err.Error()
+			if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+				t.Errorf("%.40q: %.40q", doc, text[i:])
+			}
+			if len(text) > 400 {
+				t.Errorf("%.40q: the text has %d bytes", doc, len(text))
+			}
+		}
+	}
 }
