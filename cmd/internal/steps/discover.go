@@ -15,6 +15,7 @@ import (
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -225,7 +226,7 @@ type pointers struct {
 func (p *pointers) take(c discover.Candidate) {
 	pointer, err := p.read(c.Pointer)
 	if err != nil {
-		fmt.Fprintf(p.remarks, "ignored what %s gave: %v\n", c.Origin, err)
+		fmt.Fprintf(p.remarks, "ignored what %s gave: %s\n", term.Clean(c.Origin), term.Clean(err.Error()))
 		return
 	}
 	order := 1

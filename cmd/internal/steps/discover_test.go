@@ -134,3 +134,17 @@ func TestParseTimeout(t *testing.T) {
 		}
 	}
 }
+
+// What strangers send does not reach the terminal as they wrote it.
+func TestDiscoverGivesNoEscapes(t *testing.T) {
+	for _, pointer := range []string{`{"\u001b[2J":1.5}`, `{"` + strings.Repeat("a", 1500) + `":1.5}`} {
+		stranger := network{name: "mdns", give: []discover.Candidate{{Pointer: []byte(pointer), Origin: "mdns \x1b[2J"}}}
+		code, _, stderr := discoverOn(nil, stranger)
+		if code != exitFailed || !strings.Contains(stderr, "ignored what mdns ?[2J gave") {
+			t.Errorf("exit code %d, %q", code, stderr)
+		}
+		if strings.Contains(stderr, "\x1b") || len(stderr) > 1000 {
+			t.Errorf("%d bytes: %.200q", len(stderr), stderr)
+		}
+	}
+}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/internal/term"
 )
 
 // Exit codes of all steps.
@@ -76,7 +78,7 @@ func noArgs(_ *cobra.Command, args []string) error {
 // report shows err to a person: severity ("FATAL" or "ERROR") and message on
 // one line, then its code and what to do next, if it knows.
 func report(w io.Writer, severity string, err error) {
-	fmt.Fprintf(w, "%s: %v\n", severity, err)
+	fmt.Fprintf(w, "%s: %s\n", severity, term.Clean(err.Error()))
 	code, hint := explain(err)
 	switch {
 	case code != "" && hint != "":

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/manifest"
 )
@@ -232,7 +233,7 @@ func (r verifyResult) text(w io.Writer) error {
 	head, lines := "VERIFIED", r.factLines()
 	if r.Status != "verified" {
 		head = "FAILED"
-		lines = []line{{"Reason", r.Error}, {"Rule", r.Rule}, {"Object", r.Object}, {"Code", r.Code}, {"What to do", r.Hint}}
+		lines = []line{{"Reason", term.Clean(r.Error)}, {"Rule", r.Rule}, {"Object", r.Object}, {"Code", r.Code}, {"What to do", r.Hint}}
 	}
 	var text strings.Builder
 	text.WriteString(head + "\n")
