@@ -201,7 +201,7 @@ func (h *hunt) follow(p *rootPlace, version int64, raw []byte) (again bool) {
 		}
 		var err error
 		if isNew, err = c.Roots.follow(version, raw); err != nil {
-			h.reject(p.base, fmt.Errorf("root %d from %s: %w", version, p.base, err))
+			h.reject(p.base, fmt.Errorf("root %d from %.120s: %w", version, p.base, err))
 			return
 		}
 		again, h.moved = true, h.moved || isNew
