@@ -30,24 +30,23 @@ const trustedRoots = "root `file`, or folder with N.root.json, to check against:
 
 // finding is what an inspection found out. Its JSON is what machines read.
 type finding struct {
-	File     string      `json:"file"`
-	Object   string      `json:"object"`
-	Status   string      `json:"status"` // verified, refused, unverified
-	Reason   string      `json:"reason,omitempty"`
-	Code     string      `json:"code,omitempty"`
-	Digest   blob.Digest `json:"digest"` // of the signed bytes
-	Version  int64       `json:"version"`
-	Channel  string      `json:"channel,omitempty"`
-	Arch     string      `json:"arch,omitempty"`
-	Created  *time.Time  `json:"created_at,omitempty"`
-	Expires  time.Time   `json:"expires_at"`
-	KeyIDs   []string    `json:"key_ids"` // that the signatures claim
-	Tallies  []tally     `json:"signatures,omitempty"`
-	Roles    []roleJSON  `json:"roles,omitempty"`
-	under    string      // what it was checked against, in words
-	rows     []string
-	verdict  error
-	wasGiven bool
+	File    string      `json:"file"`
+	Object  string      `json:"object"`
+	Status  string      `json:"status"` // verified, refused, unverified
+	Reason  string      `json:"reason,omitempty"`
+	Code    string      `json:"code,omitempty"`
+	Digest  blob.Digest `json:"digest"` // of the signed bytes
+	Version int64       `json:"version"`
+	Channel string      `json:"channel,omitempty"`
+	Arch    string      `json:"arch,omitempty"`
+	Created *time.Time  `json:"created_at,omitempty"`
+	Expires time.Time   `json:"expires_at"`
+	KeyIDs  []string    `json:"key_ids"` // that the signatures claim
+	Tallies []tally     `json:"signatures,omitempty"`
+	Roles   []roleJSON  `json:"roles,omitempty"`
+	under   string      // what it was checked against, in words
+	rows    []string
+	verdict error
 }
 
 type roleJSON struct {
@@ -58,7 +57,7 @@ type roleJSON struct {
 
 // judge enters the outcome of the check, if there was one.
 func (f *finding) judge(checked bool, under string, err error) {
-	f.Status, f.under, f.verdict, f.wasGiven = "unverified", under, err, checked
+	f.Status, f.under, f.verdict = "unverified", under, err
 	if !checked {
 		return
 	}

@@ -80,7 +80,7 @@ func (e *edit) begin(now time.Time) (from document, spec manifest.RootSpec, fres
 	if from, err = openRootDraft(e.in); err != nil {
 		return from, spec, false, err
 	}
-	if strangeRole(from.draft.Spec()) {
+	if len(strangeRoles(from.draft.Spec())) > 0 {
 		return from, spec, false, refuse("Look at it with `phase release root inspect`, and ask who made it.",
 			"%s has a role that means nothing to machines", e.in)
 	}

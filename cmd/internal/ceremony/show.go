@@ -58,7 +58,7 @@ type role struct {
 
 // rolesOf lists the roles of a root in the order of their importance. One that
 // means nothing to machines is quoted, because anybody may have named it;
-// strangeRole keeps it from being signed.
+// strangeRoles keeps it from being signed.
 func rolesOf(spec manifest.RootSpec) []role {
 	var list []role
 	for _, name := range tufRoles {
@@ -69,25 +69,18 @@ func rolesOf(spec manifest.RootSpec) []role {
 	for _, name := range slices.Sorted(maps.Keys(spec.Channels)) {
 		list = append(list, role{"channel " + name, spec.Channels[name]})
 	}
-	for _, name := range slices.Sorted(maps.Keys(spec.Roles)) {
-		if !slices.Contains(tufRoles, name) {
-			list = append(list, role{fmt.Sprintf("meaningless role %.40q", name), spec.Roles[name]})
-		}
+	for _, name := range strangeRoles(spec) {
+		list = append(list, role{fmt.Sprintf("meaningless role %.40q", name), spec.Roles[name]})
 	}
 	return list
 }
 
 var tufRoles = []manifest.Role{manifest.RoleRoot, manifest.RoleTargets, manifest.RoleTimestamp, manifest.RoleSnapshot}
 
-// strangeRole reports whether a root has a role that means nothing to machines
-// and would only mislead people.
-func strangeRole(spec manifest.RootSpec) bool {
-	for name := range spec.Roles {
-		if !slices.Contains(tufRoles, name) {
-			return true
-		}
-	}
-	return false
+// strangeRoles are roles that mean nothing to machines and would only mislead
+// people.
+func strangeRoles(spec manifest.RootSpec) []manifest.Role {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(spec.Roles)), func(name manifest.Role) bool { return slices.Contains(tufRoles, name) })
 }
 
 func ids(keys []ed25519.PublicKey) []string {

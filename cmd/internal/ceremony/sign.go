@@ -41,23 +41,19 @@ func (r review) allows(pub ed25519.PublicKey) bool {
 	})
 }
 
+func (r review) who() string {
+	names := make([]string, len(r.may))
+	for i, m := range r.may {
+		names[i] = m.name
+	}
+	return strings.Join(names, " or ")
+}
+
 // sign shows the draft, asks, opens the key, adds its signature and writes the
 // file. What this program cannot show, it does not sign.
 func (s *signature) sign(cmd *cobra.Command, d document, r review) error {
-	if s.key == "" {
-		return needFlag(cmd, "--key", "the key to sign with")
-	}
-	if err := keyfile.Check(s.key); err != nil { // before anybody reads and agrees
+	if err := s.possible(cmd, d); err != nil {
 		return err
-	}
-	if s.out == "" {
-		if err := mayPutBack(d.file); err != nil {
-			return err
-		}
-	}
-	if shown, err := digestOfShown(d.draft); err != nil || shown != d.draft.Digest() {
-		return refuse("Sign it with the program that made it, or a newer one.",
-			"%s says something that this program does not know and cannot show you", d.file)
 	}
 	if !r.routine || !s.yes {
 		if err := s.show(d, r); err != nil {
@@ -73,17 +69,45 @@ func (s *signature) sign(cmd *cobra.Command, d document, r review) error {
 	}
 	defer clear(key)
 	if pub := key.Public().(ed25519.PublicKey); !r.allows(pub) {
-		var who []string
-		for _, m := range r.may {
-			who = append(who, m.name)
-		}
 		return refuse("Sign with one of the keys that count, or have this one added to a root first.",
-			"a signature by %s (key id %s) would not count: it is none of the %s", s.key, dsse.KeyID(pub), strings.Join(who, " or "))
+			"a signature by %s (key id %s) would not count: it is none of the %s", s.key, dsse.KeyID(pub), r.who())
 	}
 	if err := d.draft.Sign(key); err != nil {
 		return err
 	}
 	return save(d, s.out)
+}
+
+// possible refuses, before anybody reads and agrees, what could not be signed.
+func (s *signature) possible(cmd *cobra.Command, d document) error {
+	if s.key == "" {
+		return needFlag(cmd, "--key", "the key to sign with")
+	}
+	if err := keyfile.Check(s.key); err != nil {
+		return err
+	}
+	if s.out == "" {
+		if err := mayPutBack(d.file); err != nil {
+			return err
+		}
+	}
+	if shown, err := digestOfShown(d.draft); err != nil || shown != d.draft.Digest() {
+		return refuse("Sign it with the program that made it, or a newer one.",
+			"%s says something that this program does not know and cannot show you%s", d.file, unknownIn(d.draft))
+	}
+	return nil
+}
+
+// unknownIn lists it, as far as it has names.
+func unknownIn(d *manifest.Draft) string {
+	list := d.Unknown()
+	for _, name := range strangeRoles(d.Spec()) {
+		list = append(list, fmt.Sprintf("%.40q", name))
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(list, ", ")
 }
 
 // file is where the signed document was written.
@@ -113,7 +137,7 @@ func digestOfShown(d *manifest.Draft) (blob.Digest, error) {
 	var err error
 	switch d.Object() {
 	case "root":
-		if strangeRole(d.Spec()) {
+		if len(strangeRoles(d.Spec())) > 0 {
 			return blob.Digest{}, nil
 		}
 		again, err = manifest.DraftRoot(d.Spec())

@@ -12,11 +12,9 @@ const day = 24 * time.Hour
 // Lives of documents: what is proposed, and the longest that is made. Those of
 // manifest and pointer are the verifier's caps as well.
 const (
-	rootLife, maxRootLife         = 365 * day, 731 * day
-	manifestLife, maxManifestLife = 90 * day, 180 * day
-	pointerLife                   = 7 * day
-	minPointerLife                = 3 * day
-	maxPointerLife                = 14 * day
+	rootLife, maxRootLife          = 365 * day, 731 * day
+	maxManifestLife                = 180 * day
+	minPointerLife, maxPointerLife = 3 * day, 14 * day
 )
 
 // parseSpan reads a time to come: 90d, 12w, or what time.ParseDuration takes.
