@@ -93,8 +93,8 @@ func (s Set) Check() (*Checked, error) {
 		Channel: meant.Channel, Arch: meant.Arch, Release: meant.ManifestVersion, Expires: meant.ExpiresAt,
 		Notes: append(notes, outlived(ptr.Pointer(), verified.Manifest(), root)...),
 	}
-	for _, r := range chain {
-		c.Roots = append(c.Roots, r.version)
+	for version := range root.Version() {
+		c.Roots = append(c.Roots, version+1)
 	}
 	c.layout.artifacts, err = s.sources(verified.Manifest())
 	return c, err
