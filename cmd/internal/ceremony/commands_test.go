@@ -505,6 +505,13 @@ func TestCheckExpiryBroken(t *testing.T) {
 	if !errors.Is(err, ErrReported) || !strings.Contains(stdout, "broken  pointer") || strings.Contains(stdout, "notes") {
 		t.Errorf("%v, %s", err, stdout)
 	}
+	if err := os.Remove("published/stable/x86_64/pointer.json"); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _, err = call(t, now, "check-expiry", "--quiet", "published")
+	if !errors.Is(err, ErrReported) || !strings.Contains(stdout, "note: it is not there") {
+		t.Errorf("%v, %s", err, stdout)
+	}
 }
 
 // TestCheckExpiryConnects: what else is wrong around a pointer.

@@ -164,7 +164,26 @@ func documentsBelow(folder string) (docs []document, broken []life, err error) {
 		}
 		return nil
 	})
-	return docs, broken, err
+	return docs, append(broken, pointless(docs, broken)...), err
+}
+
+// pointless lists the pointers that are missing in published folders, those with
+// a manifest.json and a root.json: without one, no machine finds the release.
+func pointless(docs []document, broken []life) (list []life) {
+	there := map[string]bool{}
+	for _, d := range docs {
+		there[d.file] = true
+	}
+	for _, l := range broken {
+		there[l.File] = true
+	}
+	for _, d := range docs {
+		beside := func(name string) string { return filepath.Join(filepath.Dir(d.file), name) }
+		if filepath.Base(d.file) == "manifest.json" && there[beside("root.json")] && !there[beside("pointer.json")] {
+			list = append(list, life{State: stateBroken, Kind: "pointer", File: beside("pointer.json"), Notes: []string{"it is not there"}})
+		}
+	}
+	return list
 }
 
 // newestRoots drops the roots that have a successor in the same folder, and
