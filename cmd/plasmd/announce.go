@@ -151,10 +151,18 @@ func (s *server) publish(ctx context.Context, ready *readyFile) error {
 	return nil
 }
 
+// announcer keeps something said on the local network until it is closed.
+type announcer interface {
+	Announced() mdns.Announced
+	Close() error
+}
+
+func speakMDNS(a mdns.Announcement) (announcer, error) { return mdns.Announce(a) }
+
 // tell says on the local network which version is served, unless it is being said
 // already. The pointer itself is fetched from here by those who hear it.
 func (s *server) tell(pointer manifest.Pointer) error {
-	if s.heard != nil && s.said == pointer.ManifestVersion {
+	if s.voice != nil && s.said == pointer.ManifestVersion {
 		return nil
 	}
 	s.fallSilent()
@@ -163,25 +171,24 @@ func (s *server) tell(pointer manifest.Pointer) error {
 	if err != nil {
 		host = "phase"
 	}
-	s.heard, err = mdns.Announce(mdns.Announcement{
+	voice, err := f.speak(mdns.Announcement{
 		Host: host, Query: discover.Query{Channel: f.channel, Arch: f.arch}, Version: pointer.ManifestVersion,
 		Manifest: strings.TrimSuffix(f.advertise, "/") + "/" + f.channel + "/" + f.arch + "/manifest.json",
 		Port:     s.listener.Addr().(*net.TCPAddr).Port,
 	})
 	if err != nil {
-		s.heard = nil
 		return err
 	}
-	s.said = pointer.ManifestVersion
-	said := s.heard.Announced()
+	s.voice, s.said = voice, pointer.ManifestVersion
+	said := s.voice.Announced()
 	s.log.Info("announced on the local network", "instance", said.Instance, "version", s.said, "port", said.Port, "addrs", said.Addrs)
 	return nil
 }
 
 // fallSilent takes back what was said on the local network.
 func (s *server) fallSilent() {
-	if s.heard != nil {
-		_ = s.heard.Close()
-		s.heard = nil
+	if s.voice != nil {
+		_ = s.voice.Close()
+		s.voice = nil
 	}
 }

@@ -8,12 +8,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/p2p"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/manifest"
@@ -70,18 +73,56 @@ func TestServeStartsWithoutARoot(t *testing.T) {
 	w.await("once both are there", pointer)
 }
 
+// TestServeSaysTheNewVersion: the local network hears of a new release, and
+// nothing where only the pointer was renewed.
+func TestServeSaysTheNewVersion(t *testing.T) {
+	w := newSite(t)
+	w.write("root.json", w.root)
+	w.write("pointer.json", w.pointer(1, w.keys.Timestamp, 24*time.Hour))
+	w.serve()
+	w.awaitLog("version=7")
+	w.write("pointer.json", w.pointer(1, w.keys.Timestamp, 48*time.Hour))
+	w.awaitLog("published on the DHT")
+	w.version = 8
+	w.write("pointer.json", w.pointer(1, w.keys.Timestamp, 48*time.Hour))
+	w.awaitLog("version=8")
+	if got := strings.Count(w.log.String(), "announced on the local network"); got != 2 {
+		t.Errorf("announced %d times:\n%s", got, w.log.String())
+	}
+	if spoken, silenced := w.voices.spoken.Load(), w.voices.silenced.Load(); spoken != 2 || silenced != 1 {
+		t.Errorf("%d announcements, %d taken back", spoken, silenced)
+	}
+}
+
+// voices stands for the local network.
+type voices struct{ spoken, silenced atomic.Int64 }
+
+func (v *voices) speak(mdns.Announcement) (announcer, error) {
+	v.spoken.Add(1)
+	return v, nil
+}
+
+func (v *voices) Announced() mdns.Announced { return mdns.Announced{} }
+
+func (v *voices) Close() error {
+	v.silenced.Add(1)
+	return nil
+}
+
 // site is a published folder, its provider, and somebody who asks.
 type site struct {
 	*testing.T
 	dir, ready string
 	keys       *release.Keys
 	root       []byte
+	version    int64 // of the manifest that pointers name
 	log        logBuffer
+	voices     voices
 	asker      *p2p.Node
 }
 
 func newSite(t *testing.T) *site {
-	w := &site{T: t, dir: t.TempDir(), ready: filepath.Join(t.TempDir(), "ready.json")}
+	w := &site{T: t, version: 7, dir: t.TempDir(), ready: filepath.Join(t.TempDir(), "ready.json")}
 	var err error
 	if w.keys, err = release.NewKeys(); err != nil {
 		t.Fatal(err)
@@ -96,7 +137,7 @@ func newSite(t *testing.T) *site {
 func (w *site) serve() {
 	w.Helper()
 	f := &serveFlags{
-		artifacts: w.dir, channel: "stable", arch: "x86_64", bind: "127.0.0.1", noMDNS: true, ephemeral: true,
+		artifacts: w.dir, channel: "stable", arch: "x86_64", bind: "127.0.0.1", speak: w.voices.speak, ephemeral: true,
 		state: w.TempDir(), readyFor: w.ready, lookEvery: 10 * time.Millisecond,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -135,7 +176,7 @@ func (w *site) pointer(root int64, key ed25519.PrivateKey, life time.Duration) [
 	w.Helper()
 	now := time.Now().UTC().Truncate(time.Second)
 	raw, err := manifest.SignPointer(manifest.Pointer{
-		Channel: "stable", Arch: "x86_64", ManifestVersion: 7, ManifestHash: blob.Of([]byte("m")), ManifestSize: 1,
+		Channel: "stable", Arch: "x86_64", ManifestVersion: w.version, ManifestHash: blob.Of([]byte("m")), ManifestSize: 1,
 		RootVersion: root, CreatedAt: now, ExpiresAt: now.Add(life),
 	}, key)
 	if err != nil {

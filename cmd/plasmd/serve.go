@@ -29,13 +29,14 @@ type serveFlags struct {
 	artifacts, channel, arch, bind       string
 	port, p2pPort                        int
 	noDHT, noMDNS, ephemeral, verbose    bool
-	lookEvery                            time.Duration // at the folder's root and pointer
+	lookEvery                            time.Duration                              // at the folder's root and pointer
+	speak                                func(mdns.Announcement) (announcer, error) // on the local network
 	p2pListen, bootstrap                 []string
 	state, receipts, advertise, readyFor string
 }
 
 func newServe() *cobra.Command {
-	f := serveFlags{lookEvery: 5 * time.Second}
+	f := serveFlags{lookEvery: 5 * time.Second, speak: speakMDNS}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a published folder over HTTP and announce it on the DHT and the local network",
@@ -102,10 +103,10 @@ type server struct {
 	tasks    sync.WaitGroup
 
 	// Of announce.go, for one goroutine at a time.
-	seen  documents       // what is announced, or why it is not
-	root  *manifest.Root  // newest of the folder; nil: there is none
-	heard *mdns.Announcer // on the local network; nil: nothing is said there
-	said  int64           // the version that it says
+	seen  documents      // what is announced, or why it is not
+	root  *manifest.Root // newest of the folder; nil: there is none
+	voice announcer      // on the local network; nil: nothing is said there
+	said  int64          // the version that it says
 }
 
 func (f *serveFlags) serve(ctx context.Context, log *slog.Logger) error {
