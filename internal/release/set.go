@@ -72,7 +72,7 @@ func (s Set) Check() (*Checked, error) {
 		return nil, err
 	}
 	v := manifest.Verifier{Root: root, Log: s.Log, Want: manifest.Want{Channel: meant.Channel, Arch: meant.Arch}}
-	floor, notes, err := published(home, v, chain, meant)
+	floor, notes, err := s.published(home, v, chain, meant)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +263,7 @@ func walk(found map[int64]rootDocument) (chain []rootDocument, newest *manifest.
 // root that was in force vouched for it and for its manifest: an ordinary change
 // of keys makes nobody forget a release. What a thief has left there, who had
 // one of the keys that were replaced, is no reason to keep a proper release back.
-func published(home string, v manifest.Verifier, chain []rootDocument, next manifest.Pointer) (floor manifest.Floor, notes []string, err error) {
+func (s Set) published(home string, v manifest.Verifier, chain []rootDocument, next manifest.Pointer) (floor manifest.Floor, notes []string, err error) {
 	raw, err := readDocument(filepath.Join(home, pointerName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return floor, nil, nil
@@ -271,11 +271,8 @@ func published(home string, v manifest.Verifier, chain []rootDocument, next mani
 	if err != nil {
 		return floor, nil, err
 	}
-	old, err := readDocument(filepath.Join(home, manifestName))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return floor, nil, err
-	}
 	seen, err := manifest.InspectPointer(raw)
+	old := s.named(home, seen)
 	if err == nil {
 		// Judged on the day it was made: its age is no reason to forget it.
 		_, err = v.Pointer(raw, seen.CreatedAt)
@@ -287,7 +284,7 @@ func published(home string, v manifest.Verifier, chain []rootDocument, next mani
 		}
 	}
 	floor = manifest.Floor{ManifestVersion: seen.ManifestVersion, RootVersion: seen.RootVersion}
-	if d, err := manifest.OpenManifestDraft(old); err == nil && blob.Of(old) == seen.ManifestHash {
+	if d, err := manifest.OpenManifestDraft(old); err == nil {
 		floor.Digest = d.Digest()
 	}
 	if err != nil {
@@ -300,6 +297,17 @@ func published(home string, v manifest.Verifier, chain []rootDocument, next mani
 			"Sign a new pointer."}
 	}
 	return floor, nil, nil
+}
+
+// named returns the manifest that a published pointer names, nil if there is none.
+// Where a publication was interrupted, manifest.json is another one already.
+func (s Set) named(home string, p manifest.Pointer) []byte {
+	for _, path := range []string{filepath.Join(home, manifestName), blobPath(s.Dir, p.ManifestHash)} {
+		if raw, err := readDocument(path); err == nil && blob.Of(raw) == p.ManifestHash {
+			return raw
+		}
+	}
+	return nil
 }
 
 // vouched reports whether pointer and manifest were right, on the day the

@@ -307,6 +307,15 @@ func TestNothingOlder(t *testing.T) {
 			s.Manifest = h.manifest(func(m *manifest.Manifest) { m.ManifestVersion = 4 })
 			s.Pointer = h.pointer(s.Manifest, func(p *manifest.Pointer) { p.RootVersion = 2 })
 		}, "downgrade"},
+		"the same after an interrupted publication": {func(h *house, s *Set) {
+			next := h.manifest(func(m *manifest.Manifest) { m.ManifestVersion = 6 })
+			if err := os.WriteFile(filepath.Join(h.dir, "stable", "x86_64", "manifest.json"), next, 0o644); err != nil {
+				h.t.Fatal(err)
+			}
+			s.Roots = append(s.Roots, h.newTimestamp(s.Roots[0]))
+			s.Manifest = h.manifest(func(m *manifest.Manifest) { m.ManifestVersion = 4 })
+			s.Pointer = h.pointer(s.Manifest, func(p *manifest.Pointer) { p.RootVersion = 2 })
+		}, "downgrade"},
 		"after a change of keys, against a pointer from tomorrow": {func(h *house, s *Set) {
 			tomorrow := h.pointer(s.Manifest, func(p *manifest.Pointer) { p.CreatedAt = day.Add(24 * time.Hour) })
 			if err := os.WriteFile(filepath.Join(h.dir, "stable", "x86_64", "pointer.json"), tomorrow, 0o644); err != nil {
