@@ -193,8 +193,12 @@ func (n *node) mountCache(ctx context.Context) error {
 		return err
 	}
 	// Whoever wrote to the medium must not choose what is mounted as our state.
-	if info, err := os.Lstat(state); err != nil || !info.IsDir() {
-		return fmt.Errorf("%s is no folder (%w)", state, err)
+	info, err := os.Lstat(state)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is no folder", state)
 	}
 	return syscall.Mount(state, stateDir, "", syscall.MS_BIND, "")
 }
