@@ -52,6 +52,7 @@ func (b *bench) local(r release.Release) {
 // it boots, unless a security floor was accepted since that it lies below.
 func TestSecurityFloor(t *testing.T) {
 	b := setup(t)
+	needE2fsprogs(t)
 	b.local(b.release(1))
 	first := b.published
 
@@ -137,7 +138,7 @@ func (b *bench) editCache(request string) {
 // tool runs a tool of e2fsprogs and returns what it said.
 func (b *bench) tool(name string, args ...string) string {
 	b.Helper()
-	out, err := exec.CommandContext(b.Context(), name, args...).CombinedOutput()
+	out, err := exec.CommandContext(b.Context(), sbin(name), args...).CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && name == "e2fsck" && exit.ExitCode() == 1 {
 		err = nil // it has repaired something

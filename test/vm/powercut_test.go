@@ -80,11 +80,7 @@ type contents map[int64][]byte
 func record(t *testing.T, way string) *recording {
 	t.Helper()
 	b := setup(t)
-	for _, tool := range []string{"mke2fs", "e2fsck", "debugfs"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			skip(t, err.Error())
-		}
-	}
+	needE2fsprogs(t)
 	disk, log := filepath.Join(b.run, "disk.img"), filepath.Join(b.run, "writes.log")
 	b.emptyDisk(disk)
 	r := &recording{T: t, base: readContents(t, disk)}
@@ -113,6 +109,24 @@ func record(t *testing.T, way string) *recording {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// needE2fsprogs skips a test where these tools are missing.
+func needE2fsprogs(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"mke2fs", "e2fsck", "debugfs"} {
+		if _, err := exec.LookPath(sbin(name)); err != nil {
+			skip(t, err.Error())
+		}
+	}
+}
+
+// sbin finds a program that an ordinary user's PATH often lacks.
+func sbin(name string) string {
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	return "/usr/sbin/" + name
 }
 
 // emptyDisk is a disk with the cache's file system.
@@ -408,7 +422,7 @@ func (c cut) check(ctx context.Context, dir string, medium *manifest.Root) error
 	if err := replayJournal(ctx, disk, c.what == allKept); err != nil {
 		return err
 	}
-	dump := exec.CommandContext(ctx, "debugfs", "-R", "rdump /state "+out, disk)
+	dump := exec.CommandContext(ctx, sbin("debugfs"), "-R", "rdump /state "+out, disk)
 	if text, err := dump.CombinedOutput(); err != nil {
 		return fmt.Errorf("debugfs: %w: %s", err, text)
 	}
@@ -466,7 +480,7 @@ func replayJournal(ctx context.Context, disk string, all bool) error {
 		checks = append(checks, []string{"-f", "-n"})
 	}
 	for _, args := range checks {
-		out, err := exec.CommandContext(ctx, "e2fsck", append(args, disk)...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, sbin("e2fsck"), append(args, disk)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("e2fsck %v: %w: %s", args, err, out)
 		}
