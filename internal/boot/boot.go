@@ -142,7 +142,7 @@ func (c *Corridor) find(ctx context.Context, floor floors) (*choice, *netup.Netw
 	if err != nil {
 		return nil, nil, err
 	}
-	release, err := c.obtain(ctx, network, floor)
+	release, err := c.obtain(ctx, network, &floor)
 	return release, network, err
 }
 
@@ -158,7 +158,10 @@ func (c *Corridor) network(ctx context.Context) (*netup.Network, error) {
 }
 
 // floors are what a release must not be below.
-type floors struct{ stored, builtIn manifest.Floor }
+type floors struct {
+	stored, builtIn manifest.Floor
+	withdrawn       int64 // all releases before it are, by one that was verified now
+}
 
 // floors are the one that is remembered and the one built in. One that cannot be
 // read is not zero: refusing for ever would strand the machine, so the built-in
@@ -172,13 +175,13 @@ func (c *Corridor) floors() floors {
 		c.Observe.Note(timeline.StageVerify, fmt.Sprintf("WARNING: the stored version floor cannot be read (%v); the one built into the image holds", err))
 		stored = manifest.Floor{}
 	}
-	return floors{stored, builtIn}
+	return floors{stored: stored, builtIn: builtIn}
 }
 
 // under is the higher one, by what they are worth under a root.
 func (f floors) under(root *manifest.Root, channel string) manifest.Floor {
 	floor, builtIn := root.EffectiveFloor(channel, f.stored), root.EffectiveFloor(channel, f.builtIn)
-	security := max(floor.SecurityFloor, builtIn.SecurityFloor)
+	security := max(floor.SecurityFloor, builtIn.SecurityFloor, f.withdrawn)
 	if builtIn.ManifestVersion > floor.ManifestVersion {
 		floor = builtIn
 	}
@@ -214,10 +217,10 @@ func (c *Corridor) query() discover.Query {
 // obtain finds, verifies and fetches the newest release. When the search turns
 // up a newer one while an older is being fetched, or a root or a time by which
 // the chosen one is refused, it goes on with the next. Nothing of the search runs
-// any more when it returns.
-func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor floors) (*choice, error) {
+// any more when it returns. If it fails, floor knows what was withdrawn.
+func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor *floors) (*choice, error) {
 	c.Observe.Begin(timeline.StageDiscover)
-	h := c.startHunt(ctx, network, floor)
+	h := c.startHunt(ctx, network, *floor)
 	defer h.stop()
 	g, err := c.discover(ctx, h)
 	for err == nil {
@@ -231,6 +234,7 @@ func (c *Corridor) obtain(ctx context.Context, network *netup.Network, floor flo
 			g, err = c.next(ctx, h, g)
 		}
 	}
+	floor.withdrawn = h.withdrawn()
 	return nil, err
 }
 

@@ -256,6 +256,16 @@ func (h *hunt) newest() *group {
 	return h.best
 }
 
+// withdrawn is the highest security floor of the releases that are verified.
+func (h *hunt) withdrawn() (floor int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.groups {
+		floor = max(floor, g.verified.Floor().SecurityFloor)
+	}
+	return floor
+}
+
 // untilOther is a context that ends with errGaveWay when g is not the best
 // release any more: a newer one is verified, or g is refused after all. The
 // caller calls the function when it is done.

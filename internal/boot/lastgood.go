@@ -26,7 +26,8 @@ const (
 // that the local network offers is verified and preferred as in every mode.
 // Where there is none, the one that this medium booted before is started: it
 // may have expired, which the person is told, but it may not be older than any
-// security floor that was accepted since.
+// security floor that was accepted since, nor one of a release that was verified
+// just now and could not be had.
 func (c *Corridor) findLocal(ctx context.Context, floor floors) (*choice, *netup.Network, error) {
 	kept, err := c.State.LastGood(c.want())
 	if err != nil {
@@ -35,7 +36,7 @@ func (c *Corridor) findLocal(ctx context.Context, floor floors) (*choice, *netup
 	network, err := c.localNetwork(ctx, len(kept) > 0)
 	var release *choice
 	if err == nil {
-		release, err = c.obtain(ctx, network, floor)
+		release, err = c.obtain(ctx, network, &floor)
 	}
 	if err != nil && len(kept) > 0 && ctx.Err() == nil {
 		release, err = c.lastGood(ctx, kept, floor, err)
@@ -44,10 +45,12 @@ func (c *Corridor) findLocal(ctx context.Context, floor floors) (*choice, *netup
 }
 
 // instead is a kept release to start where the kernel of a new one could not be
-// loaded, nil if there is none. failure is why it could not.
+// loaded, nil if there is none. What the new one withdrew stays withdrawn. failure
+// is why it could not be loaded.
 func (c *Corridor) instead(ctx context.Context, release *choice, floor floors, failure error) *choice {
 	kept, _ := c.State.LastGood(c.want()) // what is wrong with it was said
 	kept = slices.DeleteFunc(kept, func(k trust.Release) bool { return k.Payload == release.verified.Digest() })
+	floor.withdrawn = release.verified.Floor().SecurityFloor
 	failure = fmt.Errorf("release %d: %w", release.verified.Manifest().ManifestVersion, failure)
 	other, err := c.lastGood(ctx, kept, floor, failure)
 	if err != nil {

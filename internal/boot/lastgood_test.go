@@ -218,6 +218,78 @@ func TestNewKernelThatCannotBeLoaded(t *testing.T) {
 	})
 }
 
+// Nobody goes back to what a new release withdrew, although that one cannot be
+// started either.
+func TestReleaseThatWithdraws(t *testing.T) {
+	unsigned := errors.New("nobody signed this kernel")
+	for name, c := range map[string]struct {
+		broken func(w *world)
+		told   func(w *world, err error) bool
+	}{
+		"cannot be loaded": {
+			func(w *world) { w.fail = unsigned },
+			func(w *world, err error) bool {
+				return errors.Is(err, unsigned) && w.loaded.Verified.Manifest().ManifestVersion == 6
+			},
+		},
+		"cannot be had": {
+			func(w *world) { w.drop("kernel"); w.corridor.Fetcher.Store = nil },
+			func(w *world, err error) bool {
+				var failed *LastGoodError
+				return errors.As(err, &failed) && failed.Code() == "VFY-010" && w.loaded == nil
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.local(5)
+				raw, err := os.ReadFile(w.folder + "/stable/x86_64/manifest.json")
+				if err != nil {
+					t.Fatal(err)
+				}
+				draft, err := manifest.OpenManifestDraft(raw)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m := draft.Manifest()
+				m.ManifestVersion, m.SecurityFloor = 6, 6
+				w.ask(after(0, "mdns", w.publishManifest(m), w.base))
+				c.broken(w)
+				if err := w.corridor.Run(w.Context()); !c.told(w, err) {
+					t.Errorf("%v", err)
+				}
+				if !w.toldOf("withdrew all before version 6") {
+					t.Errorf("%q", w.told)
+				}
+				if floor, err := w.state.Floor(want); err != nil || floor.SecurityFloor != 0 {
+					t.Errorf("the floor is %+v, %v", floor, err)
+				}
+			})
+		})
+	}
+}
+
+// publishManifest signs a manifest whose artifacts are published already, and
+// returns a pointer to it.
+func (w *world) publishManifest(m manifest.Manifest) []byte {
+	w.Helper()
+	file, err := manifest.SignManifest(m, w.keys.Targets[:2]...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := os.WriteFile(w.folder+"/stable/x86_64/manifest.json", file, 0o644); err != nil {
+		w.Fatal(err)
+	}
+	pointer, err := manifest.SignPointer(manifest.Pointer{
+		Channel: m.Channel, Arch: m.Arch, ManifestVersion: m.ManifestVersion, ManifestHash: blob.Of(file),
+		ManifestSize: int64(len(file)), RootVersion: 1, CreatedAt: m.CreatedAt, ExpiresAt: m.CreatedAt.AddDate(0, 0, 7),
+	}, w.keys.Timestamp)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return pointer
+}
+
 func TestLocalWithoutAnythingBetter(t *testing.T) {
 	for name, offer := range map[string]func(w *world) discover.Source{
 		"nobody answers": func(w *world) discover.Source {
