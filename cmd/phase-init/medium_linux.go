@@ -186,7 +186,7 @@ func (s *seed) startClock(stored time.Time) {
 	case trust.Trusted:
 		return
 	case trust.Floored:
-		s.system.Console.Linef("The clock shows %s, which is past; going on from %s.", machine.UTC().Format(time.RFC3339), reading)
+		s.system.Console.Linef("The clock shows %s, which cannot be; going on from %s.", machine.UTC().Format(time.RFC3339), reading)
 	default:
 		s.system.Console.Linef("WARNING: the clock cannot be believed: %s. Expiry dates cannot be judged by it.", reading)
 	}

@@ -12,12 +12,13 @@ import (
 type ClockState int
 
 const (
-	// Unknown: nothing bounds the clock from below, or it lies absurdly far
-	// ahead. Do not judge anything by it without saying so.
+	// Unknown: nothing bounds the clock from below. Do not judge anything by
+	// it without saying so.
 	Unknown ClockState = iota
 	// Floored: the machine's clock was behind something that certainly
-	// happened before, so that moment is used instead, or a later one that
-	// nobody vouches for. The real time is not earlier.
+	// happened before, or absurdly far beyond it, so that moment is used
+	// instead, or a later one that nobody vouches for. The real time is not
+	// earlier.
 	Floored
 	// Trusted: the machine's clock is plausible, or several servers that proved
 	// who they are agreed on the time.
@@ -79,7 +80,9 @@ const (
 // hint; buildTime is when the medium was made and stored is the latest time
 // remembered from an earlier boot, both zero if unknown. The result is never
 // before either of them, except that a stored time absurdly long after the
-// build time is damage, and ignored.
+// build time is damage, and ignored. So is a machine's clock absurdly long after
+// the floor: firmware without a battery may take the year 70 for 2070, and
+// whoever can set that year can set 1970 as well.
 func Clock(now, buildTime, stored time.Time) Reading {
 	floor, source := buildTime, SourceBuild
 	if stored.After(floor) && (floor.IsZero() || !stored.After(floor.Add(maxAhead))) {
@@ -89,10 +92,8 @@ func Clock(now, buildTime, stored time.Time) Reading {
 	switch {
 	case floor.IsZero():
 		r.State = Unknown
-	case now.Before(floor):
+	case now.Before(floor), now.After(floor.Add(maxAhead)):
 		return Reading{Time: floor, State: Floored, Source: source, Floor: floor}
-	case now.After(floor.Add(maxAhead)):
-		r.State = Unknown
 	}
 	return r
 }

@@ -38,7 +38,7 @@ func TestClock(t *testing.T) {
 		{"no floor", build, none, none, build, Unknown, SourceMachine},
 		{"2038 and on", time.Unix(1<<31+5, 0), build, stored, time.Unix(1<<31+5, 0), Trusted, SourceMachine},
 		{"2040", build.AddDate(14, 0, 0), build, stored, build.AddDate(14, 0, 0), Trusted, SourceMachine},
-		{"absurdly late", build.AddDate(60, 0, 0), build, stored, build.AddDate(60, 0, 0), Unknown, SourceMachine},
+		{"absurdly late", build.AddDate(60, 0, 0), build, stored, stored, Floored, SourceStored},
 		{"stored absurdly late", time.Unix(0, 0), build, build.AddDate(60, 0, 0), build, Floored, SourceBuild},
 		{"stored late", time.Unix(0, 0), build, build.AddDate(20, 0, 0), build.AddDate(20, 0, 0), Floored, SourceStored},
 	}
@@ -145,7 +145,7 @@ func TestNetwork(t *testing.T) {
 		{"right, authenticated behind", right, floor.Add(29 * day), true, true, Trusted},
 		{"in 2040, plain", ahead, floor.Add(30 * day), false, false, Trusted},
 		{"in 2040, authenticated", ahead, floor.Add(30 * day), true, true, Trusted},
-		{"absurd, plain", absurd, floor.Add(30 * day), false, false, Unknown},
+		{"absurd, plain", absurd, floor.Add(30 * day), false, true, Floored},
 		{"absurd, authenticated", absurd, floor.Add(30 * day), true, true, Trusted},
 		{"proven, then plain", proven, floor.Add(40 * day), false, false, Trusted},
 		{"proven, then proven", proven, floor.Add(20 * day), true, true, Trusted},
