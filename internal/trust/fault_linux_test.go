@@ -261,14 +261,14 @@ func readOnlyMedium(s *State) error {
 // brokenSlots mounts a file over slots whose first byte the kernel cannot read:
 // the memory of this process at address 0.
 func brokenSlots(s *State) error {
-	inForce, spare := slotPath(s, 1), slotPath(s, 0)
-	if err := syscall.Mount("/proc/self/mem", inForce, "", syscall.MS_BIND, ""); err != nil {
+	one, other := slotPath(s, 1), slotPath(s, 0)
+	if err := syscall.Mount("/proc/self/mem", one, "", syscall.MS_BIND, ""); err != nil {
 		return err
 	}
-	if got, err := s.Floor(want); err != nil || got != floor(5) {
+	if got, err := s.Floor(want); err != nil || got != floor(6) {
 		return fmt.Errorf("one slot gives EIO: %+v, %v", got, err)
 	}
-	if err := syscall.Mount("/proc/self/mem", spare, "", syscall.MS_BIND, ""); err != nil {
+	if err := syscall.Mount("/proc/self/mem", other, "", syscall.MS_BIND, ""); err != nil {
 		return err
 	}
 	var typed *Error
@@ -282,7 +282,7 @@ func brokenSlots(s *State) error {
 	if err := s.SaveFloor(want, floor(7), nil); !errors.As(err, &typed) || typed.Code() != "VFY-022" {
 		return fmt.Errorf("nothing can be renamed over a mount, but: %v", err)
 	}
-	if err := errors.Join(syscall.Unmount(inForce, 0), syscall.Unmount(spare, 0)); err != nil {
+	if err := errors.Join(syscall.Unmount(one, 0), syscall.Unmount(other, 0)); err != nil {
 		return err
 	}
 	if got, err := s.Floor(want); err != nil || got != floor(6) {

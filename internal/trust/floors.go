@@ -13,8 +13,8 @@ import (
 // Floor returns the floor of want as it was saved, or the zero Floor if none
 // ever was; what it is worth under a root is up to the root (EffectiveFloor). If
 // one was saved but cannot be read the error is an *Error around ErrUnreadable:
-// fall back to the floor built into the medium, with a warning. One bad slot of
-// two is not an error.
+// fall back to the floor built into the medium, with a warning. The floor is kept
+// twice; one copy that went bad is not an error, and the next save mends it.
 func (s *State) Floor(want manifest.Want) (manifest.Floor, error) {
 	if s == nil {
 		return manifest.Floor{}, nil
@@ -76,7 +76,7 @@ const floorKind = "phase-floor-2"
 
 func floorSlots(path string, want manifest.Want) slots[manifest.Floor] {
 	return slots[manifest.Floor]{
-		path: path, kind: floorKind + " " + want.Channel + " " + want.Arch,
+		twin: true, path: path, kind: floorKind + " " + want.Channel + " " + want.Arch,
 		format: formatFloor, parse: parseFloor,
 	}
 }

@@ -2,6 +2,7 @@ package trust
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -152,15 +153,21 @@ func TestRootLowersFloor(t *testing.T) {
 	}
 }
 
-// TestLostResetIsHarmless rots the slot with the lowered floor away.
+// TestLostResetIsHarmless cuts the power after the first slot has got the
+// lowered floor, and rots that slot away.
 func TestLostResetIsHarmless(t *testing.T) {
 	s := OpenState(t.TempDir())
 	mustSave(t, s, floor(1<<50))
 	reset := resetRoot(t, 2, 41)
 	next := manifest.Floor{ManifestVersion: 42, Digest: payload(42), RootVersion: 2}
+	old := readString(t, slotPath(s, 0))
 	if err := s.SaveFloor(want, next, reset); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(slotPath(s, 0), []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustLoad(t, s, next)
 	spoil(t, "zeros", slotPath(s, 1))
 	mustLoad(t, s, floor(1<<50))
 	next.ManifestVersion++
@@ -235,22 +242,33 @@ func spoil(t *testing.T, how string, path string) {
 	}
 }
 
+// TestOneBadSlotIsSurvived, whichever of the two it is, and the floor does not
+// sink.
 func TestOneBadSlotIsSurvived(t *testing.T) {
 	for how := range spoilers {
-		t.Run(how, func(t *testing.T) {
-			f := OpenState(t.TempDir())
-			mustSave(t, f, floor(5)) // slot a
-			mustSave(t, f, floor(6)) // slot b
-			spoil(t, how, slotPath(f, 1))
-			mustLoad(t, f, floor(5))
-			if how == "directory" {
-				return // nothing can be written over it
-			}
-			mustSave(t, f, floor(7))
-			mustLoad(t, f, floor(7))
-			spoil(t, "empty", slotPath(f, 0))
-			mustLoad(t, f, floor(7)) // so the bad slot was the one overwritten
-		})
+		for bad := range endings {
+			t.Run(fmt.Sprint(how, " ", bad), func(t *testing.T) {
+				f := OpenState(t.TempDir())
+				mustSave(t, f, floor(5))
+				mustSave(t, f, floor(6))
+				spoil(t, how, slotPath(f, bad))
+				mustLoad(t, f, floor(6))
+				if how == "directory" { // nothing can be written over it
+					if err := f.SaveFloor(want, floor(7), nil); err == nil {
+						t.Error("nothing was said")
+					}
+					if err := f.SaveFloor(want, floor(6), nil); err == nil || !strings.Contains(err.Error(), "only once") {
+						t.Errorf("the same floor: %v", err)
+					}
+					mustLoad(t, f, floor(6))
+					return
+				}
+				mustSave(t, f, floor(7))
+				mustLoad(t, f, floor(7))
+				spoil(t, "empty", slotPath(f, 1-bad))
+				mustLoad(t, f, floor(7)) // so the bad slot was written as well
+			})
+		}
 	}
 }
 
@@ -259,6 +277,9 @@ func TestBadSlotsAreNeverZero(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			f := OpenState(t.TempDir())
 			mustSave(t, f, floor(5))
+			if err := os.Remove(slotPath(f, 1)); err != nil {
+				t.Fatal(err)
+			}
 			spoil(t, how, slotPath(f, 0)) // the only slot that exists
 			checkUnreadable(t, f)
 

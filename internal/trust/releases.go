@@ -88,7 +88,7 @@ func (s *State) Confirm(want manifest.Want, payload blob.Digest) error {
 }
 
 func (s *State) confirm(want manifest.Want, payload blob.Digest) error {
-	stored, err := s.indexSlots(want).read()
+	stored, _, err := s.indexSlots(want).read()
 	if err != nil {
 		return err // nothing to start over with
 	}
@@ -121,12 +121,15 @@ func (s *State) LastGood(want manifest.Want) ([]Release, error) {
 	if err := checkWant(want); err != nil {
 		return nil, releaseError("load", want, err)
 	}
-	stored, err := s.indexSlots(want).read()
+	stored, bad, err := s.indexSlots(want).read()
 	if err != nil {
 		return nil, releaseError("load", want, err)
 	}
 	var releases []Release
 	var causes []error
+	if bad != nil {
+		causes = append(causes, bad) // the release that is missing below may be the best
+	}
 	seen := map[entry]bool{{}: true}
 	for _, good := range candidates(stored) {
 		if seen[good.entry] {
@@ -170,6 +173,8 @@ type index struct{ confirmed, tried entry }
 // entry is one release; the zero entry is none.
 type entry struct{ payload, manifest, proof blob.Digest }
 
+// indexSlots have no twin: the index before names the release to go back to if
+// the newest does not start.
 func (s *State) indexSlots(want manifest.Want) slots[index] {
 	return slots[index]{
 		path: s.path(prefix(want) + "releases"),
@@ -244,7 +249,7 @@ func (s *State) loadRelease(want manifest.Want, e entry) (r Release, err error) 
 // sweepReleases removes the documents of want that no slot of its index names,
 // and what writers left behind that were interrupted.
 func (s *State) sweepReleases(want manifest.Want) error {
-	stored, err := s.indexSlots(want).read()
+	stored, _, err := s.indexSlots(want).read()
 	if err != nil {
 		stored = nil // whatever there is cannot be reached any more
 	}

@@ -229,7 +229,14 @@ func TestDamagedIndex(t *testing.T) {
 	try(t, s, 6)
 	index := s.indexSlots(want).path
 	spoil(t, "zeros", index+endings[0])
-	checkLastGood(t, s, "5 confirmed")
+	releases, warning := s.LastGood(want)
+	var typed *Error
+	if got := describe(t, releases); got != "5 confirmed" {
+		t.Errorf("releases are %q", got)
+	}
+	if !errors.As(warning, &typed) || !errors.Is(warning, ErrUnreadable) || typed.Code() != "VFY-023" || strings.Count(warning.Error(), ErrUnreadable.Error()) != 1 {
+		t.Errorf("warning is %v", warning)
+	}
 	spoil(t, "empty", index+endings[1])
 	if releases, err := s.LastGood(want); !errors.Is(err, ErrUnreadable) || releases != nil {
 		t.Errorf("%v, %v", releases, err)

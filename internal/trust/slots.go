@@ -15,8 +15,11 @@ import (
 
 // slots keeps one small value in two files. Each file, a slot, carries a
 // sequence number and a checksum; the valid slot with the highest number is in
-// force, and a new value always goes into the other one. So whatever happens to
-// the slot being written, the value in force before stays readable.
+// force, and a new value always goes into the other one first. So whatever
+// happens to the slot being written, the value in force before stays readable.
+// Once the new value is on the device, twins write it over the old one as well,
+// so that either slot may rot later. Slots without a twin keep the value before,
+// for values that are of use then.
 //
 // Not the greatest value wins but the newest: a root may lower a floor. The
 // checksum finds accidents; whoever can write to the medium can write a slot.
@@ -25,6 +28,7 @@ import (
 // SHA-256 of the first line. The kind names the format's version and whose
 // value it is, so that a file under another name is noticed.
 type slots[T comparable] struct {
+	twin   bool                    // both slots shall hold the value in force
 	path   string                  // of both files, without their endings
 	kind   string                  // the first words of a slot
 	format func(T) string          // the value in one line, without its end
@@ -48,11 +52,10 @@ const (
 // endings of the names of the two files.
 var endings = [2]string{".a", ".b"}
 
-// read returns the valid slots, the one in force first. No slot and no error
-// means that nothing was ever stored; files without a valid slot among them are
-// ErrUnreadable.
-func (s slots[T]) read() ([]record[T], error) {
-	var valid []record[T]
+// read returns the valid slots, the one in force first, and what is wrong with a
+// bad one. No slot and no error means that nothing was ever stored; files
+// without a valid slot among them are ErrUnreadable.
+func (s slots[T]) read() (valid []record[T], bad, err error) {
 	var causes []error
 	for i, ending := range endings {
 		data, err := readSmall(s.path+ending, maxSlotBytes)
@@ -69,45 +72,66 @@ func (s slots[T]) read() ([]record[T], error) {
 		}
 		valid = append(valid, r)
 	}
-	if len(valid) == 0 && len(causes) > 0 {
-		return nil, fmt.Errorf("%w: %w", ErrUnreadable, errors.Join(causes...))
+	bad = errors.Join(causes...)
+	if len(valid) == 0 && bad != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnreadable, bad)
 	}
 	slices.SortStableFunc(valid, func(a, b record[T]) int { return cmp.Compare(b.sequence, a.sequence) })
-	return valid, nil
+	return valid, bad, nil
 }
 
 // load returns the value in force; the zero value if nothing was ever stored.
 func (s slots[T]) load() (value T, err error) {
-	valid, err := s.read()
+	valid, _, err := s.read()
 	if len(valid) > 0 {
 		value = valid[0].value
 	}
 	return value, err
 }
 
-// update replaces the value in force by what change makes of it, and writes
-// nothing if that is the same. Where nothing can be read, change gets the zero
-// value, and both slots are written: one that comes to life again must not be in
-// force. The caller holds the lock of the directory.
+// update replaces the value in force by what change makes of it. It writes
+// nothing if that is the same, except that a twin which lacks it is mended.
+// Where nothing can be read, change gets the zero value, and both slots are
+// written: one that comes to life again must not be in force. The caller holds
+// the lock of the directory.
 func (s slots[T]) update(change func(stored T) (T, error)) error {
-	valid, unreadable := s.read()
+	valid, _, unreadable := s.read()
 	var current record[T]
 	current.slot = 1 // so that the first value goes into the first slot
 	if len(valid) > 0 {
 		current = valid[0]
 	}
 	next, err := change(current.value)
-	if err != nil || (next == current.value && len(valid) > 0) {
+	if err != nil {
 		return err
 	}
-	err = s.write(1-current.slot, current.sequence+1, next)
-	if unreadable == nil {
+	spare := 1 - current.slot
+	if len(valid) > 0 && next == current.value {
+		if !s.twin || len(valid) == 2 && valid[1].value == next {
+			return nil
+		}
+		return onlyOnce(s.write(spare, current.sequence, next))
+	}
+	err = s.write(spare, current.sequence+1, next)
+	if unreadable == nil && (err != nil || !s.twin) {
 		return err
 	}
-	if s.write(current.slot, current.sequence+2, next) == nil {
+	second := s.write(current.slot, current.sequence+1, next)
+	switch {
+	case second == nil:
+		return nil
+	case unreadable != nil:
+		return err
+	}
+	return onlyOnce(second)
+}
+
+// onlyOnce is the failure of the second of two writes.
+func onlyOnce(err error) error {
+	if err == nil {
 		return nil
 	}
-	return err
+	return fmt.Errorf("stored, but only once: %w", err)
 }
 
 func (s slots[T]) write(slot int, sequence int64, value T) error {

@@ -41,7 +41,7 @@ func (s *State) SaveTime(t time.Time) error {
 // timeSlots hold seconds since 1970.
 func (s *State) timeSlots() slots[int64] {
 	return slots[int64]{
-		path: s.path("time"), kind: "phase-time-1",
+		twin: true, path: s.path("time"), kind: "phase-time-1",
 		format: func(seconds int64) string { return strconv.FormatInt(seconds, 10) },
 		parse: func(line string) (int64, error) {
 			seconds, err := strconv.ParseInt(line, 10, 64)
