@@ -27,16 +27,28 @@ type asking struct {
 	dialer *net.Dialer
 }
 
-// ask gets one server's answer, with one repetition if nothing comes.
+// ask gets one server's answer. With NTS it counts only if the certificates
+// that vouch for the server hold at the time it gives.
 func (a *asking) ask(ctx context.Context, t target) (reading, error) {
-	address, keys := t.hostPort(), (*session)(nil)
-	if t.nts {
-		var err error
-		if keys, err = a.exchangeKeys(ctx, t); err != nil {
-			return reading{}, err
-		}
-		address = keys.server
+	if !t.nts {
+		return a.insist(ctx, t.hostPort(), nil)
 	}
+	keys, err := a.exchangeKeys(ctx, t)
+	if err != nil {
+		return reading{}, err
+	}
+	r, err := a.insist(ctx, keys.server, keys)
+	if err != nil {
+		return reading{}, err
+	}
+	if err := keys.chain.holds(r.time().Add(time.Since(a.clock.began))); err != nil {
+		return reading{}, err
+	}
+	return r, nil
+}
+
+// insist asks with one repetition if nothing comes; keys is nil without NTS.
+func (a *asking) insist(ctx context.Context, address string, keys *session) (reading, error) {
 	wait := min(firstWait, a.query.Timeout/3)
 	r, err := a.exchange(ctx, address, keys, wait)
 	silent := errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrNotAuthentic) && !errors.Is(err, errNAK)
@@ -185,7 +197,7 @@ func (d *dialogue) explain(err error) error {
 
 // ours reports whether an error has its kind already.
 func ours(err error) bool {
-	for _, kind := range []error{ErrNoAnswer, ErrUnreachable, ErrUnusable, ErrKeyExchange, ErrNotAuthentic, ErrNotLocal} {
+	for _, kind := range []error{ErrNoAnswer, ErrUnreachable, ErrUnusable, ErrKeyExchange, ErrNotAuthentic, ErrDates, ErrNotLocal} {
 		if errors.Is(err, kind) {
 			return true
 		}

@@ -225,28 +225,42 @@ func TestChronyd(t *testing.T) {
 	wantOffset(t, a, 72*time.Hour)
 }
 
-// TestChronydCertificate: its dates are judged by Query.Now.
-func TestChronydCertificate(t *testing.T) {
+// TestChronydMendsAnyClock: chronyd, whose time is that of this computer, proves
+// it to machines whose clocks stand anywhere, and to nobody who knows better.
+func TestChronydMendsAnyClock(t *testing.T) {
 	real := time.Now()
-	from, until := real.AddDate(0, -2, 0), real.AddDate(0, -1, 0) // expired by the clock of this computer
-	c := startChronyd(t, func(a *authority) tls.Certificate { return a.server(from, until) }, "local stratum 2")
-	floor := from.AddDate(0, 0, 10)
-	a, _, err := ask(t, c.query(floor))
-	if err != nil || !a.Authenticated {
-		t.Fatalf("at the floor: %+v, %v", a, err)
-	}
-	wantOffset(t, a, time.Since(floor))
-	for name, now := range map[string]time.Time{"1970": time.Unix(0, 0), "expired": real} {
-		a, _, err := ask(t, c.query(now))
-		var invalid x509.CertificateInvalidError
-		if !errors.As(err, &invalid) || invalid.Reason != x509.Expired || a.Authenticated {
-			t.Errorf("%s: %+v, %v", name, a, err)
+	c := startChronyd(t, around(real), "local stratum 2")
+	for _, now := range []time.Time{time.Unix(0, 0), real.AddDate(-1, 0, 0), real, time.Date(2040, 2, 29, 12, 0, 0, 0, time.UTC)} {
+		q := c.query(now)
+		q.Floor = real.AddDate(-1, 0, 0)
+		a, _, err := ask(t, q)
+		if err != nil || !a.Authenticated {
+			t.Fatalf("%s: %+v, %v", now, a, err)
 		}
+		wantOffset(t, a, time.Since(now))
 	}
-	q := c.query(floor)
+	q := c.query(real)
+	q.Floor = real.Add(time.Hour)
+	_, _, err := ask(t, q)
+	wantError(t, err, NoAnswer, "which has passed")
+	q = c.query(time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC))
 	q.Roots = x509.NewCertPool()
 	_, _, err = ask(t, q)
 	wantError(t, err, NoAnswer, "unknown authority")
+}
+
+// TestChronydExpired: a server that still shows an old certificate.
+func TestChronydExpired(t *testing.T) {
+	real := time.Now()
+	from, until := real.AddDate(0, -2, 0), real.AddDate(0, -1, 0)
+	c := startChronyd(t, func(a *authority) tls.Certificate { return a.server(from, until) }, "local stratum 2")
+	for name, now := range map[string]time.Time{"1970": time.Unix(0, 0), "while it held": from.AddDate(0, 0, 10), "right": real} {
+		a, _, err := ask(t, c.query(now))
+		var invalid x509.CertificateInvalidError
+		if !errors.Is(err, ErrDates) || !errors.As(err, &invalid) || invalid.Reason != x509.Expired || a.Authenticated {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+	}
 }
 
 // TestChronydFollows: chronyd, which takes its time from a server that is a
@@ -264,7 +278,9 @@ func TestChronydFollows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := startChronyd(t, around(time.Now()), "server 127.0.0.1 port "+port+" iburst minpoll 0 maxpoll 0")
+	c := startChronyd(t, func(a *authority) tls.Certificate {
+		return a.server(time.Now().AddDate(0, -1, 0), ahead.AddDate(0, 1, 0))
+	}, "server 127.0.0.1 port "+port+" iburst minpoll 0 maxpoll 0")
 	_, _, err = ask(t, c.query(time.Now()))
 	wantError(t, err, NoAnswer, "unusable answer") // before it knows the time, it says so
 	known.Store(true)

@@ -4,12 +4,25 @@
 // Trust: a plain NTP answer is a stranger's word. Whoever is on the path can
 // choose it, and [Answer.Authenticated] is false. An answer by Network Time
 // Security (NTS, RFC 8915) is tied by TLS 1.3 and an AEAD to a server whose
-// certificate a root in Query.Roots vouches for, at the time of Query.Now: a
-// clock that stands before the certificates began can authenticate nothing, so
-// the caller raises it to a time that has certainly passed first. Neither kind
-// says that the server's own clock is right; hence several servers, of which
-// more than half must agree. What a caller does with either kind of answer is
-// its own affair: see internal/trust.
+// certificate a root in Query.Roots vouches for. Neither kind says that the
+// server's own clock is right; hence several servers, of which more than half
+// must agree. What a caller does with either kind of answer is its own affair:
+// see internal/trust.
+//
+// Certificates have dates, and a machine that asks for the time cannot judge
+// them by its clock: one that stands in 2040 would find that all have expired,
+// and be beyond mending. So they are judged by the time that the server gives
+// (RFC 8915, section 8.5): at the handshake the chain must verify at some moment
+// that may still be now, and the authenticated answer counts only if every
+// certificate of a chain holds at the time in it, which is not before
+// Query.Floor. The machine's clock decides nothing.
+//
+// What remains: whoever holds the key of a certificate that ended after the
+// floor, stolen or thrown away, can claim a time of that certificate's life, to
+// a machine whose clock is right as well as to one that is wrong. The
+// floor bounds how far back such a claim reaches, and the certificate how far
+// ahead; where two servers must agree it takes the keys of two. Revocation is
+// not looked up.
 //
 // An authenticated answer counts as such where two servers give it, or the
 // only one asked. A lone one of several is an opinion among the plain ones,

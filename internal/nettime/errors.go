@@ -16,11 +16,14 @@ var (
 	ErrUnreachable = errors.New("cannot be reached")
 	// ErrUnusable: the answer says that it is not to be used, or cannot be true.
 	ErrUnusable = errors.New("unusable answer")
-	// ErrKeyExchange: the NTS key exchange failed; a certificate that does not
-	// hold at Query.Now is among the causes.
+	// ErrKeyExchange: the NTS key exchange failed; certificates that do not
+	// verify, or ended before Query.Floor, are among the causes.
 	ErrKeyExchange = errors.New("NTS key exchange failed")
 	// ErrNotAuthentic: answers came, but none that the key of the exchange made.
 	ErrNotAuthentic = errors.New("answer is not authentic")
+	// ErrDates: the server's answer is authentic, but its certificates do not
+	// hold at the time it gives, or that time is before Query.Floor.
+	ErrDates = errors.New("certificates do not vouch for the time given")
 	// ErrNotLocal: it is, or may be, beyond the local network.
 	ErrNotLocal = errors.New("beyond the local network, which is not left in this mode")
 	// ErrAddress: not the address of a server.

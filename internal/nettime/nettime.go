@@ -35,9 +35,13 @@ type Query struct {
 	// Servers are asked in parallel. Those beyond MaxServers are not asked,
 	// NTS servers going first; naming a server twice gives it one voice.
 	Servers []Server
-	// Now is the machine's clock, raised to what has certainly passed:
-	// certificates are judged by it. It is read once; nil: time.Now.
+	// Now is the machine's clock, right or wrong: Answer.Offset is measured
+	// from it. It is read once; nil: time.Now.
 	Now func() time.Time
+	// Floor has certainly passed: no NTS server is believed that it is earlier,
+	// nor one whose certificate ended before. Zero: nothing is known to have
+	// passed, and the key of any certificate that ever was vouches for its time.
+	Floor time.Time
 	// Roots vouch for NTS servers; nil: the system's.
 	Roots *x509.CertPool
 	// Timeout bounds the whole of Ask; 0: DefaultTimeout.
@@ -70,17 +74,17 @@ type Answer struct {
 	// is filled in with an error, too.
 	Servers []Result
 
-	clock clock
+	clock clock // the network's time; zero without an answer
 }
 
 // Now returns the time by this answer, carried on by the machine's monotonic
-// clock since. Unlike Offset it does not depend on what has become of
-// Query.Now meanwhile. It is the zero time for an Answer not made by Ask.
+// clock since. Unlike Offset it does not depend on what Query.Now said, nor on
+// what has become of it meanwhile. It is the zero time where there is no answer.
 func (a Answer) Now() time.Time {
 	if a.clock.began.IsZero() {
 		return time.Time{}
 	}
-	return a.clock.now().Add(a.Offset)
+	return a.clock.now()
 }
 
 // Result is what came of one server.
@@ -103,7 +107,7 @@ type Result struct {
 // Authenticated reports whether the answer is tied to the server by NTS.
 func (r Result) Authenticated() bool { return r.NTS && r.Err == nil }
 
-// clock is a reading of Query.Now carried on by the monotonic clock, so that
+// clock is a time that is carried on by the monotonic clock, so that
 // nothing that happens to the machine's clock meanwhile bends a measurement.
 type clock struct {
 	zero  time.Time
@@ -174,7 +178,7 @@ func (a *asking) run(ctx context.Context) *poll {
 
 // conclude makes the answer, or the error, of a settled poll.
 func (a *asking) conclude(p *poll, cause error) (Answer, error) {
-	result := Answer{clock: a.clock, Servers: p.results(a.clock.zero)}
+	result := Answer{Servers: p.results(a.clock.zero)}
 	v := p.verdict()
 	if v.reason != 0 {
 		e := &Error{Reason: v.reason, Waited: time.Since(a.clock.began), Results: result.Servers}
@@ -183,6 +187,7 @@ func (a *asking) conclude(p *poll, cause error) (Answer, error) {
 		}
 		return result, e
 	}
+	result.clock = clock{zero: v.time(), began: a.clock.began}
 	result.Offset = v.time().Sub(a.clock.zero)
 	result.Authenticated, result.Agreed, result.Usable = v.authenticated, len(v.agreed), v.usable
 	return result, nil

@@ -3,7 +3,6 @@ package nettime
 import (
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -34,37 +33,6 @@ func TestNTS(t *testing.T) {
 	}
 	if want := s.address + " (NTS): 2026-11-23 1"; !strings.HasPrefix(a.Servers[0].String(), want) {
 		t.Errorf("%q", a.Servers[0])
-	}
-}
-
-// TestCertificateDates: the machine's clock, as the caller believes it, is what
-// certificates are judged by, not the time of the computer this runs on.
-func TestCertificateDates(t *testing.T) {
-	ca := newAuthority(t)
-	from, until := noon.AddDate(0, -6, 0), noon.AddDate(0, 6, 0)
-	s := (&ntsServer{now: running(noon)}).start(t, ca.server(from, until))
-	for name, c := range map[string]struct {
-		now time.Time
-		ok  bool
-	}{
-		"1970": {time.Unix(0, 0), false}, "the year 1": {time.Time{}, false}, "before": {from.Add(-time.Minute), false},
-		"at the floor": {from.Add(time.Minute), true}, "near its end": {until.Add(-time.Minute), true},
-		"expired": {until.Add(time.Minute), false}, "2090": {time.Date(2090, 1, 1, 0, 0, 0, 0, time.UTC), false},
-	} {
-		q := queryNTS(ca, s)
-		q.Now = at(c.now)
-		a, _, err := ask(t, q)
-		var invalid x509.CertificateInvalidError
-		switch {
-		case c.ok && (err != nil || !a.Authenticated):
-			t.Errorf("%s: %v", name, err)
-		case !c.ok && (!errors.Is(err, ErrKeyExchange) || !errors.As(err, &invalid) || invalid.Reason != x509.Expired):
-			t.Errorf("%s: %+v, %v", name, a, err)
-		case c.ok:
-			wantOffset(t, a, s.now().Sub(c.now))
-		default:
-			wantError(t, err, NoAnswer, "certificate has expired or is not yet valid")
-		}
 	}
 }
 

@@ -39,28 +39,28 @@ const (
 // well, wrapped for it in cookies.
 type session struct {
 	server   string // host:port of the NTP server
+	chain    *chain // the certificates that vouch for the keys, if they hold
 	cookies  [][]byte
 	c2s, s2c *aesSIV
 }
 
-// exchangeKeys runs the key exchange with a server. Its certificate must hold
-// by Query.Now as read at the beginning.
+// exchangeKeys runs the key exchange with a server whose certificates verify.
+// Whether they hold now is not known before the server has said what time it
+// is: see session.chain.
 func (a *asking) exchangeKeys(ctx context.Context, t target) (*session, error) {
 	tcp, err := a.dial(ctx, "tcp", t.hostPort())
 	if err != nil {
 		return nil, err
 	}
-	c := tls.Client(&limited{Conn: tcp, left: maxKeys}, &tls.Config{
-		RootCAs:    a.query.Roots,
-		ServerName: strings.TrimSuffix(t.host, "."),
-		Time:       a.clock.now,
-		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{alpn},
-	})
+	shown := &chain{
+		name: strings.TrimSuffix(t.host, "."), roots: a.query.Roots, floor: a.query.Floor, now: a.clock.zero,
+	}
+	c := tls.Client(&limited{Conn: tcp, left: maxKeys}, shown.config())
 	defer c.Close()
 	s, err := a.agree(ctx, c)
 	switch {
 	case err == nil:
+		s.chain = shown
 		return s, nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%w: %w", ErrKeyExchange, ErrNoAnswer)

@@ -22,6 +22,7 @@ type authority struct {
 	key   *ecdsa.PrivateKey
 	cert  *x509.Certificate
 	roots *x509.CertPool
+	above *authority // nil: this is a root
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -60,12 +61,33 @@ func (a *authority) make(template *x509.Certificate) (*ecdsa.PrivateKey, *x509.C
 // server makes a certificate for 127.0.0.1 and localhost.
 func (a *authority) server(from, until time.Time) tls.Certificate {
 	a.t.Helper()
+	return a.serverFor(x509.ExtKeyUsageServerAuth, from, until)
+}
+
+// serverFor makes one with that use.
+func (a *authority) serverFor(use x509.ExtKeyUsage, from, until time.Time) tls.Certificate {
+	a.t.Helper()
 	key, cert := a.make(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "test server"}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Subject: pkix.Name{CommonName: "test server"}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{use},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"}, NotBefore: from, NotAfter: until,
 	})
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+	c := tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+	if a.above != nil {
+		c.Certificate = append(c.Certificate, a.cert.Raw)
+	}
+	return c
+}
+
+// below is an authority that this one vouches for in that time only; servers
+// show its certificate behind their own.
+func (a *authority) below(from, until time.Time) *authority {
+	a.t.Helper()
+	b := &authority{t: a.t, roots: a.roots, above: a}
+	b.key, b.cert = a.make(&x509.Certificate{
+		Subject: pkix.Name{CommonName: "test authority below"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: from, NotAfter: until,
+	})
+	return b
 }
 
 // year is a certificate that holds half a year to both sides of noon.

@@ -18,6 +18,9 @@ type reading struct {
 	stratum uint8
 }
 
+// time is what the server's clock said when Ask began.
+func (r reading) time() time.Time { return origin.Add(r.ahead) }
+
 // answer is what came of the server with that index.
 type answer struct {
 	index int
@@ -225,7 +228,7 @@ func (p *poll) results(zero time.Time) []Result {
 		case pending:
 			out[n].Err = ErrNotWaited
 		case answered:
-			t := origin.Add(v.ahead)
+			t := v.time()
 			out[n].Offset, out[n].Time, out[n].RTT, out[n].Stratum = t.Sub(zero), t, v.rtt, int(v.stratum)
 		}
 	}
