@@ -19,8 +19,8 @@ func (s *seed) timeSource() boot.TimeSource {
 
 func (s *seed) askTime(ctx context.Context, network *netup.Network) (boot.NetworkTime, error) {
 	answer, err := nettime.Ask(ctx, nettime.Query{
-		Servers: s.timeServers(network), Now: s.clock.Now, Roots: s.pool,
-		LocalOnly: !s.config.Mode.MayUseWAN(), Log: s.system.Log,
+		Servers: s.timeServers(network), Now: s.clock.Now, Floor: s.clock.Reading().Floor,
+		Roots: s.pool, LocalOnly: !s.config.Mode.MayUseWAN(), Log: s.system.Log,
 	})
 	if err != nil {
 		return boot.NetworkTime{}, err
