@@ -2,11 +2,9 @@ package nettime
 
 import (
 	"archive/tar"
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +20,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/internal/debpkg"
+	"github.com/phasebased/phase/internal/nettime/nettimetest"
 )
 
 // chronydProgram returns an NTP and NTS server written by others: chronyd. The
@@ -59,13 +58,11 @@ var chronydProgram = sync.OnceValues(func() (string, error) {
 	return path, err
 })
 
-// chronyd is a running one on the loopback. It never touches the clock (-x).
+// chronyd is a running one on the loopback.
 type chronyd struct {
-	t       *testing.T
-	ca      *authority
-	port    string // NTP
-	ntsPort string
-	lines   chan string // its log
+	*nettimetest.Chronyd
+	t  *testing.T
+	ca *authority
 }
 
 // startChronyd runs one with these further lines of configuration, or skips.
@@ -81,56 +78,17 @@ func startChronyd(t *testing.T, cert func(*authority) tls.Certificate, more ...s
 		}
 		t.Skipf("there is no chronyd: %v", err)
 	}
-	dir := t.TempDir()
-	c := &chronyd{t: t, ca: newAuthority(t), port: freePort(t), ntsPort: freePort(t), lines: make(chan string, 1000)}
-	certFile, keyFile := writeCertificate(t, dir, cert(c.ca))
-	config := append([]string{
-		"port " + c.port, "ntsport " + c.ntsPort, "ntsservercert " + certFile, "ntsserverkey " + keyFile,
-		"bindaddress 127.0.0.1", "allow 127.0.0.0/8", "cmdport 0", "bindcmdaddress /", "pidfile " + filepath.Join(dir, "pid"), "user root",
-	}, more...)
-	file := filepath.Join(dir, "chrony.conf")
-	if err := os.WriteFile(file, []byte(strings.Join(config, "\n")+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "-x", "-U", "-d", "-f", file)
-	out, err := cmd.StderrPipe()
+	c := &chronyd{t: t, ca: newAuthority(t)}
+	c.Chronyd, err = nettimetest.StartChronyd(nettimetest.ChronydConfig{Program: program, Dir: t.TempDir(), Cert: cert(c.ca), More: more})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer close(c.lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
-			c.lines <- s.Text()
-		}
-	}()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt) // lets it end its helper process
-		<-ended
-		_ = cmd.Wait()
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
 	})
-	c.await("chronyd version")
-	c.awaitPort()
 	return c
-}
-
-// awaitPort waits for the key exchange: chronyd does not log that it is ready.
-func (c *chronyd) awaitPort() {
-	c.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := net.Dial("tcp", c.address())
-		if err == nil {
-			conn.Close()
-			return
-		}
-		if time.Now().After(end) {
-			c.t.Fatalf("chronyd does not listen: %v", err)
-		}
-	}
 }
 
 func (c *chronyd) await(text string) {
@@ -139,7 +97,7 @@ func (c *chronyd) await(text string) {
 	deadline := time.After(30 * time.Second)
 	for {
 		select {
-		case line, ok := <-c.lines:
+		case line, ok := <-c.Lines:
 			if seen = append(seen, line); strings.Contains(line, text) {
 				return
 			}
@@ -153,46 +111,10 @@ func (c *chronyd) await(text string) {
 }
 
 // address is that of the key exchange.
-func (c *chronyd) address() string { return "127.0.0.1:" + c.ntsPort }
+func (c *chronyd) address() string { return "127.0.0.1:" + c.NTSPort }
 
 func (c *chronyd) query(now time.Time) Query {
 	return Query{Servers: []Server{{Address: c.address(), NTS: true}}, Roots: c.ca.roots, Now: at(now)}
-}
-
-// freePort is one that is free for UDP and TCP, at this moment.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		u, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := u.LocalAddr().String()
-		l, err := net.Listen("tcp", address)
-		u.Close()
-		if err == nil {
-			l.Close()
-			_, port, _ := net.SplitHostPort(address)
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
-func writeCertificate(t *testing.T, dir string, c tls.Certificate) (certFile, keyFile string) {
-	t.Helper()
-	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, b := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: c.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certFile, keyFile
 }
 
 // around is a certificate that holds a month to both sides of t.
@@ -206,7 +128,7 @@ func TestChronyd(t *testing.T) {
 	behind := time.Now().Add(-72 * time.Hour)
 	c := startChronyd(t, around(behind), "local stratum 2")
 	q := c.query(behind)
-	q.Servers = append(q.Servers, Server{Address: "127.0.0.1:" + c.port})
+	q.Servers = append(q.Servers, Server{Address: "127.0.0.1:" + c.Port})
 	a, took, err := ask(t, q)
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +219,7 @@ func TestChronydFollows(t *testing.T) {
 // in place of each answer what change makes of it.
 func (c *chronyd) onPath(change func(answer []byte) [][]byte) {
 	c.t.Helper()
-	in, err := net.ListenPacket("udp", "127.0.0.2:"+c.port)
+	in, err := net.ListenPacket("udp", "127.0.0.2:"+c.Port)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -324,7 +246,7 @@ func (c *chronyd) onPath(change func(answer []byte) [][]byte) {
 }
 
 func (c *chronyd) relay(question []byte) ([]byte, error) {
-	out, err := net.Dial("udp", "127.0.0.1:"+c.port)
+	out, err := net.Dial("udp", "127.0.0.1:"+c.Port)
 	if err != nil {
 		return nil, err
 	}
@@ -388,7 +310,7 @@ func TestTamperedInFlight(t *testing.T) {
 		put(p[40:], now.AddDate(1, 0, 0))
 		return [][]byte{p}
 	})
-	a, _, err = ask(t, Query{Servers: []Server{{Address: "127.0.0.2:" + c.port}}, Now: at(now)})
+	a, _, err = ask(t, Query{Servers: []Server{{Address: "127.0.0.2:" + c.Port}}, Now: at(now)})
 	if err != nil || a.Authenticated || a.Offset < 300*24*time.Hour {
 		t.Errorf("plain: %+v, %v", a, err)
 	}

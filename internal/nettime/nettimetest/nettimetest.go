@@ -2,8 +2,9 @@
 // hand: for tests in which a machine asks the network for the time, from this
 // process or from a virtual machine on this host.
 //
-// It answers whoever asks and authenticates nothing. It is not for use beyond
-// tests.
+// It answers whoever asks and authenticates nothing; where answers must be
+// authenticated, [Chronyd] runs a server written by others. Neither is for use
+// beyond tests.
 package nettimetest
 
 import (
