@@ -85,11 +85,12 @@ func (r *Reader) attach(signer cosigner, signed []byte) (*Cosigned, error) {
 		return nil, err
 	}
 	name := fmt.Sprintf("%08x", signer.KeyHash())
-	path := filepath.Join(r.dir, cosignaturesName, strconv.FormatInt(r.tree.Size, 10), name)
-	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	// Below the folder of somebody who may want the witness to write elsewhere.
+	path := cosignaturesName + "/" + strconv.FormatInt(r.tree.Size, 10) + "/" + name
+	if err := durable.WriteBelow(r.dir, path, cosigned, 0o644); err != nil {
 		return nil, err
 	}
-	return &Cosigned{signer.Key, r.tree, path, cosigned}, durable.WriteFile(path, cosigned, 0o644)
+	return &Cosigned{signer.Key, r.tree, filepath.Join(r.dir, path), cosigned}, nil
 }
 
 // cosigner is a note.Signer of timestamped signatures.

@@ -32,7 +32,7 @@ type memory struct {
 
 // readMemory fails with ErrNoMemory or ErrMemory.
 func readMemory(path string) (*memory, error) {
-	raw, err := readBounded(path, 2*maxNoteSize)
+	raw, err := durable.ReadSmall(path, 2*maxNoteSize, durable.FollowLinks)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &Error{Path: path, Reason: ErrNoMemory}
 	}

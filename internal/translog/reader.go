@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -80,9 +79,6 @@ func openCheckpoint(signed []byte, key *logproof.Key) (logproof.Checkpoint, erro
 
 // Key is the log's public key; its name is the log's origin.
 func (r *Reader) Key() *logproof.Key { return r.key }
-
-// Signed is the checkpoint with the log's signature, as published.
-func (r *Reader) Signed() []byte { return slices.Clone(r.signed) }
 
 // Checkpoint is what the log signed.
 func (r *Reader) Checkpoint() logproof.Checkpoint { return r.tree }

@@ -1,17 +1,16 @@
 package translog
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strconv"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/phasebased/phase/internal/durable"
 )
 
 // The shape of tiles, C2SP tlog-tiles.
@@ -75,7 +74,7 @@ func (f tileFolder) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 // or else from the full one, which replaces it when there is one.
 func (f tileFolder) hashes(level int, n int64, width int) ([]byte, error) {
 	want := width * tlog.HashSize
-	data, err := readBounded(filepath.Join(string(f), tilePath(level, n, width)), int64(want))
+	data, err := readBounded(filepath.Join(string(f), tilePath(level, n, width)), want)
 	if errors.Is(err, fs.ErrNotExist) && width < tileWidth {
 		data, err = readBounded(filepath.Join(string(f), tilePath(level, n, tileWidth)), tileWidth*tlog.HashSize)
 	}
@@ -135,22 +134,8 @@ func parseBundle(data []byte, count int) ([][]byte, error) {
 	return entries, nil
 }
 
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var data bytes.Buffer
-	if info, err := f.Stat(); err == nil {
-		data.Grow(int(min(max(info.Size(), 0), limit)) + bytes.MinRead)
-	}
-	if _, err := data.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
-		return nil, err
-	}
-	if int64(data.Len()) > limit {
-		return nil, fmt.Errorf("%s: more than %d bytes", path, limit)
-	}
-	return data.Bytes(), nil
+// readBounded reads a file of at most limit bytes in a log's folder, which may
+// come from a stranger: no link is followed, no pipe waited for.
+func readBounded(path string, limit int) ([]byte, error) {
+	return durable.ReadSmall(path, limit, durable.RefuseLinks)
 }

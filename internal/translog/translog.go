@@ -216,7 +216,7 @@ func checkFresh(config Config, key *logproof.Key) error {
 			return err
 		}
 	}
-	if raw, err := os.ReadFile(filepath.Join(config.Dir, keyName)); err == nil && string(raw) != key.String()+"\n" {
+	if raw, err := readBounded(filepath.Join(config.Dir, keyName), maxNoteSize); err == nil && string(raw) != key.String()+"\n" {
 		return refuse(config.Dir, ErrExists, "its key is %s", raw)
 	}
 	if config.Memory == "" {

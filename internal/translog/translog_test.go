@@ -323,11 +323,11 @@ func TestAddIsIdempotent(t *testing.T) {
 	if err != nil || !slices.Equal(got, []int64{0, 1, 0, 2}) {
 		t.Fatalf("%v, %v", got, err)
 	}
-	before := l.Reader().Signed()
+	before := l.Reader().signed
 	if got, err = l.Add([]byte("b")); err != nil || !slices.Equal(got, []int64{1}) {
 		t.Fatalf("%v, %v", got, err)
 	}
-	if !bytes.Equal(l.Reader().Signed(), before) {
+	if !bytes.Equal(l.Reader().signed, before) {
 		t.Error("nothing was new, and there is a new checkpoint")
 	}
 	if got, err = l.Add(raws([]string{"d", "c", "d"})...); err != nil || !slices.Equal(got, []int64{3, 2, 3}) {
