@@ -511,7 +511,7 @@ func TestReadPublicRefuses(t *testing.T) {
 		"weak, hexadecimal":  {[]byte("01" + strings.Repeat("00", 31)), ErrWeak},
 		"not canonical":      {[]byte("f0" + strings.Repeat("ff", 30) + "7f"), ErrWeak},
 		"not on the curve":   {[]byte("02" + strings.Repeat("00", 31)), ErrWeak},
-		"too large":          {bytes.Repeat([]byte(" "), maxFileBytes+1), ErrNotKey},
+		"too large":          {bytes.Repeat([]byte(" "), maxFileBytes+1), ErrNotPublic},
 		"public key in PEM":  {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")}), ErrNotPublic},
 		"a root, not a key":  {[]byte(`{"signed":{"keys":{"x":{"keyval":{"public":"` + digits + `"}}}}}`), ErrNotPublic},
 		"weak in the object": {object("", "ed25519", "ed25519", "01"+strings.Repeat("00", 31)), ErrWeak},

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/phasebased/phase/dsse"
+	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/strictjson"
 )
 
@@ -40,13 +42,18 @@ func WritePublic(path string, pub ed25519.PublicKey) error {
 
 // ReadPublic returns the public key of the file path: the JSON of WritePublic
 // (the keyid may be missing, but not wrong), 64 hexadecimal digits, standard
-// base64, or 32 raw bytes. Weak keys are refused. Errors are *Error.
+// base64, or 32 raw bytes. Weak keys are refused, and so is what is no regular
+// file: a folder of keys may come from anybody. Errors are *Error, or say why the
+// file cannot be read.
 func ReadPublic(path string) (ed25519.PublicKey, error) {
-	data, _, err := readBounded(path)
-	if err != nil {
-		return nil, err
-	}
+	data, err := durable.ReadSmall(path, maxFileBytes, durable.FollowLinks)
 	defer clear(data) // it may be a private key, named by mistake
+	if errors.Is(err, durable.ErrTooLarge) {
+		return nil, &Error{Path: path, Reason: ErrNotPublic, Err: err}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
 	pub, err := parsePublic(data)
 	if err != nil {
 		return nil, &Error{Path: path, Reason: err}
