@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -115,7 +114,7 @@ func (c *Checked) Write() error {
 
 // withDocuments completes a set with the manifest and the proof of the folder.
 func (s Set) withDocuments(home string) (Set, error) {
-	there, err := readDocument(filepath.Join(home, manifestName))
+	there, err := ReadDocument(filepath.Join(home, manifestName))
 	if s.Manifest != nil && (err != nil || !bytes.Equal(s.Manifest, there)) {
 		return s, s.keepsProof(home)
 	}
@@ -124,7 +123,7 @@ func (s Set) withDocuments(home string) (Set, error) {
 	}
 	s.Manifest = there
 	if s.Proof == nil {
-		s.Proof, err = readDocument(filepath.Join(home, proofName))
+		s.Proof, err = ReadDocument(filepath.Join(home, proofName))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return s, err
 		}
@@ -144,16 +143,6 @@ func (s Set) keepsProof(home string) error {
 	}
 	return &FolderError{"the published release has a log proof and this one has none: media with a log policy would refuse it",
 		"Name its log proof; or, if no medium asks for one, remove " + filepath.Join(home, proofName) + "."}
-}
-
-// readDocument reads at most a byte more than any document may have.
-func readDocument(path string) ([]byte, error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	return io.ReadAll(io.LimitReader(in, manifest.MaxRootBytes+1))
 }
 
 // sources finds the file for each artifact: the one that was given, or the
@@ -218,7 +207,7 @@ func (s Set) chain(home string) ([]rootDocument, *manifest.Root, error) {
 		if !numbered.MatchString(e.Name()) {
 			continue
 		}
-		raw, err := readDocument(filepath.Join(home, e.Name()))
+		raw, err := ReadDocument(filepath.Join(home, e.Name()))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -264,7 +253,7 @@ func walk(found map[int64]rootDocument) (chain []rootDocument, newest *manifest.
 // of keys makes nobody forget a release. What a thief has left there, who had
 // one of the keys that were replaced, is no reason to keep a proper release back.
 func (s Set) published(home string, v manifest.Verifier, chain []rootDocument, next manifest.Pointer) (floor manifest.Floor, notes []string, err error) {
-	raw, err := readDocument(filepath.Join(home, pointerName))
+	raw, err := ReadDocument(filepath.Join(home, pointerName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return floor, nil, nil
 	}
@@ -303,7 +292,7 @@ func (s Set) published(home string, v manifest.Verifier, chain []rootDocument, n
 // Where a publication was interrupted, manifest.json is another one already.
 func (s Set) named(home string, p manifest.Pointer) []byte {
 	for _, path := range []string{filepath.Join(home, manifestName), blobPath(s.Dir, p.ManifestHash)} {
-		if raw, err := readDocument(path); err == nil && blob.Of(raw) == p.ManifestHash {
+		if raw, err := ReadDocument(path); err == nil && blob.Of(raw) == p.ManifestHash {
 			return raw
 		}
 	}

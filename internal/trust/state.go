@@ -84,26 +84,7 @@ func lock(dir string, flags int) (unlock func(), err error) {
 // readSmall reads a file of at most limit bytes. It follows no symbolic link
 // and waits for no pipe.
 func readSmall(path string, limit int) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, errors.New("the file is a symbolic link")
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("not a regular file but %s", info.Mode().Type())
-	}
-	data, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
-	if err == nil && len(data) > limit {
-		err = fmt.Errorf("the file is larger than %d bytes", limit)
-	}
-	return data, err
+	return durable.ReadSmall(path, limit, durable.RefuseLinks)
 }
 
 // sweep removes what keep does not want, and what a crash left behind. Failure

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,24 +13,10 @@ import (
 	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/keyfile"
+	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/manifest"
 )
-
-// readDocument reads a signed document, proof or policy: at most one byte more
-// than the largest kind may have, for the parser to refuse.
-func readDocument(path string) ([]byte, error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, manifest.MaxRootBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return data, nil
-}
 
 // writeNew makes a file that must not be there yet. The content appears whole
 // or not at all, except after a crash, when the file may be cut short.
@@ -74,7 +59,7 @@ func save(d document, to string) error {
 // has signed it since: people take minutes to read.
 func putBack(d document, data []byte) error {
 	if d.raw != nil {
-		there, err := readDocument(d.file)
+		there, err := release.ReadDocument(d.file)
 		if err != nil {
 			return err
 		}
@@ -104,7 +89,7 @@ type document struct {
 // openDocument tells the kinds apart by trying: a file of one kind never parses
 // as another.
 func openDocument(file string) (document, error) {
-	raw, err := readDocument(file)
+	raw, err := release.ReadDocument(file)
 	if err != nil {
 		return document{}, err
 	}
@@ -146,7 +131,7 @@ func openPointerDraft(file string) (document, error) {
 }
 
 func openKind(file, kind string, open func([]byte) (*manifest.Draft, error)) (document, error) {
-	raw, err := readDocument(file)
+	raw, err := release.ReadDocument(file)
 	if err != nil {
 		return document{}, err
 	}

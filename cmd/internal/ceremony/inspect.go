@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/manifest"
 )
@@ -199,7 +200,7 @@ func (i *inspection) verifier() (v manifest.Verifier, c chain, err error) {
 }
 
 func openPolicy(file string) (*logproof.Policy, error) {
-	raw, err := readDocument(file)
+	raw, err := release.ReadDocument(file)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +216,7 @@ func readOptional(file string) ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
-	return readDocument(file)
+	return release.ReadDocument(file)
 }
 
 func underRoot(c chain) string {

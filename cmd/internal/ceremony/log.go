@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/internal/keyfile"
+	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/translog"
 	"github.com/phasebased/phase/logproof"
@@ -403,7 +404,7 @@ func readVkey(flag, given string) (*logproof.Key, error) {
 	if err == nil {
 		return key, nil
 	}
-	raw, readErr := readDocument(given)
+	raw, readErr := release.ReadDocument(given)
 	if readErr != nil {
 		return nil, usage("%s %q is neither a vkey (%w) nor a file with one", flag, given, err)
 	}

@@ -86,7 +86,7 @@ func (p *pointing) run(cmd *cobra.Command, now time.Time) error {
 
 // pointTo verifies the manifest and describes it in a pointer.
 func (p *pointing) pointTo(v manifest.Verifier, now time.Time) (manifest.Pointer, error) {
-	raw, err := readDocument(p.manifest)
+	raw, err := release.ReadDocument(p.manifest)
 	if err != nil {
 		return manifest.Pointer{}, err
 	}

@@ -117,7 +117,7 @@ func (p *publication) set(cmd *cobra.Command, cfg Config) (set release.Set, err 
 		return set, err
 	}
 	for _, file := range files {
-		raw, err := readDocument(file)
+		raw, err := release.ReadDocument(file)
 		if err != nil {
 			return set, err
 		}
