@@ -125,9 +125,9 @@ func defaultRoute(gateway netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-// unbind takes away what a lease brought. Routes go with their address.
+// unbind takes away what an IPv4 lease brought. Routes go with their address.
 func (i *iface) unbind() {
-	if err := i.removeAddresses(); err != nil {
+	if err := i.keepOnly(netip.Prefix{}); err != nil {
 		i.emit(Failed, 0, err)
 	}
 	i.m.update(func() {
@@ -137,7 +137,20 @@ func (i *iface) unbind() {
 	})
 }
 
-func (i *iface) removeAddresses() error { return i.keepOnly(netip.Prefix{}) }
+// removeAddresses removes every address we set. A link that is already gone is
+// no failure.
+func (i *iface) removeAddresses() error {
+	err := i.keepOnly(netip.Prefix{})
+	i.m.mu.Lock()
+	leased := i.v6.applied
+	i.v6.applied = nil
+	i.m.mu.Unlock()
+	link, missing := netlink.LinkByIndex(i.index)
+	if missing != nil {
+		return err
+	}
+	return errors.Join(err, remove6(link, leased))
+}
 
 // keepOnly removes every address we set but the given one. An address or a
 // link that is already gone is no failure.

@@ -17,6 +17,9 @@ const (
 	maxDNS       = 3  // per interface and in all: what a resolv.conf can use
 	maxNTP       = 4  // per interface and in all
 	maxRoutes    = 32 // per lease
+	maxLeased6   = 4  // IPv6 addresses of a lease
+	maxSearch    = 6  // search domains, per interface and in all
+	maxDomain    = 200
 )
 
 // Config is what to bring up and how long to try. The zero value brings up

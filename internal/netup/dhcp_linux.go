@@ -27,7 +27,7 @@ var (
 // heavier on a busy server.
 const (
 	firstWait = 500 * time.Millisecond
-	longWait  = 16 * time.Second // so that a port that starts forwarding is noticed soon
+	longWait  = 8 * time.Second // so that a port that forwards after 50 s is noticed within 60
 )
 
 // backoff is the randomised exponential wait after the given try (1…).

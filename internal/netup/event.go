@@ -20,6 +20,8 @@ const (
 	Claiming                // a link-local address is being probed
 	Configured              // the interface can be used; Link says how
 	Renewed                 // the lease was renewed
+	Asking6                 // a DHCPv6 request goes out; the Attempt counts
+	AlsoIPv6                // besides IPv4, IPv6 can be used as well
 	Lost                    // the lease ran out or was withdrawn
 	Failed                  // a step failed; Err says which
 	Gone                    // the interface was removed
@@ -67,6 +69,13 @@ func (e Event) what() string {
 		return fmt.Sprintf("no DHCP answer for %s; still asking", roundTime(e.Took))
 	case Claiming:
 		return "claiming a link-local address"
+	case Asking6:
+		if e.Attempt == 1 {
+			return "asking for an IPv6 address (DHCPv6)"
+		}
+		return fmt.Sprintf("asking for an IPv6 address (DHCPv6, try %d)", e.Attempt)
+	case AlsoIPv6:
+		return "IPv6 as well: " + e.Link.ipv6() + ", router " + e.Link.Gateway6.String()
 	case Configured, Renewed:
 		return e.Link.describe(e.Took, e.State == Renewed)
 	case Lost:
@@ -86,9 +95,12 @@ func (l Link) describe(took time.Duration, renewed bool) string {
 		b.WriteString(l.Addresses[0].String())
 	}
 	fmt.Fprintf(&b, " (%s)", l.Method)
-	if l.Gateway.IsValid() {
+	switch {
+	case l.Gateway.IsValid():
 		b.WriteString(", gateway " + l.Gateway.String())
-	} else {
+	case l.Gateway6.IsValid():
+		b.WriteString(", gateway " + l.Gateway6.String())
+	default:
 		b.WriteString(", no gateway")
 	}
 	if len(l.DNS) > 0 {
@@ -100,6 +112,16 @@ func (l Link) describe(took time.Duration, renewed bool) string {
 		b.WriteString(", " + roundTime(took).String())
 	}
 	return b.String()
+}
+
+// ipv6 is the first IPv6 address in words.
+func (l Link) ipv6() string {
+	for _, a := range l.Addresses {
+		if a.Addr().Is6() {
+			return a.String()
+		}
+	}
+	return "no address"
 }
 
 func roundTime(d time.Duration) time.Duration {

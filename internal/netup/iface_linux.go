@@ -20,8 +20,8 @@ type iface struct {
 	cfg   *Interface // nil: DHCP
 
 	link     Link
-	v6       []netip.Prefix // made by the kernel from router advertisements
-	applied  []netip.Prefix // set by us
+	v6       ipv6
+	applied  []netip.Prefix // set by us, but for those of v6
 	seenUp   bool           // the kernel has confirmed that it is up
 	since    time.Time      // when the carrier came
 	tries    int            // DHCP requests since then
@@ -44,7 +44,9 @@ func (i *iface) start(ctx context.Context) {
 		i.worker.Go(func() { i.static() })
 	default:
 		i.worker.Go(func() { i.dynamic(ctx) })
+		i.worker.Go(func() { i.dhcp6(ctx) })
 	}
+	i.worker.Go(func() { i.expireIPv6(ctx) })
 }
 
 // stop ends the worker and waits for it. What it configured stays.
@@ -92,35 +94,29 @@ func (i *iface) fallBack(ctx context.Context) {
 	}
 	i.m.update(func() { i.fallback = true })
 	i.emit(NoAnswer, 0, nil)
-	i.settleSLAAC()
+	i.settleIPv6()
 	if i.m.cfg.LinkLocal {
 		i.linkLocal(ctx)
 	}
 }
 
-// settleSLAAC makes an interface with nothing but IPv6 usable once DHCP has
-// been given its chance, and unusable when the last address goes.
-func (i *iface) settleSLAAC() {
-	var gained bool
-	i.m.update(func() {
-		switch {
-		case i.fallback && len(i.v6) > 0 && i.link.Method == MethodNone:
-			i.link.Method, i.link.Err, gained = MethodSLAAC, "", true
-		case len(i.v6) == 0 && i.link.Method == MethodSLAAC:
-			i.link.Method = MethodNone
-		}
-	})
-	if gained {
-		i.emit(Configured, 0, nil)
-	}
-}
-
-// snapshot is called with the manager's lock held.
+// snapshot is called with the manager's lock held. IPv6 counts where it is
+// usable and better than a link-local IPv4 address.
 func (i *iface) snapshot() Link {
-	l := i.link.clone()
-	l.Addresses = slices.Concat([]netip.Prefix{}, l.Addresses, i.v6)
-	l.DNS = slices.Concat([]netip.Addr{}, l.DNS)
-	l.NTP = slices.Concat([]netip.Addr{}, l.NTP)
+	l, v, now := i.link.clone(), &i.v6, time.Now()
+	first, second := l.Addresses, v.addresses
+	if v.ready && (l.Method == MethodNone || l.Method == MethodLinkLocal && v.router.IsValid()) {
+		l.Method, first, second = v.method(), second, first
+	}
+	l.Addresses = slices.Concat([]netip.Prefix{}, first, second)
+	l.Gateway6 = v.router
+	dns, search := v.servers(now, l.Name), v.domains(now)
+	if i.cfg != nil && len(i.cfg.DNS) > 0 {
+		dns, search = nil, nil // a person chose others
+	}
+	l.DNS = alternate(l.DNS, dns, maxDNS)
+	l.NTP = alternate(l.NTP, v.lease.ntp, maxNTP)
+	l.Search = alternate(l.Search, search, maxSearch)
 	return l
 }
 

@@ -24,7 +24,7 @@ type Manager struct {
 	weak    time.Time      // since when there is a configured interface, but none with a router
 	changed chan struct{}  // closed and replaced at every change
 	runErr  error
-	resolv  []netip.Addr // what ResolvConf was last written for
+	resolv  resolver // what ResolvConf was last written for
 
 	done   chan struct{} // closed when Run has returned
 	report sync.Mutex    // serialises cfg.Report
@@ -163,11 +163,11 @@ func (m *Manager) view() view {
 	v := view{network: m.snapshot(), links: len(m.links), changed: m.changed}
 	weak, busy := false, false
 	for _, i := range m.links {
-		switch {
-		case !i.link.Carrier:
-		case i.link.Configured() && i.link.Gateway.IsValid():
+		switch l := i.snapshot(); {
+		case !l.Carrier:
+		case l.Configured() && l.Routed():
 			v.usable = true
-		case i.link.Configured():
+		case l.Configured():
 			weak = true
 		default:
 			busy = true
@@ -194,12 +194,13 @@ func (m *Manager) Network() Network {
 }
 
 func (m *Manager) snapshot() *Network {
-	n := Network{Interfaces: []Link{}, DNS: []netip.Addr{}, NTP: []netip.Addr{}}
+	n := Network{Interfaces: []Link{}, DNS: []netip.Addr{}, NTP: []netip.Addr{}, Search: []string{}}
 	for _, i := range m.sorted() {
 		n.Interfaces = append(n.Interfaces, i.snapshot())
 	}
 	n.DNS = append(n.DNS, mergeDNS(n.Interfaces)...)
 	n.NTP = append(n.NTP, mergeNTP(n.Interfaces)...)
+	n.Search = append(n.Search, mergeSearch(n.Interfaces)...)
 	return &n
 }
 
@@ -251,12 +252,12 @@ func (m *Manager) update(change func()) {
 // syncResolvConf writes resolv.conf if the name servers changed. It is
 // called with the lock held; a failure is reported once for each change.
 func (m *Manager) syncResolvConf() error {
-	servers := m.snapshot().DNS
-	if m.cfg.ResolvConf == "" || slices.Equal(servers, m.resolv) {
+	names := m.names()
+	if m.cfg.ResolvConf == "" || names.equal(m.resolv) {
 		return nil
 	}
-	m.resolv = servers
-	return writeResolvConf(m.cfg.ResolvConf, servers)
+	m.resolv = names
+	return writeResolvConf(m.cfg.ResolvConf, names)
 }
 
 // Resync writes resolv.conf again, whatever it was last written for. It is for
@@ -268,11 +269,42 @@ func (m *Manager) Resync() error {
 	if m.cfg.ResolvConf == "" {
 		return nil
 	}
-	m.resolv = m.snapshot().DNS
+	m.resolv = m.names()
 	if err := writeResolvConf(m.cfg.ResolvConf, m.resolv); err != nil {
 		return &stepError{NotConfigured, "name servers", err}
 	}
 	return nil
+}
+
+// names is called with the lock held.
+func (m *Manager) names() resolver {
+	n := m.snapshot()
+	return resolver{servers: n.DNS, search: n.Search}
+}
+
+// until waits until the state fulfils a condition, which is asked with the lock
+// held, and reports whether it did before the deadline (zero: none) and ctx
+// ended.
+func (m *Manager) until(ctx context.Context, deadline time.Time, is func() bool) bool {
+	var late <-chan time.Time
+	if !deadline.IsZero() {
+		late = time.After(time.Until(deadline))
+	}
+	for {
+		m.mu.Lock()
+		met, changed := is(), m.changed
+		m.mu.Unlock()
+		if met {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-late:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 func (m *Manager) emit(e Event) {

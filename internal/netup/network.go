@@ -18,6 +18,7 @@ const (
 	MethodStatic    Method = "static"
 	MethodLinkLocal Method = "link-local"
 	MethodSLAAC     Method = "slaac" // IPv6 by router advertisements only
+	MethodDHCPv6    Method = "dhcpv6"
 )
 
 // Network is a snapshot of what is configured. It goes to the next kernel
@@ -30,6 +31,8 @@ type Network struct {
 	// NTP are the time servers that DHCP servers named (option 42), at most
 	// four: strangers' words like the rest of a lease.
 	NTP []netip.Addr `json:"ntp"`
+	// Search are the domains that short names are looked up in, at most six.
+	Search []string `json:"search"`
 }
 
 // Link is one interface.
@@ -39,14 +42,21 @@ type Link struct {
 	Carrier bool   `json:"carrier"`
 	// Method is how the interface was configured, or "" if it is not.
 	Method Method `json:"method"`
-	// Addresses starts with the address that Method gave; global IPv6
-	// addresses the kernel made itself follow.
+	// Addresses starts with the address that Method gave; those of the other
+	// family follow.
 	Addresses []netip.Prefix `json:"addresses"`
 	// Gateway is the default router; the zero value if there is none.
-	Gateway netip.Addr   `json:"gateway"`
-	DNS     []netip.Addr `json:"dns"`
-	// NTP are the time servers of the lease, at most four.
+	Gateway netip.Addr `json:"gateway"`
+	// Gateway6 is the IPv6 router that advertises itself, if any: an address
+	// on this link.
+	Gateway6 netip.Addr `json:"gateway6"`
+	// DNS are the name servers, at most three. Link-local ones carry the
+	// interface's name as their zone.
+	DNS []netip.Addr `json:"dns"`
+	// NTP are the time servers of the leases, at most four.
 	NTP []netip.Addr `json:"ntp"`
+	// Search are the domains that the network names, at most six.
+	Search []string `json:"search"`
 	// Server is the DHCP server that gave the lease.
 	Server netip.Addr `json:"server"`
 	// LeaseSeconds is the lease's length; 0: for ever, or no lease.
@@ -60,9 +70,12 @@ type Link struct {
 // Configured reports whether the interface can be used.
 func (l Link) Configured() bool { return l.Method != MethodNone }
 
+// Routed reports whether the interface has a default router of either family.
+func (l Link) Routed() bool { return l.Gateway.IsValid() || l.Gateway6.IsValid() }
+
 // HasGateway reports whether any interface has a default router.
 func (n Network) HasGateway() bool {
-	return slices.ContainsFunc(n.Interfaces, func(l Link) bool { return l.Gateway.IsValid() })
+	return slices.ContainsFunc(n.Interfaces, Link.Routed)
 }
 
 // Static returns the interfaces that were configured by hand, so that the
@@ -88,11 +101,11 @@ func ParseNetwork(raw []byte) (Network, error) {
 	if err := json.Unmarshal(raw, &n); err != nil {
 		return Network{}, fmt.Errorf("network description: %w", err)
 	}
-	if len(n.Interfaces) > maxLinks || len(n.DNS) > maxDNS || len(n.NTP) > maxNTP {
+	if len(n.Interfaces) > maxLinks || len(n.DNS) > maxDNS || len(n.NTP) > maxNTP || len(n.Search) > maxSearch {
 		return Network{}, errors.New("network description names too much")
 	}
 	for _, l := range n.Interfaces {
-		if len(l.Addresses) > maxAddresses || len(l.DNS) > maxDNS || len(l.NTP) > maxNTP || len(l.Name) > 15 || len(l.MAC) > 64 || len(l.Err) > maxErr {
+		if len(l.Addresses) > maxAddresses || len(l.DNS) > maxDNS || len(l.NTP) > maxNTP || len(l.Search) > maxSearch || len(l.Name) > 15 || len(l.MAC) > 64 || len(l.Err) > maxErr {
 			return Network{}, errors.New("network description names too much")
 		}
 	}
@@ -103,5 +116,6 @@ func (l Link) clone() Link {
 	l.Addresses = slices.Clone(l.Addresses)
 	l.DNS = slices.Clone(l.DNS)
 	l.NTP = slices.Clone(l.NTP)
+	l.Search = slices.Clone(l.Search)
 	return l
 }

@@ -74,7 +74,7 @@ func TestResolvConf(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	for _, s := range [][]netip.Addr{servers, servers[:1]} {
-		if err := writeResolvConf(path, s); err != nil {
+		if err := writeResolvConf(path, resolver{servers: s}); err != nil {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(path)
@@ -82,7 +82,7 @@ func TestResolvConf(t *testing.T) {
 			t.Errorf("wrote %q, %v", got, err)
 		}
 	}
-	if err := writeResolvConf(filepath.Join(path, "x"), servers); err == nil {
+	if err := writeResolvConf(filepath.Join(path, "x"), resolver{servers: servers}); err == nil {
 		t.Error("writing below a file succeeded")
 	}
 }

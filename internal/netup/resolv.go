@@ -18,11 +18,16 @@ func mergeNTP(links []Link) []netip.Addr {
 	return merge(links, maxNTP, func(l Link) []netip.Addr { return l.NTP })
 }
 
-func merge(links []Link, limit int, of func(Link) []netip.Addr) []netip.Addr {
-	var out []netip.Addr
+// mergeSearch does the same with search domains.
+func mergeSearch(links []Link) []string {
+	return merge(links, maxSearch, func(l Link) []string { return l.Search })
+}
+
+func merge[T comparable](links []Link, limit int, of func(Link) []T) []T {
+	var out []T
 	for _, withGateway := range []bool{true, false} {
 		for _, l := range links {
-			if l.Gateway.IsValid() != withGateway {
+			if l.Routed() != withGateway {
 				continue
 			}
 			for _, a := range of(l) {
@@ -35,12 +40,38 @@ func merge(links []Link, limit int, of func(Link) []netip.Addr) []netip.Addr {
 	return out
 }
 
+// resolver is what a resolv.conf says.
+type resolver struct {
+	servers []netip.Addr
+	search  []string
+}
+
+func (r resolver) equal(o resolver) bool {
+	return slices.Equal(r.servers, o.servers) && slices.Equal(r.search, o.search)
+}
+
+// alternate mixes two lists, a first, so that a short list has some of each.
+func alternate[T comparable](a, b []T, limit int) []T {
+	out := []T{}
+	for n := range max(len(a), len(b)) {
+		for _, list := range [][]T{a, b} {
+			if n < len(list) && len(out) < limit && !slices.Contains(out, list[n]) {
+				out = append(out, list[n])
+			}
+		}
+	}
+	return out
+}
+
 // writeResolvConf replaces path in one step, so that a resolver never reads
 // half a file. It is not synced: the file is worth nothing after a crash.
-func writeResolvConf(path string, servers []netip.Addr) error {
+func writeResolvConf(path string, names resolver) error {
 	var b strings.Builder
-	for _, a := range servers {
+	for _, a := range names.servers {
 		b.WriteString("nameserver " + a.String() + "\n")
+	}
+	if len(names.search) > 0 {
+		b.WriteString("search " + strings.Join(names.search, " ") + "\n")
 	}
 	// One second instead of five for a dead server: the next one is asked.
 	b.WriteString("options timeout:1 attempts:3\n")

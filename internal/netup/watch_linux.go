@@ -3,11 +3,7 @@ package netup
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -15,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch follows the kernel's news of links and addresses until ctx ends or
+// watch follows the kernel's news of links, addresses and routers until ctx ends or
 // the kernel ends the subscription. It begins with a list of all links.
 func (m *Manager) watch(ctx context.Context) error {
 	done := make(chan struct{})
@@ -31,6 +27,11 @@ func (m *Manager) watch(ctx context.Context) error {
 		return &stepError{NoSocket, "address events", err}
 	}
 	defer drain(addrs)
+	adverts, err := subscribeRA(done, failure.set)
+	if err != nil {
+		return &stepError{NoSocket, "router events", err}
+	}
+	defer drain(adverts)
 	for {
 		select {
 		case u, ok := <-links:
@@ -43,6 +44,11 @@ func (m *Manager) watch(ctx context.Context) error {
 				return failure.get()
 			}
 			m.onAddress(u)
+		case u, ok := <-adverts:
+			if !ok {
+				return failure.get()
+			}
+			m.onRA(u)
 		case <-ctx.Done():
 			return nil
 		}
@@ -124,34 +130,25 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 		return nil
 	}
 	i.emit(Found, 0, nil)
-	if err := hideMAC(attrs.Name); err != nil {
-		i.emit(Failed, 0, &stepError{NotConfigured, "hiding the hardware address in IPv6 addresses", err})
+	if err := prepareIPv6(attrs.Name); err != nil {
+		i.emit(Failed, 0, &stepError{NotConfigured, "settings of IPv6", err})
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		i.fail("link", &stepError{NotConfigured, "setting the link up", err})
 	}
+	i.readEarlier()
 	return i
 }
 
-// genRandom is IN6_ADDR_GEN_MODE_RANDOM (linux/if_link.h).
-const genRandom = "3"
-
-// hideMAC makes the kernel derive an interface's own IPv6 addresses from a
-// secret that it draws when asked, instead of from the hardware address (RFC
-// 7217, with a new secret at each boot), so that no network far away can tell
-// the machine by it. It must come before the interface is set up. A kernel
-// without IPv6 has nothing to hide.
-func hideMAC(name string) error {
-	path := filepath.Join("/proc/sys/net/ipv6/conf", name, "addr_gen_mode")
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+// readEarlier takes in what came before our subscription, if somebody else has
+// set the link up.
+func (i *iface) readEarlier() {
+	i.readIPv6()
+	flags, err := inet6Flags(i.index)
 	if err != nil {
-		return err
+		return // no IPv6
 	}
-	_, err = f.WriteString(genRandom)
-	return errors.Join(err, f.Close())
+	i.m.onRA(raUpdate{index: i.index, flags: flags, route: true})
 }
 
 // exception returns the configuration that names this link.
@@ -232,40 +229,11 @@ func (m *Manager) stopWorkers() {
 	}
 }
 
-// onAddress keeps the list of IPv6 addresses the kernel made itself.
+// onAddress keeps the list of the usable IPv6 addresses.
 func (m *Manager) onAddress(u netlink.AddrUpdate) {
-	i := m.iface(u.LinkIndex)
-	if i == nil || u.LinkAddress.IP.To4() != nil {
-		return
+	if i := m.iface(u.LinkIndex); i != nil && u.LinkAddress.IP.To4() == nil {
+		i.readIPv6()
 	}
-	v6, err := globalIPv6(u.LinkIndex)
-	if err != nil {
-		return // the link went away in between
-	}
-	m.update(func() { i.v6 = v6 })
-	i.settleSLAAC()
-}
-
-// globalIPv6 lists the usable global IPv6 addresses of a link.
-func globalIPv6(index int) ([]netip.Prefix, error) {
-	link, err := netlink.LinkByIndex(index)
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.Prefix
-	for _, a := range addrs {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		bits, _ := a.Mask.Size()
-		unready := a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_DEPRECATED) != 0
-		if ok && ip.Is6() && ip.IsGlobalUnicast() && !unready && len(out) < maxAddresses-1 {
-			out = append(out, netip.PrefixFrom(ip, bits))
-		}
-	}
-	return out, nil
 }
 
 func setLoopbackUp() error {
