@@ -43,7 +43,7 @@ func ReadSmall(path string, limit int, links Links) ([]byte, error) {
 	data := make([]byte, 0, min(max(info.Size(), 0), int64(limit))+1)
 	data, err = readInto(data, io.LimitReader(file, int64(limit)+1))
 	if err == nil && len(data) > limit {
-		err = &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)}
+		err = &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w: larger than %d bytes", ErrTooLarge, limit)}
 	}
 	return data, err
 }
