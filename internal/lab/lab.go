@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -135,6 +136,18 @@ func (l *Lab) Logged(ctx context.Context, policy []byte) (*Lab, error) {
 	logged.Seed = strings.TrimSuffix(l.Seed, ".img") + "-logged.img"
 	_, err := logged.buildSeed(ctx)
 	return &logged, err
+}
+
+// Trusting is the same lab with another seed: its media trust a further
+// certificate authority, in PEM, wherever they trust those of the Web.
+func (l *Lab) Trusting(ctx context.Context, authority []byte) (*Lab, error) {
+	inputs, build, trusting := *l.build.Inputs, *l.build, *l
+	inputs.CACerts = slices.Concat(inputs.CACerts, authority)
+	build.Inputs, build.Reuse = &inputs, "" // not likely to be wanted twice
+	trusting.build = &build
+	trusting.Seed = strings.TrimSuffix(l.Seed, ".img") + "-trusting.img"
+	_, err := trusting.buildSeed(ctx)
+	return &trusting, err
 }
 
 // HelloJob is the specification of the hello job.

@@ -61,6 +61,43 @@ func TestClockIn2040(t *testing.T) {
 	}
 }
 
+// TestNTSMendsAClockAhead gives that machine a server that proves who it is, by
+// a certificate that ended years before the time the machine's clock shows: the
+// clock is set back, and what was refused is accepted.
+func TestNTSMendsAClockAhead(t *testing.T) {
+	b := setup(t)
+	authority, cert := newAuthority(t)
+	var err error
+	if b.lab, err = b.lab.Trusting(b.Context(), authority); err != nil {
+		t.Fatal(err)
+	}
+	outcome, console := b.bootIn2040(startChronyd(t, cert))
+	b.verified(outcome, console)
+	b.shows(console, "The clock was set to "+time.Now().UTC().Format(time.DateOnly))
+	b.shows(console, "(authenticated network time, trusted)")
+}
+
+// TestNTSOfAStranger is the same without the authority in the medium: a clock
+// that may be wrong makes no certificate good that nobody vouches for.
+func TestNTSOfAStranger(t *testing.T) {
+	b := setup(t)
+	_, cert := newAuthority(t)
+	outcome, console := b.bootIn2040(startChronyd(t, cert))
+	b.refused(outcome, console, codeExpired, "FATAL: pointer refused (expired)")
+	b.says(outcome, "2040-02-29T12:", "machine clock")
+}
+
+// bootIn2040 boots an honest release from a medium that asks this server only.
+func (b *bench) bootIn2040(server *nettimetest.Chronyd) (*lab.Outcome, string) {
+	b.Helper()
+	b.publish(b.release(1), "")
+	b.serve()
+	b.medium(lab.ImageOptions{
+		Options: "phase.provider=" + b.ports.Base(), Policy: timeOf("", net.JoinHostPort(lab.GuestHost, server.NTSPort)),
+	})
+	return b.boot(lab.BootOptions{RTC: time.Date(2040, 2, 29, 12, 0, 0, 0, time.UTC)})
+}
+
 // TestClockIn2070 boots the machine of TestClockIn1970 through firmware, which
 // takes the year 70 for 2070. No medium is of use for that long.
 func TestClockIn2070(t *testing.T) {
