@@ -18,6 +18,10 @@ type Progress struct {
 	ended bool
 }
 
+// settled is how long a download must run before its speed is shown: before
+// that, it says what a buffer holds and not what the network does.
+const settled = 500 * time.Millisecond
+
 // redraw is how often a bar is drawn again at most.
 const redraw = 100 * time.Millisecond
 
@@ -102,7 +106,7 @@ func (p *Progress) line(done int64) {
 // numbers is "40 %  5.7 MB of 14.2 MB  3.1 MB/s".
 func (p *Progress) numbers(done int64, now time.Duration) string {
 	rate := ""
-	if took := now - p.start; took > 0 {
+	if took := now - p.start; took >= settled {
 		rate = "  " + Bytes(int64(float64(done)/took.Seconds())) + "/s"
 	}
 	if p.total == 0 {

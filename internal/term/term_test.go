@@ -172,6 +172,24 @@ func TestProgressLiveUnknownTotal(t *testing.T) {
 	}
 }
 
+// TestProgressSpeed: the first buffers come at once and say nothing of it.
+func TestProgressSpeed(t *testing.T) {
+	for after, want := range map[time.Duration]string{
+		0: "", time.Microsecond: "", settled - 1: "", settled: "2.0 MB/s", time.Second: "1.0 MB/s", 10 * time.Second: "100.0 kB/s",
+	} {
+		for _, live := range []bool{false, true} {
+			var out bytes.Buffer
+			clock := &fakeClock{}
+			p := New(Config{Out: &out, Now: func() time.Duration { return clock.now }, Live: live}).Progress("rootfs", 2_000_000)
+			clock.advance(after)
+			p.Set(1_000_000)
+			if got := out.String(); !strings.Contains(got, "1.0 MB of 2.0 MB") || strings.Contains(got, "/s") != (want != "") || !strings.Contains(got, want) {
+				t.Errorf("after %s: %q", after, got)
+			}
+		}
+	}
+}
+
 func TestBytes(t *testing.T) {
 	for n, want := range map[int64]string{
 		0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_950: "1.0 MB",
