@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // lockName is a file in the published folder that stays empty.
@@ -19,16 +18,17 @@ func Lock(dir string) (unlock func() error, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder to publish in: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lock the published folder: %w", err)
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, &FolderError{"somebody else is publishing in " + dir, "Try again in a minute."}
-		}
+	file, err := lockFile(filepath.Join(dir, lockName))
+	switch {
+	case errors.Is(err, errLocked):
+		return nil, &FolderError{"somebody else is publishing in " + dir, "Try again in a minute."}
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil, &FolderError{"this system cannot keep two publishers apart", "Publish on Linux, macOS or BSD; everything else works here."}
+	case err != nil:
 		return nil, fmt.Errorf("lock the published folder: %w", err)
 	}
 	return file.Close, nil
 }
+
+// errLocked says that another process holds the lock.
+var errLocked = errors.New("another process holds the lock")
