@@ -59,14 +59,11 @@ func (c *chain) show(state tls.ConnectionState) error {
 // moments are when the chain may have to hold: the moment of the server
 // certificate's life that is nearest to our clock, and then both ends of it,
 // for an authority's certificate that does not hold all the while. Nothing
-// before the floor, or before NTP's time begins, is among them; what ended
-// before that fails there.
+// before the floor is among them; what ended before that fails there.
 func (c *chain) moments() []time.Time {
 	first, last := c.certs[0].NotBefore, c.certs[0].NotAfter
-	for _, earliest := range []time.Time{c.floor, time.Unix(0, 0)} {
-		if first.Before(earliest) {
-			first = earliest
-		}
+	if first.Before(c.floor) {
+		first = c.floor
 	}
 	if last.Before(first) {
 		return []time.Time{first}
