@@ -29,7 +29,7 @@ type layout struct {
 	dir, home string // the folder that is served; <dir>/<channel>/<arch>
 	artifacts []placed
 	blobs     []string // paths of further files
-	roots     []rootDocument
+	roots     []RootFile
 	manifest  []byte
 	proof     []byte // nil: none
 	pointer   []byte
@@ -46,11 +46,6 @@ type placed struct {
 
 // named reports whether the artifact is served under its name as well.
 func (a placed) named() bool { return !strings.Contains(a.name, " ") }
-
-type rootDocument struct {
-	version int64
-	raw     []byte
-}
 
 // Progress is told how many bytes of a file of size bytes were read. An error
 // from it ends the work.
@@ -98,10 +93,10 @@ func (l layout) writeDocuments() error {
 		}{path, data})
 	}
 	for _, r := range l.roots {
-		add(filepath.Join(l.home, fmt.Sprintf("%d.%s", r.version, rootName)), r.raw)
+		add(filepath.Join(l.home, fmt.Sprintf("%d.%s", r.Root.Version(), rootName)), r.Raw)
 	}
 	if n := len(l.roots); n > 0 {
-		add(filepath.Join(l.home, rootName), l.roots[n-1].raw)
+		add(filepath.Join(l.home, rootName), l.roots[n-1].Raw)
 	}
 	add(blobPath(l.dir, blob.Of(l.manifest)), l.manifest)
 	if l.proof != nil {

@@ -71,7 +71,7 @@ func Publish(dir string, r Release, keys *Keys, root []byte) (*Published, error)
 	if err != nil {
 		return nil, err
 	}
-	l.roots = []rootDocument{{trusted.Version(), root}}
+	l.roots = []RootFile{{Raw: root, Root: trusted}}
 	return out, l.write()
 }
 

@@ -63,10 +63,11 @@ func (s Set) Check() (*Checked, error) {
 		return nil, err
 	}
 	home := filepath.Join(s.Dir, meant.Channel, meant.Arch) // names that InspectPointer checked
-	chain, root, err := s.chain(home)
+	chain, err := s.chain(home)
 	if err != nil {
 		return nil, err
 	}
+	root := chain[len(chain)-1].Root
 	if s, err = s.withDocuments(home); err != nil {
 		return nil, err
 	}
@@ -176,32 +177,23 @@ func (s Set) sources(m manifest.Manifest) ([]placed, error) {
 
 var numbered = regexp.MustCompile(`^[1-9][0-9]{0,8}\.root\.json$`)
 
-// chain joins the roots that were given with those of the folder, and walks
-// from version 1 to the newest as the oldest machine has to.
-func (s Set) chain(home string) ([]rootDocument, *manifest.Root, error) {
-	found := map[int64]rootDocument{}
-	add := func(raw []byte, from string) error {
-		d, err := manifest.OpenRootDraft(raw)
-		if err != nil {
-			return fmt.Errorf("%s: %w", from, err)
-		}
-		version := d.Spec().Version
-		if old, ok := found[version]; ok && !sameRoot(old.raw, d) {
-			return &FolderError{fmt.Sprintf("%s is another root of version %d than the one that was given", from, version),
-				"Find out which of the two is right before anything is published: machines follow either."}
-		} else if !ok {
-			found[version] = rootDocument{version, raw}
-		}
-		return nil
+// chain joins the roots that were given with those of the folder, and follows
+// them from version 1 to the newest as the oldest machine has to.
+func (s Set) chain(home string) ([]RootFile, error) {
+	var list []RootFile
+	add := func(raw []byte, name string) error {
+		f, err := OpenRoot(name, raw)
+		list = append(list, f)
+		return err
 	}
 	for _, raw := range s.Roots {
 		if err := add(raw, "a root that was given"); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	entries, err := os.ReadDir(home)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, e := range entries {
 		if !numbered.MatchString(e.Name()) {
@@ -209,42 +201,22 @@ func (s Set) chain(home string) ([]rootDocument, *manifest.Root, error) {
 		}
 		raw, err := ReadDocument(filepath.Join(home, e.Name()))
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if err := add(raw, "the published "+e.Name()); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return walk(found)
-}
-
-func sameRoot(raw []byte, d *manifest.Draft) bool {
-	other, err := manifest.OpenRootDraft(raw)
-	return err == nil && other.Digest() == d.Digest()
-}
-
-// walk follows the chain step by step.
-func walk(found map[int64]rootDocument) (chain []rootDocument, newest *manifest.Root, err error) {
-	for version := int64(1); len(chain) < len(found); version++ {
-		next, ok := found[version]
-		if !ok {
-			return nil, nil, &FolderError{fmt.Sprintf("root version %d is missing: a machine with an older root could not follow", version),
-				"Give every root from version 1 on."}
-		}
-		if newest == nil {
-			newest, err = manifest.ParseRoot(next.raw)
-		} else {
-			newest, err = newest.Update(next.raw)
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("root version %d: %w", version, err)
-		}
-		chain = append(chain, next)
+	chain, err := Chain(list)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(chain) == 0:
+		return nil, &FolderError{"there is no root", "Give every root from version 1 on."}
+	case chain[0].Root.Version() != 1:
+		return nil, &FolderError{"root version 1 is missing: a machine with an older root could not follow", "Give every root from version 1 on."}
 	}
-	if newest == nil {
-		return nil, nil, &FolderError{"there is no root", "Give every root from version 1 on."}
-	}
-	return chain, newest, nil
+	return chain, nil
 }
 
 // published returns the floor of a machine that followed the folder until now.
@@ -252,7 +224,7 @@ func walk(found map[int64]rootDocument) (chain []rootDocument, newest *manifest.
 // root that was in force vouched for it and for its manifest: an ordinary change
 // of keys makes nobody forget a release. What a thief has left there, who had
 // one of the keys that were replaced, is no reason to keep a proper release back.
-func (s Set) published(home string, v manifest.Verifier, chain []rootDocument, next manifest.Pointer) (floor manifest.Floor, notes []string, err error) {
+func (s Set) published(home string, v manifest.Verifier, chain []RootFile, next manifest.Pointer) (floor manifest.Floor, notes []string, err error) {
 	raw, err := ReadDocument(filepath.Join(home, pointerName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return floor, nil, nil
@@ -302,15 +274,11 @@ func (s Set) named(home string, p manifest.Pointer) []byte {
 // vouched reports whether pointer and manifest were right, on the day the
 // pointer was made, under the root that it names. v is the verifier under the
 // newest root.
-func vouched(pointer, old []byte, seen manifest.Pointer, v manifest.Verifier, chain []rootDocument) bool {
+func vouched(pointer, old []byte, seen manifest.Pointer, v manifest.Verifier, chain []RootFile) bool {
 	if seen.RootVersion < 1 || seen.RootVersion > int64(len(chain)) {
 		return false
 	}
-	root, err := manifest.ParseRoot(chain[seen.RootVersion-1].raw)
-	if err != nil {
-		return false
-	}
-	v.Root, v.Log = root, nil
+	v.Root, v.Log = chain[seen.RootVersion-1].Root, nil
 	verified, err := v.Pointer(pointer, seen.CreatedAt)
 	if err == nil {
 		_, err = v.Manifest(old, nil, verified, seen.CreatedAt)

@@ -228,7 +228,7 @@ func TestSetRefuses(t *testing.T) {
 		"two roots of one version": {func(h *house, s *Set) {
 			other := &house{t: h.t, keys: stranger}
 			s.Roots = append(s.Roots, other.root())
-		}, "", "another root of version 1"},
+		}, "", "two different roots of version 1"},
 		"root is no root": {func(h *house, s *Set) { s.Roots = append(s.Roots, []byte("{}")) }, manifest.RuleMalformed, ""},
 		"no pointer":      {func(h *house, s *Set) { s.Pointer = nil }, manifest.RuleMalformed, ""},
 		"no manifest":     {func(h *house, s *Set) { s.Manifest = nil }, "", "no manifest was given"},

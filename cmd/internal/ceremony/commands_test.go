@@ -497,6 +497,41 @@ func TestCheckExpiry(t *testing.T) {
 	}
 }
 
+// TestCheckExpiryFollowsLinks to files, as a web server does; not to folders.
+func TestCheckExpiryFollowsLinks(t *testing.T) {
+	settle(t)
+	if err := errors.Join(os.MkdirAll("published/loop", 0o755), os.Symlink("../pointer.json", "published/pointer.json"),
+		os.Symlink("../1.root.json", "published/root.json"), os.Symlink("..", "published/loop/all.json")); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _, err := call(t, now, "check-expiry", "--at", "7d", "published")
+	if !errors.Is(err, ErrReported) || strings.Count(stdout, "expired") != 1 || strings.Count(stdout, ".json") != 2 {
+		t.Errorf("%v, %s", err, stdout)
+	}
+	if err := errors.Join(os.Remove("pointer.json"), os.Symlink("/dev/zero", "published/manifest.json")); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _, err = call(t, now, "check-expiry", "published")
+	if !errors.Is(err, ErrReported) || strings.Count(stdout, "broken") != 2 {
+		t.Errorf("a dangling link and a device: %v, %s", err, stdout)
+	}
+}
+
+// TestInspectShowsTheDigestAsSignDoes, for people who compare it by voice.
+func TestInspectShowsTheDigestAsSignDoes(t *testing.T) {
+	settle(t)
+	must(t, "root renew --in 1.root.json")
+	_, shown, err := call(t, now, "root", "sign", "2.root.json", "--previous", "1.root.json", "--key", "r1.key", "--yes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups := regexp.MustCompile(`(?:[0-9a-f]{4} ){7}[0-9a-f]{4}`)
+	want, got := groups.FindAllString(shown, -1), groups.FindAllString(must(t, "root inspect 2.root.json"), -1)
+	if len(want) < 2 || strings.Join(want[len(want)-2:], " ") != strings.Join(got, " ") { // sign shows the root before as well
+		t.Errorf("sign shows %q, inspect %q", want, got)
+	}
+}
+
 // TestCheckExpiryBroken: a pointer that no machine can read is no reason to be
 // silent.
 func TestCheckExpiryBroken(t *testing.T) {
@@ -618,6 +653,38 @@ func TestWeakRootForTrials(t *testing.T) {
 	_, stderr, err = call(t, now.Add(366*day), strings.Fields("root sign 1.root.json --key r3.key --yes")...)
 	if err != nil || !strings.Contains(stderr, "has expired already") {
 		t.Errorf("%v, %s", err, stderr)
+	}
+}
+
+// TestPublishersAreToldWhatPublishersDo, and not to use another medium.
+func TestPublishersAreToldWhatPublishersDo(t *testing.T) {
+	settle(t)
+	must(t, "root renew --in 1.root.json")
+	must(t, "root sign 2.root.json --previous 1.root.json --key r1.key --yes")
+	late := now.AddDate(0, 0, 8)
+	publish := "publish --to p --manifest manifest.json --pointer pointer.json --kernel kernel --initramfs initrd --dtb board.dtb=kernel --root "
+	for _, tt := range []struct {
+		line string
+		at   time.Time
+		hint string
+	}{
+		{publish + "1.root.json --root 2.root.json", now, "It lacks signatures"},
+		{publish + "1.root.json", late, "sign a new pointer"},
+		{publish + "1.root.json", now.AddDate(3, 0, 0), "phase release"},
+		{"root inspect 2.root.json --root 1.root.json", now, "phase release root inspect"},
+		{"pointer sign --manifest manifest.json --root . --key ts.key --yes", now, "It lacks signatures"},
+		{"pointer sign --manifest manifest.json --root 1.root.json --key ts.key --yes", now.AddDate(0, 7, 0), "make a new manifest"},
+	} {
+		_, _, err := call(t, tt.at, strings.Fields(tt.line)...)
+		var hinted interface{ Hint() string }
+		if !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), tt.hint) || strings.Contains(hinted.Hint(), "medium") {
+			t.Errorf("%s: %v, hinted %v", tt.line, err, hinted)
+		}
+	}
+	for rule := range publisherHints {
+		if (&manifest.Error{Rule: rule}).Hint() == "" {
+			t.Errorf("there is no rule %q", rule)
+		}
 	}
 }
 

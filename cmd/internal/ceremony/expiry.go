@@ -144,7 +144,7 @@ func lives(paths []string, now time.Time, before func(kind string) time.Duration
 var published = regexp.MustCompile(`^(?:[1-9][0-9]*\.)?(manifest|pointer|root)\.json$`)
 
 // documentsBelow reads the documents of a folder and those below, and lists what
-// should be one and is not. Blobs are passed over: they are copies, and of old
+// should be one and is not, links to files among them. Blobs are passed over: they are copies, and of old
 // releases too.
 func documentsBelow(folder string) (docs []document, broken []life, err error) {
 	err = filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
@@ -153,7 +153,7 @@ func documentsBelow(folder string) (docs []document, broken []life, err error) {
 			return err
 		case e.IsDir() && e.Name() == "blobs":
 			return filepath.SkipDir
-		case !e.Type().IsRegular() || filepath.Ext(path) != ".json":
+		case e.IsDir() || filepath.Ext(path) != ".json" || leadsToFolder(path):
 			return nil
 		}
 		d, err := openDocument(path)
@@ -165,6 +165,13 @@ func documentsBelow(folder string) (docs []document, broken []life, err error) {
 		return nil
 	})
 	return docs, append(broken, pointless(docs, broken)...), err
+}
+
+// leadsToFolder reports whether path is a link to a folder: those are not
+// followed, as they may lead in circles, but a web server follows links to files.
+func leadsToFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // pointless lists the pointers that are missing in published folders, those with

@@ -188,77 +188,37 @@ func (n names) of(id string) string {
 var rootFile = regexp.MustCompile(`^[1-9][0-9]{0,17}\.root\.json$`)
 
 // chain is a series of roots in which each is the successor of the one before.
-type chain struct {
-	files []string
-	raws  [][]byte
-	roots []*manifest.Root // the first one is what the person trusts
-}
+// The first one is what the person trusts.
+type chain []release.RootFile
 
-func (c chain) first() *manifest.Root  { return c.roots[0] }
-func (c chain) newest() *manifest.Root { return c.roots[len(c.roots)-1] }
+func (c chain) newest() *manifest.Root { return c[len(c)-1].Root }
+
+// files are those that the roots were read from.
+func (c chain) files() (list []string) {
+	for _, f := range c {
+		list = append(list, f.Name)
+	}
+	return list
+}
 
 // openChain reads roots from files and folders. The one with the lowest version
 // is trusted because the person named it; every other one has to follow from it
 // step by step, as on a machine.
 func openChain(paths []string) (chain, error) {
-	var c chain
 	files, err := rootFiles(paths)
 	if err != nil {
-		return c, err
+		return nil, err
 	}
-	type numbered struct {
-		document
-		version int64
-	}
-	var list []numbered
+	var list []release.RootFile
 	for _, file := range files {
 		d, err := openRootDraft(file)
 		if err != nil {
-			return c, err
+			return nil, err
 		}
-		list = append(list, numbered{d, d.draft.Spec().Version})
+		list = append(list, release.RootFile{Name: file, Raw: d.raw, Draft: d.draft})
 	}
-	slices.SortStableFunc(list, func(a, b numbered) int { return int(a.version - b.version) })
-	for _, d := range list {
-		if err := c.follow(d.document, d.version); err != nil {
-			return c, err
-		}
-	}
-	return c, nil
-}
-
-// follow takes the next root, or the same once more under another name.
-func (c *chain) follow(d document, version int64) (err error) {
-	var root *manifest.Root
-	switch {
-	case len(c.roots) == 0:
-		root, err = manifest.ParseRoot(d.raw)
-	case version == c.newest().Version():
-		if sameSigned(c.raws[len(c.raws)-1], d.draft) {
-			return nil
-		}
-		return refuse("Find out which of the two is right before anything else.",
-			"%s and %s are two different roots of version %d", c.files[len(c.files)-1], d.file, version)
-	case version > c.newest().Version()+1:
-		return refuse("Name the roots in between with --root as well.",
-			"root version %d is missing between %s and %s", c.newest().Version()+1, c.files[len(c.files)-1], d.file)
-	default:
-		root, err = c.newest().Update(d.raw)
-	}
-	if err != nil && isDraft(d.draft) {
-		return advice{fmt.Errorf("%s: %w", d.file, err),
-			"It lacks signatures: keep it in a folder of its own until it is complete, or name the root files one by one."}
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", d.file, err)
-	}
-	c.files, c.raws, c.roots = append(c.files, d.file), append(c.raws, d.raw), append(c.roots, root)
-	return nil
-}
-
-func sameSigned(raw []byte, d *manifest.Draft) bool {
-	other, err := manifest.OpenRootDraft(raw)
-	return err == nil && other.Digest() == d.Digest()
+	c, err := release.Chain(list)
+	return c, asPublisher(err)
 }
 
 // rootFiles lists the files that paths mean: a folder stands for all its

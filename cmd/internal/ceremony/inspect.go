@@ -106,7 +106,7 @@ func (f *finding) text(out io.Writer, n names) error {
 	if len(f.Tallies) > 0 {
 		rows = append(rows, strangerRows(f.Tallies, f.KeyIDs)...)
 	}
-	return table(out, append(rows, "digest\t"+f.Digest.String()))
+	return table(out, append(rows, append([]string{"digest\t" + f.Digest.String()}, spokenRows("read aloud", f.Digest)...)...))
 }
 
 func newRootInspect(cfg Config) *cobra.Command {
@@ -161,20 +161,20 @@ func (i *inspection) root(d document, n names, now time.Time) (*finding, error) 
 // followsFrom checks d against the part of a chain that comes before it.
 func followsFrom(trusted chain, d document) (under string, old *manifest.Root, err error) {
 	version := d.draft.Spec().Version
-	under = fmt.Sprintf("%s, version %d", trusted.files[0], trusted.first().Version())
-	for at, root := range trusted.roots {
-		switch root.Version() {
+	under = fmt.Sprintf("%s, version %d", trusted[0].Name, trusted[0].Root.Version())
+	for at, known := range trusted {
+		switch known.Root.Version() {
 		case version:
-			if !sameSigned(trusted.raws[at], d.draft) {
-				err = fmt.Errorf("another root than %s, which has the same version", trusted.files[at])
+			if !known.Same(d.draft) {
+				err = fmt.Errorf("another root than %s, which has the same version", known.Name)
 			} else if at == 0 {
 				_, err = manifest.ParseRoot(d.raw)
 			} else {
-				_, err = trusted.roots[at-1].Update(d.raw)
+				_, err = trusted[at-1].Root.Update(d.raw)
 			}
-			return under, old, err
+			return under, old, asPublisher(err)
 		case version - 1:
-			old = root
+			old = known.Root
 		}
 	}
 	if old == nil {
@@ -182,7 +182,7 @@ func followsFrom(trusted chain, d document) (under string, old *manifest.Root, e
 			refuse("Name the roots in between with --root as well.", "it has version %d, and the newest root given has version %d", version, trusted.newest().Version())
 	}
 	_, err = old.Update(d.raw)
-	return under, old, err
+	return under, old, asPublisher(err)
 }
 
 // verifier is what a machine with these roots holds documents to.
@@ -220,5 +220,5 @@ func readOptional(file string) ([]byte, error) {
 }
 
 func underRoot(c chain) string {
-	return fmt.Sprintf("%s, root version %d", c.files[len(c.files)-1], c.newest().Version())
+	return fmt.Sprintf("%s, root version %d", c[len(c)-1].Name, c.newest().Version())
 }

@@ -83,13 +83,13 @@ func signersOf(root *manifest.Root, channel string) role {
 // verifier's word.
 func (e *endorsement) report(cmd *cobra.Command, d document, c chain, now time.Time) error {
 	rows := []string{e.file(d) + "\tsigned with " + e.key}
-	if len(c.roots) == 0 {
+	if len(c) == 0 {
 		rows = append(rows, fmt.Sprintf("signatures\t%d; name the root with --root to see how many are missing", len(d.draft.KeyIDs())))
 		return table(cmd.OutOrStdout(), rows)
 	}
 	signers := signersOf(c.newest(), d.draft.Manifest().Channel)
 	t := count(signers.name, signers.keys, d.draft)
-	rows = append(rows, t.row(findNames(append([]string{d.file, e.key}, c.files...)...)))
+	rows = append(rows, t.row(findNames(append([]string{d.file, e.key}, c.files()...)...)))
 	if t.missing() == 0 {
 		raw, err := d.draft.Bytes()
 		if err != nil {

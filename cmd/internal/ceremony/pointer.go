@@ -96,7 +96,7 @@ func (p *pointing) pointTo(v manifest.Verifier, now time.Time) (manifest.Pointer
 	}
 	verified, err := v.Manifest(raw, proof, nil, now)
 	if err != nil {
-		return manifest.Pointer{}, fmt.Errorf("%s: %w", p.manifest, err)
+		return manifest.Pointer{}, asPublisher(fmt.Errorf("%s: %w", p.manifest, err))
 	}
 	m := verified.Manifest()
 	meant := manifest.Pointer{
@@ -145,7 +145,7 @@ func (p *pointing) finish(cmd *cobra.Command, d *manifest.Draft, c chain, now ti
 	rows := []string{
 		fmt.Sprintf("%s\tpoints to release %d for %s, %s", out, meant.ManifestVersion, meant.Channel, meant.Arch),
 		"expires\t" + moment(meant.ExpiresAt) + " (" + until(meant.ExpiresAt, now) + ")",
-		t.row(findNames(append([]string{out, p.key}, c.files...)...)),
+		t.row(findNames(append([]string{out, p.key}, c.files()...)...)),
 	}
 	if root.Expires().Before(meant.ExpiresAt) {
 		p.warn(fmt.Sprintf("root version %d expires %s, before this pointer", root.Version(), until(root.Expires(), now)))

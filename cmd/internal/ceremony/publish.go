@@ -66,7 +66,7 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 	defer unlock()
 	checked, err := set.Check()
 	if err != nil {
-		return err
+		return asPublisher(err)
 	}
 	for _, note := range checked.Notes {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", term.Clean(note))

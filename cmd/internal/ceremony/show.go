@@ -46,8 +46,13 @@ func spoken(d blob.Digest) []string {
 
 // digestRows shows what the signers compare.
 func digestRows(d *manifest.Draft) []string {
-	lines := spoken(d.Digest())
-	return []string{"digest\t" + lines[0], "\t" + lines[1]}
+	return spokenRows("digest", d.Digest())
+}
+
+// spokenRows is a digest as people read it to each other.
+func spokenRows(name string, d blob.Digest) []string {
+	lines := spoken(d)
+	return []string{name + "\t" + lines[0], "\t" + lines[1]}
 }
 
 // role is a set of keys in a root and what people call it.
