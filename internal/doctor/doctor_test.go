@@ -55,7 +55,7 @@ func (f *fakeHost) read(path string) string {
 func (f *fakeHost) complete() {
 	f.t.Helper()
 	f.program("go", "echo go version go1.26.1 linux/amd64")
-	for _, name := range strings.Fields("git apt-get dpkg-deb mksquashfs unsquashfs mke2fs e2fsck qemu-system-x86_64 sgdisk fsck.fat mdir cpio dnsmasq ip curl python3 xz") {
+	for _, name := range strings.Fields("git apt-get dpkg-deb mksquashfs unsquashfs mke2fs e2fsck qemu-system-x86_64 sgdisk fsck.fat mdir cpio dnsmasq ip curl python3 dbus-daemon xz") {
 		f.program(name, "")
 	}
 	for _, path := range []string{"etc/ssl/certs/ca-certificates.crt", "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"} {
@@ -131,6 +131,7 @@ func TestCheckOneMissing(t *testing.T) {
 		{Test, "bin/cpio", "cpio", "cpio"},
 		{Test, "bin/xz", "xz", "xz-utils"},
 		{Test, "bin/ip", "ip", "iproute2"},
+		{Test, "bin/dbus-daemon", "dbus-daemon", "dbus-daemon"},
 		{Lint, "bin/git", "git", "git"},
 		{Lint, "bin/go", "go", ""},
 	}

@@ -56,6 +56,9 @@ func needs() []need {
 		{"ip", verify, "makes test networks", "iproute2", "", program("ip")},
 		{"curl", verify, "downloads from our provider", "curl", "", program("curl")},
 		{"python3", verify, "is a web server that others wrote", "python3", "", program("python3")},
+		// Avahi itself is not here: installed, it starts and tells the network about
+		// this machine. The tests unpack its packages instead.
+		{"dbus-daemon", verify, "is the message bus of the Avahi that tests unpack", "dbus-daemon", "", program("dbus-daemon")},
 		{"xz", verify, "compresses as distributions do", "xz-utils", "", program("xz")},
 	}
 }

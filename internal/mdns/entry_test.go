@@ -1,13 +1,11 @@
 package mdns
 
 import (
-	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/libp2p/zeroconf/v2"
 
 	"github.com/phasebased/phase/internal/discover"
 )
@@ -37,31 +35,47 @@ func TestOffers(t *testing.T) {
 	}
 }
 
+var eth0 = link{index: 2, device: "eth0", addrs: []netip.Prefix{
+	netip.MustParsePrefix("192.168.1.9/24"), netip.MustParsePrefix("fd00::9/64"),
+	netip.MustParsePrefix("2001:db8:7::9/128"), netip.MustParsePrefix("fe80::9/64"),
+}}
+
+func TestNear(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"192.168.1.5": true, "fd00::5": true, "fe80::1": true, "fe80::1%eth0": true, "2001:db8:7::5": true, "192.168.1.9": true,
+		"192.168.2.5": false, "8.8.8.8": false, "169.254.7.8": false, "fd00:1::5": false, "2001:db8:8::5": false,
+		"127.0.0.1": false, "127.8.8.8": false, "::1": false, "::ffff:127.0.0.1": false, "::ffff:192.168.1.5": false,
+		"0.0.0.0": false, "::": false, "0.1.2.3": false, "224.0.0.251": false, "ff02::fb": false, "255.255.255.255": false, "240.0.0.1": false,
+	} {
+		if got := eth0.near(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: %v", addr, got)
+		}
+	}
+	if eth0.near(netip.Addr{}) {
+		t.Error("no address is near")
+	}
+}
+
 func TestBases(t *testing.T) {
+	addrs := func(list ...string) (out []netip.Addr) {
+		for _, a := range list {
+			out = append(out, netip.MustParseAddr(a))
+		}
+		return out
+	}
 	for name, tt := range map[string]struct {
-		addrs []string
-		port  int
+		addrs []netip.Addr
+		port  uint16
 		want  []string
 	}{
-		"both":         {[]string{"192.168.1.5", "fd00::5"}, 8080, []string{"http://192.168.1.5:8080", "http://[fd00::5]:8080"}},
-		"link-local 4": {[]string{"169.254.7.8"}, 80, []string{"http://169.254.7.8:80"}},
-		"mapped":       {[]string{"::ffff:10.0.0.1"}, 80, []string{"http://10.0.0.1:80"}},
-		"loopback":     {[]string{"127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"}, 80, nil},
-		"unspecified":  {[]string{"0.0.0.0", "::", "0.1.2.3"}, 80, nil},
-		"multicast":    {[]string{"224.0.0.251", "239.1.1.1", "ff02::fb"}, 80, nil},
-		"broadcast":    {[]string{"255.255.255.255", "240.0.0.1"}, 80, nil},
-		"link-local 6": {[]string{"fe80::1"}, 80, nil},
-		"port 0":       {[]string{"192.168.1.5"}, 0, nil},
-		"port beyond":  {[]string{"192.168.1.5"}, 65536, nil},
-		"many": {[]string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"}, 1,
+		"both":         {addrs("192.168.1.5", "fd00::5"), 8080, []string{"http://192.168.1.5:8080", "http://[fd00::5]:8080"}},
+		"link-local 6": {addrs("fe80::1%eth0"), 80, []string{"http://[fe80::1%25eth0]:80"}},
+		"port 0":       {addrs("192.168.1.5"), 0, nil},
+		"many": {addrs("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"), 1,
 			[]string{"http://10.0.0.1:1", "http://10.0.0.2:1", "http://10.0.0.3:1", "http://10.0.0.4:1"}},
 		"none": {nil, 80, nil},
 	} {
-		e := &zeroconf.ServiceEntry{Port: tt.port}
-		for _, a := range tt.addrs {
-			e.AddrIPv6 = append(e.AddrIPv6, net.ParseIP(a)) // the family is the announcer's claim
-		}
-		got := bases(e)
+		got := announced{addrs: tt.addrs, port: tt.port}.bases()
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
@@ -71,8 +85,69 @@ func TestBases(t *testing.T) {
 			}
 		}
 	}
-	if got := bases(&zeroconf.ServiceEntry{Port: 80, AddrIPv4: []net.IP{nil, {1, 2}, {}}}); got != nil {
-		t.Errorf("malformed addresses: %v", got)
+}
+
+const peerID = "12D3KooWQf5CEkyKBeJzT9gJtbkRCqhWVjLuPPVWEWUkLvXTMqEn"
+
+func TestPeers(t *testing.T) {
+	for in, want := range map[string]string{
+		"/ip4/192.168.1.5/tcp/4001/p2p/" + peerID:                  "/ip4/192.168.1.5/tcp/4001/p2p/" + peerID,
+		"/ip6/fd00::5/tcp/1/p2p/" + peerID:                         "/ip6/fd00::5/tcp/1/p2p/" + peerID,
+		"/ip6/fe80::5/tcp/4001/p2p/" + peerID:                      "/ip6zone/eth0/ip6/fe80::5/tcp/4001/p2p/" + peerID,
+		"/ip6zone/wlp3s0/ip6/fe80::5/tcp/4001/p2p/" + peerID:       "/ip6zone/eth0/ip6/fe80::5/tcp/4001/p2p/" + peerID,
+		"/ip4/8.8.8.8/tcp/4001/p2p/" + peerID:                      "", // the world
+		"/ip4/192.168.2.5/tcp/4001/p2p/" + peerID:                  "", // not our link
+		"/ip4/127.0.0.1/tcp/4001/p2p/" + peerID:                    "",
+		"/ip4/0.0.0.0/tcp/4001/p2p/" + peerID:                      "",
+		"/ip4/192.168.1.5/tcp/0/p2p/" + peerID:                     "",
+		"/ip4/192.168.1.5/tcp/65536/p2p/" + peerID:                 "",
+		"/ip4/192.168.1.5/tcp/04001/p2p/" + peerID:                 "",
+		"/ip4/192.168.1.5/tcp/+1/p2p/" + peerID:                    "",
+		"/ip4/192.168.1.5/udp/4001/p2p/" + peerID:                  "",
+		"/ip4/192.168.1.5/udp/4001/quic-v1/p2p/" + peerID:          "",
+		"/ip4/192.168.1.5/tcp/4001/p2p/Qm":                         "",
+		"/ip4/192.168.1.5/tcp/4001/p2p/" + peerID[1:] + "\x1b":     "",
+		"/ip4/192.168.1.5/tcp/4001/p2p/" + peerID + "/p2p-circuit": "",
+		"/dns4/evil.example/tcp/4001/p2p/" + peerID:                "",
+		"/ip4/fd00::5/tcp/4001/p2p/" + peerID:                      "",
+		"/ip6/192.168.1.5/tcp/4001/p2p/" + peerID:                  "",
+		"/ip6/fe80::5%eth1/tcp/4001/p2p/" + peerID:                 "",
+		"/ip6/::ffff:192.168.1.5/tcp/4001/p2p/" + peerID:           "",
+		"/ip4/192.168.1.5/tcp/4001":                                "",
+		"x/ip4/192.168.1.5/tcp/4001/p2p/" + peerID:                 "",
+		"/ip6zone": "", "/": "", "": "",
+		"/ip4/192.168.1.5/tcp/4001/p2p/" + strings.Repeat("1", 300): "",
+	} {
+		got := strings.Join(announced{link: eth0, text: []string{"p2p=" + in}}.peers(), " ")
+		if got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	var text []string
+	for _, key := range []string{"P2P", "p2p2", "p2p3", "p2p4", "p2p5", "p2p"} {
+		text = append(text, key+"=/ip4/192.168.1.5/tcp/"+strconv.Itoa(1+len(text))+"/p2p/"+peerID)
+	}
+	if got := (announced{link: eth0, text: text}).peers(); len(got) != maxPeers || !strings.Contains(got[0], "/tcp/1/") {
+		t.Errorf("of six: %q", got)
+	}
+}
+
+// What a link is told about the DHT node is what can be reached on that link.
+func TestAnnouncedPeers(t *testing.T) {
+	a := Announcement{Host: "box", Query: stable, Port: 1, P2P: []string{
+		"/ip4/127.0.0.1/tcp/4001/p2p/" + peerID, "/ip4/192.168.1.9/tcp/4001/p2p/" + peerID, "/ip4/10.1.1.1/tcp/4001/p2p/" + peerID,
+		"/ip4/192.168.1.9/udp/4001/quic-v1/p2p/" + peerID, "/ip6zone/eth0/ip6/fe80::9/tcp/4001/p2p/" + peerID, "junk",
+	}}
+	got := a.text(eth0)[4:]
+	want := []string{"p2p=/ip4/192.168.1.9/tcp/4001/p2p/" + peerID, "p2p2=/ip6/fe80::9/tcp/4001/p2p/" + peerID}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	for range 20 {
+		a.P2P = append(a.P2P, a.P2P[1])
+	}
+	if got := a.text(eth0); len(got) != 4+maxPeers || checkText(got) != nil {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -104,6 +179,11 @@ func TestLabel(t *testing.T) {
 	} {
 		if got := label(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	for n, want := range map[int]string{1: strings.Repeat("a", 63), 2: strings.Repeat("a", 61) + "-2", 100: strings.Repeat("a", 59) + "-100"} {
+		if got := numbered(strings.Repeat("a", 63), n); got != want {
+			t.Errorf("%d: %q", n, got)
 		}
 	}
 }

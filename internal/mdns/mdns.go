@@ -1,24 +1,26 @@
 // Package mdns finds and announces Phase providers on the local network, by
 // multicast DNS (RFC 6762) and DNS-based service discovery (RFC 6763), in a form
-// that Avahi and Apple's tools understand. It is the only importer of zeroconf.
+// that Avahi and Apple's tools understand.
 //
 // Everybody on the network may announce anything. What is heard is a hint where
 // to ask: the records select the channel and architecture and give an address,
 // the pointer is then fetched from there, and it is the caller's verifier that
 // decides whether it is worth anything. TXT records are never believed beyond
-// that, addresses that would lead back into this machine or to many are ignored,
-// and the number of announcements and of requests is bounded.
+// that. Addresses are used only if they are on the link on which they were heard,
+// so that nobody can make this machine ask the world, itself or a crowd; and the
+// number of announcements, in all and of each sender, and of requests is bounded.
+//
+// It speaks the protocol itself, over package net and the kernel: see
+// RATIONALE.md for what was wrong with the libraries. It runs on Linux only.
 package mdns
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/libp2p/zeroconf/v2"
 
 	"github.com/phasebased/phase/internal/discover"
 )
@@ -29,16 +31,15 @@ const (
 	Domain  = "local"
 )
 
+var serviceLabels = []string{"_phase-image", "_tcp", Domain}
+
 // Limits of one search.
 const (
-	maxEntries = 256 // announcements looked at
-	maxBases   = 32  // providers asked for their pointer
-	maxAsking  = 8   // of them at the same time
+	maxBases       = 32              // providers asked for their pointer
+	maxSenderBases = 2 * maxAddrs    // of them told by one address
+	maxAsking      = 8               // of them at the same time
+	askTimeout     = 3 * time.Second // for one of them
 )
-
-// ErrFlood ends a search that heard more announcements than any real network
-// has. What was found until then stays.
-var ErrFlood = errors.New("too many announcements on the local network")
 
 // Source looks for providers on the local network. It implements
 // discover.Source under the name "mdns".
@@ -47,8 +48,11 @@ type Source struct {
 	Get discover.Get
 	// Wait bounds the listening. On a local network answers take milliseconds,
 	// but nobody says "nothing here", so without it Search lasts as long as its
-	// context.
+	// context. Who was heard in time is still asked, for at most three seconds.
 	Wait time.Duration
+	// Peers, if set, receives the DHT nodes that providers name, whatever they
+	// provide, and is told when the search is over.
+	Peers *discover.Peers
 }
 
 var _ discover.Source = Source{}
@@ -58,22 +62,31 @@ func (Source) Name() string { return "mdns" }
 
 // Search asks the local network for providers of q and yields the pointer of
 // each that answers. It lasts until ctx ends or Wait is over, which is no error.
-// It fails if multicast is not possible, with ErrFlood, or, having found
-// nothing, with the last error of a provider that could not be asked.
+// Having found nothing it fails with ErrNoLink or what else kept it from
+// listening, the last error of a provider that could not be asked, or ErrFlood.
 func (s Source) Search(ctx context.Context, q discover.Query, found func(discover.Candidate)) error {
+	defer s.Peers.Done()
 	if err := q.Validate(); err != nil {
 		return err
 	}
+	listening := ctx
 	if s.Wait > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.Wait)
+		listening, cancel = context.WithTimeout(ctx, s.Wait)
 		defer cancel()
 	}
-	h := &hearing{source: s, query: q, found: found, asked: map[string]bool{}, slots: make(chan struct{}, maxAsking)}
-	err := browse(ctx, func(e *zeroconf.ServiceEntry) error { return h.hear(ctx, e) })
+	h := &hearing{
+		source: s, query: q, found: found,
+		asked: map[string]bool{}, perSender: map[netip.Addr]int{}, peers: map[netip.Addr]int{}, slots: make(chan struct{}, maxAsking),
+	}
+	err := browse(listening, func(a announced) { h.hear(ctx, a) })
+	s.Peers.Done()
 	h.asking.Wait()
-	if err == nil && h.got == 0 {
-		err = h.failure
+	switch {
+	case h.got > 0:
+		return nil
+	case h.failure != nil:
+		return h.failure
 	}
 	return err
 }
@@ -85,8 +98,9 @@ type hearing struct {
 	found  func(discover.Candidate)
 
 	// Of the goroutine that hears.
-	entries int
-	asked   map[string]bool
+	asked     map[string]bool
+	perSender map[netip.Addr]int // bases
+	peers     map[netip.Addr]int // DHT nodes, by sender as well
 
 	asking sync.WaitGroup
 	slots  chan struct{}
@@ -97,21 +111,24 @@ type hearing struct {
 }
 
 // hear looks at one announcement and asks its provider, if it is one of ours.
-func (h *hearing) hear(ctx context.Context, e *zeroconf.ServiceEntry) error {
-	if h.entries++; h.entries > maxEntries {
-		return ErrFlood
+func (h *hearing) hear(ctx context.Context, a announced) {
+	for _, peer := range a.peers() {
+		if h.peers[a.from] < maxPeers {
+			h.peers[a.from]++
+			h.source.Peers.Add(peer)
+		}
 	}
-	if !offers(e.Text, h.query) {
-		return nil
+	if !offers(a.text, h.query) {
+		return
 	}
-	for _, base := range bases(e) {
-		if h.asked[base] || len(h.asked) == maxBases {
+	for _, base := range a.bases() {
+		if h.asked[base] || len(h.asked) == maxBases || h.perSender[a.from] == maxSenderBases {
 			continue
 		}
 		h.asked[base] = true
-		h.asking.Go(func() { h.ask(ctx, base, e.Instance) })
+		h.perSender[a.from]++
+		h.asking.Go(func() { h.ask(ctx, base, a.instance) })
 	}
-	return nil
 }
 
 // ask fetches the pointer from one provider.
@@ -122,6 +139,8 @@ func (h *hearing) ask(ctx context.Context, base, instance string) {
 	case <-ctx.Done():
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	pointer, err := h.source.Get(ctx, discover.PointerURL(base, h.query), discover.MaxPointer)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -131,58 +150,6 @@ func (h *hearing) ask(ctx context.Context, base, instance string) {
 	}
 	h.got++
 	h.found(discover.Candidate{Pointer: pointer, Bases: []string{base}, Origin: "mdns " + printable(instance)})
-}
-
-// browse passes announcements to hear until ctx ends, hear fails, or neither
-// IPv4 nor IPv6 works. The two are browsed separately because zeroconf gives up
-// both when one is not available.
-func browse(ctx context.Context, hear func(*zeroconf.ServiceEntry) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	entries := make(chan *zeroconf.ServiceEntry)
-	var browsing sync.WaitGroup
-	families := []zeroconf.IPType{zeroconf.IPv4, zeroconf.IPv6}
-	errs := make([]error, len(families))
-	for i, family := range families {
-		browsing.Go(func() { errs[i] = browseFamily(ctx, family, entries) })
-	}
-	go func() {
-		browsing.Wait()
-		close(entries)
-	}()
-	var failure error
-	for e := range entries {
-		if failure == nil {
-			if failure = hear(e); failure != nil {
-				cancel() // and drain what is on its way
-			}
-		}
-	}
-	if failure == nil && errs[0] != nil && errs[1] != nil {
-		failure = fmt.Errorf("multicast DNS: %w", errors.Join(errs...))
-	}
-	return failure
-}
-
-// browseFamily passes on what zeroconf hears over one version of IP.
-func browseFamily(ctx context.Context, family zeroconf.IPType, out chan<- *zeroconf.ServiceEntry) error {
-	heard := make(chan *zeroconf.ServiceEntry)
-	ended := make(chan error, 1)
-	go func() {
-		ended <- zeroconf.Browse(ctx, Service, Domain, heard, zeroconf.SelectIPTraffic(family))
-	}()
-	for {
-		select {
-		case e, ok := <-heard:
-			if !ok { // Browse is about to return
-				heard = nil
-				continue
-			}
-			out <- e // the receiver drains until we are gone
-		case err := <-ended:
-			return err
-		}
-	}
 }
 
 // printable makes a stranger's name fit for a log or a screen.

@@ -29,7 +29,7 @@ import (
 // whose only interface answers at these addresses.
 const inside = "PHASE_MDNS_TEST_NAMESPACE"
 
-var here = netip.MustParseAddr("198.51.100.7")
+var here, hostile = netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("198.51.100.8")
 
 func TestNetwork(t *testing.T) {
 	if os.Getenv(inside) != "" {
@@ -79,11 +79,16 @@ func bringUp() error {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
 		return fmt.Errorf("bring lo up: %w", err)
 	}
-	if err := request.SetInet4Addr(here.AsSlice()); err != nil {
-		return err
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, request); err != nil {
-		return fmt.Errorf("set address: %w", err)
+	for i, name := range []string{"lo", "lo:1"} {
+		if request, err = unix.NewIfreq(name); err != nil {
+			return err
+		}
+		if err := request.SetInet4Addr([]netip.Addr{here, hostile}[i].AsSlice()); err != nil {
+			return err
+		}
+		if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, request); err != nil {
+			return fmt.Errorf("set address: %w", err)
+		}
 	}
 	return nil
 }
@@ -162,7 +167,7 @@ func testAnnounced(t *testing.T) {
 	pointer := discovertest.Pointer(t, stable, 5)
 	port := provide(t, stable, pointer)
 	a := announce(t, Announcement{Query: stable, Version: 5, Manifest: "/stable/x86_64/manifest.json", Port: port}).Announced()
-	if a.Instance != "plasmd-box._phase-image._tcp.local." || a.Host != "box.local." || a.Port != port || len(a.Addrs) == 0 || a.Addrs[0] != here {
+	if a.Instance != "plasmd-box._phase-image._tcp.local." || a.Host != "plasmd-box.local." || a.Port != port || len(a.Addrs) == 0 || a.Addrs[0] != here {
 		t.Errorf("announced %+v", a)
 	}
 	if got := strings.Join(a.Text, " "); got != "channel=stable arch=x86_64 version=5 manifest=/stable/x86_64/manifest.json" {
@@ -174,16 +179,16 @@ func testAnnounced(t *testing.T) {
 	begin := time.Now()
 	err := Source{Get: get}.Search(ctx, stable, func(found discover.Candidate) { c = found; cancel() })
 	t.Logf("found after %v", time.Since(begin))
-	if err != nil || c.Origin != "mdns plasmd-box" || len(c.Bases) != 1 || c.Bases[0] != base(here, port) || !bytes.Equal(c.Pointer, pointer) {
+	if err != nil || c.Origin != "mdns plasmd-box" || len(c.Bases) != 1 || c.Bases[0] != fmt.Sprintf("http://%s:%d", here, port) || !bytes.Equal(c.Pointer, pointer) {
 		t.Errorf("found %+v, error %v", c, err)
 	}
 }
 
-// say sends multicast responses, as any host on the network can, until the test
-// ends.
-func say(t *testing.T, messages ...*dns.Msg) {
+// say sends multicast responses from an address, as any host on the network can,
+// until the test ends.
+func say(t *testing.T, from netip.Addr, messages ...*dns.Msg) {
 	t.Helper()
-	conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: here.AsSlice()}, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353})
+	conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: from.AsSlice()}, &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,9 +227,9 @@ func response(instance string, addr net.IP, port uint16, text ...string) *dns.Ms
 	m.Response = true
 	m.Answer = []dns.RR{
 		&dns.PTR{Hdr: head(Service+"."+Domain+".", dns.TypePTR), Ptr: name},
-		&dns.SRV{Hdr: head(name, dns.TypeSRV), Port: port, Target: "host.local."},
+		&dns.SRV{Hdr: head(name, dns.TypeSRV), Port: port, Target: instance + "-host.local."},
 		&dns.TXT{Hdr: head(name, dns.TypeTXT), Txt: text},
-		&dns.A{Hdr: head("host.local.", dns.TypeA), A: addr},
+		&dns.A{Hdr: head(instance+"-host.local.", dns.TypeA), A: addr},
 	}
 	return m
 }
@@ -235,25 +240,25 @@ func testRecords(t *testing.T) {
 	pointer := discovertest.Pointer(t, stable, 5)
 	port := uint16(provide(t, stable, pointer))
 	ours := []string{"channel=stable", "arch=x86_64"}
-	say(t,
+	say(t, here,
 		response("loop", net.IPv4(127, 0, 0, 1), port, ours...),
 		response("zero", net.IPv4zero, port, ours...),
 		response("multi", net.IPv4(224, 0, 0, 1), port, ours...),
 		response("broad", net.IPv4bcast, port, ours...),
+		response("foreign", net.IPv4(8, 8, 8, 8), port, ours...),
+		response("beside", net.IPv4(198, 51, 101, 7), port, ours...),
 		response("noport", here.AsSlice(), 0, ours...),
 		response("other", here.AsSlice(), port, "channel=testing", "arch=x86_64"),
 		response("notext", here.AsSlice(), port),
 		response("good", here.AsSlice(), port, ours...),
 	)
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
-	defer cancel()
 	var asked []string
-	src := Source{Get: func(ctx context.Context, url string, max int64) ([]byte, error) {
+	src := Source{Wait: 700 * time.Millisecond, Get: func(ctx context.Context, url string, max int64) ([]byte, error) {
 		asked = append(asked, url)
 		return get(ctx, url, max)
 	}}
 	var got []discover.Candidate
-	if err := src.Search(ctx, stable, func(c discover.Candidate) { got = append(got, c) }); err != nil {
+	if err := src.Search(t.Context(), stable, func(c discover.Candidate) { got = append(got, c) }); err != nil {
 		t.Error(err)
 	}
 	if len(got) != 1 || got[0].Origin != "mdns good" || len(asked) != 1 {
@@ -261,26 +266,36 @@ func testRecords(t *testing.T) {
 	}
 }
 
-// A flood ends the search, with a bounded number of requests.
+// One machine that floods the network keeps nobody from being found, and causes a
+// bounded number of requests.
 func testFlood(t *testing.T) {
 	var flood []*dns.Msg
 	for i := range 2 * maxEntries {
-		flood = append(flood, response(fmt.Sprintf("x%d", i), net.IPv4(198, 51, 100, byte(100+i%100)), uint16(1000+i), "channel=stable", "arch=x86_64"))
+		text := []string{"channel=stable", "arch=x86_64", fmt.Sprintf("p2p=/ip4/198.51.100.9/tcp/%d/p2p/%s", 1+i, peerID)}
+		flood = append(flood, response(fmt.Sprintf("x%d", i), net.IPv4(198, 51, 100, byte(100+i%100)), uint16(1000+i), text...))
 	}
-	say(t, flood...)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
+	say(t, hostile, flood...)
+	time.Sleep(100 * time.Millisecond) // until the flood is on its way
+	pointer := discovertest.Pointer(t, stable, 5)
+	announce(t, Announcement{Query: stable, Version: 5, Port: provide(t, stable, pointer), Addrs: []netip.Addr{here}})
 	asked := make(chan string, 10*maxBases)
-	src := Source{Get: func(_ context.Context, url string, _ int64) ([]byte, error) {
-		asked <- url
-		return nil, errors.New("nobody there")
+	peers := discover.NewPeers()
+	src := Source{Wait: 3 * time.Second, Peers: peers, Get: func(ctx context.Context, url string, max int64) ([]byte, error) {
+		if !strings.HasPrefix(url, "http://"+here.String()) {
+			asked <- url
+			return nil, errors.New("nobody there")
+		}
+		return get(ctx, url, max)
 	}}
-	err := src.Search(ctx, stable, func(discover.Candidate) { t.Error("found") })
-	if !errors.Is(err, ErrFlood) {
-		t.Errorf("error %v", err)
+	found := 0
+	if err := src.Search(t.Context(), stable, func(discover.Candidate) { found++ }); err != nil || found == 0 {
+		t.Errorf("found %d, error %v", found, err)
 	}
-	if n := len(asked); n == 0 || n > maxBases {
+	if n := len(asked); n == 0 || n > maxSenderBases {
 		t.Errorf("%d requests", n)
+	}
+	if n := len(peers.List()); n == 0 || n > maxPeers {
+		t.Errorf("%d peers", n)
 	}
 }
 

@@ -1,0 +1,583 @@
+package mdns
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/internal/debpkg"
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/discover/discovertest"
+)
+
+// The tests in this file put us and Avahi on one cable. Each runs again as a
+// process with a network of its own; Avahi, with a message bus of its own, has
+// another, and files under /run that nobody else sees. All of it vanishes with
+// the processes.
+//
+// Avahi is the installed one, or else is unpacked from Debian's packages without
+// installing them: installed, avahi-daemon starts on the machine and tells the
+// network about it, which no test may do to its user.
+
+const cabled = "PHASE_MDNS_TEST_CABLED"
+
+// limit is how long any single event may take to come.
+const limit = 20 * time.Second
+
+// onCable reports true in the process that shall run the test, in its own network.
+// In the parent it runs that process, takes over its outcome and reports false.
+func onCable(t *testing.T, env ...string) bool {
+	t.Helper()
+	if os.Getenv(cabled) != "" {
+		return true
+	}
+	if os.Geteuid() != 0 {
+		if os.Getenv("PHASE_REQUIRE_ROOT_TESTS") == "1" {
+			t.Fatal("PHASE_REQUIRE_ROOT_TESTS is set, but this is not root")
+		}
+		t.Skip("needs root to make network namespaces")
+	}
+	for _, tool := range []string{"ip", "nsenter", "dbus-daemon"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			lacking(t, err)
+		}
+	}
+	avahi, err := findAvahi()
+	if err != nil {
+		lacking(t, err)
+	}
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1", "-test.timeout=110s")
+	cmd.Env = append(append(os.Environ(), cabled+"="+avahi), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Fatalf("in its namespace: %v\n%s", err, out)
+	}
+	if testing.Verbose() {
+		t.Logf("%s", out)
+	}
+	return false
+}
+
+func lacking(t *testing.T, err error) {
+	t.Helper()
+	if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
+		t.Fatalf("PHASE_REQUIRE_TOOLS is set, but: %v", err)
+	}
+	t.Skip(err)
+}
+
+// avahiPackages are what Avahi consists of, beyond what a Debian machine with
+// dbus-daemon has.
+var avahiPackages = []string{
+	"avahi-daemon", "avahi-utils", "libavahi-core7", "libavahi-common3", "libavahi-client3", "libavahi-common-data",
+	"libdaemon0", "libgdbm6", "libexpat1", "libcap2",
+}
+
+// findAvahi returns the root of the file system with Avahi in it: "/" or a folder
+// with the unpacked packages.
+var findAvahi = sync.OnceValues(func() (string, error) {
+	ctx := context.Background()
+	_, err1 := os.Stat("/usr/sbin/avahi-daemon")
+	_, err2 := os.Stat("/usr/bin/avahi-browse")
+	if err1 == nil && err2 == nil {
+		return "/", nil
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	packages := debpkg.Cache{Dir: filepath.Join(cache, "phase", "test-packages")}
+	root := filepath.Join(packages.Dir, "avahi")
+	for _, name := range avahiPackages {
+		p, err := packages.Get(ctx, name, runtime.GOARCH)
+		if err != nil {
+			return "", fmt.Errorf("Avahi cannot be had: %w", err)
+		}
+		if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", p.Path(), root).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("unpack %s: %w: %s", name, err, out)
+		}
+	}
+	return root, nil
+})
+
+// neighbour is another machine: a network namespace at the far end of our cables.
+type neighbour struct {
+	t   *testing.T
+	pid string
+	dir string
+}
+
+func newNeighbour(t *testing.T) *neighbour {
+	t.Helper()
+	n := &neighbour{t: t, dir: t.TempDir()}
+	// Avahi wants its user, who exists only where it was installed.
+	script := `mount --make-rprivate / && mount -t tmpfs tmpfs /run && mkdir /run/avahi-daemon &&
+grep -v ^avahi: /etc/passwd >/run/passwd; echo avahi:x:0:0::/:/bin/false >>/run/passwd; mount --bind /run/passwd /etc/passwd
+grep -v ^avahi: /etc/group >/run/group; echo avahi:x:0: >>/run/group; mount --bind /run/group /etc/group
+echo ready; exec cat`
+	holder := exec.Command("sh", "-c", script) // ends when our end of its input closes
+	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
+	in, err := holder.StdinPipe()
+	check(t, err)
+	out, err := holder.StdoutPipe()
+	check(t, err)
+	holder.Stderr = os.Stderr
+	check(t, holder.Start())
+	t.Cleanup(func() { in.Close(); _ = holder.Wait() })
+	n.pid = fmt.Sprint(holder.Process.Pid)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("neighbour: %q, %v", line, err)
+	}
+	n.run("ip", "link", "set", "lo", "up")
+	return n
+}
+
+// command is a program on the neighbour, with Avahi's libraries and bus.
+func (n *neighbour) command(args ...string) *exec.Cmd {
+	root := os.Getenv(cabled)
+	if path := filepath.Join(root, "usr/bin", args[0]); strings.HasPrefix(args[0], "avahi-") {
+		if _, err := os.Stat(path); err != nil {
+			path = filepath.Join(root, "usr/sbin", args[0])
+		}
+		args[0] = path
+	}
+	cmd := exec.Command("nsenter", append([]string{"-t", n.pid, "-n", "-m"}, args...)...)
+	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+n.dir+"/bus", "LC_ALL=C.UTF-8")
+	if root != "/" {
+		libs, err := filepath.Glob(root + "/usr/lib/*-linux-gnu*")
+		check(n.t, err)
+		more, err := filepath.Glob(root + "/lib/*-linux-gnu*")
+		check(n.t, err)
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+strings.Join(append(libs, more...), ":"))
+	}
+	return cmd
+}
+
+func (n *neighbour) run(args ...string) string {
+	n.t.Helper()
+	out, err := n.command(args...).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// start runs a program until the test ends, or stop is called, and waits until it
+// says ready.
+func (n *neighbour) start(ready string, args ...string) (stop func()) {
+	n.t.Helper()
+	cmd := n.command(args...)
+	r, w, err := os.Pipe()
+	check(n.t, err)
+	cmd.Stdout, cmd.Stderr = w, w
+	check(n.t, cmd.Start())
+	w.Close()
+	said := make(chan bool, 1)
+	go func() {
+		defer r.Close()
+		found := false
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			n.t.Log(filepath.Base(args[0]) + ": " + lines.Text())
+			if !found && strings.Contains(lines.Text(), ready) {
+				found = true
+				said <- true
+			}
+		}
+		if !found {
+			said <- false
+		}
+	}()
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			_ = cmd.Wait()
+		}
+	}
+	n.t.Cleanup(stop)
+	select {
+	case ok := <-said:
+		if !ok {
+			n.t.Fatalf("%s ended without %q", args[0], ready)
+		}
+	case <-time.After(limit):
+		n.t.Fatalf("%s did not say %q", args[0], ready)
+	}
+	return stop
+}
+
+// avahi starts Avahi and its message bus.
+func (n *neighbour) avahi() {
+	n.t.Helper()
+	bus := filepath.Join(n.dir, "bus.conf")
+	check(n.t, os.WriteFile(bus, []byte(`<busconfig><type>system</type><listen>unix:path=`+n.dir+`/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/><allow user="*"/></policy></busconfig>`), 0o644))
+	conf := filepath.Join(n.dir, "avahi.conf")
+	check(n.t, os.WriteFile(conf, []byte("[server]\nhost-name=neighbour\nuse-ipv4=yes\nuse-ipv6=yes\n[publish]\npublish-hinfo=no\npublish-workstation=no\n"), 0o644))
+	n.start("unix:", "dbus-daemon", "--config-file="+bus, "--nofork", "--nopidfile", "--print-address=1")
+	n.start("Server startup complete", "avahi-daemon", "--no-drop-root", "--no-chroot", "--no-rlimits", "--no-proc-title", "-f", conf)
+}
+
+// browse is avahi-browse; wanted says what to wait for.
+func (n *neighbour) browse(wanted func(out string) bool) string {
+	n.t.Helper()
+	out := ""
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if out = n.run("avahi-browse", "-rpt", Service); wanted(out) {
+			return out
+		}
+	}
+	n.t.Fatalf("avahi-browse says\n%s", out)
+	return ""
+}
+
+// cable connects us with the neighbour, with the same name at both ends.
+func cable(t *testing.T, n *neighbour, device string, ours, theirs []string) {
+	t.Helper()
+	ip(t, "link", "add", device, "type", "veth", "peer", "name", device, "netns", n.pid)
+	for _, a := range ours {
+		ip(t, "addr", "add", a, "dev", device, "nodad")
+	}
+	for _, a := range theirs {
+		n.run("ip", "addr", "add", a, "dev", device, "nodad")
+	}
+	ip(t, "link", "set", device, "up")
+	n.run("ip", "link", "set", device, "up")
+}
+
+func ip(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %v: %v\n%s", args, err, out)
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitLinks waits until the kernel lets us use this many links.
+func awaitLinks(t *testing.T, want int) {
+	t.Helper()
+	for end := time.Now().Add(limit); len(listLinks()) != want; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d links, want %d: %+v", len(listLinks()), want, listLinks())
+		}
+	}
+}
+
+// serve serves a pointer on all our addresses and returns the port.
+func serve(t *testing.T, q discover.Query, pointer []byte) int {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	check(t, err)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/"+q.Channel+"/"+q.Arch+"/pointer.json" {
+			_, _ = w.Write(pointer)
+		}
+	})}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close() })
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Avahi finds and resolves what we announce, loses it when we stop, and resolves
+// our host name.
+func TestAvahiFindsUs(t *testing.T) {
+	if !onCable(t) {
+		return
+	}
+	n := newNeighbour(t)
+	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	awaitLinks(t, 2)
+	n.avahi()
+	a, err := Announce(Announcement{
+		Host: "box.example.org", Query: stable, Version: 7, Manifest: "/stable/x86_64/manifest.json", Port: 8080,
+		P2P: []string{"/ip4/127.0.0.1/tcp/4001/p2p/" + peerID, "/ip4/192.0.2.1/tcp/4001/p2p/" + peerID},
+	})
+	check(t, err)
+	defer a.Close()
+	said := a.Announced()
+	if said.Instance != "plasmd-box._phase-image._tcp.local." || said.At.IsZero() || said.Renamed != 0 {
+		t.Errorf("announced %+v", said)
+	}
+	out := n.browse(func(out string) bool {
+		return strings.Contains(out, "=;eth0;IPv4;") && strings.Contains(out, "=;eth0;IPv6;")
+	})
+	for _, want := range []string{
+		"=;eth0;IPv4;plasmd-box;_phase-image._tcp;local;plasmd-box.local;192.0.2.1;8080;",
+		`"channel=stable"`, `"arch=x86_64"`, `"version=7"`, `"manifest=/stable/x86_64/manifest.json"`,
+		`"p2p=/ip4/192.0.2.1/tcp/4001/p2p/` + peerID + `"`,
+		"=;eth0;IPv6;plasmd-box;_phase-image._tcp;local;plasmd-box.local;",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "127.0.0.1") {
+		t.Errorf("loopback is told:\n%s", out)
+	}
+	if got := n.run("avahi-resolve", "-4", "-n", "plasmd-box.local"); !strings.Contains(got, "192.0.2.1") {
+		t.Errorf("our host resolves to %q", got)
+	}
+	if got := n.run("avahi-browse", "-apt"); !strings.Contains(got, Service) {
+		t.Errorf("our type of service is unknown:\n%s", got)
+	}
+	begin := time.Now()
+	check(t, a.Close())
+	n.browse(func(out string) bool { return !strings.Contains(out, "plasmd-box") })
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("forgotten only after %v", took)
+	}
+}
+
+// We find what Avahi publishes, with all that DNS-SD allows in a name, beside a
+// provider on the same machine that offers something else.
+func TestWeFindAvahi(t *testing.T) {
+	if !onCable(t) {
+		return
+	}
+	n := newNeighbour(t)
+	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	awaitLinks(t, 2)
+	n.avahi()
+	pointer := discovertest.Pointer(t, stable, 7)
+	port := neighbourServes(t, n, pointer)
+	n.start("Established", "avahi-publish", "-s", `My box. Nr. 2 \ é`, Service, port, "channel=stable", "arch=x86_64",
+		"p2p=/ip4/192.0.2.2/tcp/4001/p2p/"+peerID, "p2p2=/ip4/198.51.100.1/tcp/4001/p2p/"+peerID)
+	n.start("Established", "avahi-publish", "-s", "other", Service, port, "channel=testing", "arch=x86_64")
+	peers := discover.NewPeers()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var got discover.Candidate
+	begin := time.Now()
+	err := Source{Get: get, Peers: peers}.Search(ctx, stable, func(c discover.Candidate) { got = c; cancel() })
+	t.Logf("found after %v", time.Since(begin))
+	if err != nil || got.Origin != `mdns My box. Nr. 2 \ ??` && got.Origin != `mdns My box. Nr. 2 \ ?` || string(got.Pointer) != string(pointer) {
+		t.Errorf("found %+v, error %v", got, err)
+	}
+	if len(got.Bases) != 1 || got.Bases[0] != "http://192.0.2.2:"+port && !strings.HasPrefix(got.Bases[0], "http://[fe80::") {
+		t.Errorf("bases %q", got.Bases)
+	}
+	if list := peers.List(); len(list) != 1 || list[0] != "/ip4/192.0.2.2/tcp/4001/p2p/"+peerID {
+		t.Errorf("peers %q", list)
+	}
+}
+
+// The command finds what Avahi publishes, and says so.
+func TestPhaseDiscoverFindsAvahi(t *testing.T) {
+	const programVar = "PHASE_MDNS_TEST_PROGRAM"
+	program := os.Getenv(programVar)
+	if program == "" && os.Geteuid() == 0 { // out here, where the network is
+		program = filepath.Join(t.TempDir(), "phase-discover")
+		build := exec.Command("go", "build", "-o", program, "github.com/phasebased/phase/cmd/phase-discover")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	if !onCable(t, programVar+"="+program) {
+		return
+	}
+	n := newNeighbour(t)
+	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	awaitLinks(t, 2)
+	n.avahi()
+	port := neighbourServes(t, n, discovertest.Pointer(t, stable, 7))
+	n.start("Established", "avahi-publish", "-s", "box", Service, port, "channel=stable", "arch=x86_64")
+	cmd := exec.Command(program, "-a", "x86_64", "-t", "5s", "-f", "json")
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil || !strings.Contains(string(out), `"manifest_version": 7`) || !strings.Contains(string(out), ":"+port+`/stable/x86_64/manifest.json"`) {
+		t.Errorf("%v\n%s%s", err, out, errs.String())
+	}
+}
+
+// neighbourServes serves a pointer from the neighbour's address.
+func neighbourServes(t *testing.T, n *neighbour, pointer []byte) string {
+	t.Helper()
+	dir := filepath.Join(n.dir, "www", "stable", "x86_64")
+	check(t, os.MkdirAll(dir, 0o755))
+	check(t, os.WriteFile(filepath.Join(dir, "pointer.json"), pointer, 0o644))
+	n.start("Serving HTTP", "python3", "-u", "-m", "http.server", "-b", "::", "-d", filepath.Join(n.dir, "www"), "8087")
+	return "8087"
+}
+
+// Two providers of one name are told apart, also when the other one is Avahi's.
+func TestRenamedOnConflict(t *testing.T) {
+	if !onCable(t) {
+		return
+	}
+	n := newNeighbour(t)
+	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	awaitLinks(t, 2)
+	n.avahi()
+	n.start("Established", "avahi-publish", "-s", "plasmd-box", Service, "9999", "channel=stable", "arch=x86_64")
+	say := Announcement{Host: "box", Query: stable, Version: 7, Port: 8080}
+	a, err := Announce(say)
+	check(t, err)
+	defer a.Close()
+	if said := a.Announced(); said.Instance != "plasmd-box-2._phase-image._tcp.local." || said.Host != "plasmd-box-2.local." || said.Renamed != 1 {
+		t.Errorf("announced %+v", said)
+	}
+	// Another one on this machine, with the same name and another port.
+	say.Port = 8081
+	b, err := Announce(say)
+	check(t, err)
+	defer b.Close()
+	if said := b.Announced(); said.Instance != "plasmd-box-3._phase-image._tcp.local." {
+		t.Errorf("announced %+v", said)
+	}
+	out := n.browse(func(out string) bool { return strings.Count(out, "=;eth0;IPv4;plasmd-box") == 3 })
+	for _, want := range []string{";plasmd-box;_phase-image._tcp;local;neighbour.local;192.0.2.2;9999;", ";plasmd-box-2.local;192.0.2.1;8080;", ";plasmd-box-3.local;192.0.2.1;8081;"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	// Who comes later and is told that our name is taken takes another one.
+	n.start(`Name collision, picking new name`, "avahi-publish", "-s", "plasmd-box-2", Service, "9998")
+	if said := a.Announced(); said.Instance != "plasmd-box-2._phase-image._tcp.local." {
+		t.Errorf("driven out: %+v", said)
+	}
+}
+
+// On each of several interfaces its own addresses are told; one that comes later
+// counts as well.
+func TestSeveralInterfaces(t *testing.T) {
+	if !onCable(t) {
+		return
+	}
+	n := newNeighbour(t)
+	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	awaitLinks(t, 2)
+	n.avahi()
+	a, err := Announce(Announcement{Host: "box", Query: stable, Version: 7, Port: 8080})
+	check(t, err)
+	defer a.Close()
+	cable(t, n, "eth1", []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
+	out := n.browse(func(out string) bool {
+		return strings.Contains(out, "=;eth1;IPv4;") && strings.Contains(out, "=;eth0;IPv4;")
+	})
+	for _, want := range []string{"=;eth0;IPv4;plasmd-box;_phase-image._tcp;local;plasmd-box.local;192.0.2.1;8080;", "=;eth1;IPv4;plasmd-box;_phase-image._tcp;local;plasmd-box.local;198.51.100.1;8080;"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if said := a.Announced(); !slices.Contains(said.Addrs, netip.MustParseAddr("198.51.100.1")) || !slices.Contains(said.Addrs, netip.MustParseAddr("192.0.2.1")) {
+		t.Errorf("announced %+v", said)
+	}
+	// A cable that is pulled takes its records with it, and nothing else.
+	ip(t, "link", "del", "eth0")
+	n.browse(func(out string) bool {
+		return !strings.Contains(out, ";eth0;") && strings.Contains(out, "=;eth1;IPv4;")
+	})
+	// Browsing, too, takes up an interface that comes while it listens.
+	pointer := discovertest.Pointer(t, stable, 7)
+	port := neighbourServes(t, n, pointer)
+	n.start("Established", "avahi-publish", "-s", "late", Service, port, "channel=stable", "arch=x86_64")
+	ip(t, "link", "set", "eth1", "down")
+	awaitLinks(t, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		_ = exec.Command("ip", "link", "set", "eth1", "up").Run()
+	}()
+	var got []discover.Candidate
+	err = Source{Get: get}.Search(ctx, stable, func(c discover.Candidate) { got = append(got, c); cancel() })
+	if err != nil || len(got) == 0 || got[0].Origin != "mdns late" {
+		t.Errorf("found %+v, error %v", got, err)
+	}
+}
+
+// Without IPv4, routers and DHCP, link-local addresses are enough.
+func TestLinkLocalIPv6(t *testing.T) {
+	if !onCable(t) {
+		return
+	}
+	n := newNeighbour(t)
+	cable(t, n, "eth0", nil, nil)
+	awaitLinks(t, 1)
+	n.avahi()
+	pointer := discovertest.Pointer(t, stable, 7)
+	port := neighbourServes(t, n, pointer)
+	n.start("Established", "avahi-publish", "-s", "theirs", Service, port, "channel=stable", "arch=x86_64")
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	var got discover.Candidate
+	err := Source{Get: get}.Search(ctx, stable, func(c discover.Candidate) { got = c; cancel() })
+	if err != nil || len(got.Bases) != 1 || !strings.HasPrefix(got.Bases[0], "http://[fe80::") || !strings.HasSuffix(got.Bases[0], "%25eth0]:"+port) {
+		t.Errorf("found %+v, error %v", got, err)
+	}
+	a, err := Announce(Announcement{Host: "box", Query: stable, Version: 7, Port: serve(t, stable, pointer)})
+	check(t, err)
+	defer a.Close()
+	n.browse(func(out string) bool {
+		return strings.Contains(out, "=;eth0;IPv6;plasmd-box;_phase-image._tcp;local;plasmd-box.local;fe80::")
+	})
+}
+
+// Without anything to ask on, that is what is said.
+func TestNoLink(t *testing.T) {
+	if !onCable(t) {
+		return
+	}
+	err := Source{Get: get, Wait: 50 * time.Millisecond}.Search(t.Context(), stable, func(discover.Candidate) { t.Error("found") })
+	if !errors.Is(err, ErrNoLink) {
+		t.Errorf("search: %v", err)
+	}
+	if a, err := Announce(Announcement{Host: "box", Query: stable, Port: 1}); !errors.Is(err, ErrNoLink) {
+		a.Close()
+		t.Errorf("announce: %v", err)
+	}
+}
+
+// A program that has the port for itself cannot keep us from asking.
+func TestPortTaken(t *testing.T) {
+	if !onCable(t) {
+		return
+	}
+	n := newNeighbour(t)
+	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	awaitLinks(t, 2)
+	n.avahi()
+	for _, network := range []string{"udp4", "udp6"} {
+		s, err := net.ListenPacket(network, ":5353")
+		check(t, err)
+		defer s.Close()
+	}
+	pointer := discovertest.Pointer(t, stable, 7)
+	n.start("Established", "avahi-publish", "-s", "theirs", Service, neighbourServes(t, n, pointer), "channel=stable", "arch=x86_64")
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	found := 0
+	err := Source{Get: get}.Search(ctx, stable, func(discover.Candidate) { found++; cancel() })
+	if err != nil || found == 0 {
+		t.Errorf("found %d, error %v", found, err)
+	}
+	if _, err := Announce(Announcement{Host: "box", Query: stable, Port: 1}); err == nil {
+		t.Error("announced without the port")
+	}
+}
