@@ -211,7 +211,7 @@ func slot(version int64) (path string, data []byte, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if len(slots) != 1 {
+	if len(slots) != 2 {
 		return "", nil, fmt.Errorf("%d files hold a floor that was saved once", len(slots))
 	}
 	if err := os.MkdirAll(state, 0o755); err != nil {
