@@ -228,7 +228,7 @@ func (n *node) networkManager() *netup.Manager {
 		}
 	}
 	cfg := pid1.NetworkConfig(network, n.mode)
-	cfg.ResolvConf = resolvConf
+	cfg.ResolvConf, cfg.LoadModule = resolvConf, n.system.LoadModule
 	return netup.New(cfg)
 }
 

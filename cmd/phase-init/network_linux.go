@@ -16,7 +16,7 @@ func (s *seed) bringUp(ctx context.Context) (*netup.Network, error) {
 		return s.network.Wait(ctx)
 	}
 	cfg := pid1.NetworkConfig(s.config.Network, s.config.Mode)
-	cfg.ResolvConf, cfg.Report = "/etc/resolv.conf", s.networkEvent
+	cfg.ResolvConf, cfg.Report, cfg.LoadModule = "/etc/resolv.conf", s.networkEvent, s.system.LoadModule
 	manager := netup.New(cfg)
 	s.network = manager
 	// It outlives ctx, which may only bound this wait; Wait returns its error.
@@ -24,11 +24,13 @@ func (s *seed) bringUp(ctx context.Context) (*netup.Network, error) {
 	return manager.Wait(ctx)
 }
 
-// networkEvent logs everything and shows what a person waits for.
+// networkEvent logs everything and shows what a person waits for, and how each
+// interface is configured: what comes next may take long.
 func (s *seed) networkEvent(e netup.Event) {
 	s.system.Log.Info("network", "event", e.String())
 	switch e.State {
-	case netup.NoCarrier, netup.Refused, netup.NoAnswer, netup.Lost, netup.Failed:
+	case netup.NoCarrier, netup.Refused, netup.NoAnswer, netup.Lost, netup.Failed,
+		netup.Waiting, netup.Configured, netup.AlsoIPv6:
 		s.system.Console.Line(e.String())
 	}
 }

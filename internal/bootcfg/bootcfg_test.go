@@ -67,6 +67,17 @@ func TestLine(t *testing.T) {
 		{"phase.ip=10.0.0.5/8,,,eth0", func(c *Config) {
 			c.Network.Interfaces = []Interface{{Name: "eth0", Address: netip.MustParsePrefix("10.0.0.5/8")}}
 		}},
+		{"phase.vlan=42", func(c *Config) { c.Network.Interfaces = []Interface{{VLAN: 42}} }},
+		{"phase.vlan=7 phase.vlan=4094,52:54:00:12:34:5A", func(c *Config) {
+			c.Network.Interfaces = []Interface{{VLAN: 4094, MAC: "52:54:00:12:34:5a"}}
+		}},
+		{"phase.vlan=42,eth1 phase.ip=dhcp", func(c *Config) { c.Network.Interfaces = []Interface{{VLAN: 42, Name: "eth1"}} }},
+		{"phase.vlan=42,eth1 phase.ip=10.0.0.5/8,,", func(c *Config) {
+			c.Network.Interfaces = []Interface{{VLAN: 42, Name: "eth1", Address: netip.MustParsePrefix("10.0.0.5/8")}}
+		}},
+		{"phase.ip=10.0.0.5/8,,,eth1 phase.vlan=42", func(c *Config) {
+			c.Network.Interfaces = []Interface{{VLAN: 42, Name: "eth1", Address: netip.MustParsePrefix("10.0.0.5/8")}}
+		}},
 		{"phase.ip=fd00::5/64,fe80::1,,52:54:00:12:34:5A", func(c *Config) {
 			c.Network.Interfaces = []Interface{{MAC: "52:54:00:12:34:5a", Address: netip.MustParsePrefix("fd00::5/64"), Gateway: netip.MustParseAddr("fe80::1")}}
 		}},
@@ -137,6 +148,16 @@ func TestLineRefuses(t *testing.T) {
 		{"phase.ip=10.0.0.1/8,,0.0.0.0", BadValue, "name server"},
 		{"phase.ip=10.0.0.1/8,,,a/b", BadValue, "name of an interface"},
 		{"phase.ip=10.0.0.1/8,,,1:2:3", BadValue, "MAC"},
+		{"phase.vlan", BadValue, "1 to 4094"},
+		{"phase.vlan=0", BadValue, "not a VLAN"},
+		{"phase.vlan=4095", BadValue, "not a VLAN"},
+		{"phase.vlan=-1", BadValue, "not a VLAN"},
+		{"phase.vlan=042", BadValue, "number"},
+		{"phase.vlan=42,", BadValue, "number"},
+		{"phase.vlan=9223372036854775808", BadValue, "number"},
+		{"phase.vlan=42,a/b", BadValue, "name of an interface"},
+		{"phase.vlan=42,eth0 phase.ip=10.0.0.1/8,,,eth1", BadValue, "another interface"},
+		{"phase.ip=off phase.vlan=42", BadValue, "switched off"},
 		{strings.Repeat("a", MaxCommandLine+1), BadLine, "8 KiB"},
 		{"phase.mode=\xff", BadLine, "plain text"},
 		{"phase.mode=a\x00", BadLine, "plain text"},
@@ -268,6 +289,9 @@ method = "static"
 address = "192.168.1.10/24"
 gateway = "192.168.1.1"
 dns = ["192.168.1.1", "192.168.1.2"]
+[[network.interfaces]]
+name = "eth0"
+vlan = 42
 `
 
 func TestPolicy(t *testing.T) {
@@ -278,6 +302,7 @@ func TestPolicy(t *testing.T) {
 			{Name: "eth1", Off: true},
 			{MAC: "52:54:00:12:34:56", Address: netip.MustParsePrefix("192.168.1.10/24"), Gateway: netip.MustParseAddr("192.168.1.1"),
 				DNS: []netip.Addr{netip.MustParseAddr("192.168.1.1"), netip.MustParseAddr("192.168.1.2")}},
+			{Name: "eth0", VLAN: 42},
 		}},
 	}
 	if got := parse(t, "", fullPolicy); !reflect.DeepEqual(got, want) {
@@ -334,6 +359,10 @@ func TestPolicyRefuses(t *testing.T) {
 		{"[network]\ntimeout_seconds = 601", PolicyValue, "5 to 600"},
 		{"[[network.interfaces]]\nmethod = \"auto\"", PolicyValue, "unknown method"},
 		{"[[network.interfaces]]\nmethod = \"off\"", PolicyValue, "needs a name"},
+		{"[[network.interfaces]]\nvlan = 0", PolicyValue, "1 to 4094"},
+		{"[[network.interfaces]]\nvlan = 4095", PolicyValue, "1 to 4094"},
+		{"[[network.interfaces]]\nvlan = \"42\"", PolicySyntax, "line 2"},
+		{"[[network.interfaces]]\nname = \"e\"\nmethod = \"off\"\nvlan = 3", PolicyValue, "VLAN"},
 		{"[[network.interfaces]]\nmethod = \"static\"", PolicyValue, "needs an address"},
 		{"[[network.interfaces]]\nmethod = \"dhcp\"\naddress = \"10.0.0.1/8\"", PolicyValue, "does not go with"},
 		{"[[network.interfaces]]\nname = \"e\"\ngateway = \"10.0.0.1\"", PolicyValue, "need an address"},
@@ -421,7 +450,7 @@ func TestShippedFiles(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the examples of policy.toml: %v", err)
 	}
-	if len(c.Network.Interfaces) != 1 || !c.Network.Interfaces[0].Address.IsValid() {
+	if len(c.Network.Interfaces) != 2 || !c.Network.Interfaces[0].Address.IsValid() || c.Network.Interfaces[1].VLAN != 42 {
 		t.Errorf("example interface: %+v", c.Network.Interfaces)
 	}
 	c.Network.Interfaces, c.Providers, c.Time.Servers = nil, nil, nil

@@ -6,7 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-const lineSource = "kernel command line"
+const (
+	lineSource = "kernel command line"
+	vlanNames  = "<1 to 4094>[,<interface or MAC>]"
+)
 
 // line is what the kernel command line asks for. A nil field was not
 // mentioned.
@@ -17,6 +20,8 @@ type line struct {
 	noWrite   *bool
 	providers []string
 	network   *netWish
+	vlan      *Interface
+	vlanText  string // as it was written
 	time      *timeWish
 }
 
@@ -37,6 +42,7 @@ func lineKeys() map[string]lineKey {
 		"phase.nowrite":  {switchNames, func(l *line, v string) error { return setSwitch(&l.noWrite, v) }},
 		"phase.provider": {"an http or https URL, repeatable, at most 16", (*line).addProvider},
 		"phase.ip":       {"dhcp, off, or <address>/<length>,<gateway>,<dns>[,<interface or MAC>]", (*line).setIP},
+		"phase.vlan":     {vlanNames, (*line).setVLAN},
 		"phase.time":     {"off, or " + timeNames + ", repeatable, at most 4", (*line).addTime},
 	}
 }
@@ -67,11 +73,14 @@ func parseLine(cmdline string) (line, error) {
 			return l, &Error{Kind: BadValue, Source: lineSource, Key: w.key, Value: w.value, Allowed: key.allowed, Err: err}
 		}
 	}
+	if err := l.joinVLAN(); err != nil {
+		return l, &Error{Kind: BadValue, Source: lineSource, Key: "phase.vlan", Value: l.vlanText, Err: err}
+	}
 	return l, nil
 }
 
 func keyNames() string {
-	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.ip, phase.time"
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.ip, phase.vlan, phase.time"
 }
 
 // isPhaseKey also claims "Phase.mode" and the like: passing over a
@@ -151,6 +160,23 @@ func (l *line) setIP(v string) error {
 	wish, err := parseIP(v)
 	l.network = &wish
 	return err
+}
+
+func (l *line) setVLAN(v string) error {
+	vlan, err := parseVLAN(v)
+	l.vlan, l.vlanText = &vlan, v
+	return err
+}
+
+// joinVLAN makes one wish of phase.vlan and phase.ip, whichever came first.
+func (l *line) joinVLAN() error {
+	if l.vlan == nil {
+		return nil
+	}
+	if l.network == nil {
+		l.network = &netWish{}
+	}
+	return l.network.addVLAN(*l.vlan)
 }
 
 func (l *line) addTime(v string) error {

@@ -19,6 +19,12 @@ const (
 	maxURL         = 2048
 )
 
+// Range of Interface.VLAN, where it is given: IEEE 802.1Q keeps 0 and 4095.
+const (
+	MinVLAN = 1
+	MaxVLAN = 4094
+)
+
 // Range of Network.Timeout.
 const (
 	MinTimeout = 5 * time.Second
@@ -93,6 +99,9 @@ type Interface struct {
 	// any. With neither name nor MAC the entry belongs to the first
 	// interface that has a carrier.
 	MAC string
+	// VLAN is the tag (IEEE 802.1Q) of the network that this entry is about,
+	// MinVLAN to MaxVLAN; 0: the one without a tag.
+	VLAN int
 	// Off leaves the interface alone.
 	Off bool
 	// Address is the static address and prefix length; the zero value asks

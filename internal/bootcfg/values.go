@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -132,10 +133,44 @@ func parseIP(s string) (netWish, error) {
 	return netWish{interfaces: []Interface{i}}, err
 }
 
+// parseVLAN reads the value of phase.vlan: a tag, and perhaps the interface it
+// is on.
+func parseVLAN(s string) (Interface, error) {
+	tag, selector, named := strings.Cut(s, ",")
+	id, err := strconv.ParseInt(tag, 10, 64)
+	if err != nil || strconv.FormatInt(id, 10) != tag || named && selector == "" {
+		return Interface{}, errors.New("a number is needed, and after a comma an interface")
+	}
+	spec := interfaceSpec{VLAN: &id}
+	spec.setNameOrMAC(selector)
+	return spec.check()
+}
+
+// addVLAN puts the one interface that the wish is about on a VLAN.
+func (w *netWish) addVLAN(vlan Interface) error {
+	if w.off {
+		return errors.New("the network is switched off by phase.ip")
+	}
+	if len(w.interfaces) == 0 {
+		w.interfaces = []Interface{vlan}
+		return nil
+	}
+	i := &w.interfaces[0]
+	if vlan.Name != "" || vlan.MAC != "" {
+		if (i.Name != "" || i.MAC != "") && (i.Name != vlan.Name || i.MAC != vlan.MAC) {
+			return errors.New("phase.ip names another interface")
+		}
+		i.Name, i.MAC = vlan.Name, vlan.MAC
+	}
+	i.VLAN = vlan.VLAN
+	return nil
+}
+
 // interfaceSpec is an interface as it is written down.
 type interfaceSpec struct {
 	Name    string   `toml:"name"`
 	MAC     string   `toml:"mac"`
+	VLAN    *int64   `toml:"vlan"`
 	Method  string   `toml:"method"` // "dhcp", "static", "off"; by default static if there is an address
 	Address string   `toml:"address"`
 	Gateway string   `toml:"gateway"`
@@ -156,6 +191,12 @@ func (s interfaceSpec) check() (Interface, error) {
 	if err := s.checkSelector(&i); err != nil {
 		return i, err
 	}
+	if s.VLAN != nil {
+		if *s.VLAN < MinVLAN || *s.VLAN > MaxVLAN {
+			return i, fmt.Errorf("%d is not a VLAN (%d to %d)", *s.VLAN, MinVLAN, MaxVLAN)
+		}
+		i.VLAN = int(*s.VLAN)
+	}
 	if s.Method == "static" && s.Address == "" {
 		return i, errors.New("a static interface needs an address")
 	}
@@ -165,6 +206,9 @@ func (s interfaceSpec) check() (Interface, error) {
 		i.Off = s.Method == "off"
 		if i.Off && s.Name == "" && s.MAC == "" {
 			return i, errors.New("method off needs a name or a MAC address")
+		}
+		if i.Off && i.VLAN > 0 {
+			return i, errors.New("method off does not go with a VLAN")
 		}
 		if s.Address != "" {
 			return i, fmt.Errorf("method %s does not go with an address", s.Method)

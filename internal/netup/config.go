@@ -10,6 +10,7 @@ const (
 	DefaultTimeout       = 60 * time.Second // a switch with spanning tree forwards after 30 to 50 s
 	DefaultAppear        = 10 * time.Second // drivers are loaded in parallel with the bring-up
 	DefaultFallbackAfter = 10 * time.Second // DHCP servers that check for conflicts answer within 3 s
+	DefaultRemindAfter   = 3 * time.Second  // most networks are up by then
 	weakGrace            = 3 * time.Second  // how long a network without a router waits for a better one
 
 	maxLinks     = 16
@@ -38,6 +39,10 @@ type Config struct {
 	// autoconfiguration alone, or a link-local address, is good enough; 0:
 	// DefaultFallbackAfter. DHCP goes on being tried.
 	FallbackAfter time.Duration
+	// RemindAfter is how long Wait waits until it reports what it waits for, on
+	// each interface, as Waiting; again after twice the time, and so on. 0:
+	// DefaultRemindAfter.
+	RemindAfter time.Duration
 	// LinkLocal allows an IPv4 link-local address when nobody answers DHCP.
 	LinkLocal bool
 	// Private draws the link-local addresses anew at every boot, so that the
@@ -48,6 +53,9 @@ type Config struct {
 	// ResolvConf is the path of the resolv.conf to keep up to date, usually
 	// /etc/resolv.conf; "" writes none.
 	ResolvConf string
+	// LoadModule loads a kernel module by name, where the kernel does not do
+	// so itself; nil: nobody does. It is asked for 8021q when a VLAN is needed.
+	LoadModule func(name string) error
 	// Report receives what happens, one call at a time, in order for each
 	// interface; nil: nobody listens. It must not block for long.
 	Report func(Event)
@@ -61,6 +69,10 @@ type Interface struct {
 	// any. With neither name nor MAC the entry belongs to the first
 	// interface that has a carrier and is not named by another entry.
 	MAC string
+	// VLAN is the tag (1 to 4094, IEEE 802.1Q) of the network that this entry
+	// is about; 0: the one without a tag. An interface that only entries with
+	// a tag name, or take, is not used without one.
+	VLAN int
 	// Off leaves the interface alone.
 	Off bool
 	// Address is the static address; the zero value asks for DHCP.
@@ -86,6 +98,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.FallbackAfter <= 0 {
 		c.FallbackAfter = DefaultFallbackAfter
+	}
+	if c.RemindAfter <= 0 {
+		c.RemindAfter = DefaultRemindAfter
 	}
 	if c.Report == nil {
 		c.Report = func(Event) {}

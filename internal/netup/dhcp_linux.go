@@ -40,7 +40,7 @@ func backoff(try int) time.Duration {
 // that of ctx.
 func (i *iface) acquire(ctx context.Context) (lease, error) {
 	i.trying("DHCP")
-	x := exchange{i: i, began: time.Now(), xid: newXID()}
+	x := &exchange{i: i, began: time.Now(), xid: newXID()}
 	for try := 1; ctx.Err() == nil; try++ {
 		i.m.update(func() { i.tries++ })
 		i.emit(Asking, try, nil)
@@ -53,7 +53,7 @@ func (i *iface) acquire(ctx context.Context) (lease, error) {
 			break
 		}
 		if errors.Is(err, errNAK) {
-			x.xid = newXID() // RFC 2131, section 3.1, 5: begin anew
+			x.xid, x.asked = newXID(), nil // RFC 2131, section 3.1, 5: begin anew
 		}
 		i.dhcpFailed(err)
 		if !pause(ctx, time.Until(window)) {
@@ -86,12 +86,13 @@ type exchange struct {
 	i     *iface
 	began time.Time // for the "secs" field
 	xid   dhcpv4.TransactionID
+	asked net.IP // the server that an earlier REQUEST of this transaction went to
 }
 
 // lease runs DISCOVER, OFFER, REQUEST, ACK once, on a raw socket: the
 // interface needs no address. The socket is opened for each try, so that
 // it cannot outlive an interface that was down in between.
-func (x exchange) lease(ctx context.Context, wait time.Duration) (lease, error) {
+func (x *exchange) lease(ctx context.Context, wait time.Duration) (lease, error) {
 	c, err := nclient4.New(x.i.name(), nclient4.WithHWAddr(x.i.mac), nclient4.WithTimeout(time.Hour), nclient4.WithRetry(1))
 	if err != nil {
 		return lease{}, &stepError{NoSocket, "opening a packet socket", err}
@@ -101,10 +102,14 @@ func (x exchange) lease(ctx context.Context, wait time.Duration) (lease, error) 
 	if last := x.i.lastAddress(); last.IsValid() {
 		discover.UpdateOption(dhcpv4.OptRequestedIPAddress(last.AsSlice()))
 	}
-	offer, err := ask(ctx, c, nclient4.DefaultServers, discover, wait, isOffer)
+	offer, err := ask(ctx, c, nclient4.DefaultServers, discover, wait, x.offerOrLate)
 	if err != nil {
 		return lease{}, err
 	}
+	if isAnswer(offer) {
+		return accept(offer, nil)
+	}
+	x.asked = offer.ServerIdentifier()
 	request := x.message(dhcpv4.MessageTypeRequest)
 	request.UpdateOption(dhcpv4.OptRequestedIPAddress(offer.YourIPAddr))
 	request.UpdateOption(dhcpv4.OptServerIdentifier(offer.ServerIdentifier()))
@@ -131,6 +136,11 @@ func accept(ack *dhcpv4.DHCPv4, err error) (lease, error) {
 		return lease{}, &stepError{RefusedByDHCP, "DHCP", err}
 	}
 	return l, nil
+}
+
+// offerOrLate also takes a slow server's answer to an earlier REQUEST.
+func (x *exchange) offerOrLate(m *dhcpv4.DHCPv4) bool {
+	return isOffer(m) || x.asked != nil && isAnswer(m) && nclient4.IsCorrectServer(x.asked)(m)
 }
 
 func isOffer(m *dhcpv4.DHCPv4) bool {

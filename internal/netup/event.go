@@ -22,6 +22,7 @@ const (
 	Renewed                 // the lease was renewed
 	Asking6                 // a DHCPv6 request goes out; the Attempt counts
 	AlsoIPv6                // besides IPv4, IPv6 can be used as well
+	Waiting                 // Wait goes on; Link, Attempt and Left say for what
 	Lost                    // the lease ran out or was withdrawn
 	Failed                  // a step failed; Err says which
 	Gone                    // the interface was removed
@@ -34,11 +35,13 @@ type Event struct {
 	State     State
 	// Attempt counts DHCP requests since the carrier came.
 	Attempt int
+	// Left is how long Wait will go on; for Waiting only.
+	Left time.Duration
 	// Took is the time since the carrier came (for Found: since Run began).
 	Took time.Duration
 	// Link is the state of the interface after the event.
 	Link Link
-	// Err is the cause of Failed and Lost.
+	// Err is the cause of Failed and Lost, and the last failure before Waiting.
 	Err error
 }
 
@@ -53,6 +56,9 @@ func (e Event) String() string {
 func (e Event) what() string {
 	switch e.State {
 	case Found:
+		if e.Link.VLAN > 0 {
+			return fmt.Sprintf("made for VLAN %d", e.Link.VLAN)
+		}
 		return "found, address " + e.Link.MAC
 	case NoCarrier:
 		return "no link (is the cable plugged in?)"
@@ -76,6 +82,8 @@ func (e Event) what() string {
 		return fmt.Sprintf("asking for an IPv6 address (DHCPv6, try %d)", e.Attempt)
 	case AlsoIPv6:
 		return "IPv6 as well: " + e.Link.ipv6() + ", router " + e.Link.Gateway6.String()
+	case Waiting:
+		return e.waiting()
 	case Configured, Renewed:
 		return e.Link.describe(e.Took, e.State == Renewed)
 	case Lost:
@@ -85,6 +93,28 @@ func (e Event) what() string {
 	default:
 		return fmt.Sprint(e.Err)
 	}
+}
+
+// waiting says what there is and what is missing, before a long wait.
+func (e Event) waiting() string {
+	l, what := e.Link, ""
+	switch {
+	case !l.Carrier:
+		what = "no link (is the cable plugged in?)"
+	case l.Configured():
+		what = l.describe(e.Took, false) + "; waiting for more"
+	default:
+		what = fmt.Sprintf("link for %s, no address; DHCP asked %d times", roundTime(e.Took), e.Attempt)
+		if l.Gateway6.IsValid() {
+			what += ", IPv6 router " + l.Gateway6.String()
+		} else {
+			what += ", no IPv6 router"
+		}
+	}
+	if e.Err != nil {
+		what += ": " + bounded(e.Err.Error(), maxErr)
+	}
+	return fmt.Sprintf("%s; %s left", what, e.Left.Round(time.Second))
 }
 
 // describe says how an interface is configured: address, gateway, DNS and

@@ -17,7 +17,8 @@ type iface struct {
 	m     *Manager
 	index int
 	mac   net.HardwareAddr
-	cfg   *Interface // nil: DHCP
+	cfg   *Interface   // nil: DHCP
+	vlans []*Interface // to be made on it; set like cfg
 
 	link     Link
 	v6       ipv6
@@ -38,7 +39,7 @@ type iface struct {
 func (i *iface) start(ctx context.Context) {
 	ctx, i.cancel = context.WithCancel(ctx)
 	switch {
-	case i.cfg != nil && i.cfg.Off:
+	case i.cfg != nil && i.cfg.Off || i.trunk():
 		return
 	case i.cfg != nil && i.cfg.Address.IsValid():
 		i.worker.Go(func() { i.static() })
@@ -143,13 +144,18 @@ func (i *iface) fail(step string, err error) {
 func (i *iface) emit(s State, attempt int, err error) {
 	i.m.mu.Lock()
 	e := Event{Interface: i.link.Name, State: s, Attempt: attempt, Err: err, Link: i.snapshot()}
-	since := i.since
-	if since.IsZero() {
-		since = i.m.begun
-	}
+	e.Took = i.sinceCarrier()
 	i.m.mu.Unlock()
-	e.Took = time.Since(since)
 	i.m.emit(e)
+}
+
+// sinceCarrier is the time since the carrier came, or since Run began. It is
+// called with the manager's lock held.
+func (i *iface) sinceCarrier() time.Duration {
+	if i.since.IsZero() {
+		return time.Since(i.m.begun)
+	}
+	return time.Since(i.since)
 }
 
 // failure composes the error of a Wait that found nothing usable: the
@@ -170,6 +176,9 @@ func (m *Manager) failure(waited time.Duration, cause error) *Error {
 func (i *iface) tried() (Try, Reason) {
 	t := Try{Interface: i.link.Name, Step: i.step, Err: i.err}
 	switch {
+	case i.link.Carrier && i.trunk() && i.err == nil:
+		t.Step = "carries VLANs only"
+		return t, NoInterface
 	case !i.link.Carrier && i.err == nil:
 		t.Step = "no cable is plugged in, or the other end is off"
 		return t, NoCable

@@ -172,7 +172,9 @@ func (c *client) until6(is func(Link) bool) {
 	c.t.Helper()
 	var last Link
 	if !c.Manager.until(c.t.Context(), time.Now().Add(limit), func() bool {
-		last = c.snapshot().Interfaces[0]
+		if n := c.snapshot(); len(n.Interfaces) > 0 {
+			last = n.Interfaces[0]
+		}
 		return is(last)
 	}) {
 		c.t.Fatalf("it stays at %+v", last)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -20,9 +21,10 @@ type Manager struct {
 	mu      sync.Mutex // guards what follows, up to the blank line
 	begun   time.Time  // when Run began; zero: not yet
 	cancel  context.CancelFunc
-	links   map[int]*iface // by kernel index
-	weak    time.Time      // since when there is a configured interface, but none with a router
-	changed chan struct{}  // closed and replaced at every change
+	links   map[int]*iface     // by kernel index
+	vlans   map[int]*Interface // the links that we made, by kernel index
+	weak    time.Time          // since when there is a configured interface, but none with a router
+	changed chan struct{}      // closed and replaced at every change
 	runErr  error
 	resolv  resolver // what ResolvConf was last written for
 
@@ -36,6 +38,7 @@ func New(cfg Config) *Manager {
 		cfg:     cfg.withDefaults(),
 		secret:  rand.Uint64(),
 		links:   make(map[int]*iface),
+		vlans:   make(map[int]*Interface),
 		changed: make(chan struct{}),
 		done:    make(chan struct{}),
 	}
@@ -112,6 +115,9 @@ func (m *Manager) Wait(ctx context.Context) (*Network, error) {
 	defer timeout.Stop()
 	appear := time.NewTimer(min(m.cfg.Appear, m.cfg.Timeout))
 	defer appear.Stop()
+	after := m.cfg.RemindAfter
+	remind := time.NewTimer(after)
+	defer remind.Stop()
 	if m.cfg.Off {
 		return nil, &Error{Reason: SwitchedOff}
 	}
@@ -127,6 +133,10 @@ func (m *Manager) Wait(ctx context.Context) (*Network, error) {
 			if v.links == 0 {
 				return nil, m.failure(time.Since(began), nil)
 			}
+		case <-remind.C:
+			m.reportWaiting(m.cfg.Timeout - time.Since(began))
+			remind.Reset(after)
+			after *= 2
 		case <-timeout.C:
 			return nil, m.failure(time.Since(began), nil)
 		case <-ctx.Done():
@@ -134,6 +144,26 @@ func (m *Manager) Wait(ctx context.Context) (*Network, error) {
 		case <-m.done:
 			return nil, m.ended(time.Since(began))
 		}
+	}
+}
+
+// reportWaiting says what is there and what is missing on each interface.
+func (m *Manager) reportWaiting(left time.Duration) {
+	var events []Event
+	m.mu.Lock()
+	for _, i := range m.sorted() {
+		if !i.trunk() {
+			events = append(events, Event{
+				Interface: i.link.Name, State: Waiting, Attempt: i.tries, Left: left, Took: i.sinceCarrier(), Link: i.snapshot(), Err: i.err,
+			})
+		}
+	}
+	m.mu.Unlock()
+	if len(events) == 0 {
+		events = append(events, Event{State: Waiting, Left: left, Err: fmt.Errorf("no interface yet; %s left", left.Round(time.Second))})
+	}
+	for _, e := range events {
+		m.emit(e)
 	}
 }
 
@@ -164,7 +194,7 @@ func (m *Manager) view() view {
 	weak, busy := false, false
 	for _, i := range m.links {
 		switch l := i.snapshot(); {
-		case !l.Carrier:
+		case !l.Carrier || i.trunk():
 		case l.Configured() && l.Routed():
 			v.usable = true
 		case l.Configured():
@@ -213,8 +243,8 @@ func (m *Manager) sorted() []*iface {
 	return all
 }
 
-// Down stops Run, removes the addresses this manager set and takes the
-// interfaces down, so that the next kernel finds the cards at rest. Leases
+// Down stops Run, removes the addresses and VLANs this manager set and takes
+// the interfaces down, so that the next kernel finds the cards at rest. Leases
 // are not released: the next system asks for the same address again. Down
 // goes on after failures and returns all of them.
 func (m *Manager) Down() error {
@@ -228,9 +258,15 @@ func (m *Manager) Down() error {
 	<-m.done
 	var errs []error
 	for _, i := range m.sorted() { // Run is over: nobody else holds them
-		errs = append(errs, i.removeAddresses(), setLinkDown(i.index))
+		errs = append(errs, i.removeAddresses())
 	}
-	m.update(func() { clear(m.links) })
+	for index := range m.vlans {
+		errs = append(errs, removeVLAN(index))
+	}
+	for _, i := range m.sorted() {
+		errs = append(errs, setLinkDown(i.index)) // does nothing for a VLAN
+	}
+	m.update(func() { clear(m.links); clear(m.vlans) })
 	return errors.Join(errs...)
 }
 

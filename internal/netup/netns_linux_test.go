@@ -54,6 +54,9 @@ func inNamespace(t *testing.T, tools ...string) bool {
 	cmd.Env = append(os.Environ(), childVar+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	out, err := cmd.CombinedOutput()
+	if err == nil && strings.Contains(string(out), "--- SKIP: "+t.Name()) {
+		t.Skipf("in its namespace: %s", out) // the kernel lacks something
+	}
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Fatalf("in its namespace: %v\n%s", err, out)
 	}
@@ -102,7 +105,7 @@ func plug(t *testing.T, cable, mac string) *lan {
 	l := &lan{t: t, cable: cable}
 	l.ns, err = netns.GetFromPid(holder.Process.Pid)
 	check(t, err)
-	l.handle, err = netlink.NewHandleAt(l.ns)
+	l.handle, err = netlink.NewHandleAt(l.ns, syscall.NETLINK_ROUTE)
 	check(t, err)
 	hw, err := net.ParseMAC(mac)
 	check(t, err)

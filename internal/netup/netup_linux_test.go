@@ -6,8 +6,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -191,6 +193,151 @@ func TestSlowServer(t *testing.T) {
 	want(t, "addresses", addresses(t, "eth0"), "10.77.0.50/24")
 }
 
+// TestServerOf20Seconds answers everything 20 s late: the offer to the first
+// request must still be taken, and the confirmation be waited for.
+func TestServerOf20Seconds(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	l := plug(t, "eth0", mac0)
+	var s atomic.Pointer[scripted]
+	s.Store(l.serve(func(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+		time.AfterFunc(20*time.Second, func() { s.Load().send(m, reply(m, 50)) })
+		return nil
+	}))
+	c := begin(t, Config{})
+	began := time.Now()
+	n := c.wait()
+	t.Logf("MEASURED: %s with a server that takes 20 s for each answer", time.Since(began))
+	if n.Interfaces[0].Method != MethodDHCP {
+		t.Errorf("link: %+v", n.Interfaces[0])
+	}
+	want(t, "addresses", addresses(t, "eth0"), "10.77.0.50/24")
+	reminded := 0
+	for len(c.events) > 0 {
+		if e := <-c.events; e.State == Waiting {
+			reminded++
+			if !strings.Contains(e.String(), "no address; DHCP asked") || !strings.Contains(e.String(), "s left") {
+				t.Errorf("it said %q", e)
+			}
+		}
+	}
+	if reminded < 3 {
+		t.Errorf("%d lines in that time", reminded)
+	}
+}
+
+// spanningTree puts a bridge between the LAN's port and a second one on which the
+// server is, as a switch that lets nothing through for twice the delay.
+func (l *lan) spanningTree(delay time.Duration) {
+	l.t.Helper()
+	check(l.t, l.handle.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "sw0"}}))
+	l.inside(func() {
+		for name, value := range map[string]string{"forward_delay": strconv.Itoa(int(delay / (10 * time.Millisecond))), "stp_state": "1"} {
+			check(l.t, exec.Command("ip", "link", "set", "sw0", "type", "bridge", name, value).Run())
+		}
+	})
+	sw, err := l.handle.LinkByName("sw0")
+	check(l.t, err)
+	check(l.t, l.handle.LinkSetMaster(l.port(), sw))
+	address, err := netlink.ParseAddr("10.77.1.1/24")
+	check(l.t, err)
+	check(l.t, l.handle.AddrAdd(sw, address))
+	check(l.t, l.handle.LinkSetUp(sw))
+}
+
+// TestSpanningTree: the links are up at once, and the switches let nothing
+// through for 30 s. Servers and routers are asked often enough to be heard soon
+// after that; the first one ends the wait.
+func TestSpanningTree(t *testing.T) {
+	if !inNamespace(t, "dnsmasq", "ip") {
+		return
+	}
+	needIPv6(t)
+	l := plug(t, "eth0", mac0)
+	l.spanningTree(15 * time.Second)
+	l.dnsmasq("--interface=sw0", "--dhcp-range=10.77.1.50,10.77.1.60,1h")
+	l = plug(t, "eth1", mac1)
+	l.spanningTree(15 * time.Second)
+	l.give6()
+	sw, err := l.handle.LinkByName("sw0")
+	check(t, err)
+	addr, err := netlink.ParseAddr("fd00:77:1::1/64")
+	check(t, err)
+	addr.Flags = 0x2 // no duplicate detection: it would only delay the server
+	check(t, l.handle.AddrAdd(sw, addr))
+	l.dnsmasq("--interface=sw0", "--dhcp-range=fd00:77:1::,ra-only", "--enable-ra", "--ra-param=sw0,600,3600", "--dhcp-option=option6:dns-server,[fd00:77:1::1]")
+	began := time.Now()
+	c := begin(t, Config{})
+	c.wait()
+	if took := time.Since(began); took < 20*time.Second || took > 45*time.Second {
+		t.Errorf("took %s", took)
+	}
+	for name, method := range map[string]Method{"eth0": MethodDHCP, "eth1": MethodSLAAC} {
+		e := c.configured(name)
+		t.Logf("MEASURED: %s: %s behind a switch with 30 s of spanning tree", name, e.Took)
+		if e.Link.Method != method || e.Took > 45*time.Second {
+			t.Errorf("%s: %s, %+v", name, e.Took, e.Link)
+		}
+	}
+}
+
+// configured waits for the interface, whatever is said of others meanwhile.
+func (c *client) configured(name string) Event {
+	c.t.Helper()
+	var others []Event
+	defer func() {
+		for _, e := range others {
+			c.events <- e
+		}
+	}()
+	for deadline := time.After(limit); ; {
+		select {
+		case e := <-c.events:
+			if e.Interface == name && e.State == Configured {
+				return e
+			}
+			others = append(others, e)
+		case <-deadline:
+			c.t.Fatalf("%s was never configured", name)
+		}
+	}
+}
+
+// TestWrongBroadcast: what a server says of the broadcast address is not needed.
+func TestWrongBroadcast(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	plug(t, "eth0", mac0).serve(func(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+		return reply(m, 50, dhcpv4.WithOption(dhcpv4.OptBroadcastAddress(net.IPv4(10, 99, 0, 1))))
+	})
+	begin(t, Config{}).wait()
+	link, err := netlink.LinkByName("eth0")
+	check(t, err)
+	list, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	check(t, err)
+	if len(list) != 1 || !list[0].Broadcast.Equal(net.IPv4(10, 77, 0, 255)) {
+		t.Errorf("addresses %+v", list)
+	}
+}
+
+// TestOfferWithoutRouterAlone: nothing better is in sight, so that it is used at
+// once.
+func TestOfferWithoutRouterAlone(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	plug(t, "eth0", mac0).serve(func(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+		return reply(m, 50, dhcpv4.WithoutOption(dhcpv4.OptionRouter))
+	})
+	began := time.Now()
+	n := begin(t, Config{}).wait()
+	if took := time.Since(began); took > prompt || n.HasGateway() {
+		t.Errorf("took %s: %+v", took, n)
+	}
+}
+
 func fails(t *testing.T, c *client, reason Reason, says ...string) {
 	t.Helper()
 	n, err := c.Wait(context.Background())
@@ -215,7 +362,7 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 	plug(t, "eth0", mac0)
 	c := begin(t, Config{Timeout: 2 * time.Second, FallbackAfter: time.Second})
-	fails(t, c, NoDHCP, "no DHCP server answered within 2s", "eth0: DHCP, 3 tries")
+	fails(t, c, NoDHCP, "no DHCP server answered within 2s", "eth0: DHCP, ", " tries in ")
 	c.await("eth0", NoAnswer)
 	if a := addresses(t, "eth0"); len(a) > 0 {
 		t.Errorf("without leave for a link-local address there is %q", a)
@@ -226,8 +373,11 @@ func TestNoInterface(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	c := begin(t, Config{Appear: 300 * time.Millisecond})
+	c := begin(t, Config{Appear: 300 * time.Millisecond, RemindAfter: 100 * time.Millisecond})
 	fails(t, c, NoInterface, "no network interface was found")
+	if e := c.await("", Waiting); !strings.Contains(e.String(), "no interface yet; 60s left") && !strings.Contains(e.String(), "1m0s left") {
+		t.Errorf("it said %q", e)
+	}
 }
 
 func TestSwitchedOff(t *testing.T) {

@@ -37,9 +37,11 @@ type Network struct {
 
 // Link is one interface.
 type Link struct {
-	Name    string `json:"name"`
-	MAC     string `json:"mac"`
-	Carrier bool   `json:"carrier"`
+	Name string `json:"name"`
+	MAC  string `json:"mac"`
+	// VLAN is the tag, or 0; the card is then listed as well.
+	VLAN    int  `json:"vlan"`
+	Carrier bool `json:"carrier"`
 	// Method is how the interface was configured, or "" if it is not.
 	Method Method `json:"method"`
 	// Addresses starts with the address that Method gave; those of the other
@@ -84,7 +86,7 @@ func (n Network) Static() []Interface {
 	var out []Interface
 	for _, l := range n.Interfaces {
 		if l.Method == MethodStatic && len(l.Addresses) > 0 {
-			out = append(out, Interface{MAC: l.MAC, Address: l.Addresses[0], Gateway: l.Gateway, DNS: l.DNS})
+			out = append(out, Interface{MAC: l.MAC, VLAN: l.VLAN, Address: l.Addresses[0], Gateway: l.Gateway, DNS: l.DNS})
 		}
 	}
 	return out

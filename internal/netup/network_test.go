@@ -142,6 +142,14 @@ func TestEventsSpeak(t *testing.T) {
 		{Event{Interface: "eth0", State: Asking, Attempt: 3}, "eth0: asking for an address (DHCP, try 3)"},
 		{Event{Interface: "eth0", State: Failed, Err: errors.New("x")}, "eth0: x"},
 		{Event{State: Failed, Err: errors.New("x")}, "network: x"},
+		{Event{Interface: "eth0", State: Found, Link: Link{VLAN: 42}}, "eth0: made for VLAN 42"},
+		{Event{Interface: "eth0", State: Waiting, Left: 57 * time.Second}, "eth0: no link (is the cable plugged in?); 57s left"},
+		{Event{Interface: "eth0", State: Waiting, Link: Link{Carrier: true}, Attempt: 3, Took: 3 * time.Second, Left: 57 * time.Second, Err: errors.New("no answer")},
+			"eth0: link for 3s, no address; DHCP asked 3 times, no IPv6 router: no answer; 57s left"},
+		{Event{Interface: "eth0", State: Waiting, Link: Link{Carrier: true, Gateway6: ip("fe80::1")}, Attempt: 3, Took: 3 * time.Second, Left: 57 * time.Second},
+			"eth0: link for 3s, no address; DHCP asked 3 times, IPv6 router fe80::1; 57s left"},
+		{Event{Interface: "eth0", State: Waiting, Link: l, Took: time.Second, Left: time.Second},
+			"eth0: 10.0.0.5/24 (static), gateway 10.0.0.1, DNS 10.0.0.2, 1s; waiting for more; 1s left"},
 	} {
 		if got := c.e.String(); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

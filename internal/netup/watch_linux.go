@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -111,15 +112,22 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 	if attrs.Flags&net.FlagLoopback != 0 || len(attrs.HardwareAddr) != 6 || attrs.MasterIndex != 0 {
 		return nil
 	}
-	if kind := link.Type(); kind != "device" && kind != "veth" {
-		return nil
-	}
-	cfg := m.exception(attrs)
-	if cfg != nil && cfg.Off {
-		return nil
-	}
-	i := &iface{m: m, index: attrs.Index, mac: attrs.HardwareAddr, cfg: cfg}
+	i := &iface{m: m, index: attrs.Index, mac: attrs.HardwareAddr}
 	i.link = Link{Name: attrs.Name, MAC: attrs.HardwareAddr.String()}
+	switch link.Type() {
+	case "device", "veth":
+		i.cfg, i.vlans = m.exception(attrs), m.vlansOf(attrs.Name, i.link.MAC)
+	case "vlan":
+		if i.cfg = m.vlan(attrs.Index); i.cfg == nil {
+			return nil
+		}
+		i.link.VLAN = i.cfg.VLAN
+	default:
+		return nil
+	}
+	if i.cfg != nil && i.cfg.Off {
+		return nil
+	}
 	full := false
 	m.update(func() {
 		if full = len(m.links) >= maxLinks; !full {
@@ -137,6 +145,7 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 		i.fail("link", &stepError{NotConfigured, "setting the link up", err})
 	}
 	i.readEarlier()
+	i.makeVLANs()
 	return i
 }
 
@@ -151,10 +160,17 @@ func (i *iface) readEarlier() {
 	i.m.onRA(raUpdate{index: i.index, flags: flags, route: true})
 }
 
-// exception returns the configuration that names this link.
+// vlan returns the configuration that a link was made for; nil: not by us.
+func (m *Manager) vlan(index int) *Interface {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.vlans[index]
+}
+
+// exception returns the configuration that names this link without a VLAN.
 func (m *Manager) exception(attrs *netlink.LinkAttrs) *Interface {
 	for n := range m.cfg.Interfaces {
-		if c := &m.cfg.Interfaces[n]; c.matches(attrs.Name, attrs.HardwareAddr.String()) {
+		if c := &m.cfg.Interfaces[n]; c.VLAN == 0 && c.matches(attrs.Name, attrs.HardwareAddr.String()) {
 			return c
 		}
 	}
@@ -162,20 +178,26 @@ func (m *Manager) exception(attrs *netlink.LinkAttrs) *Interface {
 }
 
 // claimAnonymous gives the first configuration that names no interface to
-// i, unless another interface has it.
-func (m *Manager) claimAnonymous(i *iface) {
+// i, unless another interface has it, and reports whether that is a VLAN, which
+// is to be made. Several VLANs go to the same interface.
+func (m *Manager) claimAnonymous(i *iface) (vlan bool) {
 	for n := range m.cfg.Interfaces {
 		c := &m.cfg.Interfaces[n]
-		if !c.named() && !m.taken(c) {
+		switch {
+		case c.named() || m.taken(c):
+		case c.VLAN > 0:
+			i.vlans, vlan = append(i.vlans, c), true
+		case !vlan:
 			i.cfg = c
-			return
+			return false
 		}
 	}
+	return vlan
 }
 
 func (m *Manager) taken(c *Interface) bool {
 	for _, i := range m.links {
-		if i.cfg == c {
+		if i.cfg == c || slices.Contains(i.vlans, c) {
 			return true
 		}
 	}
@@ -191,7 +213,7 @@ func (m *Manager) iface(index int) *iface {
 // setCarrier starts the work on an interface whose carrier came and stops
 // it where the carrier went. Addresses stay through a short unplugging.
 func (m *Manager) setCarrier(ctx context.Context, i *iface, name string, up, carrier bool) {
-	var was, known bool
+	var was, known, vlan bool
 	m.update(func() {
 		was, known = i.link.Carrier, i.seenUp
 		i.link.Name, i.link.Carrier = name, carrier
@@ -199,10 +221,13 @@ func (m *Manager) setCarrier(ctx context.Context, i *iface, name string, up, car
 		if carrier && !was {
 			i.since, i.tries, i.fallback = time.Now(), 0, false
 		}
-		if carrier && i.cfg == nil {
-			m.claimAnonymous(i)
+		if carrier && i.cfg == nil && len(i.vlans) == 0 {
+			vlan = m.claimAnonymous(i)
 		}
 	})
+	if vlan {
+		i.makeVLANs()
+	}
 	switch {
 	case carrier && !was:
 		i.emit(Carrier, 0, nil)
@@ -216,7 +241,7 @@ func (m *Manager) setCarrier(ctx context.Context, i *iface, name string, up, car
 // remove forgets a link that is gone from the kernel.
 func (m *Manager) remove(i *iface) {
 	i.stop()
-	m.update(func() { delete(m.links, i.index) })
+	m.update(func() { delete(m.links, i.index); delete(m.vlans, i.index) })
 	i.emit(Gone, 0, nil)
 }
 

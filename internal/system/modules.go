@@ -31,6 +31,8 @@ var drivers = []string{
 	"virtio_scsi", "virtio_console", "virtio_rng", "virtio_mmio", "virtio_balloon", "virtio_input",
 	// network cards of hypervisors and clouds, and the commonest real ones
 	"e1000", "e1000e", "igb", "igc", "ixgbe", "ixgbevf", "r8169", "tg3", "vmxnet3", "ena", "gve", "hv_netvsc", "xen_netfront",
+	// networks with a tag, asked for by name
+	"8021q",
 	// disks
 	"nvme", "ahci", "ata_piix", "sd_mod", "sr_mod", "vmw_pvscsi", "hv_storvsc", "xen_blkfront",
 	// USB, keyboards

@@ -3,6 +3,7 @@ package pid1
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/phasebased/phase/internal/bootcfg"
@@ -18,6 +19,14 @@ func NetworkConfig(n bootcfg.Network, mode bootcfg.Mode) netup.Config {
 		cfg.Interfaces = append(cfg.Interfaces, netup.Interface(i))
 	}
 	return cfg
+}
+
+// LoadModule loads a driver by its name, for what no device asks for.
+func (s *System) LoadModule(name string) error {
+	if s.Modules == nil {
+		return errors.New("this system carries no drivers")
+	}
+	return s.Modules.Load(name)
 }
 
 // WriteNetwork writes the configuration for the next system: what a person set
