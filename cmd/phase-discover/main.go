@@ -15,7 +15,11 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	env := steps.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now}
-	return steps.Discover(os.Args[1:], env, steps.DiscoverNets{DHT: openDHT, LAN: openLAN})
+	return steps.Discover(os.Args[1:], env, nets())
+}
+
+func nets() steps.DiscoverNets {
+	return steps.DiscoverNets{DHT: openDHT, LANPeers: openLAN, CheckPeer: p2p.CheckBootstrap}
 }
 
 // openDHT makes a node that only asks, under an identity that is never stored.
@@ -27,6 +31,6 @@ func openDHT(bootstrap []string) (discover.Source, func() error, error) {
 	return node, node.Close, nil
 }
 
-func openLAN(get discover.Get, wait time.Duration) discover.Source {
-	return mdns.Source{Get: get, Wait: wait}
+func openLAN(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source {
+	return mdns.Source{Get: get, Wait: wait, Peers: peers}
 }

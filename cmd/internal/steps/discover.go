@@ -22,9 +22,13 @@ import (
 const discoverHelp = `Find the current boot manifest of a channel and architecture.
 
 All sources are asked at once: the DHT through the bootstrap peers (-b), mirrors
-(--mirror), and the local network. The newest pointer wins. With -k its signature
+(--mirror), the local network (mdns), and the DHT through nodes that providers on
+the local network name (dht-lan). The newest pointer wins. With -k its signature
 is checked and forgeries are dropped; without, whoever answers can claim
 anything, and the output says verified: false.
+
+What each source answered, and when, is told on stderr as it happens; -f json has
+all of it in sources and candidates, with times in milliseconds since the start.
 
 Exit status: 0 found, 1 not found or an error, 2 wrong usage.`
 
@@ -44,6 +48,11 @@ type DiscoverNets struct {
 	DHT func(bootstrap []string) (src discover.Source, end func() error, err error)
 	// LAN makes a source that listens to the local network for at most wait.
 	LAN func(get discover.Get, wait time.Duration) discover.Source
+	// LANPeers, if set, is used instead of LAN where there is a DHT: the source
+	// hands on the DHT nodes that it hears of, and the DHT is asked through them.
+	LANPeers func(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source
+	// CheckPeer says what is wrong with the address of a DHT node. Nil accepts all.
+	CheckPeer func(addr string) error
 }
 
 type discoverOptions struct {
@@ -102,12 +111,16 @@ func (o discoverOptions) run(ctx context.Context, env Env, nets DiscoverNets) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, f.end()) }()
-	remarks := env.Stderr
+	remarks, story := env.Stderr, env.Stderr
 	if o.quiet {
 		remarks = io.Discard
 	}
-	found := &pointers{root: f.root, query: f.query, now: env.Now, remarks: remarks}
+	if o.quiet || o.format == "json" { // which has all of it
+		story = io.Discard
+	}
+	found := &pointers{root: f.root, query: f.query, now: env.Now, remarks: remarks, story: story}
 	answers := discover.Search(ctx, f.query, f.timeout, f.sources, found.take)
+	found.account(answers)
 	result := found.result(answers)
 	if result.ManifestURL == "" {
 		failure := error(&discover.NotFound{Query: f.query, Answers: answers})
@@ -153,9 +166,7 @@ func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
 		}
 		f.sources = append(f.sources, discover.HTTP{Base: base, Get: get})
 	}
-	if !o.noLAN && nets.LAN != nil {
-		f.sources = append(f.sources, nets.LAN(get, min(lanWait, f.timeout)))
-	}
+	f.sources = append(f.sources, o.neighbours(nets, get, min(lanWait, f.timeout))...)
 	if len(o.bootstrap) > 0 {
 		if nets.DHT == nil {
 			return usageError{errors.New("this program cannot ask the DHT")}
@@ -168,6 +179,23 @@ func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
 	}
 	if len(f.sources) == 0 {
 		return usageError{errors.New("nowhere to ask: use -b or --mirror, or leave out --no-mdns")}
+	}
+	return nil
+}
+
+// neighbours are the sources of the local network, if it may be asked.
+func (o discoverOptions) neighbours(nets DiscoverNets, get discover.Get, wait time.Duration) []discover.Source {
+	switch {
+	case o.noLAN:
+		return nil
+	case nets.LANPeers != nil && nets.DHT != nil:
+		peers := discover.NewPeers()
+		return []discover.Source{
+			nets.LANPeers(get, wait, peers),
+			discover.Joined{Label: "dht-lan", Peers: peers, Check: nets.CheckPeer, Open: nets.DHT},
+		}
+	case nets.LAN != nil:
+		return []discover.Source{nets.LAN(get, wait)}
 	}
 	return nil
 }
@@ -216,17 +244,19 @@ type pointers struct {
 	root    *manifest.Root // nil: signatures are not checked
 	query   discover.Query
 	now     func() time.Time
-	remarks io.Writer
+	remarks io.Writer // what a person should look at
+	story   io.Writer // what happened, and when
 
 	best offer
 	same []discover.Candidate // all that offered the best one's manifest
+	all  []discoverCandidate  // everything that was offered, in the order of arrival
 }
 
 // take reads one candidate and keeps it if it is the best so far.
 func (p *pointers) take(c discover.Candidate) {
 	pointer, err := p.read(c.Pointer)
+	p.note(c, pointer, err)
 	if err != nil {
-		fmt.Fprintf(p.remarks, "ignored what %s gave: %s\n", term.Clean(c.Origin), term.Clean(err.Error()))
 		return
 	}
 	order := 1
@@ -244,6 +274,50 @@ func (p *pointers) take(c discover.Candidate) {
 		p.best = offer{Candidate: c, raw: c.Pointer, pointer: pointer}
 	}
 }
+
+// note keeps for the account what was offered and what became of it, and says it.
+func (p *pointers) note(c discover.Candidate, pointer manifest.Pointer, err error) {
+	n := discoverCandidate{
+		Source: term.Clean(c.Source), Origin: term.Clean(c.Origin), AtMS: milliseconds(c.At),
+		Version: pointer.ManifestVersion, Verified: err == nil && p.root != nil,
+	}
+	switch {
+	case err != nil:
+		n.Reason = term.Clean(err.Error())
+		fmt.Fprintf(p.remarks, "%s: ignored what %s gave: %s\n", brief(c.At), n.Origin, n.Reason)
+	case p.root == nil:
+		n.Reason = "no root was given to check it with"
+		fmt.Fprintf(p.story, "%s: %s gave version %d, not verified\n", brief(c.At), n.Origin, n.Version)
+	default:
+		fmt.Fprintf(p.story, "%s: %s gave version %d, verified\n", brief(c.At), n.Origin, n.Version)
+	}
+	p.all = append(p.all, n)
+}
+
+// account says how each source ended.
+func (p *pointers) account(answers []discover.Answer) {
+	for _, a := range answers {
+		noun := "candidates"
+		if a.Candidates == 1 {
+			noun = "candidate"
+		}
+		line := fmt.Sprintf("%s: %s ended with %d %s", brief(a.Took), a.Source, a.Candidates, noun)
+		if a.Dropped > 0 {
+			line += fmt.Sprintf(", %d beyond the limits", a.Dropped)
+		}
+		if a.Err != nil {
+			line += ": " + a.Err.Error()
+		}
+		fmt.Fprintln(p.story, term.Clean(line))
+	}
+}
+
+// brief is a duration as people read it.
+func brief(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
+
+// milliseconds is a duration for JSON, with three digits behind the point: on a
+// local network answers differ by less than a millisecond.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // read verifies a pointer, or only parses it if there is no root.
 func (p *pointers) read(raw []byte) (manifest.Pointer, error) {
@@ -267,29 +341,42 @@ func (p *pointers) read(raw []byte) (manifest.Pointer, error) {
 
 // discoverResult is the JSON output.
 type discoverResult struct {
-	Key             string           `json:"key"`              // DHT key of the pointer
-	ManifestURL     string           `json:"manifest_url"`     // "" if nothing was found
-	ManifestVersion int64            `json:"manifest_version"` // 0 if nothing was found
-	Verified        bool             `json:"verified"`         // the pointer's signature was checked with -k
-	PeerID          string           `json:"peer_id"`          // DHT peer that gave the pointer, "" if none did
-	ProviderCount   int              `json:"provider_count"`   // different origins that named this manifest
-	Sources         []discoverSource `json:"sources"`
-	Error           string           `json:"error,omitempty"`
-	Code            string           `json:"code,omitempty"`
-	Hint            string           `json:"hint,omitempty"`
+	Key             string              `json:"key"`              // DHT key of the pointer
+	ManifestURL     string              `json:"manifest_url"`     // "" if nothing was found
+	ManifestVersion int64               `json:"manifest_version"` // 0 if nothing was found
+	Verified        bool                `json:"verified"`         // the pointer's signature was checked with -k
+	PeerID          string              `json:"peer_id"`          // DHT peer that gave the pointer, "" if none did
+	ProviderCount   int                 `json:"provider_count"`   // different origins that named this manifest
+	Sources         []discoverSource    `json:"sources"`          // every source that was asked
+	Candidates      []discoverCandidate `json:"candidates"`       // every answer, in the order of arrival
+	Error           string              `json:"error,omitempty"`
+	Code            string              `json:"code,omitempty"`
+	Hint            string              `json:"hint,omitempty"`
 }
 
+// discoverSource is the account of one source.
 type discoverSource struct {
-	Name       string `json:"name"`
-	Candidates int    `json:"candidates"`
-	TookMS     int64  `json:"took_ms"`
-	Error      string `json:"error,omitempty"`
+	Name       string  `json:"name"`
+	Candidates int     `json:"candidates"`        // answers handed on
+	Dropped    int     `json:"dropped,omitempty"` // answers beyond the limits
+	TookMS     float64 `json:"took_ms"`           // until it ended, or the search did
+	Error      string  `json:"error,omitempty"`   // why it could not be asked
+}
+
+// discoverCandidate is one answer and what became of it.
+type discoverCandidate struct {
+	Source   string  `json:"source"`
+	Origin   string  `json:"origin"`           // who gave it, as the source tells
+	AtMS     float64 `json:"at_ms"`            // since the search started
+	Version  int64   `json:"manifest_version"` // 0 if it cannot be read or was refused
+	Verified bool    `json:"verified"`         // checked with -k, and good
+	Reason   string  `json:"reason,omitempty"` // why it is not verified
 }
 
 func (p *pointers) result(answers []discover.Answer) discoverResult {
-	r := discoverResult{Key: p.query.Key(), Sources: []discoverSource{}}
+	r := discoverResult{Key: p.query.Key(), Sources: []discoverSource{}, Candidates: append([]discoverCandidate{}, p.all...)}
 	for _, a := range answers {
-		s := discoverSource{Name: a.Source, Candidates: a.Candidates, TookMS: a.Took.Milliseconds()}
+		s := discoverSource{Name: a.Source, Candidates: a.Candidates, Dropped: a.Dropped, TookMS: milliseconds(a.Took)}
 		if a.Err != nil {
 			s.Error = a.Err.Error()
 		}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/cmd/internal/steps"
+	"github.com/phasebased/phase/internal/discover/discovertest"
+	"github.com/phasebased/phase/internal/mdns"
+	"github.com/phasebased/phase/internal/p2p"
+)
+
+// The test runs as a process of its own with its own network, whose only
+// interface can multicast and has this address.
+const inside = "PHASE_DISCOVER_TEST_NAMESPACE"
+
+var lan = netip.MustParseAddr("198.51.100.7")
+
+// All sources are real: a provider announced by multicast DNS, the DHT node that
+// it names, a mirror, and a server that accepts and never answers. The command,
+// which is told of the last two only, finds the newest through the neighbourhood,
+// keeps its time, and tells who gave what.
+func TestNeighbourhood(t *testing.T) {
+	if os.Getenv(inside) == "" {
+		inNamespace(t)
+		return
+	}
+	bringUp(t)
+	node, err := p2p.New(p2p.Config{Listen: []string{"/ip4/" + lan.String() + "/tcp/0"}, Server: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	if _, err := node.Publish(t.Context(), discovertest.Pointer(t, stable, 7)); err != nil {
+		t.Fatal(err)
+	}
+	announcer, err := mdns.Announce(mdns.Announcement{
+		Host: "box", Query: stable, Version: 6, Port: provider(t, discovertest.Pointer(t, stable, 6)), P2P: node.Addrs(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer announcer.Close()
+	mute, err := net.Listen("tcp", lan.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	root := filepath.Join(t.TempDir(), "root.json")
+	if err := os.WriteFile(root, rootFile(t, 1, discovertest.Key()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	mirror := "http://" + lan.String() + ":" + strconv.Itoa(provider(t, forge(t, discovertest.Pointer(t, stable, 5))))
+
+	args := []string{"-a", "x86_64", "-k", root, "--mirror", mirror, "--mirror", "http://" + mute.Addr().String(), "-t", "4s"}
+	begin := time.Now()
+	out, errs := command(t, append(args, "-f", "json")...)
+	if took := time.Since(begin); took < 3*time.Second || took > 6*time.Second {
+		t.Errorf("took %v of 4s", took)
+	}
+	var got struct {
+		Version    int64  `json:"manifest_version"`
+		PeerID     string `json:"peer_id"`
+		Sources    []account
+		Candidates []answer
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatalf("%v\n%s%s", err, out, errs)
+	}
+	if got.Version != 7 || got.PeerID != node.ID() || len(got.Sources) != 4 {
+		t.Errorf("%s", out)
+	}
+	for _, want := range []account{{mirror, 1, false}, {"http://" + mute.Addr().String(), 0, true}, {"mdns", 1, false}, {"dht-lan", 1, false}} {
+		if !has(got.Sources, func(a account) bool { return a == want }) {
+			t.Errorf("no account %+v in %s", want, out)
+		}
+	}
+	for _, want := range []answer{{"mdns", "mdns plasmd-box", 6, true}, {"dht-lan", "dht " + node.ID(), 7, true}, {mirror, mirror, 0, false}} {
+		if !has(got.Candidates, func(a answer) bool { return a == want }) {
+			t.Errorf("no answer %+v in %s", want, out)
+		}
+	}
+
+	out, errs = command(t, args...)
+	for _, want := range []string{
+		"mdns plasmd-box gave version 6, verified\n", "dht " + node.ID() + " gave version 7, verified\n", "ignored what " + mirror + " gave: ",
+		"mdns ended with 1 candidate\n", "dht-lan ended with 1 candidate\n", "http://" + mute.Addr().String() + " ended with 0 candidates: ",
+	} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("%q is missing in\n%s", want, errs)
+		}
+	}
+	if !strings.HasPrefix(out, "MANIFEST_URL=http://") || strings.Count(out, "\n") != 1 {
+		t.Errorf("stdout %q", out)
+	}
+
+	// Nobody near: listening ends by itself, and the DHT with it.
+	if err := announcer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	begin = time.Now()
+	var stdout, stderr bytes.Buffer
+	env := steps.Env{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Now: time.Now}
+	if code := steps.Discover([]string{"-a", "x86_64"}, env, nets()); code != 1 {
+		t.Errorf("exit %d", code)
+	}
+	if took := time.Since(begin); took > 5*time.Second || !strings.Contains(stderr.String(), "dht-lan ended with 0 candidates\n") {
+		t.Errorf("took %v, %s", took, stderr.String())
+	}
+}
+
+// account and answer are what the JSON has of sources and candidates, without
+// the times.
+type account struct {
+	Name       string
+	Candidates int
+	Failed     bool
+}
+
+func (a *account) UnmarshalJSON(raw []byte) error {
+	var v struct {
+		Name       string
+		Candidates int
+		TookMS     float64 `json:"took_ms"`
+		Error      string
+	}
+	err := json.Unmarshal(raw, &v)
+	if v.TookMS <= 0 {
+		err = errors.Join(err, errors.New("a source without time"))
+	}
+	*a = account{v.Name, v.Candidates, v.Error != ""}
+	return err
+}
+
+type answer struct {
+	Source, Origin string
+	Version        int64
+	Verified       bool
+}
+
+func (a *answer) UnmarshalJSON(raw []byte) error {
+	var v struct {
+		Source, Origin, Reason string
+		AtMS                   float64 `json:"at_ms"`
+		Version                int64   `json:"manifest_version"`
+		Verified               bool
+	}
+	err := json.Unmarshal(raw, &v)
+	if v.AtMS <= 0 || v.Verified == (v.Reason != "") {
+		err = errors.Join(err, errors.New("an answer without time, or without reason"))
+	}
+	*a = answer{v.Source, v.Origin, v.Version, v.Verified}
+	return err
+}
+
+func has[T any](list []T, ok func(T) bool) bool {
+	for _, v := range list {
+		if ok(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// command runs phase-discover, which must succeed.
+func command(t *testing.T, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	env := steps.Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Now: time.Now}
+	if code := steps.Discover(args, env, nets()); code != 0 {
+		t.Fatalf("%v: exit %d\n%s%s", args, code, out.String(), errs.String())
+	}
+	return out.String(), errs.String()
+}
+
+// provider serves a pointer on the network and returns the port.
+func provider(t *testing.T, pointer []byte) int {
+	t.Helper()
+	l, err := net.Listen("tcp", lan.String()+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(pointer) })}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close() })
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// inNamespace runs the test again in a network of its own, for which it needs no
+// root where the kernel allows user namespaces.
+func inNamespace(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=100s")
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSPC) {
+		if os.Getenv("PHASE_REQUIRE_ROOT_TESTS") == "1" {
+			t.Fatalf("PHASE_REQUIRE_ROOT_TESTS is set, but: %v", err)
+		}
+		t.Skipf("needs network namespaces: %v", err)
+	}
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Fatalf("in its namespace: %v\n%s", err, out)
+	}
+}
+
+// bringUp makes the namespace's loopback interface a network on which multicast
+// works.
+func bringUp(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetUint16(unix.IFF_UP | unix.IFF_MULTICAST | unix.IFF_LOOPBACK | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
+		t.Fatal(err)
+	}
+	if err := request.SetInet4Addr(lan.AsSlice()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, request); err != nil {
+		t.Fatal(err)
+	}
+}
