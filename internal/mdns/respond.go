@@ -451,7 +451,8 @@ func (r *responder) unicast(p *port, in packet, m *message, now time.Time) {
 	if now.Sub(r.unicastsSince) > time.Second {
 		r.unicasts, r.unicastsSince = 0, now
 	}
-	if r.unicasts++; r.unicasts <= maxUnicast {
+	if r.unicasts < maxUnicast {
+		r.unicasts++
 		_ = r.conn.send(p.link, in.from, m.pack())
 	}
 }

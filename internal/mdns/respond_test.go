@@ -139,3 +139,27 @@ func TestLegacyAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A flood of questions is answered once a second for all, and a bounded number of
+// times for single hosts.
+func TestQuestionFlood(t *testing.T) {
+	r, p := responderOn(t, 1)
+	r.conn = &conn{} // without a socket: nothing is sent
+	now := time.Now()
+	p.multicast = now.Add(-time.Millisecond)
+	for i := range 1000 {
+		r.hear(asking(uint16(10000+i), &message{questions: []question{{name: r.service, kind: typePTR}}}), now)
+		r.hear(asking(5353, &message{questions: []question{{name: r.service, kind: typePTR, unicast: true}}}), now)
+		r.hear(asking(5353, &message{questions: []question{{name: r.service, kind: typePTR}}}), now)
+	}
+	if r.unicasts != maxUnicast {
+		t.Errorf("%d answers to single hosts", r.unicasts)
+	}
+	if wait := p.due.Sub(now); p.pending != needPTR || wait < answerEvery-10*time.Millisecond {
+		t.Errorf("pending %b in %v", p.pending, wait)
+	}
+	r.act(p, p.due)
+	if p.pending != 0 || !p.multicast.Equal(p.due) {
+		t.Errorf("pending %b after the answer", p.pending)
+	}
+}
