@@ -330,31 +330,37 @@ func (x exchange6) ask(ctx context.Context, m *dhcpv6.Message, wait time.Duratio
 		pause(ctx, min(wait, firstWait))
 		return l, false, &stepError{NoDHCP, "DHCPv6", errors.Join(errNoAnswer, err)}
 	}
-	var refused error
+	l, reply, err = x.hear(conn, m, kinds)
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return l, reply, err
+}
+
+// hear reads answers to m until one makes sense, a server refuses for good, or
+// the time set on the socket is over.
+func (x exchange6) hear(conn net.PacketConn, m *dhcpv6.Message, kinds []dhcpv6.MessageType) (l lease6, reply bool, err error) {
+	failure := error(&stepError{NoDHCP, "DHCPv6", errNoAnswer})
 	for buf := make([]byte, 4096); ; {
 		n, _, err := conn.ReadFrom(buf)
-		switch {
-		case ctx.Err() != nil:
-			return l, false, ctx.Err()
-		case err != nil && refused != nil:
-			return l, false, refused
-		case err != nil:
-			return l, false, &stepError{NoDHCP, "DHCPv6", errNoAnswer}
+		if err != nil {
+			return l, false, failure
 		}
 		answer, err := dhcpv6.MessageFromBytes(buf[:n])
 		if err != nil || !x.answers(answer, m, kinds) {
 			continue
 		}
+		reply := answer.MessageType == dhcpv6.MessageTypeReply
 		l, err := parseLease6(answer, x.iaid)
-		if err == nil && answer.MessageType == dhcpv6.MessageTypeAdvertise && len(l.addresses) == 0 {
+		if err == nil && !reply && len(l.addresses) == 0 {
 			err = errNoAddress6 // another server may have one
 		}
 		if err == nil {
-			return l, answer.MessageType == dhcpv6.MessageTypeReply, nil
+			return l, reply, nil
 		}
-		refused = &stepError{RefusedByDHCP, "DHCPv6", err}
-		if answer.MessageType == dhcpv6.MessageTypeReply {
-			return l, false, refused
+		failure = &stepError{RefusedByDHCP, "DHCPv6", err}
+		if reply {
+			return lease6{}, true, failure
 		}
 	}
 }
