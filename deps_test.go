@@ -111,7 +111,6 @@ var walls = []wall{
 	{"github.com/libp2p", []string{"internal/p2p"}, "20 MB of binary and 100 modules: one room only"},
 	{"github.com/ipfs", []string{"internal/p2p"}, "comes with the DHT"},
 	{"github.com/multiformats", []string{"internal/p2p"}, "comes with libp2p"},
-	{"github.com/libp2p/zeroconf", []string{"internal/mdns"}, "DNS-SD without the rest of libp2p"},
 	{"github.com/tetratelabs/wazero", []string{"internal/wasm"}, "guest code has one door"},
 	{"github.com/go-json-experiment/json", []string{"internal/strictjson", "internal/timeline"}, "strict parsing is wrapped once; timeline has a form of its own"},
 	{"github.com/vishvananda/netlink", []string{"internal/netup"}, "only the bring-up configures networks"},

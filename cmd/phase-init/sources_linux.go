@@ -30,7 +30,10 @@ var nets = steps.DiscoverNets{
 		}
 		return node, node.Close, nil
 	},
-	LAN: func(get discover.Get, wait time.Duration) discover.Source { return mdns.Source{Get: get, Wait: wait} },
+	LANPeers: func(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source {
+		return mdns.Source{Get: get, Wait: wait, Peers: peers}
+	},
+	CheckPeer: p2p.CheckBootstrap,
 }
 
 // sources are where this boot may look, by its mode, and what closes them.
@@ -39,27 +42,48 @@ func (s *seed) sources(_ context.Context, _ *netup.Network) ([]discover.Source, 
 	end := func() {}
 	mode := s.config.Mode
 	if mode.MayUseDHT() && len(s.config.Bootstrap) > 0 {
-		// A seed asks and does not answer; its identity lasts one boot. The
-		// corridor verifies, and can say what was wrong, so the node has no root.
-		node, err := p2p.New(p2p.Config{Bootstrap: s.config.Bootstrap, Log: s.system.Log})
+		node, closeNode, err := s.openDHT(s.config.Bootstrap)
 		if err != nil {
 			s.system.Console.Line("WARNING: going on without the DHT: " + err.Error())
 		} else {
+			sources = append(sources, node)
 			end = func() {
-				if err := node.Close(); err != nil {
+				if err := closeNode(); err != nil {
 					s.system.Log.Debug("close the DHT node", "error", err)
 				}
 			}
-			sources = append(sources, node)
 		}
 	}
 	if mode.MayUseLAN() {
-		sources = append(sources, mdns.Source{Get: s.fetcher.Get, Wait: lanWait})
+		sources = append(sources, s.neighbours()...)
 	}
 	for _, base := range s.config.Providers {
 		sources = append(sources, &discover.HTTP{Base: base, Get: s.fetcher.Get})
 	}
 	return sources, end
+}
+
+// neighbours asks the local network, and where the mode allows it, the DHT through
+// the nodes that are found there.
+func (s *seed) neighbours() []discover.Source {
+	lan := mdns.Source{Get: s.fetcher.Get, Wait: lanWait}
+	if !s.config.Mode.MayUseDHT() {
+		return []discover.Source{lan}
+	}
+	lan.Peers = discover.NewPeers()
+	return []discover.Source{lan, discover.Joined{
+		Label: "dht-lan", Peers: lan.Peers, Check: p2p.CheckBootstrap, Open: s.openDHT,
+	}}
+}
+
+// openDHT makes a node that asks and does not answer; its identity lasts one boot.
+// The corridor verifies, and can say what was wrong, so the node has no root.
+func (s *seed) openDHT(bootstrap []string) (discover.Source, func() error, error) {
+	node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Log: s.system.Log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return node, node.Close, nil
 }
 
 // memoryUsed is, as JSON, the most memory this process held and what the whole

@@ -65,6 +65,8 @@ func (s *server) watch(ctx context.Context) {
 		if now := s.read(); !now.same(s.seen) {
 			s.seen = now
 			s.renew(ctx)
+		} else if s.mute {
+			s.speakAgain()
 		}
 	}
 }
@@ -133,6 +135,17 @@ func (s *server) announce(ctx context.Context, ready *readyFile) {
 	if err != nil {
 		s.log.Error("not announced on the local network", "err", err, "code", codeOf(err))
 	}
+	s.mute = errors.Is(err, mdns.ErrNoLink)
+}
+
+// speakAgain announces on the local network once there is one: a cable may be
+// plugged in later.
+func (s *server) speakAgain() {
+	pointer, err := s.pointer()
+	if err == nil {
+		err = s.tell(pointer)
+	}
+	s.mute = errors.Is(err, mdns.ErrNoLink)
 }
 
 // publish puts the folder's pointer on the DHT.
@@ -175,6 +188,7 @@ func (s *server) tell(pointer manifest.Pointer) error {
 		Host: host, Query: discover.Query{Channel: f.channel, Arch: f.arch}, Version: pointer.ManifestVersion,
 		Manifest: strings.TrimSuffix(f.advertise, "/") + "/" + f.channel + "/" + f.arch + "/manifest.json",
 		Port:     s.listener.Addr().(*net.TCPAddr).Port,
+		P2P:      s.peerAddrs(),
 	})
 	if err != nil {
 		return err
@@ -183,6 +197,14 @@ func (s *server) tell(pointer manifest.Pointer) error {
 	said := s.voice.Announced()
 	s.log.Info("announced on the local network", "instance", said.Instance, "version", s.said, "port", said.Port, "addrs", said.Addrs)
 	return nil
+}
+
+// peerAddrs are the addresses at which neighbours can join the DHT.
+func (s *server) peerAddrs() []string {
+	if s.peer == nil {
+		return nil
+	}
+	return s.peer.Addrs()
 }
 
 // fallSilent takes back what was said on the local network.

@@ -94,11 +94,37 @@ func TestServeSaysTheNewVersion(t *testing.T) {
 	}
 }
 
-// voices stands for the local network.
-type voices struct{ spoken, silenced atomic.Int64 }
+// TestNetworkThatComesLater: without a network there is nobody to tell, until a
+// cable is plugged in. Neighbours are told of the DHT node as well.
+func TestNetworkThatComesLater(t *testing.T) {
+	w := newSite(t)
+	w.voices.deaf.Store(2)
+	w.write("root.json", w.root)
+	w.write("pointer.json", w.pointer(1, w.keys.Timestamp, 24*time.Hour))
+	w.serve()
+	w.awaitLog("not announced on the local network")
+	w.awaitLog("announced on the local network\" instance")
+	if got := w.voices.p2p.Load(); got == nil || len(*got) == 0 {
+		t.Error("neighbours cannot join the DHT")
+	}
+	if got := strings.Count(w.log.String(), "not announced"); got != 1 {
+		t.Errorf("told %d times that there is no network:\n%s", got, w.log.String())
+	}
+}
 
-func (v *voices) speak(mdns.Announcement) (announcer, error) {
+// voices stands for the local network.
+type voices struct {
+	spoken, silenced atomic.Int64
+	deaf             atomic.Int64 // so many times there is no network
+	p2p              atomic.Pointer[[]string]
+}
+
+func (v *voices) speak(a mdns.Announcement) (announcer, error) {
+	if v.deaf.Add(-1) >= 0 {
+		return nil, mdns.ErrNoLink
+	}
 	v.spoken.Add(1)
+	v.p2p.Store(&a.P2P)
 	return v, nil
 }
 

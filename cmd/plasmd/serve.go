@@ -106,6 +106,7 @@ type server struct {
 	seen  documents      // what is announced, or why it is not
 	root  *manifest.Root // newest of the folder; nil: there is none
 	voice announcer      // on the local network; nil: nothing is said there
+	mute  bool           // there was no network to say it on
 	said  int64          // the version that it says
 }
 
