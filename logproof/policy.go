@@ -238,7 +238,7 @@ func (p *policyParser) key(vkey string, kind KeyType) (*Key, error) {
 // group reads: <name> all|any|<k> <name>...
 func (p *policyParser) group(items []string) error {
 	if len(items) < 3 {
-		return fmt.Errorf("want: group NAME all|any|K MEMBER...")
+		return fmt.Errorf("want: group NAME all|any|K and its members")
 	}
 	if p.groups++; p.groups > maxGroups {
 		return fmt.Errorf("more than %d groups", maxGroups)

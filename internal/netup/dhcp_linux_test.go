@@ -238,15 +238,17 @@ func TestPrivateSeedIsOfTheBoot(t *testing.T) {
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	seed := func(private bool) uint64 {
 		i := &iface{m: New(Config{Private: private}), mac: mac}
-		if i.seed() != i.seed() {
+		first := i.seed()
+		if i.seed() != first {
 			t.Error("one boot, two seeds")
 		}
-		return i.seed()
+		return first
 	}
-	if seed(false) != macSeed(mac) || seed(false) != seed(false) {
+	if again := seed(false); again != macSeed(mac) || again != seed(false) {
 		t.Error("the same machine must get the same addresses")
 	}
-	if a, b := seed(true), seed(true); a == b || a == macSeed(mac) {
+	a, b := seed(true), seed(true)
+	if a == b || a == macSeed(mac) {
 		t.Errorf("private boots have the seeds %x and %x", a, b)
 	}
 }

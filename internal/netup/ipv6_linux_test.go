@@ -512,7 +512,7 @@ func TestPrivateDUID(t *testing.T) {
 		}
 		return string(x.duid.ToBytes()) + string(x.iaid[:])
 	}
-	if name(false) != name(false) || !strings.Contains(name(false), string(mac)) {
+	if again := name(false); again != name(false) || !strings.Contains(again, string(mac)) {
 		t.Error("the same machine must have the same name")
 	}
 	if a, b := name(true), name(true); a == b || strings.Contains(a, string(mac[2:])) {

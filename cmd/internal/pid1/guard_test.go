@@ -4,6 +4,7 @@ package pid1
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -17,7 +18,7 @@ import (
 func TestGuardTurnsPanicsIntoErrors(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	var caught *PanicError
-	err := Guard(log, func() error { var m map[string]int; m["x"] = 1; return nil })
+	err := Guard(log, func() error { var none []int; return fmt.Errorf("%d", none[len(none)]) })
 	if !errors.As(err, &caught) || caught.Code() != "BOOT-090" {
 		t.Errorf("got %v", err)
 	}
