@@ -59,6 +59,7 @@ func needs() []need {
 		// Avahi itself is not here: installed, it starts and tells the network about
 		// this machine. The tests unpack its packages instead.
 		{"dbus-daemon", verify, "is the message bus of the Avahi that tests unpack", "dbus-daemon", "", program("dbus-daemon")},
+		{"strace", verify, "makes system calls fail, and sees their order", "strace", "", program("strace")},
 		{"xz", verify, "compresses as distributions do", "xz-utils", "", program("xz")},
 	}
 }
