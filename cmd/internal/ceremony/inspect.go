@@ -109,27 +109,33 @@ func (f *finding) text(out io.Writer, n names) error {
 	return table(out, append(rows, append([]string{"digest\t" + f.Digest.String()}, spokenRows("read aloud", f.Digest)...)...))
 }
 
-func newRootInspect(cfg Config) *cobra.Command {
-	var i inspection
-	cmd := &cobra.Command{
-		Use: "inspect FILE", Short: "Show a root, and whether it follows from one that you trust", Args: arguments(1, 1, "the root"),
-		Example: `  phase release root inspect 2.root.json --root 1.root.json`,
+// command shows the file that open reads as look finds it.
+func (i *inspection) command(open func(file string) (document, error), look func(document, names) (*finding, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: "inspect FILE",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkFormat(i.format); err != nil {
 				return err
 			}
-			d, err := openRootDraft(args[0])
+			d, err := open(args[0])
 			if err != nil {
 				return err
 			}
 			n := findNames(append(i.roots, d.file)...)
-			f, err := i.root(d, n, cfg.today())
+			f, err := look(d, n)
 			if err != nil {
 				return err
 			}
 			return f.write(cmd, i.format, n)
 		},
 	}
+}
+
+func newRootInspect(cfg Config) *cobra.Command {
+	var i inspection
+	cmd := i.command(openRootDraft, func(d document, n names) (*finding, error) { return i.root(d, n, cfg.today()) })
+	cmd.Short, cmd.Args = "Show a root, and whether it follows from one that you trust", arguments(1, 1, "the root")
+	cmd.Example = `  phase release root inspect 2.root.json --root 1.root.json`
 	i.flags(cmd, "root `file` or folder that you trust, and those between it and FILE; repeatable")
 	return cmd
 }

@@ -227,24 +227,9 @@ func (c *creation) addresses(paths map[string]string) (map[string][]string, erro
 
 func newManifestInspect(cfg Config) *cobra.Command {
 	var i inspection
-	cmd := &cobra.Command{
-		Use: "inspect FILE", Short: "Show a manifest, and whether machines accept it", Args: arguments(1, 1, "the manifest"),
-		Example: `  phase release manifest inspect manifest.json --root 1.root.json`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(i.format); err != nil {
-				return err
-			}
-			d, err := openManifestDraft(args[0])
-			if err != nil {
-				return err
-			}
-			f, err := i.manifest(d, cfg.today())
-			if err != nil {
-				return err
-			}
-			return f.write(cmd, i.format, findNames(append(i.roots, d.file)...))
-		},
-	}
+	cmd := i.command(openManifestDraft, func(d document, _ names) (*finding, error) { return i.manifest(d, cfg.today()) })
+	cmd.Short, cmd.Args = "Show a manifest, and whether machines accept it", arguments(1, 1, "the manifest")
+	cmd.Example = `  phase release manifest inspect manifest.json --root 1.root.json`
 	i.flags(cmd, trustedRoots)
 	i.logFlags(cmd)
 	return cmd

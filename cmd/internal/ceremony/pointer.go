@@ -155,24 +155,9 @@ func (p *pointing) finish(cmd *cobra.Command, d *manifest.Draft, c chain, now ti
 
 func newPointerInspect(cfg Config) *cobra.Command {
 	var i inspection
-	cmd := &cobra.Command{
-		Use: "inspect FILE", Short: "Show a pointer, and whether machines accept it", Args: arguments(1, 1, "the pointer"),
-		Example: `  phase release pointer inspect pointer.json --root 1.root.json`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkFormat(i.format); err != nil {
-				return err
-			}
-			d, err := openPointerDraft(args[0])
-			if err != nil {
-				return err
-			}
-			f, err := i.pointer(d, cfg.today())
-			if err != nil {
-				return err
-			}
-			return f.write(cmd, i.format, findNames(append(i.roots, d.file)...))
-		},
-	}
+	cmd := i.command(openPointerDraft, func(d document, _ names) (*finding, error) { return i.pointer(d, cfg.today()) })
+	cmd.Short, cmd.Args = "Show a pointer, and whether machines accept it", arguments(1, 1, "the pointer")
+	cmd.Example = `  phase release pointer inspect pointer.json --root 1.root.json`
 	i.flags(cmd, trustedRoots)
 	return cmd
 }
