@@ -79,17 +79,7 @@ func writeIn(folder *os.Root, name string, data []byte, perm fs.FileMode) error 
 	if err != nil {
 		return err
 	}
-	_, err = out.Write(data)
-	if err == nil {
-		err = out.Chmod(perm)
-	}
-	if err == nil {
-		err = out.Sync()
-	}
-	if closeErr := out.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
+	if err = fill(out, data, perm); err == nil {
 		err = folder.Rename(temp, name)
 	}
 	if err != nil {

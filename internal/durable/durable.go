@@ -42,7 +42,15 @@ func writeTemp(dir string, data []byte, perm fs.FileMode) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(data)
+	if err := fill(f, data, perm); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+// fill writes data to a new file, flushes and closes it.
+func fill(f *os.File, data []byte, perm fs.FileMode) error {
+	_, err := f.Write(data)
 	if err == nil {
 		err = f.Chmod(perm)
 	}
@@ -52,10 +60,7 @@ func writeTemp(dir string, data []byte, perm fs.FileMode) (string, error) {
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
-	if err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
+	return err
 }
 
 // SyncDir flushes the directory itself: renames, creations and removals in it.
