@@ -19,7 +19,7 @@ func run() int {
 }
 
 func nets() steps.DiscoverNets {
-	return steps.DiscoverNets{DHT: openDHT, LANPeers: openLAN, CheckPeer: p2p.CheckBootstrap}
+	return steps.DiscoverNets{DHT: openDHT, LAN: openLAN, CheckPeer: p2p.CheckBootstrap}
 }
 
 // openDHT makes a node that only asks, under an identity that is never stored.

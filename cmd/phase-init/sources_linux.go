@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -21,28 +22,35 @@ import (
 // within milliseconds, but nobody there says that there is nothing.
 const lanWait = time.Second
 
-// nets gives the discover step the networks that this program carries.
-var nets = steps.DiscoverNets{
-	DHT: func(bootstrap []string) (discover.Source, func() error, error) {
-		node, err := p2p.New(p2p.Config{Bootstrap: bootstrap})
-		if err != nil {
-			return nil, nil, err
-		}
-		return node, node.Close, nil
-	},
-	LANPeers: func(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source {
-		return mdns.Source{Get: get, Wait: wait, Peers: peers}
-	},
-	CheckPeer: p2p.CheckBootstrap,
+// nets are the networks that this program carries.
+func nets(log *slog.Logger) steps.DiscoverNets {
+	return steps.DiscoverNets{
+		// A node that asks and does not answer, with an identity that lasts one
+		// boot. Who uses it verifies, and can say what was wrong, so it has no root.
+		DHT: func(bootstrap []string) (discover.Source, func() error, error) {
+			node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Log: log})
+			if err != nil {
+				return nil, nil, err
+			}
+			return node, node.Close, nil
+		},
+		LAN: func(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source {
+			return mdns.Source{Get: get, Wait: wait, Peers: peers}
+		},
+		CheckPeer: p2p.CheckBootstrap,
+	}
 }
 
 // sources are where this boot may look, by its mode, and what closes them.
 func (s *seed) sources(_ context.Context, _ *netup.Network) ([]discover.Source, func()) {
 	var sources []discover.Source
 	end := func() {}
-	mode := s.config.Mode
-	if mode.MayUseDHT() && len(s.config.Bootstrap) > 0 {
-		node, closeNode, err := s.openDHT(s.config.Bootstrap)
+	mode, reach := s.config.Mode, nets(s.system.Log)
+	if !mode.MayUseDHT() {
+		reach.DHT = nil
+	}
+	if reach.DHT != nil && len(s.config.Bootstrap) > 0 {
+		node, closeNode, err := reach.DHT(s.config.Bootstrap)
 		if err != nil {
 			s.system.Console.Line("WARNING: going on without the DHT: " + err.Error())
 		} else {
@@ -55,35 +63,12 @@ func (s *seed) sources(_ context.Context, _ *netup.Network) ([]discover.Source, 
 		}
 	}
 	if mode.MayUseLAN() {
-		sources = append(sources, s.neighbours()...)
+		sources = append(sources, reach.Neighbours(s.fetcher.Get, lanWait)...)
 	}
 	for _, base := range s.config.Providers {
 		sources = append(sources, &discover.HTTP{Base: base, Get: s.fetcher.Get})
 	}
 	return sources, end
-}
-
-// neighbours asks the local network, and where the mode allows it, the DHT through
-// the nodes that are found there.
-func (s *seed) neighbours() []discover.Source {
-	lan := mdns.Source{Get: s.fetcher.Get, Wait: lanWait}
-	if !s.config.Mode.MayUseDHT() {
-		return []discover.Source{lan}
-	}
-	lan.Peers = discover.NewPeers()
-	return []discover.Source{lan, discover.Joined{
-		Label: "dht-lan", Peers: lan.Peers, Check: p2p.CheckBootstrap, Open: s.openDHT,
-	}}
-}
-
-// openDHT makes a node that asks and does not answer; its identity lasts one boot.
-// The corridor verifies, and can say what was wrong, so the node has no root.
-func (s *seed) openDHT(bootstrap []string) (discover.Source, func() error, error) {
-	node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Log: s.system.Log})
-	if err != nil {
-		return nil, nil, err
-	}
-	return node, node.Close, nil
 }
 
 // memoryUsed is, as JSON, the most memory this process held and what the whole

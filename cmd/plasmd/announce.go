@@ -65,8 +65,8 @@ func (s *server) watch(ctx context.Context) {
 		if now := s.read(); !now.same(s.seen) {
 			s.seen = now
 			s.renew(ctx)
-		} else if s.mute {
-			s.speakAgain()
+		} else if s.mute { // a cable may have been plugged in
+			_ = s.speak(s.pointer())
 		}
 	}
 }
@@ -129,23 +129,20 @@ func (s *server) announce(ctx context.Context, ready *readyFile) {
 	if s.flags.noMDNS {
 		return
 	}
-	if err == nil {
-		err = s.tell(pointer)
-	}
-	if err != nil {
+	if err = s.speak(pointer, err); err != nil {
 		s.log.Error("not announced on the local network", "err", err, "code", codeOf(err))
 	}
-	s.mute = errors.Is(err, mdns.ErrNoLink)
 }
 
-// speakAgain announces on the local network once there is one: a cable may be
-// plugged in later.
-func (s *server) speakAgain() {
-	pointer, err := s.pointer()
+// speak tells the local network of a verified pointer, and notes if there is none
+// to tell.
+func (s *server) speak(pointer manifest.Pointer, verdict error) error {
+	err := verdict
 	if err == nil {
 		err = s.tell(pointer)
 	}
 	s.mute = errors.Is(err, mdns.ErrNoLink)
+	return err
 }
 
 // publish puts the folder's pointer on the DHT.

@@ -46,12 +46,11 @@ const lanWait = 2 * time.Second
 type DiscoverNets struct {
 	// DHT makes a source that starts from these peers, and what ends it.
 	DHT func(bootstrap []string) (src discover.Source, end func() error, err error)
-	// LAN makes a source that listens to the local network for at most wait.
-	LAN func(get discover.Get, wait time.Duration) discover.Source
-	// LANPeers, if set, is used instead of LAN where there is a DHT: the source
-	// hands on the DHT nodes that it hears of, and the DHT is asked through them.
-	LANPeers func(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source
-	// CheckPeer says what is wrong with the address of a DHT node. Nil accepts all.
+	// LAN makes a source that listens to the local network for at most wait and
+	// hands the DHT nodes that it hears of on to peers, which may be nil.
+	LAN func(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source
+	// CheckPeer says what is wrong with the address of a DHT node. If it is nil no
+	// node is used that a neighbour names.
 	CheckPeer func(addr string) error
 }
 
@@ -166,7 +165,9 @@ func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
 		}
 		f.sources = append(f.sources, discover.HTTP{Base: base, Get: get})
 	}
-	f.sources = append(f.sources, o.neighbours(nets, get, min(lanWait, f.timeout))...)
+	if !o.noLAN {
+		f.sources = append(f.sources, nets.Neighbours(get, min(lanWait, f.timeout))...)
+	}
 	if len(o.bootstrap) > 0 {
 		if nets.DHT == nil {
 			return usageError{errors.New("this program cannot ask the DHT")}
@@ -183,21 +184,21 @@ func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
 	return nil
 }
 
-// neighbours are the sources of the local network, if it may be asked.
-func (o discoverOptions) neighbours(nets DiscoverNets, get discover.Get, wait time.Duration) []discover.Source {
+// Neighbours are the sources of the local network: itself, listened to for at most
+// wait, and the DHT through the nodes that are found there. Either is left out if
+// it cannot be asked.
+func (n DiscoverNets) Neighbours(get discover.Get, wait time.Duration) []discover.Source {
 	switch {
-	case o.noLAN:
+	case n.LAN == nil:
 		return nil
-	case nets.LANPeers != nil && nets.DHT != nil:
-		peers := discover.NewPeers()
-		return []discover.Source{
-			nets.LANPeers(get, wait, peers),
-			discover.Joined{Label: "dht-lan", Peers: peers, Check: nets.CheckPeer, Open: nets.DHT},
-		}
-	case nets.LAN != nil:
-		return []discover.Source{nets.LAN(get, wait)}
+	case n.DHT == nil || n.CheckPeer == nil:
+		return []discover.Source{n.LAN(get, wait, nil)}
 	}
-	return nil
+	peers := discover.NewPeers()
+	return []discover.Source{
+		n.LAN(get, wait, peers),
+		discover.Joined{Label: "dht-lan", Peers: peers, Check: n.CheckPeer, Open: n.DHT},
+	}
 }
 
 // parseTimeout reads whole seconds or a Go duration.

@@ -39,7 +39,7 @@ func discoverOn(dht, lan discover.Source, args ...string) (code int, stdout, std
 		nets.DHT = func([]string) (discover.Source, func() error, error) { return dht, func() error { return nil }, nil }
 	}
 	if lan != nil {
-		nets.LAN = func(discover.Get, time.Duration) discover.Source { return lan }
+		nets.LAN = func(discover.Get, time.Duration, *discover.Peers) discover.Source { return lan }
 	}
 	code = Discover(args, env, nets)
 	return code, out.String(), errs.String()
