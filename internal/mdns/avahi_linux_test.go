@@ -303,16 +303,23 @@ func serve(t *testing.T, q discover.Query, pointer []byte) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// avahiOnCable is a neighbour who runs Avahi: we are 192.0.2.1, it is 192.0.2.2.
+func avahiOnCable(t *testing.T) *neighbour {
+	t.Helper()
+	n := newNeighbour(t)
+	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
+	awaitLinks(t, 2)
+	n.avahi()
+	return n
+}
+
 // Avahi finds and resolves what we announce, loses it when we stop, and resolves
 // our host name.
 func TestAvahiFindsUs(t *testing.T) {
 	if !onCable(t) {
 		return
 	}
-	n := newNeighbour(t)
-	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
-	awaitLinks(t, 2)
-	n.avahi()
+	n := avahiOnCable(t)
 	a, err := Announce(Announcement{
 		Host: "box.example.org", Query: stable, Version: 7, Manifest: "/stable/x86_64/manifest.json", Port: 8080,
 		P2P: []string{"/ip4/127.0.0.1/tcp/4001/p2p/" + peerID, "/ip4/192.0.2.1/tcp/4001/p2p/" + peerID},
@@ -359,10 +366,7 @@ func TestWeFindAvahi(t *testing.T) {
 	if !onCable(t) {
 		return
 	}
-	n := newNeighbour(t)
-	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
-	awaitLinks(t, 2)
-	n.avahi()
+	n := avahiOnCable(t)
 	pointer := discovertest.Pointer(t, stable, 7)
 	port := neighbourServes(t, n, pointer)
 	n.start("Established", "avahi-publish", "-s", `My box. Nr. 2 \ é`, Service, port, "channel=stable", "arch=x86_64",
@@ -400,10 +404,7 @@ func TestPhaseDiscoverFindsAvahi(t *testing.T) {
 	if !onCable(t, programVar+"="+program) {
 		return
 	}
-	n := newNeighbour(t)
-	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
-	awaitLinks(t, 2)
-	n.avahi()
+	n := avahiOnCable(t)
 	port := neighbourServes(t, n, discovertest.Pointer(t, stable, 7))
 	n.start("Established", "avahi-publish", "-s", "box", Service, port, "channel=stable", "arch=x86_64")
 	cmd := exec.Command(program, "-a", "x86_64", "-t", "5s", "-f", "json")
@@ -430,10 +431,7 @@ func TestRenamedOnConflict(t *testing.T) {
 	if !onCable(t) {
 		return
 	}
-	n := newNeighbour(t)
-	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
-	awaitLinks(t, 2)
-	n.avahi()
+	n := avahiOnCable(t)
 	n.start("Established", "avahi-publish", "-s", "plasmd-box", Service, "9999", "channel=stable", "arch=x86_64")
 	say := Announcement{Host: "box", Query: stable, Version: 7, Port: 8080}
 	a, err := Announce(say)
@@ -469,10 +467,7 @@ func TestSeveralInterfaces(t *testing.T) {
 	if !onCable(t) {
 		return
 	}
-	n := newNeighbour(t)
-	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
-	awaitLinks(t, 2)
-	n.avahi()
+	n := avahiOnCable(t)
 	a, err := Announce(Announcement{Host: "box", Query: stable, Version: 7, Port: 8080})
 	check(t, err)
 	defer a.Close()
@@ -559,10 +554,7 @@ func TestPortTaken(t *testing.T) {
 	if !onCable(t) {
 		return
 	}
-	n := newNeighbour(t)
-	cable(t, n, "eth0", []string{"192.0.2.1/24"}, []string{"192.0.2.2/24"})
-	awaitLinks(t, 2)
-	n.avahi()
+	n := avahiOnCable(t)
 	for _, network := range []string{"udp4", "udp6"} {
 		s, err := net.ListenPacket(network, ":5353")
 		check(t, err)
