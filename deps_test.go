@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  logproof, media, schemas;
+	  internal/wifi, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
