@@ -106,7 +106,18 @@ func (n *node) readInfo() error {
 	if err := os.MkdirAll(pid1.RunDir, 0o755); err != nil {
 		return err
 	}
-	return durable.WriteFile(bootedFile, raw, 0o644)
+	return writeBooted(n.info)
+}
+
+// writeBooted writes for plasmd what was booted. The network's configuration is
+// no business of its, and may hold passphrases: it stays in this process.
+func writeBooted(info handover.Info) error {
+	info.Network = nil
+	raw, err := info.Marshal()
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(bootedFile, raw, 0o600)
 }
 
 // clockSlack is how far ahead of the seed's clock this machine's may be without

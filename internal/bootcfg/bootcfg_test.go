@@ -38,6 +38,10 @@ func TestLine(t *testing.T) {
 		set  func(*Config)
 	}{
 		{"phase.mode=local", func(c *Config) { c.Mode = Local }},
+		{"phase.proxy=http://proxy.example:3128/", func(c *Config) { c.Network.Proxy = "http://proxy.example:3128" }},
+		{"phase.proxy=http://me:p%40ss@[fd00::1]:80", func(c *Config) { c.Network.Proxy = "http://me:p%40ss@[fd00::1]:80" }},
+		{"phase.proxy=http://a:1 phase.proxy=off", func(c *Config) {}},
+		{"phase.ip=dhcp phase.proxy=http://a:1", func(c *Config) { c.Network.Proxy = "http://a:1" }},
 		{"phase.mode=internet", func(c *Config) {}},
 		{"phase.mode=private", func(c *Config) { c.Mode, c.Cache, c.NoWrite = Private, false, true }},
 		{"phase.mode=private phase.mode=local", func(c *Config) { c.Mode = Local }},
@@ -86,6 +90,9 @@ func TestLine(t *testing.T) {
 		c.set(&want)
 		if want.Mode == Local {
 			want.Time.NTS = nil // all of them are far away
+		}
+		if want.Mode != Internet {
+			want.Network.PortalCheck = ""
 		}
 		if got := parse(t, c.line, ""); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", c.line, got, want)
@@ -158,6 +165,27 @@ func TestLineRefuses(t *testing.T) {
 		{"phase.vlan=42,a/b", BadValue, "name of an interface"},
 		{"phase.vlan=42,eth0 phase.ip=10.0.0.1/8,,,eth1", BadValue, "another interface"},
 		{"phase.ip=off phase.vlan=42", BadValue, "switched off"},
+		{"phase.proxy", BadValue, "off, or http://"},
+		{"phase.proxy=", BadValue, "http://"},
+		{"phase.proxy=none", BadValue, "http://"},
+		{"phase.proxy=proxy.example:3128", BadValue, "http://"},
+		{"phase.proxy=https://h:1", BadValue, "begins with http://"},
+		{"phase.proxy=socks5://h:1", BadValue, "begins with http://"},
+		{"phase.proxy=http://h", BadValue, "port"},
+		{"phase.proxy=http://h:0", BadValue, "port"},
+		{"phase.proxy=http://:80", BadValue, "host"},
+		{"phase.proxy=http:h:80", BadValue, "host"},
+		{"phase.proxy=http://0.0.0.0:80", BadValue, "host"},
+		{"phase.proxy=http://a..b:80", BadValue, "host"},
+		{"phase.proxy=http://h:1/x", BadValue, "path"},
+		{"phase.proxy=http://h:1?x", BadValue, "query"},
+		{"phase.proxy=http://h:1#", BadValue, "fragment"},
+		{"phase.proxy=http://@h:1", BadValue, "user name"},
+		{"phase.proxy=http://:p@h:1", BadValue, "user name"},
+		{"phase.proxy=http://a%3Ab:p@h:1", BadValue, "colon"},
+		{"phase.proxy=http://a:%zz@h:1", BadValue, "%40"},
+		{"\"phase.proxy=http://a b:1\"", BadValue, "blanks"},
+		{"phase.proxy=http://h" + strings.Repeat("a", maxURL) + ":1", BadValue, "2048"},
 		{strings.Repeat("a", MaxCommandLine+1), BadLine, "8 KiB"},
 		{"phase.mode=\xff", BadLine, "plain text"},
 		{"phase.mode=a\x00", BadLine, "plain text"},
@@ -280,6 +308,17 @@ nts = []
 [network]
 timeout_seconds = 90
 link_local = false
+proxy = "http://10.0.0.8:3128"
+portal_check = "http://portal.example/check?x"
+keep_mac = true
+[network.wifi]
+country = "DE"
+[[network.wifi.networks]]
+ssid = "Wald und Wiese"
+passphrase = "correct horse"
+[[network.wifi.networks]]
+ssid = "caf\u00e9"
+hidden = true
 [[network.interfaces]]
 name = "eth1"
 method = "off"
@@ -294,11 +333,18 @@ name = "eth0"
 vlan = 42
 `
 
+func fullWiFi() WiFi {
+	return WiFi{Country: "DE", Networks: []WiFiNetwork{
+		{SSID: "Wald und Wiese", Passphrase: "correct horse"}, {SSID: "caf\u00e9", Hidden: true},
+	}}
+}
+
 func TestPolicy(t *testing.T) {
 	want := Config{
 		Mode: Local, Channel: "testing", Arch: arch, MinVersion: 42, Providers: []string{"http://10.0.0.1"},
-		Time: Time{Servers: []string{"10.0.0.9", "clock.local:1123"}},
-		Network: Network{Timeout: 90 * time.Second, Interfaces: []Interface{
+		Time:     Time{Servers: []string{"10.0.0.9", "clock.local:1123"}},
+		Warnings: []string{"the proxy is not used: local mode stays on the local network"},
+		Network: Network{Timeout: 90 * time.Second, KeepMAC: true, WiFi: fullWiFi(), Interfaces: []Interface{
 			{Name: "eth1", Off: true},
 			{MAC: "52:54:00:12:34:56", Address: netip.MustParsePrefix("192.168.1.10/24"), Gateway: netip.MustParseAddr("192.168.1.1"),
 				DNS: []netip.Addr{netip.MustParseAddr("192.168.1.1"), netip.MustParseAddr("192.168.1.2")}},
@@ -314,7 +360,9 @@ func TestLineWinsOverPolicy(t *testing.T) {
 	got := parse(t, "phase.mode=internet phase.channel=nightly phase.cache=true phase.provider=https://b.example phase.ip=dhcp", fullPolicy)
 	want := Config{
 		Mode: Internet, Channel: "nightly", Arch: arch, Cache: true, MinVersion: 42,
-		Providers: []string{"https://b.example"}, Network: Network{Timeout: 90 * time.Second},
+		Providers: []string{"https://b.example"},
+		Network: Network{Timeout: 90 * time.Second, KeepMAC: true, WiFi: fullWiFi(),
+			Proxy: "http://10.0.0.8:3128", PortalCheck: "http://portal.example/check?x"},
 		Time: Time{Servers: []string{"10.0.0.9", "clock.local:1123"}, NTS: []string{}},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -368,10 +416,37 @@ func TestPolicyRefuses(t *testing.T) {
 		{"[[network.interfaces]]\nname = \"e\"\ngateway = \"10.0.0.1\"", PolicyValue, "need an address"},
 		{"[[network.interfaces]]\naddress = \"10.0.0.1/8\"\ndns = [\"10.0.0.1\",\"10.0.0.1\",\"10.0.0.1\",\"10.0.0.1\"]", PolicyValue, "three name servers"},
 		{strings.Repeat("[[network.interfaces]]\n", MaxInterfaces+1), PolicyValue, "at most 16"},
+		{"[network]\nproxy = \"off\"", PolicyValue, "network.proxy"},
+		{"[network]\nproxy = 3", PolicySyntax, "line 2"},
+		{"[network]\nportal_check = \"https://h/\"", PolicyValue, "only http"},
+		{"[network]\nportal_check = \"h\"", PolicyValue, "only http"},
+		{"[network]\nportal_check = \"http:///x\"", PolicyValue, "no host"},
+		{"[network]\nportal_check = \"http://a b/\"", PolicyValue, "not a URL"},
+		{"[network]\nportal_check = \"http://u@h/\"", PolicyValue, "user name"},
+		{"[network]\nportal_check = \"http://h/#x\"", PolicyValue, "fragment"},
+		{"[network]\nportal_check = \"http://h/" + strings.Repeat("a", maxURL) + "\"", PolicyValue, "2048"},
+		{"[network]\nkeep_mac = \"yes\"", PolicySyntax, "line 2"},
+		{"[network.wifi]\nssid = \"x\"", PolicyKey, "network.wifi.ssid"},
+		{"[network.wifi]\ncountry = \"de\"", PolicyValue, "capital"},
+		{"[network.wifi]\ncountry = \"DEU\"", PolicyValue, "capital"},
+		{"[[network.wifi.networks]]\nhidden = true", PolicyValue, "1 to 32"},
+		{wifiPolicyOf(strings.Repeat("a", 33), ""), PolicyValue, "1 to 32"},
+		{wifiPolicyOf(strings.Repeat("\u00e9", 17), ""), PolicyValue, "1 to 32"},
+		{wifiPolicyOf("a\\u001bb", ""), PolicyValue, "plain text"},
+		{wifiPolicyOf("a", "seven77"), PolicyValue, "8 to 63"},
+		{wifiPolicyOf("a", strings.Repeat("x", 64)), PolicyValue, "8 to 63"},
+		{wifiPolicyOf("a", strings.Repeat("0", 65)), PolicyValue, "8 to 63"},
+		{wifiPolicyOf("a", "passphras\u00e9"), PolicyValue, "printable ASCII"},
+		{wifiPolicyOf("a", "pass\\tphrase"), PolicyValue, "printable ASCII"},
+		{strings.Repeat(wifiPolicyOf("a", ""), MaxWiFiNetworks+1), PolicyValue, "at most 8"},
 	} {
 		_, err := Parse("", []byte(c.policy), nil, arch)
 		checkError(t, c.policy[:min(len(c.policy), 60)], err, c.kind, c.says)
 	}
+}
+
+func wifiPolicyOf(ssid, passphrase string) string {
+	return "[[network.wifi.networks]]\nssid = \"" + ssid + "\"\npassphrase = \"" + passphrase + "\"\n"
 }
 
 const peer = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
@@ -389,6 +464,8 @@ func TestBootstrap(t *testing.T) {
 	}
 	file += node(peer, "/dns/x.example/tcp/65535/p2p/"+peer)
 	want = append(want, "/dns/x.example/tcp/65535/p2p/"+peer)
+	file += "[[bootstrap]]\ndnsaddr = \"bootstrap.example.org\"\n"
+	want = append(want, "/dnsaddr/bootstrap.example.org")
 	c, err := Parse("", nil, []byte(file), arch)
 	if err != nil || !reflect.DeepEqual(c.Bootstrap, want) {
 		t.Errorf("bootstrap %q, %v; want %q", c.Bootstrap, err, want)
@@ -415,6 +492,13 @@ func TestBootstrapRefuses(t *testing.T) {
 		"long":             node(peer, "/dns4/"+strings.Repeat("a.", 300)+"b/tcp/1"),
 		"too many":         strings.Repeat(node(peer, "/ip4/10.0.2.2/tcp/1"), MaxBootstrap+1),
 		"unknown key":      "[[bootstrap]]\nid = \"x\"",
+		"dnsaddr and peer": "[[bootstrap]]\ndnsaddr = \"a.example\"\npeer_id = \"" + peer + "\"",
+		"dnsaddr and more": "[[bootstrap]]\ndnsaddr = \"a.example\"\naddress = \"/ip4/10.0.2.2/tcp/1\"",
+		"dnsaddr path":     "[[bootstrap]]\ndnsaddr = \"/dnsaddr/a.example\"",
+		"dnsaddr label":    "[[bootstrap]]\ndnsaddr = \"localhost\"",
+		"dnsaddr address":  "[[bootstrap]]\ndnsaddr = \"10.0.0.1\"",
+		"dnsaddr long":     "[[bootstrap]]\ndnsaddr = \"" + strings.Repeat("a.", 130) + "b\"",
+		"nothing":          "[[bootstrap]]",
 		"not TOML":         "[[bootstrap",
 		"not a table":      "bootstrap = 3",
 	} {
@@ -453,11 +537,15 @@ func TestShippedFiles(t *testing.T) {
 	if len(c.Network.Interfaces) != 2 || !c.Network.Interfaces[0].Address.IsValid() || c.Network.Interfaces[1].VLAN != 42 {
 		t.Errorf("example interface: %+v", c.Network.Interfaces)
 	}
-	c.Network.Interfaces, c.Providers, c.Time.Servers = nil, nil, nil
+	if w := c.Network.WiFi; len(w.Networks) != 1 || w.Networks[0].Passphrase == "" {
+		t.Errorf("example of a wireless network: %+v", w)
+	}
+	c.Network.Interfaces, c.Network.WiFi, c.Providers, c.Time.Servers = nil, WiFi{}, nil, nil
 	if !reflect.DeepEqual(c, Default(arch)) {
 		t.Errorf("uncommented: %+v, want the defaults %+v", c, Default(arch))
 	}
-	for _, key := range []string{"mode", "channel", "cache_enabled", "min_version", "providers", "timeout_seconds", "link_local", "dhcp", "servers", "nts"} {
+	for _, key := range []string{"mode", "channel", "cache_enabled", "min_version", "providers", "timeout_seconds", "link_local", "dhcp", "servers", "nts",
+		"proxy", "portal_check", "keep_mac", "country", "ssid", "passphrase", "hidden"} {
 		if !strings.Contains(string(uncommented), "\n"+key+" = ") {
 			t.Errorf("policy.toml does not show the key %s", key)
 		}

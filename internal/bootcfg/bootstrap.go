@@ -16,10 +16,11 @@ type bootstrapFile struct {
 type bootstrapNode struct {
 	PeerID  string `toml:"peer_id"`
 	Address string `toml:"address"`
+	DNSAddr string `toml:"dnsaddr"`
 }
 
-// parseBootstrap returns the nodes as multiaddrs ending in /p2p/<id>, in
-// the order of the file.
+// parseBootstrap returns the nodes as multiaddrs, in the order of the file:
+// ending in /p2p/<id>, or /dnsaddr/<name> alone.
 func parseBootstrap(raw []byte) ([]string, error) {
 	const source = "bootstrap-nodes.toml"
 	var f bootstrapFile
@@ -34,7 +35,7 @@ func parseBootstrap(raw []byte) ([]string, error) {
 		addr, err := n.multiaddr()
 		if err != nil {
 			key := fmt.Sprintf("bootstrap[%d]", i)
-			return nil, &Error{Kind: BadBootstrapSet, Source: source, Key: key, Value: n.Address, Err: err}
+			return nil, &Error{Kind: BadBootstrapSet, Source: source, Key: key, Value: n.Address + n.DNSAddr, Err: err}
 		}
 		out = append(out, addr)
 	}
@@ -46,6 +47,9 @@ func parseBootstrap(raw []byte) ([]string, error) {
 // written by hand because the full parser comes with libp2p, which stays
 // behind its wall.
 func (n bootstrapNode) multiaddr() (string, error) {
+	if n.DNSAddr != "" {
+		return n.named()
+	}
 	if !isPeerID(n.PeerID) {
 		return "", fmt.Errorf("%s is not a peer id", quote(n.PeerID))
 	}
@@ -60,6 +64,20 @@ func (n bootstrapNode) multiaddr() (string, error) {
 		return "", err
 	}
 	return base + "/p2p/" + n.PeerID, nil
+}
+
+// named is a name in the DNS that leads to addresses and peer ids.
+func (n bootstrapNode) named() (string, error) {
+	switch {
+	case n.PeerID != "" || n.Address != "":
+		return "", errors.New("dnsaddr stands alone: the DNS gives peer id and address")
+	case !isHostName(n.DNSAddr) || !strings.Contains(n.DNSAddr, "."):
+		return "", errors.New("dnsaddr is not a name in the DNS")
+	}
+	if _, err := netip.ParseAddr(n.DNSAddr); err == nil {
+		return "", errors.New("dnsaddr is an address, not a name")
+	}
+	return "/dnsaddr/" + n.DNSAddr, nil
 }
 
 func checkMultiaddr(part []string) error {

@@ -23,6 +23,7 @@ type line struct {
 	vlan      *Interface
 	vlanText  string // as it was written
 	time      *timeWish
+	proxy     *Proxy
 }
 
 // timeWish is what phase.time asks for. Servers named after "off" are all
@@ -44,6 +45,7 @@ func lineKeys() map[string]lineKey {
 		"phase.ip":       {"dhcp, off, or <address>/<length>,<gateway>,<dns>[,<interface or MAC>]", (*line).setIP},
 		"phase.vlan":     {vlanNames, (*line).setVLAN},
 		"phase.time":     {"off, or " + timeNames + ", repeatable, at most 4", (*line).addTime},
+		"phase.proxy":    {proxyNames, (*line).setProxy},
 	}
 }
 
@@ -67,10 +69,10 @@ func parseLine(cmdline string) (line, error) {
 		}
 		key, known := keys[w.key]
 		if !known {
-			return l, &Error{Kind: UnknownKey, Source: lineSource, Key: w.key, Value: w.value, Allowed: keyNames()}
+			return l, &Error{Kind: UnknownKey, Source: lineSource, Key: w.key, Value: withoutUser(w.value), Allowed: keyNames()}
 		}
 		if err := key.set(&l, w.value); err != nil {
-			return l, &Error{Kind: BadValue, Source: lineSource, Key: w.key, Value: w.value, Allowed: key.allowed, Err: err}
+			return l, &Error{Kind: BadValue, Source: lineSource, Key: w.key, Value: withoutUser(w.value), Allowed: key.allowed, Err: err}
 		}
 	}
 	if err := l.joinVLAN(); err != nil {
@@ -80,7 +82,7 @@ func parseLine(cmdline string) (line, error) {
 }
 
 func keyNames() string {
-	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.ip, phase.vlan, phase.time"
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.ip, phase.vlan, phase.time, phase.proxy"
 }
 
 // isPhaseKey also claims "Phase.mode" and the like: passing over a
@@ -194,6 +196,14 @@ func (l *line) addTime(v string) error {
 	return checkTimeServer(v)
 }
 
+func (l *line) setProxy(v string) (err error) {
+	l.proxy = new(Proxy)
+	if v != "off" {
+		*l.proxy, err = ParseProxy(v)
+	}
+	return err
+}
+
 func setSwitch(dst **bool, v string) error {
 	on, err := parseSwitch(v)
 	*dst = &on
@@ -223,6 +233,9 @@ func (l line) apply(c *Config) {
 	}
 	if l.time != nil {
 		l.time.apply(&c.Time)
+	}
+	if l.proxy != nil {
+		c.Network.Proxy = *l.proxy
 	}
 }
 

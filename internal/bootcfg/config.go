@@ -16,7 +16,9 @@ const (
 	MaxTimeServers = 4 // with NTS, and without
 	MaxInterfaces  = 16
 	MaxDNS         = 3 // as many as a resolv.conf can use
-	maxURL         = 2048
+
+	MaxWiFiNetworks = 8
+	maxURL          = 2048
 )
 
 // Range of Interface.VLAN, where it is given: IEEE 802.1Q keeps 0 and 4095.
@@ -51,7 +53,9 @@ type Config struct {
 	// slash). In Local mode only addresses of the local network are left.
 	Providers []string
 	// Bootstrap are the DHT's entry points as multiaddrs ending in
-	// /p2p/<peer id>. Their syntax is checked, their ids are not decoded.
+	// /p2p/<peer id>. Their syntax is checked, their ids are not decoded. One of
+	// the form /dnsaddr/<name> alone stands for the addresses that are found in
+	// the DNS under that name.
 	Bootstrap []string
 	// MinVersion is the lowest manifest version that may boot; 0: any.
 	MinVersion int64
@@ -87,6 +91,17 @@ type Network struct {
 	LinkLocal bool
 	// Interfaces are the exceptions. Interfaces not named here use DHCP.
 	Interfaces []Interface
+	// Proxy is through which everything is asked over HTTP that is not on the
+	// local network; "" for none. It is never set in Local mode.
+	Proxy Proxy
+	// PortalCheck is the URL by whose answer a captive portal is told; "": none
+	// is looked for. It is set in Internet mode only.
+	PortalCheck string
+	// KeepMAC keeps the cards' own hardware addresses in Private mode, which
+	// otherwise makes up one for each boot.
+	KeepMAC bool
+	// WiFi is how wireless interfaces join a network.
+	WiFi WiFi
 }
 
 // Interface is what was said about one network interface. Its fields are
@@ -125,7 +140,7 @@ func Default(arch string) Config {
 		Channel: "stable",
 		Arch:    arch,
 		Cache:   true,
-		Network: Network{Timeout: 60 * time.Second, LinkLocal: true},
+		Network: Network{Timeout: 60 * time.Second, LinkLocal: true, PortalCheck: "http://network-test.debian.org/nm"},
 		Time:    Time{DHCP: true, NTS: []string{"time.cloudflare.com", "nts.netnod.se", "ptbtime1.ptb.de"}},
 	}
 }
@@ -169,6 +184,13 @@ func combine(c *Config) {
 	if !c.Mode.MayUseWAN() {
 		c.keepLocalProviders()
 		c.keepLocalTimeServers()
+		if c.Network.Proxy != "" {
+			c.warn("the proxy is not used: %s mode stays on the local network", c.Mode)
+			c.Network.Proxy = ""
+		}
+	}
+	if c.Mode != Internet {
+		c.Network.PortalCheck = ""
 	}
 }
 

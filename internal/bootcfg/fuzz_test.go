@@ -33,11 +33,33 @@ func FuzzParse(f *testing.F) {
 		if len(c.Time.Servers) > MaxTimeServers || len(c.Time.NTS) > MaxTimeServers {
 			t.Errorf("too many time servers: %+v", c.Time)
 		}
+		checkNetwork(t, c)
 		if len(c.Providers) > MaxProviders || len(c.Bootstrap) > MaxBootstrap || len(c.Network.Interfaces) > MaxInterfaces ||
 			c.Network.Timeout < MinTimeout || c.Network.Timeout > MaxTimeout {
 			t.Errorf("out of bounds: %+v", c)
 		}
 	})
+}
+
+// checkNetwork: what is asked over the network by its own rules.
+func checkNetwork(t *testing.T, c Config) {
+	n := c.Network
+	if n.Proxy != "" {
+		if again, err := ParseProxy(string(n.Proxy)); err != nil || again != n.Proxy || !c.Mode.MayUseWAN() {
+			t.Errorf("%s mode with the proxy %s: %v", c.Mode, n.Proxy, err)
+		}
+	}
+	if n.PortalCheck != "" && (c.Mode != Internet || checkPortal(n.PortalCheck) != nil) {
+		t.Errorf("%s mode would ask %q for a portal", c.Mode, n.PortalCheck)
+	}
+	if len(n.WiFi.Networks) > MaxWiFiNetworks || !isCountry(n.WiFi.Country) {
+		t.Errorf("out of bounds: %+v", n.WiFi)
+	}
+	for _, w := range n.WiFi.Networks {
+		if err := w.Check(); err != nil {
+			t.Errorf("%+v: %v", w, err)
+		}
+	}
 }
 
 // FuzzSplitLine: a word never holds an unquoted blank, and plain words come

@@ -11,7 +11,10 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-const policySource = "policy.toml"
+const (
+	policySource = "policy.toml"
+	proxyPolicy  = `"", or http://[<user>:<password>@]<host>:<port>`
+)
 
 // policy is policy.toml. Every key in it has an effect; a nil field was
 // not mentioned.
@@ -25,13 +28,22 @@ type policy struct {
 	Time         *timePolicy    `toml:"time"`
 
 	interfaces []Interface
+	wifi       WiFi
+	proxy      *Proxy
 }
 
 type networkPolicy struct {
 	TimeoutSeconds *int64          `toml:"timeout_seconds"`
 	LinkLocal      *bool           `toml:"link_local"`
-	Interfaces     []interfaceSpec `toml:"interfaces"`
+	Proxy          *string         `toml:"proxy"`
+	PortalCheck    *string         `toml:"portal_check"`
+	KeepMAC        *bool           `toml:"keep_mac"`
+	Interfaces     []InterfaceSpec `toml:"interfaces"`
+	WiFi           wifiPolicy      `toml:"wifi"`
 }
+
+// refusal makes the error for a value that is not allowed.
+type refusal func(key, value, allowed string, err error) error
 
 type timePolicy struct {
 	DHCP    *bool     `toml:"dhcp"`
@@ -55,7 +67,7 @@ func parsePolicy(raw []byte) (policy, error) {
 // check tests every value and normalises those with several spellings.
 func (p *policy) check() error {
 	bad := func(key, value, allowed string, err error) error {
-		return &Error{Kind: PolicyValue, Source: policySource, Key: key, Value: value, Allowed: allowed, Err: err}
+		return &Error{Kind: PolicyValue, Source: policySource, Key: key, Value: withoutUser(value), Allowed: allowed, Err: err}
 	}
 	if p.Channel != nil {
 		if err := checkChannel(*p.Channel); err != nil {
@@ -80,7 +92,7 @@ func (p *policy) check() error {
 	return p.checkNetwork(bad)
 }
 
-func (p *policy) checkTime(bad func(key, value, allowed string, err error) error) error {
+func (p *policy) checkTime(bad refusal) error {
 	if p.Time == nil {
 		return nil
 	}
@@ -103,23 +115,48 @@ func (p *policy) checkTime(bad func(key, value, allowed string, err error) error
 	return nil
 }
 
-func (p *policy) checkNetwork(bad func(key, value, allowed string, err error) error) error {
+func (p *policy) checkNetwork(bad refusal) error {
 	if p.Network == nil {
 		return nil
 	}
 	if s := p.Network.TimeoutSeconds; s != nil && (*s < int64(MinTimeout/time.Second) || *s > int64(MaxTimeout/time.Second)) {
 		return bad("network.timeout_seconds", fmt.Sprint(*s), "5 to 600", nil)
 	}
+	if err := p.checkWeb(bad); err != nil {
+		return err
+	}
 	if n := len(p.Network.Interfaces); n > MaxInterfaces {
 		return bad("network.interfaces", fmt.Sprint(n, " entries"), "at most 16", nil)
 	}
 	for n, spec := range p.Network.Interfaces {
 		key := fmt.Sprintf("network.interfaces[%d]", n)
-		i, err := spec.check()
+		i, err := spec.Check()
 		if err != nil {
 			return bad(key, spec.Name+spec.MAC, "see the comments in policy.toml", err)
 		}
 		p.interfaces = append(p.interfaces, i)
+	}
+	var err error
+	p.wifi, err = p.Network.WiFi.check(bad)
+	return err
+}
+
+func (p *policy) checkWeb(bad refusal) error {
+	if s := p.Network.PortalCheck; s != nil {
+		if err := checkPortal(*s); err != nil {
+			return bad("network.portal_check", *s, `an http URL, or ""`, err)
+		}
+	}
+	if s := p.Network.Proxy; s != nil {
+		p.proxy = new(Proxy)
+		if *s == "" {
+			return nil
+		}
+		proxy, err := ParseProxy(*s)
+		if err != nil {
+			return bad("network.proxy", *s, proxyPolicy, err)
+		}
+		p.proxy = &proxy
 	}
 	return nil
 }
@@ -168,7 +205,16 @@ func (p policy) applyNetwork(n *Network) {
 	if p.Network.LinkLocal != nil {
 		n.LinkLocal = *p.Network.LinkLocal
 	}
-	n.Interfaces = p.interfaces
+	if p.Network.PortalCheck != nil {
+		n.PortalCheck = *p.Network.PortalCheck
+	}
+	if p.Network.KeepMAC != nil {
+		n.KeepMAC = *p.Network.KeepMAC
+	}
+	if p.proxy != nil {
+		n.Proxy = *p.proxy
+	}
+	n.Interfaces, n.WiFi = p.interfaces, p.wifi
 }
 
 // tomlError is a decoding failure before it is known which file it is in.

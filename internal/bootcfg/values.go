@@ -122,14 +122,14 @@ func parseIP(s string) (netWish, error) {
 	if len(f) < 3 || len(f) > 4 {
 		return netWish{}, errors.New("three or four parts separated by commas are needed")
 	}
-	spec := interfaceSpec{Method: "static", Address: f[0], Gateway: f[1]}
+	spec := InterfaceSpec{Method: "static", Address: f[0], Gateway: f[1]}
 	if f[2] != "" {
 		spec.DNS = []string{f[2]}
 	}
 	if len(f) == 4 {
 		spec.setNameOrMAC(f[3])
 	}
-	i, err := spec.check()
+	i, err := spec.Check()
 	return netWish{interfaces: []Interface{i}}, err
 }
 
@@ -141,9 +141,9 @@ func parseVLAN(s string) (Interface, error) {
 	if err != nil || strconv.FormatInt(id, 10) != tag || named && selector == "" {
 		return Interface{}, errors.New("a number is needed, and after a comma an interface")
 	}
-	spec := interfaceSpec{VLAN: &id}
+	spec := InterfaceSpec{VLAN: &id}
 	spec.setNameOrMAC(selector)
-	return spec.check()
+	return spec.Check()
 }
 
 // addVLAN puts the one interface that the wish is about on a VLAN.
@@ -166,8 +166,9 @@ func (w *netWish) addVLAN(vlan Interface) error {
 	return nil
 }
 
-// interfaceSpec is an interface as it is written down.
-type interfaceSpec struct {
+// InterfaceSpec is an interface as it is written down: in policy.toml, on the
+// command line, or in a form. The zero value of a field is one left out.
+type InterfaceSpec struct {
 	Name    string   `toml:"name"`
 	MAC     string   `toml:"mac"`
 	VLAN    *int64   `toml:"vlan"`
@@ -177,7 +178,7 @@ type interfaceSpec struct {
 	DNS     []string `toml:"dns"`
 }
 
-func (s *interfaceSpec) setNameOrMAC(v string) {
+func (s *InterfaceSpec) setNameOrMAC(v string) {
 	if strings.Contains(v, ":") {
 		s.MAC = v
 	} else {
@@ -185,8 +186,8 @@ func (s *interfaceSpec) setNameOrMAC(v string) {
 	}
 }
 
-// check turns the spelling into values.
-func (s interfaceSpec) check() (Interface, error) {
+// Check turns the spelling into values.
+func (s InterfaceSpec) Check() (Interface, error) {
 	var i Interface
 	if err := s.checkSelector(&i); err != nil {
 		return i, err
@@ -219,7 +220,7 @@ func (s interfaceSpec) check() (Interface, error) {
 	return i, s.checkAddress(&i)
 }
 
-func (s interfaceSpec) checkSelector(i *Interface) error {
+func (s InterfaceSpec) checkSelector(i *Interface) error {
 	if s.Name != "" && !isInterfaceName(s.Name) {
 		return fmt.Errorf("%s is not the name of an interface", quote(s.Name))
 	}
@@ -249,7 +250,7 @@ func isInterfaceName(s string) bool {
 	return true
 }
 
-func (s interfaceSpec) checkAddress(i *Interface) error {
+func (s InterfaceSpec) checkAddress(i *Interface) error {
 	if s.Address == "" {
 		if s.Gateway != "" || len(s.DNS) > 0 {
 			return errors.New("gateway and DNS need an address")

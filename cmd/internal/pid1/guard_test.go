@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +32,14 @@ func TestNetworkConfigurationSurvivesTheJump(t *testing.T) {
 	want := bootcfg.Network{Timeout: time.Minute, LinkLocal: true, Interfaces: []bootcfg.Interface{
 		{Name: "eth0", Off: true},
 		{MAC: "52:54:00:12:34:56", Address: netip.MustParsePrefix("192.168.1.10/24"), DNS: []netip.Addr{netip.MustParseAddr("192.168.1.1")}},
+	}, Proxy: "http://me:secret@proxy.example:3128", PortalCheck: "http://portal.example/", KeepMAC: true, WiFi: bootcfg.WiFi{
+		Country: "DE", Networks: []bootcfg.WiFiNetwork{{SSID: "home", Passphrase: "correct horse"}, {SSID: "caf\u00e9", Hidden: true}},
 	}}
+	for i := range reflect.TypeFor[bootcfg.Network]().NumField() {
+		if field := reflect.TypeFor[bootcfg.Network]().Field(i); field.Name != "Off" && reflect.ValueOf(want).Field(i).IsZero() {
+			t.Errorf("this test says nothing of %s", field.Name)
+		}
+	}
 	got, err := ReadNetwork(WriteNetwork(want))
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +47,10 @@ func TestNetworkConfigurationSurvivesTheJump(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if _, err := ReadNetwork([]byte(`{"Offf":true}`)); err == nil {
-		t.Error("an unknown key was accepted")
+	if got, err := ReadNetwork([]byte(`{"Newer":true,"KeepMAC":true}`)); err != nil || !got.KeepMAC {
+		t.Errorf("with a member of a newer medium: %+v, %v", got, err)
+	}
+	if _, err := ReadNetwork([]byte(`{"Off":"secret"}`)); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("refused with %v", err)
 	}
 }

@@ -1,10 +1,8 @@
 package pid1
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/netup"
@@ -29,10 +27,33 @@ func (s *System) LoadModule(name string) error {
 	return s.Modules.Load(name)
 }
 
+// wireNetwork is the form in which a configuration goes to the next system. It
+// alone writes out what the types of package bootcfg hide.
+type wireNetwork struct {
+	bootcfg.Network
+	Proxy string // in place of the hidden one
+	WiFi  wireWiFi
+}
+
+type wireWiFi struct {
+	Country  string
+	Networks []wireWiFiNetwork
+}
+
+type wireWiFiNetwork struct {
+	SSID, Passphrase string
+	Hidden           bool
+}
+
 // WriteNetwork writes the configuration for the next system: what a person set
-// holds there too.
+// holds there too. What it returns may hold passphrases. It goes from memory to
+// memory, and no further.
 func WriteNetwork(n bootcfg.Network) []byte {
-	data, err := json.Marshal(n)
+	wire := wireNetwork{Network: n, Proxy: string(n.Proxy), WiFi: wireWiFi{Country: n.WiFi.Country}}
+	for _, w := range n.WiFi.Networks {
+		wire.WiFi.Networks = append(wire.WiFi.Networks, wireWiFiNetwork{w.SSID, string(w.Passphrase), w.Hidden})
+	}
+	data, err := json.Marshal(wire)
 	if err != nil {
 		return nil // a Network always marshals; the next system goes by defaults
 	}
@@ -40,12 +61,18 @@ func WriteNetwork(n bootcfg.Network) []byte {
 }
 
 // ReadNetwork reads what WriteNetwork wrote. Its size is bounded by the file it
-// is a part of.
-func ReadNetwork(data []byte) (n bootcfg.Network, err error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&n); err != nil {
-		return n, fmt.Errorf("network configuration of the seed: %w", err)
+// is a part of. Members that it does not know are passed over: a newer medium
+// must not cost an older system its address.
+func ReadNetwork(data []byte) (bootcfg.Network, error) {
+	var wire wireNetwork
+	if err := json.Unmarshal(data, &wire); err != nil {
+		// The cause may quote what was read.
+		return bootcfg.Network{}, errors.New("the network configuration of the seed cannot be read")
+	}
+	n := wire.Network
+	n.Proxy, n.WiFi = bootcfg.Proxy(wire.Proxy), bootcfg.WiFi{Country: wire.WiFi.Country}
+	for _, w := range wire.WiFi.Networks {
+		n.WiFi.Networks = append(n.WiFi.Networks, bootcfg.WiFiNetwork{SSID: w.SSID, Passphrase: bootcfg.Secret(w.Passphrase), Hidden: w.Hidden})
 	}
 	return n, nil
 }
