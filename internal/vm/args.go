@@ -15,6 +15,7 @@ const (
 	fdConsole = 3
 	fdQMP     = 4
 	fdReport  = 5
+	fdLAN     = 6 // of the first card on a LAN; those of others follow
 )
 
 // plan is a Config with every choice made; args is a pure function of it.
@@ -39,6 +40,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	for i := range c.Nets {
 		setDefault(&c.Nets[i].Kind, NetUser)
+		setDefault(&c.Nets[i].Model, "virtio-net-pci")
 	}
 	if err := c.check(); err != nil {
 		return c, err
@@ -106,12 +108,12 @@ func (d Disk) check() error {
 func (n Net) check() error {
 	switch n.Kind {
 	case NetUser:
-		if n.Group.IsValid() {
-			return errors.New("a user network has no group")
+		if n.LAN != nil {
+			return errors.New("a user network is no LAN")
 		}
 	case NetLAN:
-		if !n.Group.Addr().IsMulticast() || n.Group.Port() == 0 {
-			return fmt.Errorf("group %v is not a multicast address with a port", n.Group)
+		if n.LAN == nil {
+			return errors.New("there is no LAN to plug it into")
 		}
 		if n.Restrict || len(n.Forwards) > 0 {
 			return errors.New("restrict and forwards are for user networks")
@@ -307,12 +309,18 @@ func (d Disk) device(id string, sata int) string {
 
 func (p plan) netArgs() []string {
 	var a []string
+	fd := fdLAN
 	for i, n := range p.Nets {
 		id := "net" + strconv.Itoa(i)
-		a = append(a, "-netdev", n.backend(id),
+		backend := n.userNetwork(id)
+		if n.Kind == NetLAN {
+			backend = fmt.Sprintf("socket,id=%s,fd=%d", id, fd)
+			fd++
+		}
+		a = append(a, "-netdev", backend,
 			// An empty romfile: no network boot ROM for the firmware to load
 			// and try.
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=%s,mac=%s,romfile=", id, n.MAC))
+			"-device", fmt.Sprintf("%s,netdev=%s,mac=%s,romfile=", n.Model, id, n.MAC))
 		if n.Capture != "" {
 			a = append(a, "-object", fmt.Sprintf("filter-dump,id=capture%d,netdev=%s,file=%s", i, id, escape(n.Capture)))
 		}
@@ -320,10 +328,7 @@ func (p plan) netArgs() []string {
 	return a
 }
 
-func (n Net) backend(id string) string {
-	if n.Kind == NetLAN {
-		return fmt.Sprintf("socket,id=%s,mcast=%s,localaddr=127.0.0.1", id, n.Group)
-	}
+func (n Net) userNetwork(id string) string {
 	s := "user,id=" + id
 	if n.Restrict {
 		s += ",restrict=on"

@@ -34,7 +34,7 @@ func TestArgs(t *testing.T) {
 			{Path: "five,.img", WriteLog: "five.log"},
 		},
 		Nets: []Net{
-			{Kind: NetLAN, MAC: "52:54:00:00:00:02", Group: netip.MustParseAddrPort("230.0.0.7:4711"), Capture: "/tmp/lan.pcap"},
+			{Kind: NetLAN, MAC: "52:54:00:00:00:02", LAN: &LAN{}, Model: "e1000", Capture: "/tmp/lan.pcap"},
 			{MAC: "52:54:00:00:00:01", Restrict: true, Forwards: []Forward{{Host: netip.MustParseAddrPort("127.0.0.1:8080"), Guest: 80}}},
 		},
 	}
@@ -85,7 +85,6 @@ func golden(t *testing.T, path string, args []string) {
 }
 
 func TestConfigRefused(t *testing.T) {
-	group := netip.MustParseAddrPort("230.0.0.7:4711")
 	disk := func(d Disk) Config { return Config{Disks: []Disk{d}} }
 	card := func(n Net) Config { return Config{Nets: []Net{n}} }
 	tests := []struct {
@@ -107,11 +106,10 @@ func TestConfigRefused(t *testing.T) {
 		{"write log of a snapshot", disk(Disk{Path: "d", Snapshot: true, WriteLog: "l"}), "raw disk"},
 		{"write log of a qcow2", disk(Disk{Path: "d", Format: "qcow2", WriteLog: "l"}), "raw disk"},
 		{"network kind", card(Net{Kind: "bridge"}), `kind "bridge"`},
-		{"group not multicast", card(Net{Kind: NetLAN, Group: netip.MustParseAddrPort("10.0.0.1:1")}), "multicast"},
-		{"group absent", card(Net{Kind: NetLAN}), "multicast"},
-		{"group on user network", card(Net{Group: group}), "no group"},
-		{"restricted LAN", card(Net{Kind: NetLAN, Group: group, Restrict: true}), "restrict"},
-		{"LAN without address", card(Net{Kind: NetLAN, Group: group}), "no address"},
+		{"no LAN", card(Net{Kind: NetLAN}), "no LAN"},
+		{"LAN on user network", card(Net{LAN: &LAN{}}), "is no LAN"},
+		{"restricted LAN", card(Net{Kind: NetLAN, LAN: &LAN{}, Restrict: true}), "restrict"},
+		{"LAN without address", card(Net{Kind: NetLAN, LAN: &LAN{}}), "no address"},
 		{"too many cards", Config{Nets: make([]Net, 251)}, "250"},
 	}
 	for _, tt := range tests {

@@ -193,7 +193,12 @@ func (m *Machine) launch(ctx context.Context, cleanup func() error) error {
 	if err != nil {
 		return errors.Join(err, cleanup())
 	}
-	links, err := newLinks("console", "qmp", "report")
+	lans := m.plan.lans()
+	names := []string{"console", "qmp", "report"} // in the order of fdConsole …
+	for range lans {
+		names = append(names, "lan")
+	}
+	links, err := newLinks(names...)
 	if err != nil {
 		return errors.Join(err, log.Close(), cleanup())
 	}
@@ -201,8 +206,18 @@ func (m *Machine) launch(ctx context.Context, cleanup func() error) error {
 	m.serial, m.monitor = links[0].conn, newMonitor(links[1].conn)
 
 	started := make(chan error, 1)
-	go m.live(ctx, started, links, log, cleanup)
+	go m.live(ctx, started, links, lans, log, cleanup)
 	return <-started
+}
+
+// lans are what the cards on a LAN are plugged into, in their order.
+func (p plan) lans() (lans []*LAN) {
+	for _, n := range p.Nets {
+		if n.Kind == NetLAN {
+			lans = append(lans, n.LAN)
+		}
+	}
+	return lans
 }
 
 func (m *Machine) command(links []link) {
@@ -218,7 +233,7 @@ func (m *Machine) command(links []link) {
 }
 
 // live is the goroutine that owns the QEMU process from its start to its end.
-func (m *Machine) live(ctx context.Context, started chan<- error, links []link, log *os.File, cleanup func() error) {
+func (m *Machine) live(ctx context.Context, started chan<- error, links []link, lans []*LAN, log *os.File, cleanup func() error) {
 	// See processAttr: the thread must outlive QEMU.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -237,6 +252,9 @@ func (m *Machine) live(ctx context.Context, started chan<- error, links []link, 
 	readers.Go(func() { logErr = m.console.copyFrom(links[0].conn, log) })
 	readers.Go(m.monitor.read)
 	readers.Go(func() { readReports(links[2].conn, m.reports) })
+	for i, lan := range lans {
+		readers.Go(func() { _ = lan.attachQEMU(links[fdLAN-fdConsole+i].conn) }) // ends with QEMU
+	}
 	stop := context.AfterFunc(ctx, func() { _ = killGroup(m.cmd.Process.Pid) })
 	started <- nil
 

@@ -132,13 +132,15 @@ type Disk struct {
 // Network kinds for Net.Kind.
 const (
 	NetUser = "user" // QEMU's own NAT: the host is 10.0.2.2, DNS 10.0.2.3
-	NetLAN  = "lan"  // a closed segment shared by the machines with the same Group
+	NetLAN  = "lan"  // a closed segment between machines: see LAN
 )
 
 // Net is one network card.
 type Net struct {
 	// Kind is NetUser or NetLAN; empty means NetUser.
 	Kind string
+	// Model is QEMU's name of the card; empty means virtio-net-pci.
+	Model string
 	// MAC is the card's address. Empty, for NetUser only: one that differs per
 	// card and is the same at each start.
 	MAC string
@@ -147,9 +149,8 @@ type Net struct {
 	Restrict bool
 	// Forwards open host ports towards a NetUser guest.
 	Forwards []Forward
-	// Group is the multicast address and port of a NetLAN, such as
-	// 230.0.0.7:4711. Frames stay on the host's loopback interface.
-	Group netip.AddrPort
+	// LAN is what a NetLAN card is plugged into.
+	LAN *LAN
 	// Capture writes all frames of this card to a pcap file.
 	Capture string
 }
