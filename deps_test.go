@@ -38,7 +38,7 @@ const importLaw = `
 	blob, dsse, logproof, internal/strictjson < manifest;
 
 	# The corridor's rooms, in walking order.
-	internal/strictjson < internal/bootcfg;
+	internal/strictjson < internal/bootcfg, internal/portal;
 	internal/kmod < internal/sysinit;
 	manifest, blob < internal/discover;
 	internal/discover < internal/mdns;
@@ -48,7 +48,7 @@ const importLaw = `
 	manifest, internal/store < internal/fetch;
 	manifest, internal/fetch, internal/timeline < internal/handover;
 	internal/bootcfg, internal/netup, internal/discover, internal/trust, internal/fetch,
-	internal/store, internal/handover, internal/timeline
+	internal/store, internal/handover, internal/timeline, internal/portal
 	< internal/boot;
 
 	# The node's rooms.
@@ -71,7 +71,8 @@ const importLaw = `
 	< internal/lab;
 
 	# Commands.
-	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term
+	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term,
+	internal/portal
 	< cmd/internal/steps;
 	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline
 	< cmd/internal/pid1;
