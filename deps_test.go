@@ -96,7 +96,7 @@ const importLaw = `
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
-	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest;
+	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest, internal/nettest;
 `
 
 // A wall keeps a foreign module inside the packages that may import it.
@@ -114,7 +114,7 @@ var walls = []wall{
 	{"github.com/multiformats", []string{"internal/p2p"}, "comes with libp2p"},
 	{"github.com/tetratelabs/wazero", []string{"internal/wasm"}, "guest code has one door"},
 	{"github.com/go-json-experiment/json", []string{"internal/strictjson", "internal/timeline"}, "strict parsing is wrapped once; timeline has a form of its own"},
-	{"github.com/vishvananda/netlink", []string{"internal/netup"}, "only the bring-up configures networks"},
+	{"github.com/vishvananda/netlink", []string{"internal/netup", "internal/nettest"}, "only the bring-up configures networks, and tests their own"},
 	{"github.com/insomniacslk/dhcp", []string{"internal/netup"}, "DHCP belongs to the bring-up"},
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
 	{"github.com/klauspost/compress", []string{"internal/image", "internal/system"}, "the kernel decompresses; only the builder compresses"},
@@ -204,6 +204,9 @@ func TestCommandsWithoutLibp2p(t *testing.T) {
 	}
 }
 
+// testHelpers read from the environment what a tester demands.
+var testHelpers = []string{"internal/nettest", "internal/guest"}
+
 // TestHouseRules reads the syntax of every package outside cmd: no process
 // exit, no environment, no flags, no init functions, and no clock where time
 // is an argument.
@@ -211,7 +214,7 @@ func TestHouseRules(t *testing.T) {
 	timeless := []string{"blob", "dsse", "manifest", "receipt", "internal/trust"}
 	for _, p := range listPackages(t) {
 		name := ourName(p.ImportPath)
-		if under(name, "cmd") || under(name, "examples") || under(name, "test") {
+		if under(name, "cmd") || under(name, "examples") || under(name, "test") || slices.Contains(testHelpers, name) {
 			continue
 		}
 		for _, file := range p.GoFiles {
