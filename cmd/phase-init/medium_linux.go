@@ -91,6 +91,7 @@ func (s *seed) firmware() {
 // image is what is part of the initramfs, and decides whom this boot trusts.
 type image struct {
 	root  *manifest.Root
+	file  []byte           // of the root
 	log   *logproof.Policy // nil: releases need not be logged
 	build build
 }
@@ -126,7 +127,7 @@ func (s *seed) trustAnchors() error {
 		return err
 	}
 	s.system.Log.Info("image", "version", b.Version, "built", b.BuildTime, "kernel", b.Kernel, "logs", policy.Origins())
-	s.image = &image{root, policy, b}
+	s.image = &image{root, raw, policy, b}
 	return nil
 }
 

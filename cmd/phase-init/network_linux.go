@@ -41,9 +41,13 @@ func (s *seed) info(*netup.Network) handover.Info {
 	if s.clock.State() == trust.Unknown {
 		now = time.Time{} // a clock that cannot be believed is not handed on
 	}
-	return handover.Info{
+	info := handover.Info{
 		SchemaVersion: handover.SchemaVersion, Mode: s.config.Mode.String(),
 		Channel: s.config.Channel, Arch: s.config.Arch, Bootstrap: s.config.Bootstrap,
 		Network: pid1.WriteNetwork(s.config.Network), Cache: s.state != nil, Clock: now,
 	}
+	if info.Cache { // the node can offer what it booted to others
+		info.Documents = &handover.Documents{Roots: [][]byte{s.image.file}}
+	}
+	return info
 }

@@ -12,6 +12,9 @@
 // What is trusted is the root inside the medium, and the roots that follow from
 // it. The search looks for those beside the releases, asks for the time where
 // there are servers, and judges everything again when one of the two moved.
+//
+// A captive portal is asked for beside it as well. What is heard of one is only
+// ever told to a person, as the likely reason why nothing was found.
 package boot
 
 import (
@@ -79,8 +82,9 @@ type Corridor struct {
 	Fetcher *fetch.Fetcher                                    // its Progress is set by Run
 	Network func(ctx context.Context) (*netup.Network, error) // brings the network up, or fails in words
 	Time    TimeSource                                        // nil: network time is not asked for
+	Portal  PortalSource                                      // asked in Internet mode only; nil: captive portals are not looked for
 	Memory  func() (available int64, err error)               // bytes that can still be used
-	Info    func(n *netup.Network) handover.Info              // what the next system is told, but for the release; n is nil without a network
+	Info    func(n *netup.Network) handover.Info              // what the next system is told, but for the release; of Documents at most the medium's root; n is nil without a network
 	Load    func(handover.Set) (Loaded, error)                // handover.Load
 	Leave   func() error                                      // last act before the jump: unmount, quiet the devices
 	Clock   *Clock                                            // judges dates; learns from signed documents and time servers
@@ -101,6 +105,7 @@ type Corridor struct {
 type choice struct {
 	verified        *manifest.Verified
 	manifest, proof []byte // its documents, to be kept
+	pointer         []byte // that named it; nil if it was remembered
 	bases           []string
 	files           *files
 	kept            bool // it comes from this medium's own memory
@@ -297,6 +302,10 @@ func (c *Corridor) load(network *netup.Network, release *choice) (Loaded, error)
 	info.Bases = release.bases
 	info.ClockState = c.Clock.State().String()
 	info.Timeline = c.Stages()
+	if d := info.Documents; d != nil {
+		d.Manifest, d.Proof, d.Pointer = release.manifest, release.proof, release.pointer
+		d.Roots = append(d.Roots, c.Roots.files()...)
+	}
 	f := release.files
 	loaded, err := c.Load(handover.Set{
 		Verified: release.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs,

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -88,8 +89,10 @@ func newWorld(t *testing.T) *world {
 		Network: func(context.Context) (*netup.Network, error) {
 			return &netup.Network{Interfaces: []netup.Link{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}}}}, nil
 		},
-		Memory:  func() (int64, error) { return 1 << 40, nil },
-		Info:    func(*netup.Network) handover.Info { return handover.Info{SchemaVersion: handover.SchemaVersion} },
+		Memory: func() (int64, error) { return 1 << 40, nil },
+		Info: func(*netup.Network) handover.Info {
+			return handover.Info{SchemaVersion: handover.SchemaVersion, Documents: &handover.Documents{Roots: [][]byte{w.root}}}
+		},
 		Load:    w.load,
 		Leave:   func() error { return nil },
 		Stages:  func() []timeline.Stage { return nil },
@@ -280,6 +283,19 @@ func TestWalk(t *testing.T) {
 	floor, err := w.state.Floor(want)
 	if err != nil || floor != set.Verified.Floor() {
 		t.Errorf("the floor is %+v, %v", floor, err)
+	}
+}
+
+// handsOn compares the documents that the next system is given.
+func (w *world) handsOn(pointer []byte, roots ...[]byte) {
+	w.Helper()
+	d := w.loaded.Info.Documents
+	file, err := os.ReadFile(w.folder + "/stable/x86_64/manifest.json")
+	if err != nil {
+		w.Fatal(err)
+	}
+	if !bytes.Equal(d.Manifest, file) || !bytes.Equal(d.Pointer, pointer) || !slices.EqualFunc(d.Roots, roots, bytes.Equal) {
+		w.Errorf("the next system is given %d roots, the manifest %.40q… and the pointer %.40q…", len(d.Roots), d.Manifest, d.Pointer)
 	}
 }
 

@@ -246,7 +246,9 @@ func (h *hunt) verified(g *group) *manifest.Verified {
 func (h *hunt) choice(g *group, f *files) *choice {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return &choice{verified: g.verified, manifest: g.manifest, proof: g.proof, bases: g.bases(), files: f}
+	return &choice{
+		verified: g.verified, manifest: g.manifest, proof: g.proof, pointer: g.found.Pointer, bases: g.bases(), files: f,
+	}
 }
 
 // newest is the newest verified release, nil while there is none.

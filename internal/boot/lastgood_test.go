@@ -62,6 +62,7 @@ func TestLastGoodWithoutANetwork(t *testing.T) {
 				w.unplug()
 				w.boots(time.Second)
 				w.booted(5, 1)
+				w.handsOn(nil, w.root)
 				if len(w.asked) > 0 {
 					t.Errorf("without a network %q were asked", w.asked)
 				}

@@ -40,14 +40,15 @@ type Roots struct {
 
 	mu     sync.Mutex
 	newest *manifest.Root
+	raws   [][]byte // of those that followed the medium's
 }
 
 // NewRoots starts from the medium's root and follows the successors that were
 // stored, if there is a state. The error says which of those could not be
 // followed: a warning, for the Roots are good without them.
 func NewRoots(medium *manifest.Root, state *trust.State) (*Roots, error) {
-	newest, _, err := state.Roots(medium)
-	return &Roots{state: state, last: medium.Version() + manifest.MaxRootChain, newest: newest}, err
+	newest, raws, err := state.Roots(medium)
+	return &Roots{state: state, last: medium.Version() + manifest.MaxRootChain, newest: newest, raws: raws}, err
 }
 
 // Newest is the root to verify with.
@@ -55,6 +56,13 @@ func (r *Roots) Newest() *manifest.Root {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.newest
+}
+
+// files are those of the medium's successors up to the newest root.
+func (r *Roots) files() [][]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.raws)
 }
 
 // next is the version of the root to look for, and false if the chain may not
@@ -77,7 +85,7 @@ func (r *Roots) follow(version int64, raw []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	r.newest = next
+	r.newest, r.raws = next, append(r.raws, slices.Clone(raw))
 	return true, nil
 }
 

@@ -184,9 +184,12 @@ func TestOldMediumFollowsTheRoots(t *testing.T) {
 func TestRootsAreKeptForTheNextBoot(t *testing.T) {
 	inBubble(t, func(w *world) {
 		next := w.strangers()
-		w.serveRoot(2, w.rootOf(2, next, w.keys))
-		w.ask(after(0, "dht", w.repoint(w.publish(5, next), next.Timestamp, underRoot(2)), w.base))
+		second := w.rootOf(2, next, w.keys)
+		w.serveRoot(2, second)
+		pointer := w.repoint(w.publish(5, next), next.Timestamp, underRoot(2))
+		w.ask(after(0, "dht", pointer, w.base))
 		w.boots(2 * time.Second)
+		w.handsOn(pointer, w.root, second)
 		medium, err := manifest.ParseRoot(w.root)
 		if err != nil {
 			t.Fatal(err)

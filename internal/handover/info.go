@@ -32,6 +32,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/manifest"
 )
 
 // SchemaVersion is the version of Info that this package writes and reads.
@@ -67,6 +68,37 @@ type Info struct {
 	ClockState string         `json:"clock_state,omitzero"` // how the date was found
 	Clock      time.Time      `json:"clock,omitzero"`       // the seed's best knowledge of the time at the hand-over; zero: none
 	Network    strictjson.Raw `json:"network,omitzero"`     // as package netup writes it
+
+	Documents *Documents `json:"documents,omitzero"` // nil: the cache does not hold what was booted
+}
+
+// Documents are the files of the booted release as they came from its publisher,
+// for a system that offers it to others. The cache holds the artifacts that the
+// manifest names. Whoever uses a document verifies it: it carries its signatures.
+type Documents struct {
+	Manifest []byte   `json:"manifest"`
+	Proof    []byte   `json:"proof,omitzero"`   // that the manifest is logged; empty: there is none
+	Pointer  []byte   `json:"pointer,omitzero"` // empty: none was found, and the medium's own memory was booted
+	Roots    [][]byte `json:"roots"`            // the medium's, and its successors up to the newest
+}
+
+func (d *Documents) check() error {
+	switch {
+	case d == nil:
+		return nil
+	case len(d.Manifest) == 0 || len(d.Manifest) > manifest.MaxManifestBytes:
+		return fmt.Errorf("%w: a manifest of %d bytes", ErrInfo, len(d.Manifest))
+	case len(d.Pointer) > maxItem || len(d.Proof) > maxProof:
+		return fmt.Errorf("%w: a pointer of %d bytes, a log proof of %d", ErrInfo, len(d.Pointer), len(d.Proof))
+	case len(d.Roots) == 0 || len(d.Roots) > 1+manifest.MaxRootChain:
+		return fmt.Errorf("%w: %d roots", ErrInfo, len(d.Roots))
+	}
+	for _, root := range d.Roots {
+		if len(root) == 0 || len(root) > manifest.MaxRootBytes {
+			return fmt.Errorf("%w: a root of %d bytes", ErrInfo, len(root))
+		}
+	}
+	return nil
 }
 
 // Manifest names the manifest that was booted.
@@ -80,6 +112,8 @@ type Manifest struct {
 const (
 	maxList = 64
 	maxItem = 2048
+	// maxProof bounds a log proof, as package logproof does.
+	maxProof = 16 << 10
 	// minYear and maxYear bound Clock, both included.
 	minYear = 2020
 	maxYear = 2199
@@ -109,7 +143,7 @@ func (i Info) Check() error {
 	if err := timeline.CheckAll(i.Timeline); err != nil {
 		return fmt.Errorf("%w: %w", ErrInfo, err)
 	}
-	return nil
+	return i.Documents.check()
 }
 
 func checkList(name string, list []string) error {
@@ -125,11 +159,16 @@ func checkList(name string, list []string) error {
 }
 
 // Marshal writes handover.json. An Info that ParseInfo would refuse is an error,
-// but a timeline that does not fit is left out: nobody needs it to boot.
+// but a timeline that does not fit is left out, and then the documents: nobody
+// needs them to boot.
 func (i Info) Marshal() ([]byte, error) {
 	data, err := i.marshal()
 	if len(i.Timeline) > timeline.MaxStages || errors.Is(err, errTooLarge) {
 		i.Timeline = nil
+		data, err = i.marshal()
+	}
+	if errors.Is(err, errTooLarge) {
+		i.Documents = nil
 		data, err = i.marshal()
 	}
 	return data, err

@@ -12,6 +12,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/manifest"
 )
 
 func testInfo() Info {
@@ -24,6 +25,7 @@ func testInfo() Info {
 		ClockState: "ok",
 		Clock:      time.Date(2026, 3, 1, 12, 0, 0, 5e8, time.UTC),
 		Network:    strictjson.Raw(`{"DNS":[]}`),
+		Documents:  &Documents{Manifest: []byte("m"), Proof: []byte("p"), Pointer: []byte("\x00\xff"), Roots: [][]byte{[]byte("1"), []byte("2")}},
 	}
 }
 
@@ -54,6 +56,23 @@ func TestClockIsOptionalAndInUTC(t *testing.T) {
 	data, err = i.Marshal()
 	if err != nil || !bytes.Contains(data, []byte(`"clock":"2199-12-31T23:00:00Z"`)) {
 		t.Errorf("clock of another zone: %s, %v", data, err)
+	}
+}
+
+// Documents that do not fit are left to others to offer.
+func TestMarshalDropsDocumentsThatDoNotFit(t *testing.T) {
+	i := testInfo()
+	i.Documents.Roots = slices.Repeat([][]byte{make([]byte, manifest.MaxRootBytes)}, 7)
+	data, err := i.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseInfo(data); err != nil || got.Documents != nil || got.Mode != i.Mode {
+		t.Errorf("%+v, %v", got.Documents, err)
+	}
+	i.Documents = nil
+	if data, err = i.Marshal(); err != nil || bytes.Contains(data, []byte("documents")) {
+		t.Errorf("without documents: %s, %v", data, err)
 	}
 }
 
@@ -104,6 +123,14 @@ func TestInfoRefuses(t *testing.T) {
 		"large network": func(i *Info) { i.Network = strictjson.Raw(`"` + strings.Repeat("x", MaxInfoBytes) + `"`) },
 		"clock 2019":    func(i *Info) { i.Clock = time.Date(2019, 12, 31, 23, 59, 59, 0, time.UTC) },
 		"clock 2200":    func(i *Info) { i.Clock = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"no document":   func(i *Info) { i.Documents.Manifest = nil },
+		"long manifest": func(i *Info) { i.Documents.Manifest = make([]byte, manifest.MaxManifestBytes+1) },
+		"long pointer":  func(i *Info) { i.Documents.Pointer = make([]byte, maxItem+1) },
+		"long proof":    func(i *Info) { i.Documents.Proof = make([]byte, maxProof+1) },
+		"no root":       func(i *Info) { i.Documents.Roots = nil },
+		"empty root":    func(i *Info) { i.Documents.Roots[1] = nil },
+		"long root":     func(i *Info) { i.Documents.Roots[0] = make([]byte, manifest.MaxRootBytes+1) },
+		"many roots":    func(i *Info) { i.Documents.Roots = slices.Repeat([][]byte{{1}}, manifest.MaxRootChain+2) },
 		"float":         func(i *Info) { i.Network = strictjson.Raw(`1.5`) },
 	}
 	for name, change := range changes {
