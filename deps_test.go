@@ -91,12 +91,15 @@ const importLaw = `
 	internal/job < examples/hello;
 
 	# Whole machines.
-	internal/lab < test/vm, test/bench;
-	NONE < test/fuzz;
+	NONE < test/fuzz, test/bench/delay;
+	internal/p2p < test/bench/nodes;
+	internal/lab < test/vm;
+	internal/lab, test/bench/delay < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
 	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest, internal/nettest;
+	internal/system, internal/sysinit, internal/vm < internal/guest;
 `
 
 // A wall keeps a foreign module inside the packages that may import it.
@@ -114,7 +117,7 @@ var walls = []wall{
 	{"github.com/multiformats", []string{"internal/p2p"}, "comes with libp2p"},
 	{"github.com/tetratelabs/wazero", []string{"internal/wasm"}, "guest code has one door"},
 	{"github.com/go-json-experiment/json", []string{"internal/strictjson", "internal/timeline"}, "strict parsing is wrapped once; timeline has a form of its own"},
-	{"github.com/vishvananda/netlink", []string{"internal/netup", "internal/nettest"}, "only the bring-up configures networks, and tests their own"},
+	{"github.com/vishvananda/netlink", []string{"internal/netup", "test/bench/delay", "internal/nettest"}, "only the bring-up configures networks, and tests their own"},
 	{"github.com/insomniacslk/dhcp", []string{"internal/netup"}, "DHCP belongs to the bring-up"},
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
 	{"github.com/klauspost/compress", []string{"internal/image", "internal/system"}, "the kernel decompresses; only the builder compresses"},
@@ -123,7 +126,7 @@ var walls = []wall{
 	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},
 	{"github.com/beevik", []string{"internal/nettime"}, "network time has one door"},
 	{"golang.org/x/term", []string{"cmd", "internal/sysinit", "internal/term"}, "terminals"},
-	{"golang.org/x/sys", []string{"cmd", "internal"}, "system calls; never in the public verifier"},
+	{"golang.org/x/sys", []string{"cmd", "internal", "test/bench/delay"}, "system calls; never in the public verifier"},
 	{"github.com/rogpeppe/go-internal/testscript", []string{"cmd"}, "commands tested as people type them"},
 }
 

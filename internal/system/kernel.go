@@ -1,0 +1,63 @@
+package system
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/phasebased/phase/internal/debpkg"
+	"github.com/phasebased/phase/internal/kmod"
+)
+
+// PrepareKernel obtains and checks only the kernel of a build.
+func PrepareKernel(ctx context.Context, src Sources) (Kernel, error) {
+	p, ok := platforms[src.Arch]
+	if !ok {
+		return Kernel{}, fmt.Errorf("system: unknown architecture %q", src.Arch)
+	}
+	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch},
+		cache: &debpkg.Cache{Dir: filepath.Join(src.Dir, "packages"), Offline: src.Offline, Update: src.Update, Log: src.Log}}
+	err := g.kernel(ctx)
+	return g.in.Kernel, err
+}
+
+// ModuleFiles names the files of modules and of all that they need, relative to
+// k.Modules, in an order in which they can be loaded. What the kernel has built in
+// has no file. A module that it lacks is a *kmod.MissingError.
+func (k Kernel) ModuleFiles(names ...string) ([]string, error) {
+	index, err := indexFiles(k.Modules)
+	if err != nil {
+		return nil, err
+	}
+	x, err := kmod.Load(mapFS(index), ".")
+	if err != nil {
+		return nil, fmt.Errorf("system: kernel %s: %w", k.Release, err)
+	}
+	files, err := x.Closure(names...)
+	if err != nil {
+		return nil, fmt.Errorf("system: kernel %s: %w", k.Release, err)
+	}
+	return files, nil
+}
+
+// ReadModule returns a module as the kernel takes it, uncompressed.
+func (k Kernel) ReadModule(file string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(k.Modules, filepath.FromSlash(file)))
+	if err != nil {
+		return nil, fmt.Errorf("system: %w", err)
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if ext := filepath.Ext(file); ext != ".ko" {
+		if r, err = decompress(ext, f); err != nil {
+			return nil, fmt.Errorf("system: %s: %w", file, err)
+		}
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxUnpacked))
+	if err != nil {
+		return nil, fmt.Errorf("system: %s: %w", file, err)
+	}
+	return data, nil
+}
