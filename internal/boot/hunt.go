@@ -8,6 +8,7 @@ import (
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/portal"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/manifest"
 )
@@ -55,6 +56,9 @@ type hunt struct {
 	moved bool // roots or clock did, and not everything was judged again yet
 	timed bool // network time has come, or will not
 
+	portalKnown bool // whether there is a captive portal is known, or will not be
+	login       portal.Login
+
 	seekers   map[string]*seeker // by source
 	asked     map[string]bool    // bases asked for newer roots
 	probing   int                // seekers' goroutines that run
@@ -68,6 +72,7 @@ func (c *Corridor) startHunt(ctx context.Context, network *netup.Network, floor 
 	h.ctx, h.cancel = context.WithTimeout(ctx, SearchBudget)
 	sources, closeSources := c.Sources(h.ctx, network)
 	h.askTime(network)
+	h.askPortal(network)
 	h.tasks.Go(func() {
 		h.search(sources)
 		closeWithin(closeSources, closeLimit)
@@ -221,9 +226,17 @@ func (h *hunt) release(ctx context.Context) (*group, error) {
 }
 
 func (h *hunt) failure(ctx context.Context) error {
+	within, cancel := context.WithDeadline(ctx, h.started.Add(portalLimit))
+	defer cancel()
+	h.await(within, func() bool { return h.portalKnown })
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	return h.blame(h.notFound())
+}
+
+// notFound is the account of a search that came to nothing.
+func (h *hunt) notFound() *NotFoundError {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rejected := h.rejected
