@@ -23,6 +23,7 @@ func (d *download) attempt(ctx context.Context, u string, from int64) (err error
 	defer stop()
 	w := d.f.newWatch(ctx)
 	defer w.close()
+	defer func() { err = w.tell(err) }()
 
 	resp, err := w.request(d.f.client(), u, d.rangeHeader(from))
 	if err != nil {
@@ -103,6 +104,9 @@ func (d *download) checkRange(h http.Header, from int64) error {
 // checkHead refuses another status and any content encoding: identity was
 // asked for, and a compressed body has no bound on what it unpacks to.
 func checkHead(resp *http.Response, status int) error {
+	if resp.StatusCode == http.StatusProxyAuthRequired {
+		return ErrProxyAuth
+	}
 	if resp.StatusCode != status {
 		return &StatusError{Code: resp.StatusCode}
 	}
@@ -141,7 +145,7 @@ func (f *Fetcher) Get(ctx context.Context, url string, max int64) ([]byte, error
 	return data, nil
 }
 
-func (f *Fetcher) get(ctx context.Context, url string, max int64) ([]byte, error) {
+func (f *Fetcher) get(ctx context.Context, url string, max int64) (data []byte, err error) {
 	if max < 0 || max > 1<<30 {
 		return nil, fmt.Errorf("unusable limit of %d bytes", max)
 	}
@@ -152,6 +156,7 @@ func (f *Fetcher) get(ctx context.Context, url string, max int64) ([]byte, error
 	defer stop()
 	w := f.newWatch(ctx)
 	defer w.close()
+	defer func() { err = w.tell(err) }()
 	resp, err := w.request(f.client(), url, nil)
 	if err != nil {
 		return nil, err
@@ -166,7 +171,7 @@ func (f *Fetcher) get(ctx context.Context, url string, max int64) ([]byte, error
 	if resp.ContentLength > max {
 		return nil, fmt.Errorf("%w: %s bytes, at most %d", ErrTooLarge, strconv.FormatInt(resp.ContentLength, 10), max)
 	}
-	data, err := io.ReadAll(io.LimitReader(w.body(resp.Body), max+1))
+	data, err = io.ReadAll(io.LimitReader(w.body(resp.Body), max+1))
 	if err != nil {
 		return nil, err
 	}

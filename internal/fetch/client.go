@@ -22,17 +22,16 @@ const (
 
 // NewClient returns a client for Fetcher: TLS 1.2 or newer against rootCAs
 // (nil: the system's), dial time-outs of 10 s, HTTP/1.1 without transparent
-// decompression, 64 KiB of headers. proxy chooses the proxy of a request (nil:
-// none); the environment is not read.
+// decompression, 64 KiB of headers. proxy chooses the proxy of a request, see
+// Proxy (nil: none); the environment is not read.
 func NewClient(rootCAs *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) *http.Client {
 	dialer := newDialer()
-	if proxy == nil { // else the address is the proxy's, which was chosen by hand
-		dialer.ControlContext = refuseRedirectedLinkLocal
-	}
+	dialer.ControlContext = refuseRedirectedLinkLocal
 	return &http.Client{
 		CheckRedirect: checkRedirect,
 		Transport: &http.Transport{
-			Proxy:                  proxy,
+			Proxy:                  noted(proxy),
+			OnProxyConnectResponse: checkConnect,
 			DialContext:            dialer.DialContext,
 			TLSClientConfig:        &tls.Config{RootCAs: rootCAs, MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    10 * time.Second,
@@ -77,13 +76,25 @@ func checkParsed(u *url.URL) error {
 	return nil
 }
 
-// redirectedKey marks a request's context with an *atomic.Bool that is set
-// once the request was redirected to another host, so that the dialer knows
-// whose idea an address is.
-type redirectedKey struct{}
+// A route is how a request travels, so that the dialer knows whose idea an
+// address is, and a person what stood in between.
+type route struct {
+	redirected atomic.Bool // to another host
+	proxied    atomic.Bool // the last hop: through the proxy, which was chosen by hand
+}
 
-func withRedirected(ctx context.Context) context.Context {
-	return context.WithValue(ctx, redirectedKey{}, new(atomic.Bool))
+// routeKey finds the route in a request's context.
+type routeKey struct{}
+
+func withRoute(ctx context.Context) (context.Context, *route) {
+	r := new(route)
+	return context.WithValue(ctx, routeKey{}, r), r
+}
+
+// routeOf returns nil if nobody noted a route.
+func routeOf(ctx context.Context) *route {
+	r, _ := ctx.Value(routeKey{}).(*route)
+	return r
 }
 
 // checkRedirect is the redirect policy: at most five, never from https to
@@ -105,8 +116,8 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		if linkLocal(req.URL.Hostname()) {
 			return fmt.Errorf("%w: to the link-local address %s", ErrRedirect, req.URL.Hostname())
 		}
-		if mark, ok := req.Context().Value(redirectedKey{}).(*atomic.Bool); ok {
-			mark.Store(true)
+		if way := routeOf(req.Context()); way != nil {
+			way.redirected.Store(true)
 		}
 	}
 	return nil
@@ -115,8 +126,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 // refuseRedirectedLinkLocal closes the gap that checkRedirect leaves: a host
 // name that resolves to a link-local address.
 func refuseRedirectedLinkLocal(ctx context.Context, _, address string, _ syscall.RawConn) error {
-	mark, ok := ctx.Value(redirectedKey{}).(*atomic.Bool)
-	if !ok || !mark.Load() {
+	if way := routeOf(ctx); way == nil || !way.redirected.Load() || way.proxied.Load() {
 		return nil
 	}
 	if host, _, err := net.SplitHostPort(address); err == nil && linkLocal(host) {

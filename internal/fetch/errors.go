@@ -2,9 +2,12 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -31,6 +34,18 @@ var (
 	ErrRange = errors.New("wrong range in the answer")
 	// ErrRedirect: the source redirected too often or to a forbidden place.
 	ErrRedirect = errors.New("redirect refused")
+	// ErrProxy: the proxy cannot be reached.
+	ErrProxy = errors.New("the proxy does not answer")
+	// ErrProxyAuth: the proxy asks who we are, or does not believe it.
+	ErrProxyAuth = errors.New("the proxy wants a user name and password, or others (HTTP status 407)")
+	// ErrProxyRefused: the proxy does not connect to the source.
+	ErrProxyRefused = errors.New("the proxy refused to connect to the source")
+	// ErrOtherHost: the certificate is good for another host, if at all.
+	ErrOtherHost = errors.New("the certificate is for another host (does a sign-in page of the network stand in between?)")
+	// ErrUntrusted: the certificate was made by somebody unknown.
+	ErrUntrusted = errors.New("nobody known vouches for the certificate (does a sign-in page of the network stand in between?)")
+	// ErrNoTLS: the source speaks http where https was asked for.
+	ErrNoTLS = errors.New("answered without TLS (does a sign-in page of the network stand in between?)")
 	// ErrURL: not an absolute http or https URL.
 	ErrURL = errors.New("not a usable URL")
 )
@@ -116,7 +131,9 @@ func (e *Error) Hint() string {
 	switch {
 	case e.Mismatch:
 		return "Do not use these sources; ask the publisher, or give another one with phase.provider=."
-	case errors.Is(e, ErrWebPage):
+	case errors.Is(e, ErrProxy), errors.Is(e, ErrProxyAuth), errors.Is(e, ErrProxyRefused):
+		return "Check the proxy's address, user name and password, or give a source on the local network with phase.provider=."
+	case errors.Is(e, ErrWebPage), errors.Is(e, ErrOtherHost), errors.Is(e, ErrUntrusted), errors.Is(e, ErrNoTLS):
 		return "Sign in to this network with another device, or give a source inside it with phase.provider=."
 	case errors.As(e, &cert) && cert.Reason == x509.Expired:
 		return "Check this machine's clock: the source's certificate is not valid at that time."
@@ -153,6 +170,32 @@ func isMismatch(err error) bool {
 	var m *blob.MismatchError
 	return errors.As(err, &m)
 }
+
+// inWords says what an error of the network stack means to a person.
+func inWords(err error) error {
+	var host x509.HostnameError
+	var unknown x509.UnknownAuthorityError
+	var dial *net.OpError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &host):
+		return &worded{ErrOtherHost, err}
+	case errors.As(err, &unknown):
+		return &worded{ErrUntrusted, err}
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+		return ErrNoTLS
+	case errors.As(err, &dial) && dial.Op == "proxyconnect":
+		return &worded{ErrProxy, dial.Err}
+	}
+	return err
+}
+
+// worded is err with what it means before it. Its text is bounded: certificates
+// are full of strangers' names.
+type worded struct{ means, err error }
+
+func (e *worded) Error() string   { return fmt.Sprintf("%v: %.200v", e.means, e.err) }
+func (e *worded) Unwrap() []error { return []error{e.means, e.err} }
 
 // attemptError prefers the reason that ended an attempt's context over the
 // "context canceled" that the network stack reports then.

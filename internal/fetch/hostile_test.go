@@ -339,7 +339,7 @@ func TestRedirectPolicy(t *testing.T) {
 }
 
 func TestDialerRefusesRedirectedNames(t *testing.T) {
-	ctx := withRedirected(context.Background())
+	ctx, way := withRoute(context.Background())
 	if err := refuseRedirectedLinkLocal(ctx, "tcp", "169.254.1.1:80", nil); err != nil {
 		t.Errorf("a neighbour asked directly: %v", err)
 	}
@@ -355,5 +355,9 @@ func TestDialerRefusesRedirectedNames(t *testing.T) {
 	}
 	if err := refuseRedirectedLinkLocal(ctx, "tcp", "192.0.2.1:80", nil); err != nil {
 		t.Errorf("ordinary address: %v", err)
+	}
+	way.proxied.Store(true)
+	if err := refuseRedirectedLinkLocal(ctx, "tcp", "169.254.1.1:3128", nil); err != nil {
+		t.Errorf("the proxy: %v", err)
 	}
 }

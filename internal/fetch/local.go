@@ -27,26 +27,27 @@ var ErrNotLocal = errors.New("beyond the local network, which is not left in thi
 func NewLocalClient(rootCAs *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) *http.Client {
 	c := NewClient(rootCAs, proxy)
 	t := c.Transport.(*http.Transport)
+	choose := t.Proxy
 	t.Proxy = func(r *http.Request) (*url.URL, error) { // asked before each request, redirected ones too
-		if err := checkLocalHost(r.URL); err != nil || proxy == nil {
+		if err := checkLocalHost(r.URL); err != nil || choose == nil {
 			return nil, err
 		}
-		return proxy(r)
+		return choose(r)
 	}
-	t.DialContext = localDialer(proxy == nil).DialContext
+	t.DialContext = localDialer().DialContext
 	c.CheckRedirect = checkLocalRedirect
 	return c
 }
 
 // localDialer connects to local addresses only, after asking local name
-// servers only. direct: no proxy stands in between.
-func localDialer(direct bool) *net.Dialer {
+// servers only.
+func localDialer() *net.Dialer {
 	names := newDialer()
 	names.ControlContext = refuseRemote
 	d := newDialer()
 	d.Resolver = &net.Resolver{PreferGo: true, Dial: names.DialContext} // the system's resolver asks whom it likes
 	d.ControlContext = func(ctx context.Context, network, address string, conn syscall.RawConn) error {
-		if err := refuseRemote(ctx, network, address, conn); err != nil || !direct {
+		if err := refuseRemote(ctx, network, address, conn); err != nil {
 			return err
 		}
 		return refuseRedirectedLinkLocal(ctx, network, address, conn)

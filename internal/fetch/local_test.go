@@ -144,7 +144,7 @@ func TestLocalSourceBesideRemoteOnes(t *testing.T) {
 // A .local name may stand for any address, and a proxy may be anywhere: the
 // dialer has the last word.
 func TestLocalDialer(t *testing.T) {
-	d := localDialer(true)
+	d := localDialer()
 	for _, addr := range []string{"93.184.216.34:80", "[2606:2800:220:1::1]:443"} {
 		if conn, err := d.DialContext(t.Context(), "tcp", addr); !errors.Is(err, ErrNotLocal) {
 			t.Errorf("%s: %v, %v", addr, conn, err)

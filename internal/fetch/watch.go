@@ -25,6 +25,7 @@ type watch struct {
 	stall   time.Duration
 	minRate int64
 	timer   *time.Timer
+	way     *route
 
 	src    io.Reader
 	waited time.Duration // in the current window
@@ -39,7 +40,8 @@ func (f *Fetcher) newWatch(ctx context.Context) *watch {
 	if w.minRate == 0 {
 		w.minRate = defaultMinRate
 	}
-	w.ctx, w.cancel = context.WithCancelCause(withRedirected(ctx))
+	ctx, w.way = withRoute(ctx)
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.timer = time.AfterFunc(w.stall, func() {
 		w.cancel(fmt.Errorf("%w for %v", ErrStalled, w.stall))
 	})
@@ -70,9 +72,18 @@ func (w *watch) request(c *http.Client, u string, header http.Header) (*http.Res
 	defer w.timer.Stop()
 	resp, err := c.Do(req)
 	if err != nil {
-		return nil, attemptError(w.ctx, shorten(err))
+		return nil, attemptError(w.ctx, inWords(shorten(err)))
 	}
 	return resp, nil
+}
+
+// tell adds to the error of an attempt that a proxy stood in between: what is
+// wrong may be its doing.
+func (w *watch) tell(err error) error {
+	if err == nil || !w.way.proxied.Load() {
+		return err
+	}
+	return fmt.Errorf("through the proxy: %w", err)
 }
 
 // body is r under watch.
