@@ -1,7 +1,6 @@
 package mdns
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,77 +10,48 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/debpkg"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/discover/discovertest"
+	"github.com/phasebased/phase/internal/nettest"
 )
 
-// The tests in this file put us and Avahi on one cable. Each runs again as a
-// process with a network of its own; Avahi, with a message bus of its own, has
-// another, and files under /run that nobody else sees. All of it vanishes with
-// the processes.
+// The tests in this file put us and Avahi on one cable. Avahi has a message bus of
+// its own, and files under /run that nobody else sees.
 //
 // Avahi is the installed one, or else is unpacked from Debian's packages without
 // installing them: installed, avahi-daemon starts on the machine and tells the
 // network about it, which no test may do to its user.
 
-const cabled = "PHASE_MDNS_TEST_CABLED"
+// avahiVar tells the process that runs a test where Avahi is.
+const avahiVar = "PHASE_MDNS_TEST_AVAHI"
 
 // limit is how long any single event may take to come.
-const limit = 20 * time.Second
+const limit = nettest.Limit
+
+var check = nettest.Check
 
 // onCable reports true in the process that shall run the test, in its own network.
-// In the parent it runs that process, takes over its outcome and reports false.
 func onCable(t *testing.T, env ...string) bool {
 	t.Helper()
-	if os.Getenv(cabled) != "" {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		if os.Getenv("PHASE_REQUIRE_ROOT_TESTS") == "1" {
-			t.Fatal("PHASE_REQUIRE_ROOT_TESTS is set, but this is not root")
+	if os.Getenv(avahiVar) == "" {
+		avahi, err := findAvahi()
+		if err != nil {
+			nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())
 		}
-		t.Skip("needs root to make network namespaces")
+		env = append(env, avahiVar+"="+avahi)
 	}
-	for _, tool := range []string{"ip", "nsenter", "dbus-daemon"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			lacking(t, err)
-		}
-	}
-	avahi, err := findAvahi()
-	if err != nil {
-		lacking(t, err)
-	}
-	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1", "-test.timeout=110s")
-	cmd.Env = append(append(os.Environ(), cabled+"="+avahi), env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("in its namespace: %v\n%s", err, out)
-	}
-	if testing.Verbose() {
-		t.Logf("%s", out)
-	}
-	return false
-}
-
-func lacking(t *testing.T, err error) {
-	t.Helper()
-	if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("PHASE_REQUIRE_TOOLS is set, but: %v", err)
-	}
-	t.Skip(err)
+	return nettest.Isolated(t, nettest.Config{Programs: []string{"dbus-daemon"}, Env: env})
 }
 
 // avahiPackages are what Avahi consists of, beyond what a Debian machine with
@@ -118,48 +88,40 @@ var findAvahi = sync.OnceValues(func() (string, error) {
 	return root, nil
 })
 
-// neighbour is another machine: a network namespace at the far end of our cables.
+// neighbour is another machine, at the far end of our cables.
 type neighbour struct {
+	*nettest.Host
 	t   *testing.T
-	pid string
 	dir string
 }
 
 func newNeighbour(t *testing.T) *neighbour {
 	t.Helper()
-	n := &neighbour{t: t, dir: t.TempDir()}
+	check(t, unix.Mount("tmpfs", "/run", "tmpfs", 0, ""))
+	check(t, os.Mkdir("/run/avahi-daemon", 0o755))
 	// Avahi wants its user, who exists only where it was installed.
-	script := `mount --make-rprivate / && mount -t tmpfs tmpfs /run && mkdir /run/avahi-daemon &&
-grep -v ^avahi: /etc/passwd >/run/passwd; echo avahi:x:0:0::/:/bin/false >>/run/passwd; mount --bind /run/passwd /etc/passwd
-grep -v ^avahi: /etc/group >/run/group; echo avahi:x:0: >>/run/group; mount --bind /run/group /etc/group
-echo ready; exec cat`
-	holder := exec.Command("sh", "-c", script) // ends when our end of its input closes
-	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
-	in, err := holder.StdinPipe()
-	check(t, err)
-	out, err := holder.StdoutPipe()
-	check(t, err)
-	holder.Stderr = os.Stderr
-	check(t, holder.Start())
-	t.Cleanup(func() { in.Close(); _ = holder.Wait() })
-	n.pid = fmt.Sprint(holder.Process.Pid)
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready\n" {
-		t.Fatalf("neighbour: %q, %v", line, err)
+	for path, line := range map[string]string{"/etc/passwd": "avahi:x:0:0::/:/bin/false\n", "/etc/group": "avahi:x:0:\n"} {
+		raw, err := os.ReadFile(path)
+		check(t, err)
+		others := regexp.MustCompile(`(?m)^avahi:.*\n`).ReplaceAll(raw, nil)
+		copied := filepath.Join("/run", filepath.Base(path))
+		check(t, os.WriteFile(copied, append(others, line...), 0o644))
+		check(t, unix.Mount(copied, path, "", unix.MS_BIND, ""))
 	}
-	n.run("ip", "link", "set", "lo", "up")
-	return n
+	return &neighbour{Host: nettest.NewHost(t, "neighbour"), t: t, dir: t.TempDir()}
 }
 
-// command is a program on the neighbour, with Avahi's libraries and bus.
+// command is a program with Avahi's libraries and bus, not yet on the neighbour.
 func (n *neighbour) command(args ...string) *exec.Cmd {
-	root := os.Getenv(cabled)
+	n.t.Helper()
+	root := os.Getenv(avahiVar)
 	if path := filepath.Join(root, "usr/bin", args[0]); strings.HasPrefix(args[0], "avahi-") {
 		if _, err := os.Stat(path); err != nil {
 			path = filepath.Join(root, "usr/sbin", args[0])
 		}
 		args[0] = path
 	}
-	cmd := exec.Command("nsenter", append([]string{"-t", n.pid, "-n", "-m"}, args...)...)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+n.dir+"/bus", "LC_ALL=C.UTF-8")
 	if root != "/" {
 		libs, err := filepath.Glob(root + "/usr/lib/*-linux-gnu*")
@@ -173,56 +135,17 @@ func (n *neighbour) command(args ...string) *exec.Cmd {
 
 func (n *neighbour) run(args ...string) string {
 	n.t.Helper()
-	out, err := n.command(args...).CombinedOutput()
+	out, err := n.Output(n.command(args...))
 	if err != nil {
 		n.t.Fatalf("%v: %v\n%s", args, err, out)
 	}
-	return string(out)
+	return out
 }
 
-// start runs a program until the test ends, or stop is called, and waits until it
-// says ready.
-func (n *neighbour) start(ready string, args ...string) (stop func()) {
+// start runs a program until the test ends and waits until it says ready.
+func (n *neighbour) start(ready string, args ...string) {
 	n.t.Helper()
-	cmd := n.command(args...)
-	r, w, err := os.Pipe()
-	check(n.t, err)
-	cmd.Stdout, cmd.Stderr = w, w
-	check(n.t, cmd.Start())
-	w.Close()
-	said := make(chan bool, 1)
-	go func() {
-		defer r.Close()
-		found := false
-		for lines := bufio.NewScanner(r); lines.Scan(); {
-			n.t.Log(filepath.Base(args[0]) + ": " + lines.Text())
-			if !found && strings.Contains(lines.Text(), ready) {
-				found = true
-				said <- true
-			}
-		}
-		if !found {
-			said <- false
-		}
-	}()
-	stopped := false
-	stop = func() {
-		if !stopped {
-			stopped = true
-			_ = cmd.Process.Signal(syscall.SIGTERM)
-			_ = cmd.Wait()
-		}
-	}
-	n.t.Cleanup(stop)
-	select {
-	case ok := <-said:
-		if !ok {
-			n.t.Fatalf("%s ended without %q", args[0], ready)
-		}
-	case <-time.After(limit):
-		n.t.Fatalf("%s did not say %q", args[0], ready)
-	}
-	return stop
+	n.StartCommand(ready, n.command(args...))
 }
 
 // avahi starts Avahi and its message bus.
@@ -250,32 +173,23 @@ func (n *neighbour) browse(wanted func(out string) bool) string {
 	return ""
 }
 
+// all waits for all of these texts. It takes avahi-browse more than once to tell
+// the IPv4 addresses: it tells what it hears first.
+func all(texts ...string) func(out string) bool {
+	return func(out string) bool {
+		return !slices.ContainsFunc(texts, func(s string) bool { return !strings.Contains(out, s) })
+	}
+}
+
 // cable connects us with the neighbour, with the same name at both ends.
 func cable(t *testing.T, n *neighbour, device string, ours, theirs []string) {
 	t.Helper()
-	ip(t, "link", "add", device, "type", "veth", "peer", "name", device, "netns", n.pid)
-	for _, a := range ours {
-		ip(t, "addr", "add", a, "dev", device, "nodad")
-	}
-	for _, a := range theirs {
-		n.run("ip", "addr", "add", a, "dev", device, "nodad")
-	}
-	ip(t, "link", "set", device, "up")
-	n.run("ip", "link", "set", device, "up")
-}
-
-func ip(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %v: %v\n%s", args, err, out)
-	}
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	here := nettest.Here(t)
+	nettest.Cable(nettest.End{Host: here, Device: device}, nettest.End{Host: n.Host, Device: device})
+	here.Address(device, ours...)
+	n.Address(device, theirs...)
+	here.Up(device)
+	n.Up(device)
 }
 
 // awaitLinks waits until the kernel lets us use this many links.
@@ -330,19 +244,12 @@ func TestAvahiFindsUs(t *testing.T) {
 	if said.Instance != "plasmd-box._phase-image._tcp.local." || said.At.IsZero() || said.Renamed != 0 {
 		t.Errorf("announced %+v", said)
 	}
-	out := n.browse(func(out string) bool {
-		return strings.Contains(out, "=;eth0;IPv4;") && strings.Contains(out, "=;eth0;IPv6;")
-	})
-	for _, want := range []string{
+	out := n.browse(all(
 		"=;eth0;IPv4;plasmd-box;_phase-image._tcp;local;plasmd-box.local;192.0.2.1;8080;",
 		`"channel=stable"`, `"arch=x86_64"`, `"version=7"`, `"manifest=/stable/x86_64/manifest.json"`,
-		`"p2p=/ip4/192.0.2.1/tcp/4001/p2p/` + peerID + `"`,
+		`"p2p=/ip4/192.0.2.1/tcp/4001/p2p/`+peerID+`"`,
 		"=;eth0;IPv6;plasmd-box;_phase-image._tcp;local;plasmd-box.local;",
-	} {
-		if !strings.Contains(out, want) {
-			t.Errorf("%q is missing in\n%s", want, out)
-		}
-	}
+	))
 	if strings.Contains(out, "127.0.0.1") {
 		t.Errorf("loopback is told:\n%s", out)
 	}
@@ -394,7 +301,7 @@ func TestWeFindAvahi(t *testing.T) {
 func TestPhaseDiscoverFindsAvahi(t *testing.T) {
 	const programVar = "PHASE_MDNS_TEST_PROGRAM"
 	program := os.Getenv(programVar)
-	if program == "" && os.Geteuid() == 0 { // out here, where the network is
+	if program == "" { // out here, where the network is
 		program = filepath.Join(t.TempDir(), "phase-discover")
 		build := exec.Command("go", "build", "-o", program, "github.com/phasebased/phase/cmd/phase-discover")
 		if out, err := build.CombinedOutput(); err != nil {
@@ -448,12 +355,7 @@ func TestRenamedOnConflict(t *testing.T) {
 	if said := b.Announced(); said.Instance != "plasmd-box-3._phase-image._tcp.local." {
 		t.Errorf("announced %+v", said)
 	}
-	out := n.browse(func(out string) bool { return strings.Count(out, "=;eth0;IPv4;plasmd-box") == 3 })
-	for _, want := range []string{";plasmd-box;_phase-image._tcp;local;neighbour.local;192.0.2.2;9999;", ";plasmd-box-2.local;192.0.2.1;8080;", ";plasmd-box-3.local;192.0.2.1;8081;"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("%q is missing in\n%s", want, out)
-		}
-	}
+	n.browse(all(";plasmd-box;_phase-image._tcp;local;neighbour.local;192.0.2.2;9999;", ";plasmd-box-2.local;192.0.2.1;8080;", ";plasmd-box-3.local;192.0.2.1;8081;"))
 	// Who comes later and is told that our name is taken takes another one.
 	n.start(`Name collision, picking new name`, "avahi-publish", "-s", "plasmd-box-2", Service, "9998")
 	if said := a.Announced(); said.Instance != "plasmd-box-2._phase-image._tcp.local." {
@@ -472,19 +374,13 @@ func TestSeveralInterfaces(t *testing.T) {
 	check(t, err)
 	defer a.Close()
 	cable(t, n, "eth1", []string{"198.51.100.1/24"}, []string{"198.51.100.2/24"})
-	out := n.browse(func(out string) bool {
-		return strings.Contains(out, "=;eth1;IPv4;") && strings.Contains(out, "=;eth0;IPv4;")
-	})
-	for _, want := range []string{"=;eth0;IPv4;plasmd-box;_phase-image._tcp;local;plasmd-box.local;192.0.2.1;8080;", "=;eth1;IPv4;plasmd-box;_phase-image._tcp;local;plasmd-box.local;198.51.100.1;8080;"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("%q is missing in\n%s", want, out)
-		}
-	}
+	n.browse(all("=;eth0;IPv4;plasmd-box;_phase-image._tcp;local;plasmd-box.local;192.0.2.1;8080;", "=;eth1;IPv4;plasmd-box;_phase-image._tcp;local;plasmd-box.local;198.51.100.1;8080;"))
 	if said := a.Announced(); !slices.Contains(said.Addrs, netip.MustParseAddr("198.51.100.1")) || !slices.Contains(said.Addrs, netip.MustParseAddr("192.0.2.1")) {
 		t.Errorf("announced %+v", said)
 	}
 	// A cable that is pulled takes its records with it, and nothing else.
-	ip(t, "link", "del", "eth0")
+	here := nettest.Here(t)
+	check(t, here.Handle.LinkDel(here.Link("eth0")))
 	n.browse(func(out string) bool {
 		return !strings.Contains(out, ";eth0;") && strings.Contains(out, "=;eth1;IPv4;")
 	})
@@ -492,13 +388,13 @@ func TestSeveralInterfaces(t *testing.T) {
 	pointer := discovertest.Pointer(t, stable, 7)
 	port := neighbourServes(t, n, pointer)
 	n.start("Established", "avahi-publish", "-s", "late", Service, port, "channel=stable", "arch=x86_64")
-	ip(t, "link", "set", "eth1", "down")
+	here.Down("eth1")
 	awaitLinks(t, 0)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	go func() {
 		time.Sleep(300 * time.Millisecond)
-		_ = exec.Command("ip", "link", "set", "eth1", "up").Run()
+		here.Up("eth1")
 	}()
 	var got []discover.Candidate
 	err = Source{Get: get}.Search(ctx, stable, func(c discover.Candidate) { got = append(got, c); cancel() })
@@ -529,9 +425,7 @@ func TestLinkLocalIPv6(t *testing.T) {
 	a, err := Announce(Announcement{Host: "box", Query: stable, Version: 7, Port: serve(t, stable, pointer)})
 	check(t, err)
 	defer a.Close()
-	n.browse(func(out string) bool {
-		return strings.Contains(out, "=;eth0;IPv6;plasmd-box;_phase-image._tcp;local;plasmd-box.local;fe80::")
-	})
+	n.browse(all("=;eth0;IPv6;plasmd-box;_phase-image._tcp;local;plasmd-box.local;fe80::"))
 }
 
 // Without anything to ask on, that is what is said.

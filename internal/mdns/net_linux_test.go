@@ -9,88 +9,32 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/discover/discovertest"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/manifest"
 )
 
 // The tests in this file need a network on which multicast works and nobody else
-// talks. They run in a process of their own with its own network namespace,
-// whose only interface answers at these addresses.
-const inside = "PHASE_MDNS_TEST_NAMESPACE"
-
+// talks: an interface that answers at these addresses.
 var here, hostile = netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("198.51.100.8")
 
 func TestNetwork(t *testing.T) {
-	if os.Getenv(inside) != "" {
-		if err := bringUp(); err != nil {
-			t.Fatal(err)
-		}
-		t.Run("Conformance", testConformance)
-		t.Run("TellsWhatItAnnounced", testAnnounced)
-		t.Run("Records", testRecords)
-		t.Run("Flood", testFlood)
-		t.Run("Wait", testWait)
+	if !nettest.Isolated(t, nettest.Config{}) {
 		return
 	}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestNetwork$", "-test.v")
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSPC) {
-		t.Skipf("needs user and network namespaces: %v", err)
-	}
-	t.Logf("%s", out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Contains(out, []byte("--- PASS: TestNetwork/Flood")) {
-		t.Error("the tests did not run")
-	}
-}
-
-// bringUp gives the namespace's loopback interface multicast and an address that
-// is not a loopback address.
-func bringUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	request.SetUint16(unix.IFF_UP | unix.IFF_MULTICAST | unix.IFF_LOOPBACK | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
-		return fmt.Errorf("bring lo up: %w", err)
-	}
-	for i, name := range []string{"lo", "lo:1"} {
-		if request, err = unix.NewIfreq(name); err != nil {
-			return err
-		}
-		if err := request.SetInet4Addr([]netip.Addr{here, hostile}[i].AsSlice()); err != nil {
-			return err
-		}
-		if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, request); err != nil {
-			return fmt.Errorf("set address: %w", err)
-		}
-	}
-	return nil
+	nettest.Here(t).Loopback(here.String()+"/24", hostile.String()+"/24")
+	t.Run("Conformance", testConformance)
+	t.Run("TellsWhatItAnnounced", testAnnounced)
+	t.Run("Records", testRecords)
+	t.Run("Flood", testFlood)
+	t.Run("Wait", testWait)
 }
 
 func get(ctx context.Context, url string, max int64) ([]byte, error) {

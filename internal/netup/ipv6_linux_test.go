@@ -2,7 +2,6 @@ package netup
 
 import (
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -39,23 +38,18 @@ func needIPv6(t *testing.T) {
 // kernel drops routers that say they are none.
 func (l *lan) give6() {
 	l.t.Helper()
-	l.inside(func() { check(l.t, writeSetting("/proc/sys/net/ipv6/conf/all/forwarding", "1")) })
-	addr, err := netlink.ParseAddr(lan6 + "/64")
-	check(l.t, err)
-	addr.Flags = unix.IFA_F_NODAD // it would only delay the server
-	check(l.t, l.handle.AddrAdd(l.port(), addr))
+	l.Set("net/ipv6/conf/all/forwarding", "1")
+	l.Address("srv0", lan6+"/64")
 }
 
 // linkLocal6 gives the LAN's port its only link-local address to send from. The
 // kernel would make another one when the client's end is up.
 func (l *lan) linkLocal6() {
 	l.t.Helper()
-	l.inside(func() { check(l.t, writeSetting("/proc/sys/net/ipv6/conf/srv0/addr_gen_mode", "1")) })
-	addr, err := netlink.ParseAddr("fe80::77/64")
-	check(l.t, err)
-	addr.Flags, addr.Scope = unix.IFA_F_NODAD, unix.RT_SCOPE_LINK
-	if err := l.handle.AddrAdd(l.port(), addr); !errors.Is(err, unix.EEXIST) {
-		check(l.t, err)
+	if !l.local6 {
+		l.Set("net/ipv6/conf/srv0/addr_gen_mode", "1")
+		l.Address("srv0", "fe80::77/64")
+		l.local6 = true
 	}
 }
 
@@ -122,7 +116,7 @@ func TestStatelessDHCPv6(t *testing.T) {
 		"--dhcp-option=option6:dns-server,[fd00:77::1]", "--dhcp-option=option6:sntp-server,[fd00:77::7]")
 	c := begin(t, Config{})
 	c.wait()
-	log.await(t, "DHCPINFORMATION-REQUEST")
+	log.Await("DHCPINFORMATION-REQUEST")
 	select {
 	case e := <-c.events:
 		for e.State != Configured {
@@ -287,7 +281,7 @@ func (l *lan) router() *scriptedRouter {
 	l.t.Helper()
 	l.linkLocal6()
 	r := &scriptedRouter{t: l.t, all: &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: "srv0"}}
-	l.inside(func() {
+	l.Do(func() {
 		conn, err := net.ListenPacket("ip6:ipv6-icmp", "::")
 		check(l.t, err)
 		raw, err := conn.(*net.IPConn).SyscallConn()
@@ -338,7 +332,7 @@ func (l *lan) serve6(answer func(*dhcpv6.Message) *dhcpv6.Message) {
 	l.t.Helper()
 	l.linkLocal6()
 	var conn *net.UDPConn
-	l.inside(func() {
+	l.Do(func() {
 		port, err := net.InterfaceByName("srv0")
 		check(l.t, err)
 		conn, err = net.ListenMulticastUDP("udp6", port, &net.UDPAddr{IP: net.ParseIP("ff02::1:2"), Port: 547, Zone: "srv0"})

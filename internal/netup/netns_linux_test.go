@@ -1,17 +1,11 @@
 package netup
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"io"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -20,177 +14,51 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
-// These tests play a client and its LAN on one machine. Each runs again as
-// a process of its own in a fresh network namespace, the client's; every
-// cable ends in the namespace of a helper process, the LAN's. Namespaces
-// have no name and vanish with their processes, however a test ends.
-
-const childVar = "PHASE_NETNS_CHILD"
+// These tests play a client and its LAN on one machine: each in a network of its
+// own, the client's; every cable ends at a host of its own, the LAN's.
 
 // limit is how long any single event may take to come.
-const limit = 20 * time.Second
+const limit = nettest.Limit
 
-// inNamespace reports true in the process that shall run the test. In the
-// parent it runs that process, takes over its outcome and reports false.
-func inNamespace(t *testing.T, tools ...string) bool {
+var check = nettest.Check
+
+// inNamespace reports true in the process that shall run the test.
+func inNamespace(t *testing.T, programs ...string) bool {
 	t.Helper()
-	if os.Getenv(childVar) != "" {
-		runtime.LockOSThread() // so that helpers may die with this thread
-		return true
-	}
-	t.Parallel()
-	if missing := missing(tools); missing != "" {
-		if os.Getenv("PHASE_REQUIRE_ROOT_TESTS") == "1" {
-			t.Fatal("PHASE_REQUIRE_ROOT_TESTS is set, but " + missing)
-		}
-		t.Skip(missing)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.count=1", "-test.timeout=110s")
-	cmd.Env = append(os.Environ(), childVar+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := cmd.CombinedOutput()
-	if err == nil && strings.Contains(string(out), "--- SKIP: "+t.Name()) {
-		t.Skipf("in its namespace: %s", out) // the kernel lacks something
-	}
-	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Fatalf("in its namespace: %v\n%s", err, out)
-	}
-	if testing.Verbose() {
-		t.Logf("%s", out)
-	}
-	return false
+	return nettest.Isolated(t, nettest.Config{Programs: programs})
 }
 
-// missing says what this machine lacks for a namespace test.
-func missing(tools []string) string {
-	if os.Geteuid() != 0 {
-		return "needs root to make network namespaces"
-	}
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			return "needs " + tool
-		}
-	}
-	cmd := exec.Command("/bin/true")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if err := cmd.Run(); err != nil {
-		return "cannot make network namespaces here: " + err.Error()
-	}
-	return ""
-}
-
-// lan is the far end of one cable: a namespace with the interface srv0,
-// which has the address 10.77.0.1/24.
+// lan is the far end of one cable: a host with the interface srv0, which has the
+// address 10.77.0.1/24.
 type lan struct {
+	*nettest.Host
 	t      *testing.T
-	ns     netns.NsHandle
 	handle *netlink.Handle
-	cable  string // the client's end
+	local6 bool // linkLocal6 was called
 }
 
 // plug makes a LAN and a cable to it; the client's end has the given name.
 func plug(t *testing.T, cable, mac string) *lan {
 	t.Helper()
-	holder := exec.Command("cat") // ends when our end of its input closes
-	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	in, err := holder.StdinPipe()
-	check(t, err)
-	check(t, holder.Start())
-	t.Cleanup(func() { in.Close(); holder.Wait() })
-	l := &lan{t: t, cable: cable}
-	l.ns, err = netns.GetFromPid(holder.Process.Pid)
-	check(t, err)
-	l.handle, err = netlink.NewHandleAt(l.ns, syscall.NETLINK_ROUTE)
-	check(t, err)
-	hw, err := net.ParseMAC(mac)
-	check(t, err)
-	check(t, netlink.LinkAdd(&netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: cable, HardwareAddr: hw}, PeerName: "srv0", PeerNamespace: netlink.NsPid(holder.Process.Pid),
-	}))
-	addr, err := netlink.ParseAddr("10.77.0.1/24")
-	check(t, err)
-	check(t, l.handle.AddrAdd(l.port(), addr))
-	l.up()
-	return l
+	host := nettest.NewHost(t, "behind "+cable)
+	nettest.Cable(nettest.End{Host: nettest.Here(t), Device: cable, MAC: mac}, nettest.End{Host: host, Device: "srv0"})
+	host.Address("srv0", "10.77.0.1/24")
+	host.Up("srv0")
+	return &lan{Host: host, t: t, handle: host.Handle}
 }
 
-func (l *lan) port() netlink.Link {
+func (l *lan) port() netlink.Link { l.t.Helper(); return l.Link("srv0") }
+func (l *lan) up()                { l.t.Helper(); l.Up("srv0") }
+func (l *lan) unplug()            { l.t.Helper(); l.Down("srv0") }
+
+// dnsmasq serves DHCP on the LAN.
+func (l *lan) dnsmasq(args ...string) *nettest.Program {
 	l.t.Helper()
-	link, err := l.handle.LinkByName("srv0")
-	check(l.t, err)
-	return link
-}
-
-func (l *lan) up()     { l.t.Helper(); check(l.t, l.handle.LinkSetUp(l.port())) }
-func (l *lan) unplug() { l.t.Helper(); check(l.t, l.handle.LinkSetDown(l.port())) }
-
-// inside runs f on a thread in the LAN's namespace. Sockets opened and
-// processes started there stay there.
-func (l *lan) inside(f func()) {
-	l.t.Helper()
-	own, err := netns.Get()
-	check(l.t, err)
-	defer own.Close()
-	check(l.t, netns.Set(l.ns)) // inNamespace has locked the thread
-	f()
-	check(l.t, netns.Set(own))
-}
-
-// dnsmasq serves DHCP on the LAN and returns its log as it grows.
-func (l *lan) dnsmasq(args ...string) *syncLog {
-	l.t.Helper()
-	base := []string{
-		"--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--conf-file=/dev/null", "--user=root", "--pid-file=",
-		"--port=0", "--interface=srv0", "--bind-interfaces", "--leasefile-ro", "--no-ping", "--dhcp-authoritative",
-	}
-	cmd := exec.Command("dnsmasq", append(base, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StderrPipe()
-	check(l.t, err)
-	l.inside(func() { check(l.t, cmd.Start()) })
-	log := &syncLog{lines: make(chan string, 1000)}
-	go log.read(out)
-	l.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	log.await(l.t, "started")
-	return log
-}
-
-// syncLog is a helper's log.
-type syncLog struct{ lines chan string }
-
-func (s *syncLog) read(r io.Reader) {
-	for sc := bufio.NewScanner(r); sc.Scan(); {
-		select {
-		case s.lines <- sc.Text():
-		default:
-		}
-	}
-	close(s.lines)
-}
-
-func (s *syncLog) await(t *testing.T, text string) {
-	t.Helper()
-	var seen []string
-	deadline := time.After(limit)
-	for {
-		select {
-		case line, ok := <-s.lines:
-			if strings.Contains(line, text) {
-				return
-			}
-			if !ok {
-				t.Fatalf("the log ended without %q:\n%s", text, strings.Join(seen, "\n"))
-			}
-			seen = append(seen, line)
-		case <-deadline:
-			t.Fatalf("no %q in the log:\n%s", text, strings.Join(seen, "\n"))
-		}
-	}
+	return l.Dnsmasq("srv0", args...)
 }
 
 // scripted is a DHCP server whose answers are a test's own function. It
@@ -205,7 +73,7 @@ type scripted struct {
 func (l *lan) serve(answer func(*dhcpv4.DHCPv4) *dhcpv4.DHCPv4) *scripted {
 	l.t.Helper()
 	s := &scripted{seen: make(chan *dhcpv4.DHCPv4, 1000)}
-	l.inside(func() {
+	l.Do(func() {
 		var err error
 		s.raw, err = nclient4.NewRawUDPConn("srv0", 67)
 		check(l.t, err)
@@ -367,12 +235,5 @@ func want(t *testing.T, what string, got []string, wanted ...string) {
 		if !slices.Contains(got, w) {
 			t.Errorf("%s %q lack %q", what, got, w)
 		}
-	}
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -6,10 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +15,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/vishvananda/netlink"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 const (
@@ -66,7 +66,7 @@ func TestDnsmasqGivesLeaseRouteDNS(t *testing.T) {
 	if !isUp(t, "lo") {
 		t.Error("the loopback is down")
 	}
-	log.await(t, "client provides name: phase-seed")
+	log.Await("client provides name: phase-seed")
 	down(t, c)
 }
 
@@ -231,19 +231,8 @@ func TestServerOf20Seconds(t *testing.T) {
 // server is, as a switch that lets nothing through for twice the delay.
 func (l *lan) spanningTree(delay time.Duration) {
 	l.t.Helper()
-	check(l.t, l.handle.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "sw0"}}))
-	l.inside(func() {
-		for name, value := range map[string]string{"forward_delay": strconv.Itoa(int(delay / (10 * time.Millisecond))), "stp_state": "1"} {
-			check(l.t, exec.Command("ip", "link", "set", "sw0", "type", "bridge", name, value).Run())
-		}
-	})
-	sw, err := l.handle.LinkByName("sw0")
-	check(l.t, err)
-	check(l.t, l.handle.LinkSetMaster(l.port(), sw))
-	address, err := netlink.ParseAddr("10.77.1.1/24")
-	check(l.t, err)
-	check(l.t, l.handle.AddrAdd(sw, address))
-	check(l.t, l.handle.LinkSetUp(sw))
+	l.Bridge("sw0", nettest.Switch{SpanningTree: delay}, "srv0")
+	l.Address("sw0", "10.77.1.1/24")
 }
 
 // TestSpanningTree: the links are up at once, and the switches let nothing
@@ -260,12 +249,7 @@ func TestSpanningTree(t *testing.T) {
 	l = plug(t, "eth1", mac1)
 	l.spanningTree(15 * time.Second)
 	l.give6()
-	sw, err := l.handle.LinkByName("sw0")
-	check(t, err)
-	addr, err := netlink.ParseAddr("fd00:77:1::1/64")
-	check(t, err)
-	addr.Flags = 0x2 // no duplicate detection: it would only delay the server
-	check(t, l.handle.AddrAdd(sw, addr))
+	l.Address("sw0", "fd00:77:1::1/64")
 	l.dnsmasq("--interface=sw0", "--dhcp-range=fd00:77:1::,ra-only", "--enable-ra", "--ra-param=sw0,600,3600", "--dhcp-option=option6:dns-server,[fd00:77:1::1]")
 	began := time.Now()
 	c := begin(t, Config{})
@@ -440,9 +424,7 @@ func TestLinkLocalThenLease(t *testing.T) {
 	hw, _ := net.ParseMAC(mac0)
 	candidate := linkLocalCandidates(macSeed(hw))
 	taken, free := candidate(), candidate()
-	addr, err := netlink.ParseAddr(taken.String() + "/16")
-	check(t, err)
-	check(t, l.handle.AddrAdd(l.port(), addr))
+	l.Address("srv0", taken.String()+"/16")
 
 	c := begin(t, Config{LinkLocal: true, FallbackAfter: 200 * time.Millisecond})
 	c.await("eth0", Claiming)
@@ -600,10 +582,7 @@ func TestIPv6Alone(t *testing.T) {
 		t.Skip("needs a kernel with IPv6")
 	}
 	l := plug(t, "eth0", mac0)
-	addr, err := netlink.ParseAddr("fd00:77::1/64")
-	check(t, err)
-	addr.Flags = 0x2 // no duplicate detection: it would only delay the server
-	check(t, l.handle.AddrAdd(l.port(), addr))
+	l.Address("srv0", "fd00:77::1/64")
 	l.dnsmasq("--dhcp-range=fd00:77::,ra-only", "--enable-ra", "--ra-param=srv0,4,600")
 	c := begin(t, Config{FallbackAfter: 500 * time.Millisecond})
 	n := c.wait()
