@@ -58,11 +58,11 @@ func (n *Node) Provide(ctx context.Context, key string) ([]string, error) {
 		}
 		noted = append(noted, n.ID())
 	}
-	messenger, err := pb.NewProtocolMessenger(sender{n.host})
+	messenger, err := pb.NewProtocolMessenger(sender{host: n.host})
 	if err != nil {
 		return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
 	}
-	for _, p := range n.walk(ctx, hash, n.askProviders(messenger, hash), func(reply) {}) {
+	for _, p := range n.walk(ctx, hash, n.askProviders(hash), func(reply) {}) {
 		if err := messenger.PutProviderAddrs(ctx, p, hash, self); err != nil {
 			n.log.Debug("capability not noted", "peer", p, "error", plain(err))
 			continue
@@ -83,10 +83,6 @@ func (n *Node) FindProviders(ctx context.Context, key string) ([]Provider, error
 	if err != nil {
 		return nil, fmt.Errorf("p2p: find %s: %w", key, err)
 	}
-	messenger, err := pb.NewProtocolMessenger(sender{n.host})
-	if err != nil {
-		return nil, fmt.Errorf("p2p: find %s: %w", key, err)
-	}
 	var out []Provider
 	seen := map[peer.ID]bool{n.host.ID(): true}
 	take := func(info peer.AddrInfo) {
@@ -99,25 +95,29 @@ func (n *Node) FindProviders(ctx context.Context, key string) ([]Provider, error
 	for _, info := range n.localProviders(ctx, hash) {
 		take(info)
 	}
-	failures := map[peer.ID]error{}
-	answers := n.walk(ctx, hash, n.askProviders(messenger, hash), func(r reply) {
+	failed := failures{}
+	answers := n.walk(ctx, hash, n.askProviders(hash), func(r reply) {
 		if r.err != nil {
-			failures[r.from] = r.err
+			failed[r.label()] = r.err
 		}
 		for _, info := range r.providers {
-			take(*info)
+			take(peer.AddrInfo{ID: info.ID, Addrs: credibles(info.Addrs, r.at)})
 		}
 	})
 	if len(answers) == 0 && n.dht == nil {
-		return nil, n.unreachable(ctx, failures)
+		return nil, n.unreachable(ctx, failed)
 	}
 	return out, nil
 }
 
-func (n *Node) askProviders(m *pb.ProtocolMessenger, hash multihash.Multihash) func(context.Context, peer.ID) reply {
-	return func(ctx context.Context, p peer.ID) reply {
-		providers, closer, err := m.GetProviders(ctx, p, hash)
-		return reply{providers: providers, closer: closer, err: err}
+func (n *Node) askProviders(hash multihash.Multihash) func(context.Context, peer.ID) reply {
+	return func(ctx context.Context, p peer.ID) (r reply) {
+		messenger, err := pb.NewProtocolMessenger(sender{n.host, &r.at})
+		if err != nil {
+			return reply{err: err}
+		}
+		r.providers, r.closer, r.err = messenger.GetProviders(ctx, p, hash)
+		return r
 	}
 }
 

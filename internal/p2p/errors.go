@@ -5,17 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 )
 
 // PeerError is why one peer could not be used.
 type PeerError struct {
-	Peer string
+	Peer string // its ID, or the name behind which peers were expected
 	Err  error
 }
 
@@ -63,15 +63,39 @@ func (e *UnreachableError) Hint() string {
 	return "check that a bootstrap peer runs, that its ID is right, and that no firewall blocks its TCP port"
 }
 
+// failures is why peers, or names of peers, could not be used, by their label.
+type failures map[string]error
+
+// list is ordered by label.
+func (f failures) list() []PeerError {
+	var out []PeerError
+	for _, label := range slices.Sorted(maps.Keys(f)) {
+		out = append(out, PeerError{Peer: label, Err: f[label]})
+	}
+	return out
+}
+
 // unreachable composes the error of an attempt in which nobody answered.
-func (n *Node) unreachable(ctx context.Context, failures map[peer.ID]error) error {
+func (n *Node) unreachable(ctx context.Context, failed failures) error {
 	e := &UnreachableError{Err: ctx.Err()}
-	for _, b := range n.bootstrap {
-		err := failures[b.ID]
+	var labels []string
+	for _, l := range n.bootstrap {
+		if l.id == "" && failed[l.label()] == nil && len(n.behind(l)) > 0 {
+			continue // its peers are listed
+		}
+		labels = append(labels, l.label())
+	}
+	for _, p := range n.starters() {
+		if !slices.Contains(labels, p.String()) {
+			labels = append(labels, p.String())
+		}
+	}
+	for _, label := range labels {
+		err := failed[label]
 		if err == nil {
 			err = errors.New("no answer yet")
 		}
-		e.Peers = append(e.Peers, PeerError{Peer: b.ID.String(), Err: err})
+		e.Peers = append(e.Peers, PeerError{Peer: label, Err: err})
 	}
 	return e
 }
@@ -95,9 +119,10 @@ func plain(err error) string {
 	return strings.Join(causes, ", ")
 }
 
-// shortID keeps the end of a peer ID, which is what tells peers apart.
+// shortID keeps the end of a peer ID, which is what tells peers apart; a name
+// stays whole.
 func shortID(id string) string {
-	if len(id) <= 12 {
+	if len(id) <= 12 || id[0] == '/' {
 		return id
 	}
 	return "…" + id[len(id)-8:]

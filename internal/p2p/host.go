@@ -67,11 +67,12 @@ func newHost(cfg Config) (_ host.Host, err error) {
 		swarm.WithDialTimeoutLocal(dialTimeout),
 		// All addresses of a peer at once; a peer has few.
 		swarm.WithDialRanker(swarm.NoDelayDialRanker),
+		swarm.WithMultiaddrResolver(noNames{}),
 	}
 	var gater connmgr.ConnectionGater
 	if cfg.LocalOnly {
 		gater = localGater{}
-		opts = append(opts, swarm.WithConnectionGater(gater), swarm.WithMultiaddrResolver(noNames{}))
+		opts = append(opts, swarm.WithConnectionGater(gater))
 	}
 	sw, err := swarm.NewSwarm(id, peers, bus, opts...)
 	if err != nil {

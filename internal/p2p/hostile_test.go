@@ -204,7 +204,7 @@ func TestForgersDoNotCrowdOut(t *testing.T) {
 func TestServerRefusesRecords(t *testing.T) {
 	s := server(t)
 	stranger := client(t, addr(t, s))
-	messenger, err := pb.NewProtocolMessenger(sender{stranger.host})
+	messenger, err := pb.NewProtocolMessenger(sender{host: stranger.host})
 	if err != nil {
 		t.Fatal(err)
 	}

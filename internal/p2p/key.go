@@ -7,11 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 )
-
-// maxBootstrap bounds a list of bootstrap peers; all of them are dialled at once.
-const maxBootstrap = 32
 
 // PeerID is the ID, "12D3Koo…", of the node that holds the private half of pub.
 func PeerID(pub ed25519.PublicKey) (string, error) {
@@ -49,40 +45,4 @@ func identity(key ed25519.PrivateKey) (crypto.PrivKey, peer.ID, error) {
 		return nil, "", fmt.Errorf("p2p: private key: %w", err)
 	}
 	return sk, id, nil
-}
-
-// CheckBootstrap says what is wrong with a bootstrap address, nil if nothing is.
-func CheckBootstrap(addr string) error {
-	_, err := parsePeers([]string{addr})
-	return err
-}
-
-// parsePeers reads multiaddrs that end in /p2p/<id>; several of one peer become
-// one entry.
-func parsePeers(addrs []string) ([]peer.AddrInfo, error) {
-	if len(addrs) > maxBootstrap {
-		return nil, fmt.Errorf("p2p: %d bootstrap addresses, limit %d", len(addrs), maxBootstrap)
-	}
-	var out []peer.AddrInfo
-	at := map[peer.ID]int{}
-	for _, s := range addrs {
-		m, err := ma.NewMultiaddr(s)
-		if err != nil {
-			return nil, fmt.Errorf("p2p: bootstrap address %.100q: %w", s, err)
-		}
-		info, err := peer.AddrInfoFromP2pAddr(m)
-		if err != nil {
-			return nil, fmt.Errorf("p2p: bootstrap address %.100q: %w", s, err)
-		}
-		if len(info.Addrs) == 0 {
-			return nil, fmt.Errorf("p2p: bootstrap address %.100q names a peer but not where it is", s)
-		}
-		if i, ok := at[info.ID]; ok {
-			out[i].Addrs = append(out[i].Addrs, info.Addrs...)
-			continue
-		}
-		at[info.ID] = len(out)
-		out = append(out, *info)
-	}
-	return out, nil
 }

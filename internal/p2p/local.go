@@ -3,14 +3,12 @@ package p2p
 import (
 	"context"
 	"errors"
-	"net/netip"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // errNotLocal is why a node of the local network does not use an address.
@@ -42,27 +40,26 @@ func (localGater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReaso
 // isLocal reports whether the address is private (RFC 1918, RFC 4193),
 // link-local or loopback. One without an IP address, such as a name, is not.
 func isLocal(m ma.Multiaddr) bool {
-	ip, err := manet.ToIP(m)
-	if err != nil {
-		return false
-	}
-	a, ok := netip.AddrFromSlice(ip)
-	a = a.Unmap()
-	return ok && (a.IsPrivate() || a.IsLinkLocalUnicast() || a.IsLoopback())
+	ip := ipOf(m)
+	return ip.IsValid() && reachOf(ip) != anywhere
 }
 
-// noNames keeps the names in addresses from being looked up: the name server
-// may be anywhere.
+// errNames is why the swarm looks up no name.
+var errNames = errors.New("names that peers give for their addresses are not looked up")
+
+// noNames keeps the swarm from looking up names: anybody can put one into an
+// address, and the name server may be anywhere. The names of Config.Bootstrap
+// are looked up elsewhere.
 type noNames struct{}
 
 var _ network.MultiaddrDNSResolver = noNames{}
 
 // ResolveDNSAddr refuses.
 func (noNames) ResolveDNSAddr(context.Context, peer.ID, ma.Multiaddr, int, int) ([]ma.Multiaddr, error) {
-	return nil, errNotLocal
+	return nil, errNames
 }
 
 // ResolveDNSComponent refuses.
 func (noNames) ResolveDNSComponent(context.Context, ma.Multiaddr, int) ([]ma.Multiaddr, error) {
-	return nil, errNotLocal
+	return nil, errNames
 }

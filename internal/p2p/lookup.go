@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -17,19 +18,31 @@ import (
 // bounds keep a crowd of liars from making it endless.
 const (
 	closest      = 20   // peers nearest to the key that must answer
+	perNetwork   = 3    // of them from one network; more are asked but not counted
 	parallel     = 16   // requests at the same time
 	maxAsked     = 256  // requests in one search
 	maxKnown     = 1024 // peers remembered in one search
 	maxPeerAddrs = 16   // addresses remembered of one peer
+	maxTries     = 3    // requests to a bootstrap peer that gains addresses
 )
 
 // reply is what one peer said.
 type reply struct {
 	from      peer.ID
+	at        netip.Addr // where it is
+	name      string     // instead of from: of a lead that came to nothing
 	err       error
 	value     []byte           // of the record it holds; nil: none
 	providers []*peer.AddrInfo // of the key, as it knows them
 	closer    []*peer.AddrInfo // peers it knows to be closer to the key
+}
+
+// label is who this is about, for reports.
+func (r reply) label() string {
+	if r.name != "" {
+		return r.name
+	}
+	return r.from.String()
 }
 
 type state uint8
@@ -46,8 +59,11 @@ type contact struct {
 	id       peer.ID
 	distance [sha256.Size]byte // XOR of the hashes of key and ID
 	must     bool              // ask it whatever its distance
+	network  netip.Prefix      // where it is, or is said to be; zero: local or unknown
 	addrs    int
 	state    state
+	tries    int
+	more     bool // gained addresses since it was asked
 }
 
 // lookup is one search. Only the goroutine in run touches it.
@@ -56,6 +72,7 @@ type lookup struct {
 	key      [sha256.Size]byte
 	contacts []*contact // nearest first
 	byID     map[peer.ID]*contact
+	starters map[peer.ID][]ma.Multiaddr
 	asked    int
 }
 
@@ -63,14 +80,13 @@ type lookup struct {
 // reply, also a failure, is passed to heard, one at a time and never after walk
 // has returned. It returns the peers that answered, nearest first.
 func (n *Node) walk(ctx context.Context, key []byte, ask func(context.Context, peer.ID) reply, heard func(reply)) []peer.ID {
-	l := &lookup{node: n, key: sha256.Sum256(key), byID: map[peer.ID]*contact{}}
-	for _, b := range n.bootstrap {
-		n.forgetFailures(b.ID)
-		l.add(b, true)
+	l := &lookup{
+		node: n, key: sha256.Sum256(key),
+		byID: map[peer.ID]*contact{}, starters: map[peer.ID][]ma.Multiaddr{},
 	}
 	if n.dht != nil {
 		for _, p := range n.dht.RoutingTable().NearestPeers(l.key[:], closest) {
-			l.add(peer.AddrInfo{ID: p}, false)
+			l.know(p)
 		}
 	}
 	l.run(ctx, ask, heard)
@@ -88,10 +104,11 @@ func (l *lookup) run(ctx context.Context, ask func(context.Context, peer.ID) rep
 	var asking sync.WaitGroup
 	defer asking.Wait() // runs last: the requests end with ctx
 	defer cancel()
-	replies := make(chan reply, parallel)
+	leads, replies := l.node.leads(ctx), make(chan reply, parallel)
 	for running := 0; ; {
 		for c := l.next(); c != nil && running < parallel; c = l.next() {
 			c.state = asked
+			c.tries++
 			l.asked++
 			running++
 			asking.Go(func() {
@@ -100,10 +117,19 @@ func (l *lookup) run(ctx context.Context, ask func(context.Context, peer.ID) rep
 				replies <- r
 			})
 		}
-		if running == 0 {
+		if running == 0 && leads == nil {
 			return
 		}
 		select {
+		case h, ok := <-leads:
+			if !ok {
+				leads = nil
+				l.node.judge(l.starters)
+			} else if h.err != nil {
+				heard(reply{name: h.label, err: h.err})
+			} else {
+				l.start(h.peer)
+			}
 		case r := <-replies:
 			running--
 			l.learn(r)
@@ -120,16 +146,21 @@ func (l *lookup) next() *contact {
 		return nil
 	}
 	near := 0
+	crowd := map[netip.Prefix]int{}
 	var candidate *contact
 	for _, c := range l.contacts {
 		if c.state == fresh && c.must {
 			return c
 		}
-		if c.state != failed && near < closest {
+		if c.state == failed || near == closest {
+			continue
+		}
+		if c.state == fresh && candidate == nil {
+			candidate = c
+		}
+		// IDs near the key are cheap to make, networks are not.
+		if crowd[c.network]++; !c.network.IsValid() || crowd[c.network] <= perNetwork {
 			near++
-			if c.state == fresh && candidate == nil {
-				candidate = c
-			}
 		}
 	}
 	return candidate
@@ -139,44 +170,73 @@ func (l *lookup) learn(r reply) {
 	c := l.byID[r.from]
 	if r.err != nil {
 		c.state = failed
+		if c.more && c.tries < maxTries {
+			c.state, c.more = fresh, false
+		}
 		return
 	}
-	c.state = answered
+	c.state, c.network = answered, networkOf(r.at)
 	for i, info := range r.closer {
 		if i == 2*closest {
 			return
 		}
-		l.add(*info, false)
+		if addrs := credibles(info.Addrs, r.at); len(addrs) > 0 {
+			l.refer(info.ID, addrs)
+		}
 	}
 }
 
-// add makes a peer known. A peer that waits to be asked may gain addresses: the
-// first who mentioned it may have lied about where it is.
-func (l *lookup) add(info peer.AddrInfo, must bool) {
-	if info.ID == l.node.host.ID() || info.ID.Validate() != nil || len(info.ID) > 64 {
+// start makes a bootstrap peer known, or another address of one.
+func (l *lookup) start(info peer.AddrInfo) {
+	c := l.know(info.ID)
+	if c == nil {
 		return
 	}
-	c := l.byID[info.ID]
-	if c == nil {
-		if len(l.contacts) >= maxKnown {
-			return
+	c.must = true
+	l.node.forgetFailures(c.id)
+	l.node.host.Peerstore().AddAddrs(c.id, info.Addrs, peerstore.TempAddrTTL)
+	l.starters[c.id] = append(l.starters[c.id], info.Addrs...)
+	switch c.state {
+	case asked:
+		c.more = true
+	case failed:
+		if c.tries < maxTries {
+			c.state = fresh
 		}
-		c = &contact{id: info.ID, distance: l.distance(info.ID), must: must}
-		l.byID[info.ID] = c
+	}
+}
+
+// refer makes a peer known that another one named. One that waits to be asked may
+// gain addresses: the first who mentioned it may have lied about where it is.
+func (l *lookup) refer(p peer.ID, addrs []ma.Multiaddr) {
+	c := l.know(p)
+	if c == nil || c.must || c.state != fresh {
+		return
+	}
+	if c.addrs == 0 {
+		c.network = networkOf(ipOf(addrs[0]))
+	}
+	addrs = addrs[:min(len(addrs), maxPeerAddrs-c.addrs)]
+	c.addrs += len(addrs)
+	l.node.host.Peerstore().AddAddrs(c.id, addrs, peerstore.TempAddrTTL)
+}
+
+// know returns the contact of a peer, a new one if need be; nil for what is no
+// other peer and when too many are known.
+func (l *lookup) know(p peer.ID) *contact {
+	if p == l.node.host.ID() || p.Validate() != nil || len(p) > 64 {
+		return nil
+	}
+	c := l.byID[p]
+	if c == nil && len(l.contacts) < maxKnown {
+		c = &contact{id: p, distance: l.distance(p)}
+		l.byID[p] = c
 		at, _ := slices.BinarySearchFunc(l.contacts, c, func(a, b *contact) int {
 			return bytes.Compare(a.distance[:], b.distance[:])
 		})
 		l.contacts = slices.Insert(l.contacts, at, c)
 	}
-	if c.state == fresh {
-		l.remember(c, info.Addrs)
-	}
-}
-
-func (l *lookup) remember(c *contact, addrs []ma.Multiaddr) {
-	addrs = addrs[:min(len(addrs), maxPeerAddrs-c.addrs)]
-	c.addrs += len(addrs)
-	l.node.host.Peerstore().AddAddrs(c.id, addrs, peerstore.TempAddrTTL)
+	return c
 }
 
 func (l *lookup) distance(p peer.ID) (d [sha256.Size]byte) {

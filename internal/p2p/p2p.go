@@ -16,7 +16,14 @@
 // never mix. Nodes with Config.Server answer others (kad-dht does that part);
 // all look-ups are made by the short iterative search in lookup.go, which, unlike
 // kad-dht's, tells who answered what, asks every bootstrap peer whatever its
-// distance, and writes nothing to anybody.
+// distance, and writes nothing to anybody. Peers are believed in nothing that
+// could be turned against others: names in their addresses are not looked up, and
+// no address is dialled that is nearer than who named it.
+//
+// Where a node starts from is configured: peers by ID and address, or DNS names
+// behind which there are peers. DNS is unsigned as well; it can hide peers and
+// name wrong ones, which then count as bootstrap peers, so a name is no substitute
+// for peers named by ID, but leads to their successors.
 //
 // Nodes speak Noise over TCP with yamux. There is no QUIC: it adds 2.8 MB to
 // every seed, and its TLS certificates cannot be checked by a host whose clock is
@@ -24,11 +31,11 @@
 package p2p
 
 import (
-	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,10 +71,15 @@ type Config struct {
 	// Listen are the multiaddrs to listen on, such as /ip4/0.0.0.0/tcp/4001.
 	// Empty: the node dials but cannot be dialled.
 	Listen []string
-	// Bootstrap are peers to start from, as multiaddrs that end in /p2p/<id>.
-	// Each is asked in every search. Three or more, run by different people,
-	// keep a crowd of hostile nodes from hiding a record.
+	// Bootstrap are peers to start from: multiaddrs that end in /p2p/<id>, or
+	// /dnsaddr/<name> for all that DNS names there. Each is asked in every search.
+	// Three or more, run by different people in different networks, keep a crowd
+	// of hostile nodes from hiding a record. At most 32, those that DNS names
+	// included. Names are looked up whenever the node needs them, and never with
+	// LocalOnly.
 	Bootstrap []string
+	// Resolver looks up the names in Bootstrap, net.DefaultResolver if nil.
+	Resolver Resolver
 	// Server makes the node answer others and store their records. It needs
 	// Listen.
 	Server bool
@@ -92,7 +104,8 @@ type Node struct {
 	cfg       Config
 	log       *slog.Logger
 	now       func() time.Time
-	bootstrap []peer.AddrInfo
+	resolver  Resolver
+	bootstrap []lead
 	host      host.Host
 	validator validator
 	root      atomic.Pointer[manifest.Root]
@@ -101,10 +114,11 @@ type Node struct {
 	dht    *dht.IpfsDHT
 	values *records.ValueStore // a reader's view of the records dht stores
 
-	closing sync.Once
+	closing, judging sync.Once
 
 	mu        sync.Mutex
-	published map[string]*Publication // by key; what Run keeps alive
+	published map[string]*Publication     // by key; what Run keeps alive
+	named     map[string]map[peer.ID]bool // bootstrap peers, by the name that led to them
 }
 
 // New makes a node and opens its listening sockets, so that Addrs is true from
@@ -114,17 +128,21 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Server && len(cfg.Listen) == 0 {
 		return nil, errors.New("p2p: a server needs an address to listen on")
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, now: cfg.Now, published: map[string]*Publication{}}
+	n := &Node{cfg: cfg, log: cfg.Log, now: cfg.Now, resolver: cfg.Resolver,
+		published: map[string]*Publication{}, named: map[string]map[peer.ID]bool{}}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
 	if n.now == nil {
 		n.now = time.Now
 	}
+	if n.resolver == nil {
+		n.resolver = net.DefaultResolver
+	}
 	n.root.Store(cfg.Root)
 	n.validator = validator{root: n.root.Load, now: n.now}
 	var err error
-	if n.bootstrap, err = parsePeers(cfg.Bootstrap); err != nil {
+	if n.bootstrap, err = parseLeads(cfg.Bootstrap); err != nil {
 		return nil, err
 	}
 	if n.host, err = newHost(cfg); err != nil {
@@ -204,26 +222,3 @@ func (n *Node) Addrs() []string {
 
 // Peers is the number of nodes this one is connected to.
 func (n *Node) Peers() int { return len(n.host.Network().Peers()) }
-
-// connect reaches all bootstrap peers in parallel and returns how many it is
-// connected to, and why it is not to the others.
-func (n *Node) connect(ctx context.Context) (int, []PeerError) {
-	errs := make([]error, len(n.bootstrap))
-	var dialing sync.WaitGroup
-	for i, info := range n.bootstrap {
-		dialing.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-			defer cancel()
-			n.forgetFailures(info.ID)
-			errs[i] = n.host.Connect(ctx, info)
-		})
-	}
-	dialing.Wait()
-	var failed []PeerError
-	for i, err := range errs {
-		if err != nil {
-			failed = append(failed, PeerError{Peer: n.bootstrap[i].ID.String(), Err: err})
-		}
-	}
-	return len(n.bootstrap) - len(failed), failed
-}

@@ -118,7 +118,7 @@ func (n *Node) put(ctx context.Context, key string, value []byte) (Published, er
 
 // offer asks peers to store a record and returns those that confirmed.
 func (n *Node) offer(ctx context.Context, key string, value []byte, peers []peer.ID) []string {
-	messenger, err := pb.NewProtocolMessenger(sender{n.host})
+	messenger, err := pb.NewProtocolMessenger(sender{host: n.host})
 	if err != nil {
 		return nil
 	}

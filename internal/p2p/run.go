@@ -97,12 +97,13 @@ func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}) {
 
 // attached reports whether the node is connected to a bootstrap peer.
 func (n *Node) attached() bool {
-	return slices.ContainsFunc(n.bootstrap, func(b peer.AddrInfo) bool {
-		return n.host.Network().Connectedness(b.ID) == network.Connected
+	return slices.ContainsFunc(n.starters(), func(p peer.ID) bool {
+		return n.host.Network().Connectedness(p) == network.Connected
 	})
 }
 
-// reconnect tries all bootstrap peers and returns how many it reached.
+// reconnect looks up the names of bootstrap peers, tries all of them, and returns
+// how many it reached.
 func (n *Node) reconnect(ctx context.Context) int {
 	connected, failures := n.connect(ctx)
 	for _, f := range failures {

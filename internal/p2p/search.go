@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 	"errors"
-	"slices"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -59,25 +58,26 @@ func (n *Node) Search(ctx context.Context, q discover.Query, found func(discover
 
 // fetch asks the network for key, passes on what each peer holds, and returns
 // who failed and who answered, the nearest first.
-func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)) (map[peer.ID]error, []peer.ID) {
-	messenger, err := pb.NewProtocolMessenger(sender{n.host})
-	if err != nil {
-		return map[peer.ID]error{n.host.ID(): err}, nil
-	}
-	ask := func(ctx context.Context, p peer.ID) reply {
+func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)) (failures, []peer.ID) {
+	ask := func(ctx context.Context, p peer.ID) (r reply) {
+		messenger, err := pb.NewProtocolMessenger(sender{n.host, &r.at})
+		if err != nil {
+			return reply{err: err}
+		}
 		rec, closer, err := messenger.GetValue(ctx, p, key)
-		return reply{value: rec.GetValue(), closer: closer, err: err}
+		r.value, r.closer, r.err = rec.GetValue(), closer, err
+		return r
 	}
-	failures := map[peer.ID]error{}
+	failed := failures{}
 	answers := n.walk(ctx, []byte(key), ask, func(r reply) {
 		if r.err != nil {
-			failures[r.from] = r.err
-			n.log.Debug("peer failed", "peer", r.from, "error", plain(r.err))
+			failed[r.label()] = r.err
+			n.log.Debug("peer failed", "peer", r.label(), "error", plain(r.err))
 			return
 		}
 		held(r.from, r.value)
 	})
-	return failures, answers
+	return failed, answers
 }
 
 // local is the record this node itself stores under key, nil if none.
@@ -90,9 +90,4 @@ func (n *Node) local(ctx context.Context, key string) []byte {
 		n.log.Warn("own record store", "error", err)
 	}
 	return rec.GetValue()
-}
-
-// knows reports whether p is this node or one of its bootstrap peers.
-func (n *Node) knows(p peer.ID) bool {
-	return p == n.host.ID() || slices.ContainsFunc(n.bootstrap, func(b peer.AddrInfo) bool { return b.ID == p })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -27,7 +28,10 @@ const (
 // keeps streams open and waits for identify first; a search asks each peer once,
 // so here the protocol is proposed together with the request, a round trip
 // earlier.
-type sender struct{ host host.Host }
+type sender struct {
+	host host.Host
+	at   *netip.Addr // if not nil, receives where the peer is
+}
 
 var _ pb.MessageSender = sender{}
 
@@ -54,6 +58,9 @@ func (s sender) exchange(ctx context.Context, p peer.ID, msg, reply *pb.Message)
 		return err
 	}
 	defer stream.Close()
+	if s.at != nil {
+		*s.at = ipOf(stream.Conn().RemoteMultiaddr())
+	}
 	// Streams know deadlines, not contexts.
 	stop := context.AfterFunc(ctx, func() { _ = stream.Reset() })
 	defer stop()
