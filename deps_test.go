@@ -40,6 +40,7 @@ const importLaw = `
 	# The corridor's rooms, in walking order.
 	internal/strictjson < internal/bootcfg, internal/portal;
 	internal/kmod < internal/sysinit;
+	internal/sysinit, internal/term < internal/dialog;
 	manifest, blob < internal/discover;
 	internal/discover < internal/mdns;
 	internal/discover, manifest < internal/p2p;
@@ -79,7 +80,7 @@ const importLaw = `
 	cmd/internal/steps < cmd/phase-verify, cmd/phase-fetch;
 	cmd/internal/steps, internal/p2p, internal/mdns < cmd/phase-discover;
 	cmd/internal/steps, cmd/internal/pid1, internal/boot, internal/p2p, internal/mdns,
-	internal/nettime, internal/version
+	internal/nettime, internal/version, internal/dialog
 	< cmd/phase-init;
 	cmd/internal/pid1, internal/handover, internal/trust, internal/durable < cmd/node-init;
 	internal/node, internal/provider, internal/p2p, internal/mdns, internal/fetch,

@@ -54,6 +54,8 @@ type Console struct {
 	mu   sync.Mutex
 	open *Step // the step whose line has no newline yet
 	live bool  // a bar stands on the current line
+
+	prompt *Prompt // whose line has no newline yet
 }
 
 // New makes a Console; it writes nothing yet.
@@ -142,6 +144,9 @@ const noteIndent = "             "
 // is held.
 func (c *Console) settle() {
 	switch {
+	case c.prompt != nil:
+		c.put("\n")
+		c.prompt = nil
 	case c.live:
 		c.put("\r" + strings.Repeat(" ", c.cfg.Width) + "\r")
 		c.live = false
