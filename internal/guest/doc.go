@@ -70,4 +70,27 @@ type Config struct {
 	Timeout time.Duration
 	// AllowSkip makes a test that the guest skips a skipped one on the host.
 	AllowSkip bool
+
+	limits limits
+}
+
+// limits are how long a guest may take beside the test itself; the package's own
+// tests of guests that hang shorten them.
+type limits struct {
+	boot time.Duration // from power on to the test's start, on a machine that is busy
+	end  time.Duration // from the test's own timeout to the end of its process
+}
+
+func (c Config) withDefaults() Config {
+	for field, value := range map[*time.Duration]time.Duration{
+		&c.Timeout: 2 * time.Minute, &c.limits.boot: 3 * time.Minute, &c.limits.end: 30 * time.Second,
+	} {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	if c.Memory == 0 {
+		c.Memory = 512
+	}
+	return c
 }

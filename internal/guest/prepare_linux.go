@@ -66,12 +66,8 @@ func prepare(ctx context.Context, cfg Config, dir string, s spec) (vm.Config, er
 	if err := b.write(initrd); err != nil {
 		return vm.Config{}, err
 	}
-	memory := cfg.Memory
-	if memory == 0 {
-		memory = 512
-	}
 	return vm.Config{
-		Arch: arch(), Memory: memory, CPUs: cfg.CPUs, ProbeCache: cache.dir, Dir: filepath.Join(dir, "machine"), Report: true,
+		Arch: arch(), Memory: cfg.Memory, CPUs: cfg.CPUs, ProbeCache: cache.dir, Dir: filepath.Join(dir, "machine"), Report: true,
 		Kernel: kernel.Image, Initrd: initrd, Append: commandLine(cfg.Append, s.Args[0]),
 	}, nil
 }

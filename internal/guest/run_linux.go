@@ -14,11 +14,9 @@ import (
 	"github.com/phasebased/phase/internal/vm"
 )
 
-const (
-	bootLimit   = 3 * time.Minute  // from power on to the test's start, on a machine that is busy
-	endLimit    = 30 * time.Second // from the test's own timeout to the end of its process
-	consoleTail = 40               // console lines shown with a failure
-)
+// consoleTail is how many console lines are shown with a failure: enough for a
+// kernel panic with its trace.
+const consoleTail = 80
 
 // Run reports true in the guest, where the test shall go on. On the host it runs
 // the calling test in a guest, takes over its outcome and reports false. The test
@@ -31,10 +29,7 @@ func Run(t *testing.T, cfg Config) bool {
 	if isInit() {
 		serve()
 	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 2 * time.Minute
-	}
-	h := &host{t: t, cfg: cfg}
+	h := &host{t: t, cfg: cfg.withDefaults()}
 	if h.run() {
 		h.judge()
 	}
@@ -73,8 +68,8 @@ func (h *host) run() bool {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	limit := time.AfterFunc(bootLimit, func() { cancel(errLate) })
-	h.follow(m, func() { limit.Reset(h.cfg.Timeout + endLimit) })
+	limit := time.AfterFunc(h.cfg.limits.boot, func() { cancel(errLate) })
+	h.follow(m, func() { limit.Reset(h.cfg.Timeout + h.cfg.limits.end) })
 	limit.Stop()
 	exit := m.Quit(ctx)
 	if h.exit == "" {
@@ -118,9 +113,9 @@ func (h *host) lost(m *vm.Machine, exit vm.Exit) {
 	case h.failure != "":
 		why = "the guest could not be made ready: " + h.failure
 	case errors.Is(exit.Err, errLate) && h.started.IsZero():
-		why = "the guest hangs: the test did not start within " + bootLimit.String()
+		why = "the guest hangs: the test did not start within " + h.cfg.limits.boot.String()
 	case errors.Is(exit.Err, errLate):
-		why = "the guest hangs: no end of the test within " + (h.cfg.Timeout + endLimit).String()
+		why = "the guest hangs: no end of the test within " + (h.cfg.Timeout + h.cfg.limits.end).String()
 	case exit.Stderr != "":
 		why += ": " + exit.Stderr
 	}

@@ -1,15 +1,12 @@
 package guest
 
-import "time"
-
 // spec is what process 1 of a guest has to do: the file specFile of its
 // initramfs.
 type spec struct {
-	Modules []module      `json:"modules"`
-	Dir     string        `json:"dir"`  // the test's working folder
-	Args    []string      `json:"args"` // of the test binary
-	Env     []string      `json:"env"`
-	Timeout time.Duration `json:"timeout_ns"`
+	Modules []module `json:"modules"`
+	Dir     string   `json:"dir"`  // the test's working folder
+	Args    []string `json:"args"` // of the test binary
+	Env     []string `json:"env"`
 }
 
 // module is a module file of the initramfs, to be loaded in the order of spec.
