@@ -73,7 +73,7 @@ const importLaw = `
 
 	# Commands.
 	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term,
-	internal/portal
+	internal/portal, internal/bootcfg
 	< cmd/internal/steps;
 	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline
 	< cmd/internal/pid1;

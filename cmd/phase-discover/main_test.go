@@ -1,12 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +37,8 @@ var stable = discover.Query{Channel: "stable", Arch: manifest.ArchX8664}
 //	$FORGER a server that claims version 1000, signed by a stranger
 //	$GONE   a peer that is not there
 //	$MIRROR a mirror that still has version 6
+//	$PROXY  a proxy for somebody:p%40ss, behind which every name is that mirror
+//	$LOGIN  what every page is behind a login page, $ONLINE what one is without
 //	$WORK/root.json the root that vouches for versions 6 and 7
 //	$WORK/old.json  a root whose pointers another key signed, and
 //	$WORK/2.root.json its successor, which vouches for versions 6 and 7
@@ -43,6 +52,7 @@ func TestScripts(t *testing.T) {
 		"root.json":   rootFile(t, 1, discovertest.Key()),
 		"old.json":    rootFile(t, 1, keyOf(3)),
 		"2.root.json": rootFile(t, 2, discovertest.Key()),
+		"nodes.toml":  nodesFile(peer),
 	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -52,6 +62,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("FORGER", forger.Addrs()[0])
 			env.Setenv("GONE", gone)
 			env.Setenv("MIRROR", mirror)
+			env.Setenv("PROXY", proxyTo(t, mirror))
+			env.Setenv("LOGIN", serve(t, func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "http://login.test/?from="+r.URL.Path, http.StatusFound)
+			}))
+			env.Setenv("ONLINE", serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 			for name, data := range files {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o644); err != nil {
 					return err
@@ -97,9 +112,72 @@ func mirrorOf(t *testing.T, pointer []byte) string {
 	mux.HandleFunc("GET /stable/x86_64/pointer.json", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write(pointer)
 	})
-	srv := httptest.NewServer(mux)
+	return serve(t, mux.ServeHTTP)
+}
+
+func serve(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	return srv.URL
+}
+
+// proxyTo is the host:port of a proxy that asks this server for whatever one wants.
+func proxyTo(t *testing.T, server string) string {
+	t.Helper()
+	target, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(target)
+	return strings.TrimPrefix(serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Proxy-Authorization") != "Basic c29tZWJvZHk6cEBzcw==" { // somebody:p@ss
+			w.WriteHeader(http.StatusProxyAuthRequired)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	}), "http://")
+}
+
+// nodesFile is a bootstrap-nodes.toml.
+func nodesFile(n *p2p.Node) []byte {
+	addr, _, _ := strings.Cut(n.Addrs()[0], "/p2p/")
+	return fmt.Appendf(nil, "[[bootstrap]]\npeer_id = %q\naddress = %q\n", n.ID(), addr)
+}
+
+// An interrupt ends a search that hangs, with its account; the next one works.
+func TestInterrupt(t *testing.T) {
+	reached := make(chan struct{}, 1)
+	mute := serve(t, func(_ http.ResponseWriter, r *http.Request) { reached <- struct{}{}; <-r.Context().Done() })
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-a", "x86_64", "--no-mdns", "--mirror", mute, "-f", "json")
+	cmd.Args[0] = "phase-discover"
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-reached
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	var got struct {
+		URL     string `json:"manifest_url"`
+		Error   string
+		Sources []struct{ Name, Error string }
+	}
+	err := json.Unmarshal(out.Bytes(), &got)
+	if cmd.ProcessState.ExitCode() != 1 || err != nil || got.URL != "" || got.Error != "the search was interrupted" || len(got.Sources) != 1 || got.Sources[0].Error == "" {
+		t.Errorf("%v, %v\n%s%s", cmd.ProcessState, err, &out, &errs)
+	}
+	if !strings.Contains(errs.String(), "ERROR: the search was interrupted\n") || strings.Contains(out.String()+errs.String(), "\x1b") {
+		t.Errorf("%q", &errs)
+	}
+	again := exec.CommandContext(t.Context(), "/proc/self/exe", "-a", "x86_64", "--no-mdns", "--mirror", mirrorOf(t, discovertest.Pointer(t, stable, 6)), "-q")
+	again.Args[0] = "phase-discover"
+	if url, err := again.Output(); err != nil || !strings.HasPrefix(string(url), "http://") {
+		t.Errorf("%q, %v", url, err)
+	}
 }
 
 func gonePeer(t *testing.T, id string) string {

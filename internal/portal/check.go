@@ -20,14 +20,25 @@ func onlineTexts() []string {
 	return []string{"NetworkManager is online", "success", "Microsoft Connect Test"}
 }
 
+// CheckURL refuses what cannot be a Config.CheckURL, with an ErrURL.
+func CheckURL(s string) error {
+	if u, err := url.Parse(s); err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil {
+		return fmt.Errorf("%w: the check's address has to be an http URL without a user name", ErrURL)
+	}
+	return nil
+}
+
 // askCheck asks for a page whose content is known and judges who answered.
 func askCheck(ctx context.Context, way http.RoundTripper, check string) answer {
 	if check == "" {
 		return answer{err: ErrNotAsked}
 	}
+	if err := CheckURL(check); err != nil {
+		return answer{err: err}
+	}
 	u, err := url.Parse(check)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.User != nil {
-		return answer{err: fmt.Errorf("%w: the check's address is not an http URL", ErrURL)}
+	if err != nil {
+		return answer{err: ErrURL}
 	}
 	resp, err := get(ctx, way, u, "*/*")
 	if err != nil {

@@ -2,39 +2,49 @@ package steps
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
-	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/internal/portal"
 	"github.com/phasebased/phase/manifest"
 )
 
 const discoverHelp = `Find the current boot manifest of a channel and architecture.
 
-All sources are asked at once: the DHT through the bootstrap peers (-b), mirrors
-(--mirror), the local network (mdns), and the DHT through nodes that providers on
-the local network name (dht-lan). The newest pointer wins. With -k its signature
-is checked and forgeries are dropped; without, whoever answers can claim
-anything, and the output says verified: false.
+All sources are asked at once: the DHT through the bootstrap peers (-b, or those
+of a file with --bootstrap-file), mirrors (--mirror), the local network (mdns),
+and the DHT through nodes that providers on the local network name (dht-lan). The
+newest pointer wins. With -k its signature is checked and forgeries are dropped;
+without, whoever answers can claim anything, and the output says verified: false.
+
+Where mirrors are behind an HTTP proxy (--proxy), it is asked for both http and
+https, but not for what is on the local network; it is not trusted. The DHT and
+the local network know no proxies. With --portal-check the search also finds out
+whether the network wants a login in a browser first, by asking for a page whose
+content is known; without that option nothing is asked.
 
 What each source answered, and when, is told on stderr as it happens; -f json has
-all of it in sources and candidates, with times in milliseconds since the start.
+all of it in sources, candidates and portal, with times in milliseconds since the
+start. An interrupt ends the search.
 
-Exit status: 0 found, 1 not found or an error, 2 wrong usage.`
+Exit status: 0 found, 1 not found, interrupted or an error, 2 wrong usage.`
 
 const discoverExample = `  phase-discover -b /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW… -k root.json
   phase-discover -c testing -a arm64 --mirror https://mirror.example.org -q
-  phase-discover -f json -t 10s`
+  phase-discover -b /dnsaddr/bootstrap.example.org --bootstrap-file bootstrap-nodes.toml
+  phase-discover --mirror https://mirror.example.org --proxy http://proxy.example.org:3128
+  phase-discover --portal-check http://network-test.debian.org/nm -f json -t 10s`
 
 // lanWait is how long the local network is listened to. Answers take
 // milliseconds, but nobody there says that there is nothing.
@@ -57,8 +67,11 @@ type DiscoverNets struct {
 type discoverOptions struct {
 	arch, channel string
 	bootstrap     []string
+	bootstrapFile string
 	mirrors       []string
 	noLAN         bool
+	proxy         string
+	portalCheck   string
 	timeout       string
 	trusted       rootFlags
 	format        string
@@ -79,14 +92,19 @@ func Discover(args []string, env Env, nets DiscoverNets) int {
 			return opts.run(cmd.Context(), env, nets)
 		},
 	}
-	cmd.SetContext(context.Background())
+	ctx, stop := interruptible()
+	defer stop()
+	cmd.SetContext(ctx)
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVarP(&opts.arch, "arch", "a", runtime.GOARCH, "`architecture`, x86_64 or arm64")
 	flags.StringVarP(&opts.channel, "channel", "c", manifest.ChannelStable, "`channel`: stable, testing or nightly")
-	flags.StringArrayVarP(&opts.bootstrap, "bootstrap", "b", nil, "DHT peer to start from, as /ip4/…/tcp/…/p2p/ID; repeatable")
+	flags.StringArrayVarP(&opts.bootstrap, "bootstrap", "b", nil, "DHT peer to start from, as /ip4/…/tcp/…/p2p/ID, or /dnsaddr/NAME for those that a DNS name lists; repeatable")
+	flags.StringVar(&opts.bootstrapFile, "bootstrap-file", "", "bootstrap-nodes.toml `file` with more of them")
 	flags.StringArrayVar(&opts.mirrors, "mirror", nil, "base `URL` of a mirror or provider; repeatable")
 	flags.BoolVar(&opts.noLAN, "no-mdns", false, "do not ask the local network")
+	flags.StringVar(&opts.proxy, "proxy", "", proxyUsage)
+	flags.StringVar(&opts.portalCheck, "portal-check", "", "http `URL` that tells whether there is a sign-in page in between, such as http://network-test.debian.org/nm")
 	flags.StringVarP(&opts.timeout, "timeout", "t", "30", "`time` to search, in seconds or as 500ms, 10s, 1m")
 	opts.trusted.add(cmd, "root.json `file` whose timestamp key must have signed the pointer")
 	flags.StringVarP(&opts.format, "format", "f", "text", "output format, `text|json`")
@@ -101,7 +119,8 @@ type finder struct {
 	timeout time.Duration
 	root    *manifest.Root
 	sources []discover.Source
-	end     func() error
+	client  *http.Client // of all sources that speak HTTP
+	end     func() error // of the DHT
 }
 
 func (o discoverOptions) run(ctx context.Context, env Env, nets DiscoverNets) (err error) {
@@ -109,7 +128,7 @@ func (o discoverOptions) run(ctx context.Context, env Env, nets DiscoverNets) (e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.end()) }()
+	defer func() { err = errors.Join(err, f.end()); f.client.CloseIdleConnections() }()
 	remarks, story := env.Stderr, env.Stderr
 	if o.quiet {
 		remarks = io.Discard
@@ -118,15 +137,20 @@ func (o discoverOptions) run(ctx context.Context, env Env, nets DiscoverNets) (e
 		story = io.Discard
 	}
 	found := &pointers{root: f.root, query: f.query, now: env.Now, remarks: remarks, story: story}
+	start := time.Now()
+	login := askPortal(ctx, o.portalCheck, f.timeout)
 	answers := discover.Search(ctx, f.query, f.timeout, f.sources, found.take)
 	found.account(answers)
 	result := found.result(answers)
-	if result.ManifestURL == "" {
-		failure := error(&discover.NotFound{Query: f.query, Answers: answers})
-		if found.best.raw != nil {
-			failure = errors.New("the pointer names no usable URL of its manifest")
-		}
-		return o.fail(env.Stdout, result, failure)
+	result.TookMS = milliseconds(time.Since(start))
+	result.Portal = <-login
+	result.Portal.tell(story)
+	switch {
+	case ctx.Err() != nil:
+		result.ManifestURL = ""
+		return o.fail(env.Stdout, result, errors.New("the search was interrupted"))
+	case result.ManifestURL == "":
+		return o.fail(env.Stdout, result, found.failure(answers, result.Portal))
 	}
 	if !result.Verified {
 		fmt.Fprintln(remarks, "warning: the pointer's signature was not checked; use -k root.json")
@@ -151,6 +175,14 @@ func (o discoverOptions) prepare(nets DiscoverNets) (*finder, error) {
 	if o.format != "text" && o.format != "json" {
 		return nil, usageError{fmt.Errorf("unknown format %q: use text or json", o.format)}
 	}
+	proxy, err := fetch.Proxy(o.proxy)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--proxy: %w", err)}
+	}
+	f.client = fetch.NewClient(nil, proxy)
+	if err := portal.CheckURL(o.portalCheck); o.portalCheck != "" && err != nil {
+		return nil, usageError{fmt.Errorf("--portal-check: %w", err)}
+	}
 	if f.root, err = o.loadRoot(); err != nil {
 		return nil, err
 	}
@@ -158,7 +190,7 @@ func (o discoverOptions) prepare(nets DiscoverNets) (*finder, error) {
 }
 
 func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
-	get := (&fetch.Fetcher{Retries: 1, Timeout: f.timeout}).Get
+	get := (&fetch.Fetcher{Client: f.client, Retries: 1, Timeout: f.timeout}).Get
 	for _, base := range o.mirrors {
 		if err := discover.CheckBase(base); err != nil {
 			return usageError{fmt.Errorf("--mirror: %w", err)}
@@ -168,11 +200,15 @@ func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
 	if !o.noLAN {
 		f.sources = append(f.sources, nets.Neighbours(get, min(lanWait, f.timeout))...)
 	}
-	if len(o.bootstrap) > 0 {
+	bootstrap, err := o.allBootstrap()
+	if err != nil {
+		return err
+	}
+	if len(bootstrap) > 0 {
 		if nets.DHT == nil {
 			return usageError{errors.New("this program cannot ask the DHT")}
 		}
-		src, end, err := nets.DHT(o.bootstrap)
+		src, end, err := nets.DHT(bootstrap)
 		if err != nil {
 			return usageError{err}
 		}
@@ -182,6 +218,22 @@ func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
 		return usageError{errors.New("nowhere to ask: use -b or --mirror, or leave out --no-mdns")}
 	}
 	return nil
+}
+
+// allBootstrap are the peers named on the command line, and those of the file.
+func (o discoverOptions) allBootstrap() ([]string, error) {
+	if o.bootstrapFile == "" {
+		return o.bootstrap, nil
+	}
+	raw, err := readFile(o.bootstrapFile, nil, bootcfg.MaxFile)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap file: %w", err)
+	}
+	cfg, err := bootcfg.Parse("", nil, raw, manifest.ArchX8664) // which says nothing about peers
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap file %s: %w", o.bootstrapFile, err)
+	}
+	return slices.Concat(o.bootstrap, cfg.Bootstrap), nil
 }
 
 // Neighbours are the sources of the local network: itself, listened to for at most
@@ -231,232 +283,4 @@ func (o discoverOptions) loadRoot() (*manifest.Root, error) {
 		return nil, &inputError{"key", fmt.Errorf("%s: pointers are checked with a root.json, not with a single key", o.trusted.key)}
 	}
 	return root, err
-}
-
-// offer is a candidate that was read.
-type offer struct {
-	discover.Candidate
-	raw     []byte
-	pointer manifest.Pointer
-}
-
-// pointers keeps the best of the candidates and who offered it.
-type pointers struct {
-	root    *manifest.Root // nil: signatures are not checked
-	query   discover.Query
-	now     func() time.Time
-	remarks io.Writer // what a person should look at
-	story   io.Writer // what happened, and when
-
-	best offer
-	same []discover.Candidate // all that offered the best one's manifest
-	all  []discoverCandidate  // everything that was offered, in the order of arrival
-}
-
-// take reads one candidate and keeps it if it is the best so far.
-func (p *pointers) take(c discover.Candidate) {
-	pointer, err := p.read(c.Pointer)
-	p.note(c, pointer, err)
-	if err != nil {
-		return
-	}
-	order := 1
-	if p.best.raw != nil {
-		order = discover.Compare(pointer, c.Pointer, p.best.pointer, p.best.raw)
-	}
-	if p.best.raw == nil || pointer.ManifestHash != p.best.pointer.ManifestHash {
-		if order <= 0 {
-			return
-		}
-		p.same = nil
-	}
-	p.same = append(p.same, c)
-	if order > 0 {
-		p.best = offer{Candidate: c, raw: c.Pointer, pointer: pointer}
-	}
-}
-
-// note keeps for the account what was offered and what became of it, and says it.
-func (p *pointers) note(c discover.Candidate, pointer manifest.Pointer, err error) {
-	n := discoverCandidate{
-		Source: term.Clean(c.Source), Origin: term.Clean(c.Origin), AtMS: milliseconds(c.At),
-		Version: pointer.ManifestVersion, Verified: err == nil && p.root != nil,
-	}
-	switch {
-	case err != nil:
-		n.Reason = term.Clean(err.Error())
-		fmt.Fprintf(p.remarks, "%s: ignored what %s gave: %s\n", brief(c.At), n.Origin, n.Reason)
-	case p.root == nil:
-		n.Reason = "no root was given to check it with"
-		fmt.Fprintf(p.story, "%s: %s gave version %d, not verified\n", brief(c.At), n.Origin, n.Version)
-	default:
-		fmt.Fprintf(p.story, "%s: %s gave version %d, verified\n", brief(c.At), n.Origin, n.Version)
-	}
-	p.all = append(p.all, n)
-}
-
-// account says how each source ended.
-func (p *pointers) account(answers []discover.Answer) {
-	for _, a := range answers {
-		noun := "candidates"
-		if a.Candidates == 1 {
-			noun = "candidate"
-		}
-		line := fmt.Sprintf("%s: %s ended with %d %s", brief(a.Took), a.Source, a.Candidates, noun)
-		if a.Dropped > 0 {
-			line += fmt.Sprintf(", %d beyond the limits", a.Dropped)
-		}
-		if a.Err != nil {
-			line += ": " + a.Err.Error()
-		}
-		fmt.Fprintln(p.story, term.Clean(line))
-	}
-}
-
-// brief is a duration as people read it.
-func brief(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
-
-// milliseconds is a duration for JSON, with three digits behind the point: on a
-// local network answers differ by less than a millisecond.
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// read verifies a pointer, or only parses it if there is no root.
-func (p *pointers) read(raw []byte) (manifest.Pointer, error) {
-	want := manifest.Want{Channel: p.query.Channel, Arch: p.query.Arch}
-	if p.root != nil {
-		v, err := manifest.Verifier{Root: p.root, Want: want, ClockSource: "machine clock"}.Pointer(raw, p.now())
-		if err != nil {
-			return manifest.Pointer{}, err
-		}
-		return v.Pointer(), nil
-	}
-	pointer, err := manifest.InspectPointer(raw)
-	if err != nil {
-		return manifest.Pointer{}, err
-	}
-	if pointer.Channel != want.Channel || pointer.Arch != want.Arch {
-		return manifest.Pointer{}, fmt.Errorf("it is about %s/%s", pointer.Channel, pointer.Arch)
-	}
-	return pointer, nil
-}
-
-// discoverResult is the JSON output.
-type discoverResult struct {
-	Key             string              `json:"key"`              // DHT key of the pointer
-	ManifestURL     string              `json:"manifest_url"`     // "" if nothing was found
-	ManifestVersion int64               `json:"manifest_version"` // 0 if nothing was found
-	Verified        bool                `json:"verified"`         // the pointer's signature was checked with -k
-	PeerID          string              `json:"peer_id"`          // DHT peer that gave the pointer, "" if none did
-	ProviderCount   int                 `json:"provider_count"`   // different origins that named this manifest
-	Sources         []discoverSource    `json:"sources"`          // every source that was asked
-	Candidates      []discoverCandidate `json:"candidates"`       // every answer, in the order of arrival
-	Error           string              `json:"error,omitempty"`
-	Code            string              `json:"code,omitempty"`
-	Hint            string              `json:"hint,omitempty"`
-}
-
-// discoverSource is the account of one source.
-type discoverSource struct {
-	Name       string  `json:"name"`
-	Candidates int     `json:"candidates"`        // answers handed on
-	Dropped    int     `json:"dropped,omitempty"` // answers beyond the limits
-	TookMS     float64 `json:"took_ms"`           // until it ended, or the search did
-	Error      string  `json:"error,omitempty"`   // why it could not be asked
-}
-
-// discoverCandidate is one answer and what became of it.
-type discoverCandidate struct {
-	Source   string  `json:"source"`
-	Origin   string  `json:"origin"`           // who gave it, as the source tells
-	AtMS     float64 `json:"at_ms"`            // since the search started
-	Version  int64   `json:"manifest_version"` // 0 if it cannot be read or was refused
-	Verified bool    `json:"verified"`         // checked with -k, and good
-	Reason   string  `json:"reason,omitempty"` // why it is not verified
-}
-
-func (p *pointers) result(answers []discover.Answer) discoverResult {
-	r := discoverResult{Key: p.query.Key(), Sources: []discoverSource{}, Candidates: append([]discoverCandidate{}, p.all...)}
-	for _, a := range answers {
-		s := discoverSource{Name: a.Source, Candidates: a.Candidates, Dropped: a.Dropped, TookMS: milliseconds(a.Took)}
-		if a.Err != nil {
-			s.Error = a.Err.Error()
-		}
-		r.Sources = append(r.Sources, s)
-	}
-	if p.best.raw == nil {
-		return r
-	}
-	r.ManifestURL = p.manifestURL()
-	r.ManifestVersion = p.best.pointer.ManifestVersion
-	r.Verified = p.root != nil
-	origins := map[string]bool{}
-	for _, c := range p.same {
-		origins[c.Origin] = true
-		if id, ok := strings.CutPrefix(c.Origin, "dht "); ok && r.PeerID == "" {
-			r.PeerID = id
-		}
-	}
-	r.ProviderCount = len(origins)
-	return r
-}
-
-// manifestURL prefers a provider on the local network, then what the pointer
-// says, then whoever gave the pointer.
-func (p *pointers) manifestURL() string {
-	var near, far []string
-	for _, c := range p.same {
-		for _, base := range c.Bases {
-			u := strings.TrimRight(base, "/") + "/" + p.query.Channel + "/" + p.query.Arch + "/manifest.json"
-			if strings.HasPrefix(c.Origin, "mdns ") {
-				near = append(near, u)
-			} else {
-				far = append(far, u)
-			}
-		}
-	}
-	for _, u := range append(append(near, p.best.pointer.URLs...), far...) {
-		if plainURL(u) {
-			return u
-		}
-	}
-	return ""
-}
-
-// plainURL refuses URLs with characters that mean something to a shell, since
-// people evaluate the output and, without -k, strangers choose the URL.
-func plainURL(u string) bool {
-	return strings.IndexFunc(u, func(r rune) bool {
-		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		return !alnum && !strings.ContainsRune("-._:/%@+,=[]", r)
-	}) < 0
-}
-
-func (o discoverOptions) show(w io.Writer, r discoverResult) error {
-	var err error
-	switch {
-	case o.format == "json":
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		err = encoder.Encode(r)
-	case o.quiet:
-		_, err = fmt.Fprintln(w, r.ManifestURL)
-	default:
-		_, err = fmt.Fprintf(w, "MANIFEST_URL=%s\n", r.ManifestURL)
-	}
-	return err
-}
-
-// fail shows the account of an unsuccessful search where machines read it, and
-// returns the error for people.
-func (o discoverOptions) fail(w io.Writer, r discoverResult, failure error) error {
-	if o.format != "json" {
-		return failure
-	}
-	r.Error = failure.Error()
-	r.Code, r.Hint = explain(failure)
-	if err := o.show(w, r); err != nil {
-		return err
-	}
-	return failure
 }

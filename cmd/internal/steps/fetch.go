@@ -7,11 +7,9 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,15 +24,17 @@ import (
 const fetchHelp = `Fetch the artifacts that a boot manifest names, and check every byte.
 
 The manifest is verified first (-k, and all that phase-verify knows) and refused
-if it cannot be. Each artifact
-is looked for at the manifest's own URLs and then at the providers; it appears
-in the output folder only when its hash is right, with NAME.sha256 beside it
-for sha256sum -c. Standard output has one line per artifact: hash and path.
+if it cannot be. Each artifact is looked for at the manifest's own URLs and then
+at the providers; it appears in the output folder only when its hash is right,
+with NAME.sha256 beside it for sha256sum -c. Standard output has one line per
+artifact: hash and path. A proxy (--proxy) is asked for everything that is not on
+the local network; it is not trusted.
 
 Exit status: 0 all fetched, 1 refused or not fetched, 2 wrong usage.`
 
 const fetchExample = `  phase-fetch -m manifest.json -k root.json -o boot/
   phase-fetch -m manifest.json -k root.json -a kernel --provider http://192.0.2.7:8080
+  phase-fetch -m manifest.json -k root.json --proxy http://proxy.example.org:3128
   phase-fetch -m manifest.json -k root.json | sha256sum -c`
 
 // fetchNames are the artifacts that have files of their own, in boot order.
@@ -47,6 +47,7 @@ type fetchOptions struct {
 	retries   int
 	timeout   string
 	providers []string
+	proxy     string
 	quiet     bool
 }
 
@@ -68,10 +69,11 @@ func Fetch(args []string, env Env) int {
 	flags.StringVarP(&opts.output, "output", "o", ".", "write to this `directory`, which is made if needed")
 	flags.StringVarP(&opts.artifact, "artifact", "a", "all", "`all|kernel|initramfs|rootfs`")
 	flags.StringArrayVar(&opts.providers, "provider", nil, "base `URL` of a provider to ask after the manifest's URLs; repeatable")
+	flags.StringVar(&opts.proxy, "proxy", "", proxyUsage)
 	flags.IntVarP(&opts.retries, "retry", "r", 3, "ask all sources this `many` times")
 	flags.StringVarP(&opts.timeout, "timeout", "t", "300", "`time` for one attempt at one source, in seconds or as 500ms, 10s, 1m")
 	flags.BoolVarP(&opts.quiet, "quiet", "q", false, "print no result and no progress, only errors")
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible()
 	defer stop()
 	cmd.SetContext(ctx)
 	return execute(cmd, args, env)
@@ -94,6 +96,9 @@ func (o fetchOptions) check() (time.Duration, error) {
 		if parseErr != nil || u.Host == "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
 			err = fmt.Errorf("--provider %q: use http://host:port or https://host", base)
 		}
+	}
+	if _, proxyErr := fetch.Proxy(o.proxy); proxyErr != nil {
+		err = fmt.Errorf("--proxy: %w", proxyErr)
 	}
 	if err != nil {
 		return 0, usageError{err}
@@ -119,13 +124,17 @@ func (o fetchOptions) run(ctx context.Context, env Env) error {
 	if err := os.MkdirAll(o.output, 0o755); err != nil {
 		return err
 	}
+	proxy, err := fetch.Proxy(o.proxy)
+	if err != nil {
+		return err // which check has found before
+	}
 	names, err := o.names(v)
 	if err != nil {
 		return err
 	}
 	show := newFetchProgress(env.Stderr, o.quiet)
 	defer show.end()
-	f := &fetch.Fetcher{Client: fetch.NewClient(nil, nil), Retries: o.retries, Timeout: timeout, Progress: show.callback()}
+	f := &fetch.Fetcher{Client: fetch.NewClient(nil, proxy), Retries: o.retries, Timeout: timeout, Progress: show.callback()}
 	for _, name := range names {
 		err := o.fetch(ctx, f, v, name, env.Stdout)
 		show.end()

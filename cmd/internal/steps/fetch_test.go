@@ -18,6 +18,7 @@ func TestFetchExitCodes(t *testing.T) {
 		{"-m x -k y -t 0", 2},
 		{"-m x -k y -a dtb", 2},
 		{"-m x -k y --provider http://u:p@h", 2},
+		{"-m x -k y --proxy ftp://h:1", 2},
 		{"-m x -k y surplus", 2},
 		{"-m missing -k missing", 1},
 	} {

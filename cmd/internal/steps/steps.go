@@ -9,10 +9,13 @@
 package steps
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,6 +68,17 @@ func execute(cmd *cobra.Command, args []string, env Env) int {
 		report(env.Stderr, "ERROR", err)
 	}
 	return exitFailed
+}
+
+// proxyUsage describes the flag --proxy of the commands that download.
+const proxyUsage = "HTTP proxy `URL`, as http://host:port or http://user:password@host:port"
+
+// interruptible returns a context that the first interrupt ends. The second ends
+// the process, as always.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // noArgs refuses arguments that are not flags.
