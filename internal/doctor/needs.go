@@ -53,6 +53,7 @@ func needs() []need {
 		{"e2fsck", verify, "checks the cache partition", "e2fsprogs", "", program("e2fsck")},
 		{"unsquashfs", verify, "reads root file systems", "squashfs-tools", "", program("unsquashfs")},
 		{"dnsmasq", verify, "is the DHCP and DNS server of test networks", "dnsmasq-base", "", program("dnsmasq")},
+		{"tinyproxy", verify, "is the proxy of test networks", "tinyproxy-bin", "", program("tinyproxy")},
 		{"ip", verify, "makes test networks", "iproute2", "", program("ip")},
 		{"curl", verify, "downloads from our provider", "curl", "", program("curl")},
 		{"python3", verify, "is a web server that others wrote", "python3", "", program("python3")},
