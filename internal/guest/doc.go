@@ -68,6 +68,9 @@ type Config struct {
 	// Timeout is how long the test may take in the guest; 0 means two minutes.
 	// Booting has its own limit.
 	Timeout time.Duration
+	// Unless is asked on the host: the test runs there if it reports true, because
+	// this kernel has what the guest's would be needed for. Nil: always the guest.
+	Unless func() bool
 	// AllowSkip makes a test that the guest skips a skipped one on the host.
 	AllowSkip bool
 

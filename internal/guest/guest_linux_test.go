@@ -102,6 +102,16 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestUnless: a host that has everything needs no guest.
+func TestUnless(t *testing.T) {
+	if !Run(t, Config{Unless: func() bool { return true }, Modules: []string{"phase_none"}}) {
+		t.Error("a guest was asked")
+	}
+	if inGuest() {
+		t.Error("this is a guest")
+	}
+}
+
 // TestOutcomes: one guest has subtests of every kind, and panics.
 func TestOutcomes(t *testing.T) {
 	if out, ok := outer(t); ok {

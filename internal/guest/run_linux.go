@@ -18,9 +18,10 @@ import (
 // kernel panic with its trace.
 const consoleTail = 80
 
-// Run reports true in the guest, where the test shall go on. On the host it runs
-// the calling test in a guest, takes over its outcome and reports false. The test
-// may be a subtest: then the guest runs its parents up to it.
+// Run reports true in the guest, where the test shall go on, and where Unless says
+// that none is needed. Otherwise it runs the calling test in a guest, takes over its
+// outcome and reports false. The test may be a subtest: then the guest runs its
+// parents up to it.
 func Run(t *testing.T, cfg Config) bool {
 	t.Helper()
 	if inGuest() {
@@ -28,6 +29,9 @@ func Run(t *testing.T, cfg Config) bool {
 	}
 	if isInit() {
 		serve()
+	}
+	if cfg.Unless != nil && cfg.Unless() {
+		return true
 	}
 	h := &host{t: t, cfg: cfg.withDefaults()}
 	if h.run() {

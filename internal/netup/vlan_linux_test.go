@@ -2,36 +2,66 @@ package netup
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/guest"
 )
 
+// TestVLAN runs what needs VLANs: here if this kernel has them, otherwise in a
+// guest whose kernel does.
+func TestVLAN(t *testing.T) {
+	t.Parallel()
+	if !guest.Run(t, guest.Config{Unless: kernelHasVLANs, Modules: []string{vlanModule, "veth", "af_packet"}, Programs: []string{"dnsmasq", "true"}}) {
+		return
+	}
+	t.Run("named", func(t *testing.T) { testVLAN(t, "eth0") })
+	t.Run("any card", func(t *testing.T) { testVLAN(t, "") })
+	t.Run("beside untagged", testVLANBesideUntagged)
+	t.Run("name taken", testVLANRefused)
+}
+
+// kernelHasVLANs tries in a network of its own, which ends with the thread. Where
+// that may not be made, nobody knows.
+var kernelHasVLANs = sync.OnceValue(func() bool {
+	have := make(chan bool)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends here
+		parent := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "one"}, PeerName: "two"}
+		if unix.Unshare(unix.CLONE_NEWNET) != nil || netlink.LinkAdd(parent) != nil {
+			have <- false
+			return
+		}
+		have <- netlink.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "three", ParentIndex: parent.Index}, VlanId: 3, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}) == nil
+	}()
+	return <-have
+})
+
 // tagged lets the LAN's port carry a VLAN, with the address 10.77.<id>.1/24 on
-// it. The test is skipped where the kernel has none.
+// it.
 func (l *lan) tagged(id int) string {
 	l.t.Helper()
 	name := vlanName("srv0", id)
-	err := l.handle.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: l.port().Attrs().Index}, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q})
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		l.t.Skip("needs a kernel with VLANs (8021q)")
-	}
-	check(l.t, err)
-	link, err := l.handle.LinkByName(name)
-	check(l.t, err)
-	address := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(id), 1}), 24)
-	check(l.t, l.handle.AddrAdd(link, &netlink.Addr{IPNet: ipNet(address)}))
-	check(l.t, l.handle.LinkSetUp(link))
+	check(l.t, l.handle.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: l.port().Attrs().Index}, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}))
+	l.Address(name, fmt.Sprintf("10.77.%d.1/24", id))
+	l.Up(name)
 	return name
 }
 
 // testVLAN boots on two VLANs of one cable, of which one is static. The network
 // without a tag gives addresses too, and is not used.
 func testVLAN(t *testing.T, name string) {
+	if !inNamespace(t, "dnsmasq") {
+		return
+	}
 	l := plug(t, "eth0", mac0)
 	static := netip.MustParsePrefix("10.77.43.7/24")
 	port := l.tagged(42)
@@ -61,21 +91,9 @@ func testVLAN(t *testing.T, name string) {
 	}
 }
 
-func TestVLAN(t *testing.T) {
-	if inNamespace(t, "dnsmasq") {
-		testVLAN(t, "eth0")
-	}
-}
-
-func TestVLANWithoutName(t *testing.T) {
-	if inNamespace(t, "dnsmasq") {
-		testVLAN(t, "")
-	}
-}
-
-// TestVLANBesideUntagged: both networks of a cable are wanted, and the cable is
+// testVLANBesideUntagged: both networks of a cable are wanted, and the cable is
 // pulled and put back.
-func TestVLANBesideUntagged(t *testing.T) {
+func testVLANBesideUntagged(t *testing.T) {
 	if !inNamespace(t, "dnsmasq") {
 		return
 	}
@@ -88,14 +106,15 @@ func TestVLANBesideUntagged(t *testing.T) {
 	l.unplug()
 	c.await("eth0.42", NoCarrier)
 	l.up()
-	link, err := l.handle.LinkByName(port)
-	check(t, err)
-	check(t, l.handle.LinkSetUp(link))
+	l.Up(port)
 	c.await("eth0.42", Configured)
 }
 
-// TestVLANRefused: a name that is taken is said, and nothing else is used.
-func TestVLANRefused(t *testing.T) {
+// TestVLANRefused: on a kernel with or without VLANs, a name that is taken is said,
+// and nothing else is used.
+func TestVLANRefused(t *testing.T) { testVLANRefused(t) }
+
+func testVLANRefused(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
