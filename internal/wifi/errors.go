@@ -1,6 +1,9 @@
 package wifi
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Reason says why a network could not be joined or looked for.
 type Reason int
@@ -89,4 +92,10 @@ func (e *Error) Hint() string {
 		return "Switch the radio on: a key or slider on the machine, or a setting of its firmware."
 	}
 	return "Retry; if it happens again, use a network cable and look at the kernel log for the card's driver."
+}
+
+// is tells whether an error is an *Error with a certain reason.
+func is(err error, r Reason) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Reason == r
 }
