@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"sync/atomic"
@@ -79,8 +80,19 @@ func checkParsed(u *url.URL) error {
 // A route is how a request travels, so that the dialer knows whose idea an
 // address is, and a person what stood in between.
 type route struct {
-	redirected atomic.Bool // to another host
-	proxied    atomic.Bool // the last hop: through the proxy, which was chosen by hand
+	redirected atomic.Bool  // to another host
+	proxied    atomic.Bool  // the last hop: through the proxy, which was chosen by hand
+	stage      atomic.Value // string: what the request waits for
+}
+
+// trace notes what the request waits for.
+func (r *route) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSStart:          func(httptrace.DNSStartInfo) { r.stage.Store("looking up its name") },
+		ConnectStart:      func(string, string) { r.stage.Store("connecting to it") },
+		TLSHandshakeStart: func() { r.stage.Store("agreeing on encryption with it") },
+		WroteRequest:      func(httptrace.WroteRequestInfo) { r.stage.Store("waiting for its answer") },
+	}
 }
 
 // routeKey finds the route in a request's context.

@@ -46,6 +46,12 @@ var (
 	ErrUntrusted = errors.New("nobody known vouches for the certificate (does a sign-in page of the network stand in between?)")
 	// ErrNoTLS: the source speaks http where https was asked for.
 	ErrNoTLS = errors.New("answered without TLS (does a sign-in page of the network stand in between?)")
+	// ErrNotValid: the certificate does not hold at this machine's time.
+	ErrNotValid = errors.New("the certificate is not valid at this machine's time (is its clock right?)")
+	// ErrNoName: the DNS does not know the source's name.
+	ErrNoName = errors.New("the DNS knows no such name")
+	// ErrNoDNS: the name could not be looked up at all.
+	ErrNoDNS = errors.New("no name server answers")
 	// ErrURL: not an absolute http or https URL.
 	ErrURL = errors.New("not a usable URL")
 )
@@ -135,6 +141,8 @@ func (e *Error) Hint() string {
 		return "Check the proxy's address, user name and password, or give a source on the local network with phase.provider=."
 	case errors.Is(e, ErrWebPage), errors.Is(e, ErrOtherHost), errors.Is(e, ErrUntrusted), errors.Is(e, ErrNoTLS):
 		return "Sign in to this network with another device, or give a source inside it with phase.provider=."
+	case errors.Is(e, ErrNoDNS):
+		return "Check the name servers of this network, or give a source by its address with phase.provider=."
 	case errors.As(e, &cert) && cert.Reason == x509.Expired:
 		return "Check this machine's clock: the source's certificate is not valid at that time."
 	case e.Rounds == 0 && errors.Is(e, ErrNotLocal):
@@ -175,6 +183,8 @@ func isMismatch(err error) bool {
 func inWords(err error) error {
 	var host x509.HostnameError
 	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var name *net.DNSError
 	var dial *net.OpError
 	var record tls.RecordHeaderError
 	switch {
@@ -182,10 +192,16 @@ func inWords(err error) error {
 		return &worded{ErrOtherHost, err}
 	case errors.As(err, &unknown):
 		return &worded{ErrUntrusted, err}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return &worded{ErrNotValid, err}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return ErrNoTLS
 	case errors.As(err, &dial) && dial.Op == "proxyconnect":
 		return &worded{ErrProxy, dial.Err}
+	case errors.As(err, &name) && name.IsNotFound:
+		return &worded{ErrNoName, err}
+	case errors.As(err, &name):
+		return &worded{ErrNoDNS, err}
 	}
 	return err
 }
@@ -200,8 +216,20 @@ func (e *worded) Unwrap() []error { return []error{e.means, e.err} }
 // attemptError prefers the reason that ended an attempt's context over the
 // "context canceled" that the network stack reports then.
 func attemptError(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return cause
+	cause := context.Cause(ctx)
+	if err == nil || cause == nil {
+		return err
 	}
-	return err
+	if cause == context.DeadlineExceeded {
+		return errNoTimeLeft
+	}
+	return cause
 }
+
+// errNoTimeLeft is context.DeadlineExceeded in words.
+var errNoTimeLeft error = noTimeLeft{}
+
+type noTimeLeft struct{}
+
+func (noTimeLeft) Error() string { return "no answer in the time that there was" }
+func (noTimeLeft) Unwrap() error { return context.DeadlineExceeded }

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/phasebased/phase/blob"
 )
@@ -328,5 +330,56 @@ func TestCertificatesInWords(t *testing.T) {
 		if !errors.As(err, &e) || !errors.Is(err, tt.want) || !strings.Contains(e.Hint(), "Sign in to this network") || !strings.Contains(attempts(err), "sign-in page") {
 			t.Errorf("%s: %v%s", tt.url, err, attempts(err))
 		}
+	}
+}
+
+// Names that cannot be looked up, and time that ran out, are told in words.
+func TestNamesAndTimeInWords(t *testing.T) {
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, tt := range []struct {
+		name, url string
+		lookup    error // of the name server; nil: it does not answer
+		want      error
+		words     string
+	}{
+		{"unknown name", "http://mirror.example/x", &net.DNSError{Err: "no such host", Name: "mirror.example", IsNotFound: true}, ErrNoName, "the DNS knows no such name"},
+		{"no name server", "http://mirror.example/x", &net.DNSError{Err: "i/o timeout", Name: "mirror.example", IsTimeout: true}, ErrNoDNS, "no name server answers: "},
+		{"silent name server", "http://mirror.example/x", nil, ErrStalled, "while looking up its name"},
+		{"silent server", "http://" + l.Addr().String(), nil, ErrStalled, "while waiting for its answer"},
+		{"silent server, https", "https://" + l.Addr().String(), nil, ErrStalled, "while agreeing on encryption with it"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := impatient(t)
+			f.Client = NewClient(nil, nil)
+			dialer := newDialer()
+			dialer.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "udp", mute.LocalAddr().String())
+			}}
+			f.Client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if tt.lookup != nil {
+					return nil, tt.lookup
+				}
+				return dialer.DialContext(ctx, network, addr)
+			}
+			_, err := f.file(t.Context(), jobFor(body, tt.url))
+			if !errors.Is(err, tt.want) || !strings.Contains(attempts(err), tt.words) {
+				t.Errorf("%v%s", err, attempts(err))
+			}
+		})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err = quick(t).Get(ctx, "http://"+l.Addr().String(), 10)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer in the time that there was") {
+		t.Errorf("%v", err)
 	}
 }

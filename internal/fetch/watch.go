@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"time"
 )
 
@@ -59,7 +60,8 @@ func (w *watch) request(c *http.Client, u string, header http.Header) (*http.Res
 	if err := checkURL(u); err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, u, nil)
+	ctx := httptrace.WithClientTrace(w.ctx, w.way.trace())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrURL, shorten(err))
 	}
@@ -72,9 +74,17 @@ func (w *watch) request(c *http.Client, u string, header http.Header) (*http.Res
 	defer w.timer.Stop()
 	resp, err := c.Do(req)
 	if err != nil {
-		return nil, attemptError(w.ctx, inWords(shorten(err)))
+		return nil, w.where(attemptError(w.ctx, inWords(shorten(err))))
 	}
 	return resp, nil
+}
+
+// where adds to the end of an attempt's time what it was spent on.
+func (w *watch) where(err error) error {
+	if at, _ := w.way.stage.Load().(string); at != "" && w.ctx.Err() != nil {
+		return fmt.Errorf("%w, while %s", err, at)
+	}
+	return err
 }
 
 // tell adds to the error of an attempt that a proxy stood in between: what is
