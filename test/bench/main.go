@@ -2,7 +2,8 @@
 // that runs side by side in the same run, because machines and their load
 // differ. It prints a table and writes build/bench.json.
 //
-// It must run in the root of the sources after `make tools target`.
+// It must run in the root of the sources after `make tools target`. Discovery at a
+// round trip of 100 ms needs root.
 package main
 
 import (
@@ -11,8 +12,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -33,15 +36,26 @@ type Figure struct {
 func main() {
 	pairs := flag.Int("pairs", 3, "pairs of boots to measure; medians are reported")
 	accel := flag.String("accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg")
+	only := flag.String("only", "", "measure only this `part`: boot, verify or discovery")
+	searches := flag.Int("searches", 11, "searches of each client to measure; medians are reported")
 	out := flag.String("out", filepath.Join("build", "bench.json"), "where to write the figures")
 	flag.Parse()
-	if *pairs < 1 {
-		fmt.Fprintln(os.Stderr, "bench: -pairs must be at least 1")
+	if *pairs < 1 || *searches < 1 {
+		fmt.Fprintln(os.Stderr, "bench: -pairs and -searches must be at least 1")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	figures, err := measureAll(ctx, *pairs, *accel)
+	figures, err := measureParts(*only, []part{
+		{"boot", func() ([]Figure, error) { return measure(ctx, *pairs, *accel) }},
+		{"verify", verifyFigures},
+		{"discovery", func() ([]Figure, error) {
+			if *only == "" {
+				return alone(ctx, "discovery", "-searches", strconv.Itoa(*searches))
+			}
+			return discoveryFigures(ctx, *searches)
+		}},
+	})
 	if err == nil {
 		err = report(figures, *out)
 	}
@@ -51,13 +65,52 @@ func main() {
 	}
 }
 
-func measureAll(ctx context.Context, pairs int, accel string) ([]Figure, error) {
-	verification, err := verifyFigures()
+// part is something that can be measured by itself.
+type part struct {
+	name    string
+	measure func() ([]Figure, error)
+}
+
+// measureParts measures one part, or all if only is empty.
+func measureParts(only string, parts []part) ([]Figure, error) {
+	var out []Figure
+	known := false
+	for _, p := range parts {
+		if only != "" && only != p.name {
+			continue
+		}
+		known = true
+		figures, err := p.measure()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		out = append(out, figures...)
+	}
+	if !known {
+		return nil, fmt.Errorf("no part is called %.40q", only)
+	}
+	return out, nil
+}
+
+// alone measures a part in a process of its own.
+func alone(ctx context.Context, only string, args ...string) ([]Figure, error) {
+	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	boots, err := measure(ctx, pairs, accel)
-	return append(boots, verification...), err
+	file := filepath.Join("build", "bench-"+only+".json")
+	defer os.Remove(file)
+	cmd := exec.CommandContext(ctx, self, append([]string{"-only", only, "-out", file}, args...)...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var figures []Figure
+	return figures, json.Unmarshal(data, &figures)
 }
 
 func report(figures []Figure, out string) error {
@@ -174,12 +227,12 @@ func (b *bench) boot(ctx context.Context, image string) (sample, error) {
 }
 
 func (b *bench) figures(through, straight []sample) []Figure {
-	corridor, direct := median(through, total), median(straight, total)
+	corridor, direct := medianOf(through, total), medianOf(straight, total)
 	const mib = 1 << 20
 	return []Figure{
 		{"power-on to receipt, through the corridor", corridor, "s", direct, corridor / direct, "ratio <= 2.2"},
-		{"seed: most memory its init held", median(through, func(s sample) float64 { return float64(s.boot.Memory.InitPeak) / mib }), "MiB", 0, 0, ""},
-		{"seed: memory in use with the new kernel loaded", median(through, func(s sample) float64 { return float64(s.boot.Memory.Used) / mib }), "MiB", 0, 0, ""},
+		{"seed: most memory its init held", medianOf(through, func(s sample) float64 { return float64(s.boot.Memory.InitPeak) / mib }), "MiB", 0, 0, ""},
+		{"seed: memory in use with the new kernel loaded", medianOf(through, func(s sample) float64 { return float64(s.boot.Memory.Used) / mib }), "MiB", 0, 0, ""},
 		{"seed initramfs", float64(b.lab.Built["seed"].Size) / 1e6, "MB", 0, 0, "<= 20"},
 		{"node initramfs", float64(b.lab.Built["initramfs"].Size) / 1e6, "MB", 0, 0, "<= 50"},
 		{"node rootfs", float64(b.lab.Built["rootfs"].Size) / 1e6, "MB", 0, 0, "<= 300"},
@@ -188,7 +241,7 @@ func (b *bench) figures(through, straight []sample) []Figure {
 
 func total(s sample) float64 { return s.total.Seconds() }
 
-func median(samples []sample, of func(sample) float64) float64 {
+func medianOf[T any](samples []T, of func(T) float64) float64 {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
 		values[i] = of(s)
