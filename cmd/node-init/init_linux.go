@@ -55,6 +55,8 @@ type node struct {
 	state  *trust.State // nil: no cache
 	shown  bool         // the timeline was printed
 
+	published bool // publishedDir holds what was booted
+
 	manager *netup.Manager
 }
 
@@ -82,6 +84,9 @@ func (n *node) run(ctx context.Context) error {
 		n.system.Log.Warn("host name", "error", err)
 	}
 	ephemeral := n.openState(ctx)
+	if err := n.publish(); err != nil {
+		n.system.Log.Warn("what was booted cannot be offered to others", "error", err)
+	}
 	return n.serve(ctx, ephemeral, network)
 }
 

@@ -45,6 +45,9 @@ func (n *node) serve(ctx context.Context, ephemeral bool, network <-chan struct{
 	if ephemeral {
 		args = append(args, "--ephemeral")
 	}
+	if n.published {
+		args = append(args, "--publish", publishedDir)
+	}
 	return n.system.Supervisor.Service(ctx, sysinit.Service{
 		Name: "plasmd",
 		Command: sysinit.Command{
@@ -94,6 +97,8 @@ func (n *node) show(e timeline.Event) {
 	case timeline.EventNodeReady:
 		n.showNode(e)
 		n.confirm()
+	case timeline.EventAnnounced:
+		c.Linef("For other machines: %s.", e.Text)
 	case timeline.EventStageEnd:
 		if name, ok := strings.CutPrefix(e.Stage, "receipt "); ok {
 			if e.Code != "" {

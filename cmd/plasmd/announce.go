@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/p2p"
@@ -26,7 +28,7 @@ type documents struct {
 }
 
 func (s *server) read() (d documents) {
-	folder := filepath.Join(s.flags.artifacts, s.flags.channel, s.flags.arch)
+	folder := filepath.Join(s.offer.folder, s.offer.channel, s.offer.arch)
 	d.root, d.rootErr = readBounded(filepath.Join(folder, "root.json"), manifest.MaxRootBytes)
 	d.pointer, d.pointerErr = readBounded(filepath.Join(folder, "pointer.json"), p2p.MaxRecord)
 	return d
@@ -52,9 +54,10 @@ func (d documents) parseRoot() (*manifest.Root, error) {
 }
 
 // watch announces again whenever a root or pointer was put into the folder:
-// pointers live for days, and a provider for months. It returns when ctx ends.
+// pointers live for days, and a provider for months. It tells the caller what
+// became of it, and returns when ctx ends.
 func (s *server) watch(ctx context.Context) {
-	tick := time.NewTicker(s.flags.lookEvery)
+	tick := time.NewTicker(s.offer.lookEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -66,8 +69,22 @@ func (s *server) watch(ctx context.Context) {
 			s.seen = now
 			s.renew(ctx)
 		} else if s.mute { // a cable may have been plugged in
-			_ = s.speak(s.pointer())
+			s.speak(s.pointer())
 		}
+		s.expire()
+		if err := s.tellCaller(); err != nil {
+			s.log.Warn("what was announced could not be reported", "err", err)
+		}
+	}
+}
+
+// expire takes back from the local network what nobody may use any more. The DHT
+// drops expired records by itself.
+func (s *server) expire() {
+	if s.voice != nil && !time.Now().Before(s.spoken.Expires) {
+		s.fallSilent()
+		s.speakErr = fmt.Errorf("the pointer to release %d expired at %s", s.spoken.Version, s.spoken.Expires.Format(time.RFC3339))
+		s.log.Warn("no longer announced on the local network", "err", s.speakErr)
 	}
 }
 
@@ -89,7 +106,7 @@ func (s *server) renew(ctx context.Context) {
 		}
 		s.log.Info("the published folder has changed", "root", root.Version())
 	}
-	s.announce(ctx, &readyFile{})
+	s.announce(ctx)
 }
 
 // errNoRoot says why nothing is announced.
@@ -104,56 +121,67 @@ func (s *server) pointer() (manifest.Pointer, error) {
 	if s.root == nil {
 		return manifest.Pointer{}, errNoRoot
 	}
-	v := manifest.Verifier{Root: s.root, Want: manifest.Want{Channel: s.flags.channel, Arch: s.flags.arch}}
+	v := manifest.Verifier{Root: s.root, Want: manifest.Want{Channel: s.offer.channel, Arch: s.offer.arch}}
 	verified, err := v.Pointer(s.seen.pointer, time.Now())
 	if err != nil {
 		return manifest.Pointer{}, err
 	}
-	return verified.Pointer(), nil
+	if s.offer.checked {
+		err = s.checkRelease(verified.Pointer())
+	}
+	return verified.Pointer(), err
 }
 
-// announce tells the DHT and the local network of the folder's pointer, and fills
-// in ready. That it could not is told, and no reason to stop serving.
-func (s *server) announce(ctx context.Context, ready *readyFile) {
+// checkRelease says why the folder is not, byte for byte, what a pointer leads to.
+func (s *server) checkRelease(p manifest.Pointer) error {
+	file, err := readBounded(filepath.Join(s.offer.folder, s.offer.channel, s.offer.arch, "manifest.json"), manifest.MaxManifestBytes)
+	if err != nil {
+		return err
+	}
+	if blob.Of(file) != p.ManifestHash {
+		return fmt.Errorf("the pointer is that of release %d, which is not what is served", p.ManifestVersion)
+	}
+	if status := s.provider.Status(); !status.Healthy {
+		return fmt.Errorf("what is served is not in order: %s", strings.Join(status.Problems, "; "))
+	}
+	return nil
+}
+
+// announce tells the DHT and the local network of the folder's pointer. That it
+// could not is told, and no reason to stop serving.
+func (s *server) announce(ctx context.Context) {
 	pointer, err := s.pointer()
 	if s.peer != nil {
-		failed := err
-		if failed == nil {
-			failed = s.publish(ctx, ready)
+		if s.publishErr = err; err == nil {
+			s.publishErr = s.publish(ctx)
 		}
-		if failed != nil {
-			ready.PublishError = failed.Error()
-			s.log.Error("not published on the DHT", "err", failed, "code", codeOf(failed))
+		if s.publishErr != nil {
+			s.log.Error("not published on the DHT", "err", s.publishErr, "code", codeOf(s.publishErr))
 		}
 	}
-	if s.flags.noMDNS {
+	if s.offer.speak == nil {
 		return
 	}
-	if err = s.speak(pointer, err); err != nil {
-		s.log.Error("not announced on the local network", "err", err, "code", codeOf(err))
+	if s.speak(pointer, err); s.speakErr != nil {
+		s.log.Error("not announced on the local network", "err", s.speakErr, "code", codeOf(s.speakErr))
 	}
 }
 
 // speak tells the local network of a verified pointer, and notes if there is none
 // to tell.
-func (s *server) speak(pointer manifest.Pointer, verdict error) error {
-	err := verdict
-	if err == nil {
-		err = s.tell(pointer)
+func (s *server) speak(pointer manifest.Pointer, verdict error) {
+	if s.speakErr = verdict; verdict == nil {
+		s.speakErr = s.tell(pointer)
 	}
-	s.mute = errors.Is(err, mdns.ErrNoLink)
-	return err
+	s.mute = errors.Is(s.speakErr, mdns.ErrNoLink)
 }
 
 // publish puts the folder's pointer on the DHT.
-func (s *server) publish(ctx context.Context, ready *readyFile) error {
+func (s *server) publish(ctx context.Context) error {
 	done, err := s.peer.Publish(ctx, s.seen.pointer)
 	if err != nil {
 		return err
 	}
-	ready.Published = append(ready.Published, published{
-		Key: done.Key, At: done.At.UTC(), AcknowledgedBy: nonNil(done.AcknowledgedBy), Size: done.Size,
-	})
 	s.log.Info("published on the DHT", "key", done.Key, "acknowledged_by", done.AcknowledgedBy, "bytes", done.Size)
 	if len(done.AcknowledgedBy) == 1 && done.AcknowledgedBy[0] == s.peer.ID() {
 		s.log.Info("only this node holds the record; who wants it must know this node", "addrs", s.peer.Addrs())
@@ -172,27 +200,28 @@ func speakMDNS(a mdns.Announcement) (announcer, error) { return mdns.Announce(a)
 // tell says on the local network which version is served, unless it is being said
 // already. The pointer itself is fetched from here by those who hear it.
 func (s *server) tell(pointer manifest.Pointer) error {
-	if s.voice != nil && s.said == pointer.ManifestVersion {
+	if s.voice != nil && s.spoken.Version == pointer.ManifestVersion {
+		s.spoken.Expires = pointer.ExpiresAt.UTC()
 		return nil
 	}
 	s.fallSilent()
-	f := s.flags
+	o := s.offer
 	host, err := os.Hostname()
 	if err != nil {
 		host = "phase"
 	}
-	voice, err := f.speak(mdns.Announcement{
-		Host: host, Query: discover.Query{Channel: f.channel, Arch: f.arch}, Version: pointer.ManifestVersion,
-		Manifest: strings.TrimSuffix(f.advertise, "/") + "/" + f.channel + "/" + f.arch + "/manifest.json",
+	voice, err := o.speak(mdns.Announcement{
+		Host: host, Query: discover.Query{Channel: o.channel, Arch: o.arch}, Version: pointer.ManifestVersion,
+		Manifest: strings.TrimSuffix(o.advertise, "/") + "/" + o.channel + "/" + o.arch + "/manifest.json",
 		Port:     s.listener.Addr().(*net.TCPAddr).Port,
 		P2P:      s.peerAddrs(),
 	})
 	if err != nil {
 		return err
 	}
-	s.voice, s.said = voice, pointer.ManifestVersion
+	s.voice, s.spoken = voice, spoken{Version: pointer.ManifestVersion, Expires: pointer.ExpiresAt.UTC()}
 	said := s.voice.Announced()
-	s.log.Info("announced on the local network", "instance", said.Instance, "version", s.said, "port", said.Port, "addrs", said.Addrs)
+	s.log.Info("announced on the local network", "instance", said.Instance, "version", s.spoken.Version, "port", said.Port, "addrs", said.Addrs)
 	return nil
 }
 

@@ -159,8 +159,8 @@ func newSite(t *testing.T) *site {
 	return w
 }
 
-// serve runs plasmd serve until the test ends.
-func (w *site) serve() {
+// serve runs plasmd serve until the test ends, and returns what it said first.
+func (w *site) serve() (ready readyFile) {
 	w.Helper()
 	f := &serveFlags{
 		artifacts: w.dir, channel: "stable", arch: "x86_64", bind: "127.0.0.1", speak: w.voices.speak, ephemeral: true,
@@ -175,7 +175,6 @@ func (w *site) serve() {
 			w.Errorf("serve: %v", err)
 		}
 	})
-	var ready readyFile
 	w.until("the provider is ready", func() bool {
 		raw, err := os.ReadFile(w.ready)
 		return err == nil && json.Unmarshal(raw, &ready) == nil
@@ -185,6 +184,7 @@ func (w *site) serve() {
 		w.Fatal(err)
 	}
 	w.Cleanup(func() { _ = w.asker.Close() })
+	return ready
 }
 
 func (w *site) write(name string, data []byte) {

@@ -32,6 +32,7 @@ type config struct {
 	Limits            configLimits `json:"limits"`              // caps of every job; they win over what a job asks for
 	BootJobs          []string     `json:"boot_jobs"`           // job files run once after the start
 	Providers         []string     `json:"providers"`           // base URLs to fetch modules from and deliver receipts to
+	ServePort         int64        `json:"serve_port"`          // HTTP port to offer to others what this machine booted; 0: do not
 }
 
 type configLimits struct {
@@ -56,6 +57,7 @@ func defaultConfig() config {
 		},
 		BootJobs:  []string{},
 		Providers: []string{},
+		ServePort: 8080,
 	}
 }
 
@@ -132,6 +134,7 @@ func (c config) check() error {
 		{"max_concurrent_jobs", int64(c.MaxConcurrentJobs), 1, 1024},
 		{"limits.max_memory_bytes", c.Limits.MaxMemoryBytes, 64 << 10, 4 << 30},
 		{"limits.max_cpu_cores", c.Limits.MaxCPUCores, 1, 1},
+		{"serve_port", c.ServePort, 0, 65535},
 		{"limits.max_timeout_seconds", c.Limits.MaxTimeoutSeconds, 1, 3600},
 	} {
 		if f.value < f.low || f.value > f.high {

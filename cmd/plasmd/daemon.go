@@ -16,6 +16,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/node"
 	"github.com/phasebased/phase/internal/p2p"
 	"github.com/phasebased/phase/internal/store"
@@ -31,6 +32,8 @@ type daemon struct {
 	key    ed25519.PrivateKey
 	booted *node.Booted // nil if unknown
 	limits limits       // of the mode
+	shared sharing
+	speak  func(mdns.Announcement) (announcer, error)
 	rec    *timeline.Recorder
 	log    *slog.Logger
 
@@ -98,6 +101,7 @@ func (d *daemon) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	tasks.Go(func() { peerErr <- peer.Run(ctx); cancel() })
 	tasks.Go(func() { d.announce(ctx, peer) })
+	tasks.Go(func() { d.share(ctx, peer) })
 	for _, path := range d.cfg.BootJobs {
 		d.bootJob(ctx, path)
 	}
@@ -208,6 +212,7 @@ func (d *daemon) executeFile(ctx context.Context, path string) (node.Report, err
 	if err != nil {
 		return node.Report{}, fmt.Errorf("%s: %w", path, err)
 	}
+	d.shared.allow(j.Module())
 	return d.node.Execute(ctx, j)
 }
 

@@ -50,6 +50,7 @@ func TestScripts(t *testing.T) {
 			"truncate":    cmdTruncate,
 			"waitstatus":  cmdWaitStatus,
 			"nodeconfig":  cmdNodeConfig,
+			"samenode":    cmdSameNode,
 		},
 	})
 }
@@ -241,6 +242,13 @@ func cmdReceiptOf(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no receipt event in %s", args[0])
+}
+
+// samenode EVENTS EVENTS compares who two nodes said they were.
+func cmdSameNode(ts *testscript.TestScript, not bool, args []string) {
+	if same := readyKey(ts, args[0]).Equal(readyKey(ts, args[1])); same == not {
+		ts.Fatalf("%s and %s are of one node: %t", args[0], args[1], same)
+	}
 }
 
 func readyKey(ts *testscript.TestScript, events string) ed25519.PublicKey {

@@ -39,7 +39,8 @@ type providerStatus struct {
 			Matches bool   `json:"matches"`
 		} `json:"artifacts"`
 	} `json:"releases"`
-	Blobs int64 `json:"blobs"`
+	Blobs   int64 `json:"blobs"`
+	Network told  `json:"network"`
 }
 
 func newProvider() *cobra.Command {
@@ -114,10 +115,29 @@ func showStatus(w io.Writer, s providerStatus) error {
 			fmt.Fprintf(w, "  %q\n", p)
 		}
 	}
+	showTold(w, s.Network)
 	if !s.Healthy {
 		return exitStatus(1)
 	}
 	return nil
+}
+
+// showTold says what a provider says that it told the network.
+func showTold(w io.Writer, t told) {
+	for _, p := range t.Published {
+		fmt.Fprintf(w, "on the DHT since %s: %s, confirmed by %d nodes\n", p.At.Format(time.RFC3339), plain(p.Key), len(p.AcknowledgedBy))
+		for _, id := range p.AcknowledgedBy {
+			fmt.Fprintf(w, "  %s\n", plain(id))
+		}
+	}
+	if a := t.Announced; a != nil {
+		fmt.Fprintf(w, "on the local network since %s: version %d, as %s\n", a.At.Format(time.RFC3339), a.Version, plain(a.Instance))
+	}
+	for _, failed := range []string{t.PublishError, t.AnnounceError} {
+		if failed != "" {
+			fmt.Fprintf(w, "  %q\n", failed)
+		}
+	}
 }
 
 func showList(w io.Writer, s providerStatus) error {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"runtime"
 	"strconv"
 	"sync"
@@ -19,8 +18,6 @@ import (
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/p2p"
-	"github.com/phasebased/phase/internal/provider"
-	"github.com/phasebased/phase/internal/version"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -36,7 +33,7 @@ type serveFlags struct {
 }
 
 func newServe() *cobra.Command {
-	f := serveFlags{lookEvery: 5 * time.Second, speak: speakMDNS}
+	f := serveFlags{lookEvery: lookEvery, speak: speakMDNS}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a published folder over HTTP and announce it on the DHT and the local network",
@@ -63,7 +60,7 @@ func newServe() *cobra.Command {
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a fresh identity that is never stored")
 	flags.StringVar(&f.receipts, "receipts", "", "folder for receipts that nodes deliver (default: take none)")
 	flags.StringVar(&f.advertise, "advertise", "", "base URL to announce on the local network (default this machine's addresses)")
-	flags.StringVar(&f.readyFor, "ready-file", "", "file to write, as JSON, once all is served and published")
+	flags.StringVar(&f.readyFor, "ready-file", "", "file to write, as JSON, once all is served and published, and whenever that changes")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 	return cmd
 }
@@ -93,43 +90,51 @@ func (f *serveFlags) check() error {
 	return manifest.CheckChannel(f.channel)
 }
 
-// server is plasmd serve at work.
-type server struct {
-	flags    *serveFlags
-	log      *slog.Logger
-	provider *provider.Provider
-	listener net.Listener
-	peer     *p2p.Node // nil without DHT
-	tasks    sync.WaitGroup
-
-	// Of announce.go, for one goroutine at a time.
-	seen  documents      // what is announced, or why it is not
-	root  *manifest.Root // newest of the folder; nil: there is none
-	voice announcer      // on the local network; nil: nothing is said there
-	mute  bool           // there was no network to say it on
-	said  int64          // the version that it says
+// offer is what the flags ask for.
+func (f *serveFlags) offer() offer {
+	o := offer{
+		folder: f.artifacts, channel: f.channel, arch: f.arch, bind: f.bind, port: f.port,
+		receipts: f.receipts, advertise: f.advertise, lookEvery: f.lookEvery, speak: f.speak,
+	}
+	if f.noMDNS {
+		o.speak = nil
+	}
+	return o
 }
 
+// serve works until ctx ends or a part fails.
 func (f *serveFlags) serve(ctx context.Context, log *slog.Logger) error {
-	s := &server{flags: f, log: log}
+	s, err := openServer(f.offer(), log)
+	if err != nil {
+		return err
+	}
 	defer s.close()
-	if err := s.open(); err != nil {
-		return err
-	}
+	ready := readyFile{HTTP: s.url(), P2PAddrs: []string{}}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer s.tasks.Wait()
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
 	defer cancel(nil)
-	s.background(ctx, cancel)
-	ready := readyFile{HTTP: s.url(), P2PAddrs: []string{}, Published: []published{}}
-	if s.peer != nil {
-		ready.PeerID, ready.P2PAddrs = s.peer.ID(), nonNil(s.peer.Addrs())
+	if !f.noDHT {
+		peer, err := f.openPeer(s.root, log)
+		if err != nil {
+			return err
+		}
+		defer peer.Close()
+		s.peer, ready.PeerID, ready.P2PAddrs = peer, peer.ID(), nonNil(peer.Addrs())
+		tasks.Go(func() {
+			if err := peer.Run(ctx); err != nil {
+				cancel(fmt.Errorf("DHT: %w", err))
+			}
+		})
 	}
-	s.announce(ctx, &ready)
-	defer s.fallSilent()
-	if err := s.sayReady(ready); err != nil {
+	log.Info("serving", "url", ready.HTTP, "folder", f.artifacts, "peer", ready.PeerID, "addrs", ready.P2PAddrs)
+	s.report = func(t told) error {
+		ready.told = t
+		return f.writeReady(ready)
+	}
+	if err := s.run(ctx); err != nil {
 		return err
 	}
-	s.watch(ctx)
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -137,45 +142,18 @@ func (f *serveFlags) serve(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-// open takes all sockets and folders, so that what cannot work fails at once.
-func (s *server) open() (err error) {
-	f := s.flags
-	s.provider, err = provider.New(provider.Config{
-		Base: f.artifacts, Channel: f.channel, Arch: f.arch, Version: version.Version, Receipts: f.receipts, Log: s.log,
-	})
-	if err != nil {
-		return err
-	}
-	if s.listener, err = net.Listen("tcp", net.JoinHostPort(f.bind, strconv.Itoa(f.port))); err != nil {
-		return fmt.Errorf("HTTP: %w", err)
-	}
-	s.seen = s.read()
-	if s.root, err = s.seen.parseRoot(); err != nil {
-		return err
-	}
-	if s.root == nil {
-		s.log.Warn("no root.json in the published folder: nothing is announced, and the DHT node cannot check records")
-	}
-	if f.noDHT {
-		return nil
-	}
-	return s.openPeer()
-}
-
-func (s *server) openPeer() error {
-	f := s.flags
+func (f *serveFlags) openPeer(root *manifest.Root, log *slog.Logger) (*p2p.Node, error) {
 	st, err := openState(f.state, f.ephemeral)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	key, err := st.key()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.peer, err = p2p.New(p2p.Config{
-		Key: key, Listen: f.listenAddrs(), Bootstrap: f.bootstrap, Server: true, Root: s.root, Log: s.log,
+	return p2p.New(p2p.Config{
+		Key: key, Listen: f.listenAddrs(), Bootstrap: f.bootstrap, Server: true, Root: root, Log: log,
 	})
-	return err
 }
 
 // listenAddrs are the multiaddrs of the DHT node.
@@ -194,83 +172,22 @@ func (f *serveFlags) listenAddrs() []string {
 	return []string{"/ip6/" + ip.String() + "/tcp/" + port}
 }
 
-// stopTimeout is how long answers under way may take when the program ends.
-const stopTimeout = 3 * time.Second
-
-// background starts what runs until ctx ends, and ends all if a part fails.
-func (s *server) background(ctx context.Context, fail context.CancelCauseFunc) {
-	web := provider.Server(s.provider)
-	web.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
-	s.tasks.Go(func() {
-		if err := web.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			fail(fmt.Errorf("HTTP: %w", err))
-		}
-	})
-	s.tasks.Go(func() {
-		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		if web.Shutdown(grace) != nil {
-			_ = web.Close()
-		}
-	})
-	s.tasks.Go(func() { _ = s.provider.Run(ctx) })
-	if s.peer != nil {
-		s.tasks.Go(func() {
-			if err := s.peer.Run(ctx); err != nil {
-				fail(fmt.Errorf("DHT: %w", err))
-			}
-		})
-	}
-}
-
-// url is where this machine reaches its own HTTP server.
-func (s *server) url() string {
-	addr := s.listener.Addr().(*net.TCPAddr)
-	host := addr.IP.String()
-	if addr.IP.IsUnspecified() {
-		host = "localhost"
-	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(addr.Port))
-}
-
-// readyFile is what machines read once this provider is up.
+// readyFile is what machines read once this provider is up. It follows what the
+// network is told.
 type readyFile struct {
-	HTTP         string      `json:"http"` // URL of the HTTP server
-	PeerID       string      `json:"peer_id"`
-	P2PAddrs     []string    `json:"p2p_addrs"`
-	Published    []published `json:"published"` // empty if nothing was, see PublishError
-	PublishError string      `json:"publish_error,omitempty"`
+	HTTP     string   `json:"http"` // URL of the HTTP server
+	PeerID   string   `json:"peer_id"`
+	P2PAddrs []string `json:"p2p_addrs"`
+	told
 }
 
-type published struct {
-	Key            string    `json:"key"`
-	At             time.Time `json:"at"`
-	AcknowledgedBy []string  `json:"acknowledged_by"`
-	Size           int       `json:"size"`
-}
-
-func (s *server) sayReady(ready readyFile) error {
-	s.log.Info("serving", "url", ready.HTTP, "folder", s.flags.artifacts, "peer", ready.PeerID, "addrs", ready.P2PAddrs)
-	if s.flags.readyFor == "" {
+func (f *serveFlags) writeReady(ready readyFile) error {
+	if f.readyFor == "" {
 		return nil
 	}
 	text, err := json.MarshalIndent(ready, "", "  ")
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(s.flags.readyFor, append(text, '\n'), 0o644)
-}
-
-// close frees what open took.
-func (s *server) close() {
-	if s.peer != nil {
-		_ = s.peer.Close()
-	}
-	if s.listener != nil {
-		_ = s.listener.Close()
-	}
-	if s.provider != nil {
-		_ = s.provider.Close()
-	}
+	return durable.WriteFile(f.readyFor, append(text, '\n'), 0o644)
 }

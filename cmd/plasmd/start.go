@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/node"
 	"github.com/phasebased/phase/internal/timeline"
 )
@@ -14,12 +16,14 @@ import (
 // startFlags are those of plasmd start.
 type startFlags struct {
 	config, events, booted, state string
+	publish                       string
 	listen, peers, modes          []string
 	ephemeral, verbose            bool
+	speak                         func(mdns.Announcement) (announcer, error) // on the local network
 }
 
 func newStart() *cobra.Command {
-	var f startFlags
+	f := startFlags{speak: speakMDNS}
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run the node: join the network, run boot jobs, sign and deliver receipts",
@@ -32,6 +36,7 @@ func newStart() *cobra.Command {
 	flags.StringArrayVarP(&f.peers, "peer", "p", nil, "peer to join through, as …/p2p/<id>, repeatable")
 	flags.StringVar(&f.events, "events", "", "file or device that receives events as JSON lines")
 	flags.StringVar(&f.booted, "booted", "", "the seed's hand-over file, which says what this machine booted")
+	flags.StringVar(&f.publish, "publish", "", "published folder of what this machine booted, to offer to others; needs --booted")
 	flags.StringArrayVar(&f.modes, "mode", nil, "internet, local or private; the hand-over file's mode counts as well (default no limits)")
 	flags.StringVar(&f.state, "state", defaultState(), "folder of identity, receipts and modules")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a fresh identity that is never stored")
@@ -47,7 +52,8 @@ func (f *startFlags) start(ctx context.Context, logs io.Writer) error {
 	}
 	defer events.Close()
 	rec := timeline.NewRecorder(timeline.Config{Kernel: timeline.KernelNode, Now: timeline.SinceBoot, Events: events})
-	d := &daemon{rec: rec, log: log}
+	d := &daemon{rec: rec, log: log, speak: f.speak}
+	d.shared.folder = f.publish
 	if err := f.prepare(d); err != nil {
 		rec.Send(failure(err))
 		return err
@@ -81,6 +87,9 @@ func (f *startFlags) prepare(d *daemon) error {
 		if d.booted, err = node.ReadBooted(f.booted); err != nil {
 			return err
 		}
+	}
+	if f.publish != "" && d.booted == nil {
+		return usageError{errors.New("--publish needs --booted: what is published would have no name")}
 	}
 	d.applyModes(f.modes)
 	if d.state, err = openState(f.state, f.ephemeral || d.limits.quiet); err != nil {

@@ -26,6 +26,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -41,6 +42,11 @@ type Config struct {
 	// Receipts is the folder that POST /receipts writes to; it is made if
 	// needed. Empty means that the route does not exist.
 	Receipts string
+	// Blob opens a blob that the folder does not have; nil: there are no others.
+	Blob func(blob.Digest) (*os.File, error)
+	// Network tells, as JSON, what the network was told of this provider, for
+	// /status; nil: nobody knows.
+	Network func() any
 	// PerClient is how many requests one client address (or IPv6 /64) may
 	// have under way; 0 means 16, enough for a few machines behind one NAT.
 	PerClient int

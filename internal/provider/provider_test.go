@@ -246,6 +246,34 @@ func TestNothingElseIsServed(t *testing.T) {
 	}
 }
 
+// TestBlobsFromElsewhere: the folder comes first, and what is handed in must be a
+// file.
+func TestBlobsFromElsewhere(t *testing.T) {
+	other := filepath.Join(t.TempDir(), "other")
+	write(t, "/", other, []byte("other"))
+	_, url := start(t, Config{
+		Blob: func(d blob.Digest) (*os.File, error) {
+			switch d {
+			case blob.Of([]byte("other")):
+				return os.Open(other)
+			case blob.Of([]byte("folder")):
+				return os.Open(filepath.Dir(other))
+			}
+			return nil, os.ErrNotExist
+		},
+		Network: func() any { return map[string]string{"told": "nobody"} },
+	})
+	for content, status := range map[string]int{"other": 200, "job": 200, "folder": 404, "nothing": 404} {
+		resp, body := get(t, url+"/"+blobPath([]byte(content)))
+		if resp.StatusCode != status || status == 200 && string(body) != content {
+			t.Errorf("%s: %s %q", content, resp.Status, body)
+		}
+	}
+	if _, body := get(t, url+"/status"); !bytes.Contains(body, []byte(`"told": "nobody"`)) {
+		t.Errorf("status: %s", body)
+	}
+}
+
 func TestRangesAndConditions(t *testing.T) {
 	_, url := start(t, Config{})
 	kernel := contents["kernel"]

@@ -43,9 +43,29 @@ func (p *Provider) serveBlob(w http.ResponseWriter, r *http.Request) {
 		}
 		if artifact, ok := p.state.Load().byDigest[d]; ok {
 			name = artifact
+		} else if p.cfg.Blob != nil {
+			p.serveOther(w, r, d)
+			return
 		}
 	}
 	p.serveFile(w, r, name)
+}
+
+// serveOther sends a blob from outside the folder.
+func (p *Provider) serveOther(w http.ResponseWriter, r *http.Request, d blob.Digest) {
+	f, err := p.cfg.Blob(d)
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		http.NotFound(w, r)
+		return
+	}
+	setHeaders(w.Header(), d.Hex())
+	http.ServeContent(w, r, "", info.ModTime(), f)
 }
 
 // serveFile sends a file of the folder, with ranges and conditions (RFC 9110)
@@ -60,14 +80,18 @@ func (p *Provider) serveFile(w http.ResponseWriter, r *http.Request, name string
 	}
 	defer f.Close()
 	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-cache") // that is: ask again with the tag
-	h.Set("Content-Type", contentType(name))
+	setHeaders(h, name)
 	if m, ok := p.state.Load().files[name]; ok && m.matches(info) {
 		h.Set("ETag", `"`+m.digest.String()+`"`)
 		h.Set("X-Artifact-Hash", m.digest.String())
 	}
 	http.ServeContent(w, r, "", info.ModTime(), f)
+}
+
+func setHeaders(h http.Header, name string) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-cache") // that is: ask again with the tag
+	h.Set("Content-Type", contentType(name))
 }
 
 func contentType(name string) string {

@@ -56,6 +56,7 @@ type Status struct {
 	Releases []release  `json:"releases"`
 	Blobs    int        `json:"blobs"` // files under blobs/
 	Receipts *int       `json:"receipts,omitempty"`
+	Network  any        `json:"network,omitempty"` // Config.Network
 }
 
 // Status reports what was measured, not what was intended.
@@ -79,6 +80,9 @@ func (p *Provider) Status() Status {
 	if p.receipts != nil {
 		n := p.receipts.count()
 		st.Receipts = &n
+	}
+	if p.cfg.Network != nil {
+		st.Network = p.cfg.Network()
 	}
 	return st
 }

@@ -15,6 +15,7 @@ const (
 	EventHandover   = "handover"   // the last event of the seed
 	EventNodeReady  = "node-ready" // the node answers
 	EventReceipt    = "receipt"    // Data is the receipt
+	EventAnnounced  = "announced"  // what a node tells the network of what it serves has changed
 )
 
 // Event is one line on the report port.

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/handover"
+	"github.com/phasebased/phase/internal/store"
+	"github.com/phasebased/phase/manifest"
+)
+
+// publishedDir is a published folder, as package provider serves it, of what was
+// booted. It lies in memory; the artifacts in it are those in the cache.
+const publishedDir = pid1.RunDir + "/published"
+
+// publish lays out what was booted for plasmd to offer to others. Without a cache
+// there is nothing to lay out: kernel and initramfs are gone.
+func (n *node) publish() error {
+	d := n.info.Documents
+	if n.state == nil || d == nil {
+		return nil
+	}
+	// What names files in the cache was verified by the seed, from whose memory it
+	// comes; plasmd verifies it once more, and so does everybody who asks.
+	draft, err := manifest.OpenManifestDraft(d.Manifest)
+	if err != nil {
+		return err
+	}
+	m := draft.Manifest()
+	folder := filepath.Join(publishedDir, m.Channel, m.Arch)
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	if err := n.keepPointer(d); err != nil {
+		return fmt.Errorf("pointer: %w", err)
+	}
+	if err := writeDocuments(folder, d); err != nil {
+		return err
+	}
+	cache, err := store.Open(filepath.Join(cacheDir, "store"))
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	for _, name := range []string{"kernel", "initramfs", "rootfs"} {
+		artifact, named := m.Artifact(name)
+		if !named {
+			continue
+		}
+		if err := show(cache, artifact, filepath.Join(folder, name)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	n.published = true
+	return nil
+}
+
+// pointerFile keeps the pointer for a boot from the cache, which finds none: with
+// it this machine can be the first on its network after everything was off. plasmd
+// checks that it belongs to the release and has not expired.
+const pointerFile = stateDir + "/pointer.json"
+
+// keepPointer stores the pointer, or adds the one that was stored.
+func (n *node) keepPointer(d *handover.Documents) (err error) {
+	if len(d.Pointer) > 0 {
+		return durable.WriteFile(pointerFile, d.Pointer, 0o644)
+	}
+	d.Pointer, err = durable.ReadSmall(pointerFile, discover.MaxPointer, durable.RefuseLinks)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return err
+}
+
+// writeDocuments writes the documents under the names that seeds ask for.
+func writeDocuments(folder string, d *handover.Documents) error {
+	files := map[string][]byte{"manifest.json": d.Manifest, "manifest.tlog-proof": d.Proof, "pointer.json": d.Pointer}
+	for _, raw := range d.Roots {
+		root, err := manifest.ParseRoot(raw)
+		if err != nil {
+			return err
+		}
+		files[strconv.FormatInt(root.Version(), 10)+".root.json"] = raw
+		files["root.json"] = raw // the newest comes last
+	}
+	for name, data := range files {
+		if len(data) == 0 {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(folder, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show mounts a file of the cache at path. The cache lies on a medium that others
+// can write: the descriptor makes sure that it is a regular file in there.
+func show(cache *store.Store, a manifest.Artifact, path string) error {
+	blob, err := cache.OpenUnverified(a.Hash, a.Size)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	at, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	source := "/proc/self/fd/" + strconv.Itoa(int(blob.Fd()))
+	return errors.Join(syscall.Mount(source, path, "", syscall.MS_BIND, ""), at.Close())
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/timeline"
+)
+
+// sharing is what a node lends to others.
+type sharing struct {
+	folder string // the published folder of what this machine booted; empty: there is none
+
+	mu      sync.Mutex
+	modules map[blob.Digest]bool // of boot jobs, which the release is not complete without
+}
+
+// allow lends a boot job's module to others. Those of other jobs are nobody's
+// business.
+func (s *sharing) allow(module blob.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.modules == nil {
+		s.modules = map[blob.Digest]bool{}
+	}
+	s.modules[module] = true
+}
+
+var errNotShared = errors.New("not shared")
+
+// module opens a module that others may have. Who asked verifies it.
+func (d *daemon) module(digest blob.Digest) (*os.File, error) {
+	d.shared.mu.Lock()
+	defer d.shared.mu.Unlock()
+	if !d.shared.modules[digest] {
+		return nil, errNotShared
+	}
+	info, err := os.Lstat(d.modules.Path(digest))
+	if err != nil {
+		return nil, err
+	}
+	return d.modules.OpenUnverified(digest, info.Size())
+}
+
+// share offers to others what this machine booted, until ctx ends. A private
+// node shares nothing.
+func (d *daemon) share(ctx context.Context, peer *p2p.Node) {
+	if d.shared.folder == "" || d.cfg.ServePort == 0 || d.limits.quiet {
+		d.log.Info("nothing is offered to other machines", "folder", d.shared.folder, "port", d.cfg.ServePort, "private", d.limits.quiet)
+		return
+	}
+	s, err := openServer(offer{
+		folder: d.shared.folder, channel: d.booted.Channel, arch: d.booted.Arch, port: int(d.cfg.ServePort),
+		lookEvery: lookEvery, checked: true, blob: d.module, speak: d.speak,
+	}, d.log)
+	if err == nil {
+		defer s.close()
+		if len(d.cfg.ListenAddrs) > 0 {
+			s.peer = peer
+			peer.SetRoot(s.root)
+		}
+		s.report = func(t told) error {
+			d.rec.Send(event(timeline.EventAnnounced, t.String(), t))
+			return nil
+		}
+		err = s.run(ctx)
+	}
+	if err != nil {
+		d.fail(fmt.Errorf("what this machine booted is not offered to others: %w", err))
+	}
+}
