@@ -47,6 +47,7 @@ func (i *iface) setLink(l lease, method Method, routeErr error) {
 	i.link.Method = method
 	i.link.Addresses = []netip.Prefix{l.address}
 	i.link.Gateway, i.link.DNS, i.link.NTP, i.link.Server = l.gateway, l.dns, l.ntp, l.server
+	i.link.Search, i.link.Portal = l.search, l.portal
 	i.link.LeaseSeconds = int64(l.length / time.Second)
 	i.link.MTU = l.mtu
 	i.link.Err, i.err = "", nil
@@ -133,7 +134,7 @@ func (i *iface) unbind() {
 	i.m.update(func() {
 		l := &i.link
 		l.Method, l.Addresses, l.Gateway, l.DNS, l.NTP, l.Server = MethodNone, nil, netip.Addr{}, nil, nil, netip.Addr{}
-		l.LeaseSeconds, l.MTU = 0, 0
+		l.LeaseSeconds, l.MTU, l.Search, l.Portal = 0, 0, nil, ""
 	})
 }
 

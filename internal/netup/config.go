@@ -21,6 +21,7 @@ const (
 	maxLeased6   = 4  // IPv6 addresses of a lease
 	maxSearch    = 6  // search domains, per interface and in all
 	maxDomain    = 200
+	maxMAC       = 64 // bytes of text
 )
 
 // Config is what to bring up and how long to try. The zero value brings up
@@ -48,6 +49,10 @@ type Config struct {
 	// Private draws the link-local addresses anew at every boot, so that the
 	// machine is not known again by them.
 	Private bool
+	// RandomMAC gives every card a fresh hardware address before its link is set
+	// up. A card whose driver refuses is not used. Interfaces are still matched
+	// by the card's own address.
+	RandomMAC bool
 	// Hostname is sent to the DHCP server (option 12); "" sends none.
 	Hostname string
 	// ResolvConf is the path of the resolv.conf to keep up to date, usually

@@ -304,7 +304,7 @@ func (x exchange6) message(kind dhcpv6.MessageType) *dhcpv6.Message {
 	m.AddOption(dhcpv6.OptClientID(x.duid))
 	m.AddOption(dhcpv6.OptElapsedTime(min(time.Since(x.began), 0xffff*10*time.Millisecond)))
 	m.AddOption(dhcpv6.OptRequestedOption(dhcpv6.OptionDNSRecursiveNameServer, dhcpv6.OptionDomainSearchList,
-		dhcpv6.OptionNTPServer, dhcpv6.OptionSNTPServerList, dhcpv6.OptionInformationRefreshTime))
+		dhcpv6.OptionNTPServer, dhcpv6.OptionSNTPServerList, dhcpv6.OptionInformationRefreshTime, dhcpv6.OptionCaptivePortal))
 	return m
 }
 

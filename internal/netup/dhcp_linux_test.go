@@ -83,6 +83,11 @@ func TestParseLease(t *testing.T) {
 				l.gateway = ip("10.0.2.8")
 				l.routes = []route{{netip.MustParsePrefix("172.16.0.0/16"), ip("10.0.2.9")}, {dst: netip.MustParsePrefix("192.168.7.0/24")}}
 			}},
+		"domain, and domains to search": {[]dhcpv4.Modifier{generic(dhcpv4.OptionDomainName, []byte("Own.Example\x00")...), generic(dhcpv4.OptionDNSDomainSearchList, []byte("\x03lan\x07example\x00\x03lab\xc0\x04")...)},
+			func(l *lease) { l.search = []string{"lan.example", "lab.example", "own.example"} }},
+		"domains with tricks":        {[]dhcpv4.Modifier{generic(dhcpv4.OptionDomainName, []byte("own.example evil\nnameserver 10.0.0.66")...), generic(dhcpv4.OptionDNSDomainSearchList, []byte("\xc0\x00")...)}, func(l *lease) {}},
+		"portal":                     {[]dhcpv4.Modifier{generic(dhcpv4.OptionURL, []byte("https://portal.example/api")...)}, func(l *lease) { l.portal = "https://portal.example/api" }},
+		"no portal":                  {[]dhcpv4.Modifier{generic(dhcpv4.OptionURL, []byte("urn:ietf:params:capport:unrestricted")...)}, func(l *lease) {}},
 		"malformed classless routes": {[]dhcpv4.Modifier{router, generic(dhcpv4.OptionClasslessStaticRoute, 33, 1, 2, 3, 4)}, func(l *lease) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -93,6 +98,23 @@ func TestParseLease(t *testing.T) {
 				t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
 			}
 		})
+	}
+}
+
+func TestParseIPv6Only(t *testing.T) {
+	for name, c := range map[string]struct {
+		mods []dhcpv4.Modifier
+		want time.Duration
+	}{
+		"not said": {nil, 0},
+		"at once":  {[]dhcpv4.Modifier{generic(dhcpv4.OptionIPv6OnlyPreferred, 0, 0, 0, 0)}, minIPv6Only},
+		"an hour":  {[]dhcpv4.Modifier{generic(dhcpv4.OptionIPv6OnlyPreferred, 0, 0, 0x0e, 0x10)}, time.Hour},
+		"short":    {[]dhcpv4.Modifier{generic(dhcpv4.OptionIPv6OnlyPreferred, 0, 0, 1)}, 0},
+		"long":     {[]dhcpv4.Modifier{generic(dhcpv4.OptionIPv6OnlyPreferred, 0, 0, 1, 2, 3)}, 0},
+	} {
+		if got := parseIPv6Only(ack(t, c.mods...)); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
 	}
 }
 
@@ -156,6 +178,12 @@ func FuzzLease(f *testing.F) {
 		}
 		if l.length != 0 && !(0 < l.t1 && l.t1 < l.t2 && l.t2 < l.length) {
 			t.Errorf("times %s, %s, %s", l.t1, l.t2, l.length)
+		}
+		if !namesLittle(l.dns, l.ntp, l.search, l.portal) {
+			t.Errorf("out of bounds: %+v", l)
+		}
+		if wait := parseIPv6Only(m); wait != 0 && wait < minIPv6Only {
+			t.Errorf("IPv6 only for %s", wait)
 		}
 		if len(l.routes) > maxRoutes || len(l.dns) > maxDNS || len(l.ntp) > maxNTP || l.mtu != 0 && (l.mtu < minMTU || l.mtu > maxMTU) {
 			t.Errorf("out of bounds: %+v", l)

@@ -3,6 +3,7 @@ package netup
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -10,7 +11,7 @@ import (
 // Reason says how far the bring-up came.
 type Reason int
 
-// The reasons, in the order of their codes NET-001 to NET-007.
+// The reasons, by their codes NET-001 to NET-007 and NET-011.
 const (
 	NoInterface   Reason = iota + 1 // no network interface was found
 	NoCable                         // interfaces, but no carrier
@@ -19,6 +20,8 @@ const (
 	NotConfigured                   // the kernel refused a setting
 	NoSocket                        // a socket this package needs cannot be opened
 	SwitchedOff                     // Config.Off
+
+	KeptMAC Reason = 11 // a card does not take the fresh address that Config.RandomMAC promises
 )
 
 // maxErr bounds the text of one interface's failure.
@@ -27,6 +30,7 @@ const maxErr = 200
 // Try is what was tried on one interface.
 type Try struct {
 	Interface string
+	Wireless  bool
 	Step      string // "link", "DHCP", "static address", "link-local", …
 	Attempts  int    // DHCP requests sent
 	Took      time.Duration
@@ -69,6 +73,9 @@ func (e *Error) what() string {
 	case NoInterface:
 		return fmt.Sprintf("no network interface was found within %s", roundTime(e.Waited))
 	case NoCable:
+		if e.wireless() {
+			return "no Wi-Fi network was joined"
+		}
 		return "no cable is plugged in, or the other end is off"
 	case NoDHCP:
 		return fmt.Sprintf("no DHCP server answered within %s", roundTime(e.Waited))
@@ -78,9 +85,16 @@ func (e *Error) what() string {
 		return "the kernel offers no network sockets"
 	case SwitchedOff:
 		return "the network is switched off"
+	case KeptMAC:
+		return "no network without showing this machine's own hardware address"
 	default:
 		return "the network could not be configured"
 	}
+}
+
+// wireless reports whether there are Wi-Fi cards only.
+func (e *Error) wireless() bool {
+	return len(e.Tried) > 0 && !slices.ContainsFunc(e.Tried, func(t Try) bool { return !t.Wireless })
 }
 
 // Unwrap returns the causes.
@@ -106,6 +120,9 @@ func (e *Error) Hint() string {
 	case NoInterface:
 		return "Use a wired network card this image has a driver for, or boot the virtual machine with one."
 	case NoCable:
+		if e.wireless() {
+			return "Join a Wi-Fi network (policy.toml, [[network.wifi.networks]]), or plug in a network cable, then retry."
+		}
 		return "Plug in the network cable and check the lights at its other end, then retry."
 	case NoDHCP:
 		return "Check the router, or give an address by hand: phase.ip=<address>/<length>,<gateway>,<dns>."
@@ -113,6 +130,8 @@ func (e *Error) Hint() string {
 		return "Check the DHCP server's address range, or give an address by hand with phase.ip=."
 	case SwitchedOff:
 		return "Remove phase.ip=off from the kernel options, or boot in Local mode from the cache."
+	case KeptMAC:
+		return "Use another network card, or set keep_mac = true under [network] in policy.toml to show this card's address."
 	default:
 		return "Check the network settings in policy.toml and the kernel log, then retry."
 	}

@@ -26,6 +26,7 @@ const (
 	Lost                    // the lease ran out or was withdrawn
 	Failed                  // a step failed; Err says which
 	Gone                    // the interface was removed
+	IPv6Only                // the network wants no IPv4 (RFC 8925); IPv6 is waited for
 )
 
 // Event is one thing that happened to one interface.
@@ -61,7 +62,7 @@ func (e Event) what() string {
 		}
 		return "found, address " + e.Link.MAC
 	case NoCarrier:
-		return "no link (is the cable plugged in?)"
+		return e.Link.unconnected()
 	case Carrier:
 		return "link is up"
 	case Asking:
@@ -90,6 +91,8 @@ func (e Event) what() string {
 		return fmt.Sprintf("address lost: %v", e.Err)
 	case Gone:
 		return "removed"
+	case IPv6Only:
+		return "the network wants IPv6 only; no IPv4 address is taken"
 	default:
 		return fmt.Sprint(e.Err)
 	}
@@ -99,8 +102,10 @@ func (e Event) what() string {
 func (e Event) waiting() string {
 	l, what := e.Link, ""
 	switch {
+	case !l.Carrier && e.Err != nil:
+		what = "not used"
 	case !l.Carrier:
-		what = "no link (is the cable plugged in?)"
+		what = l.unconnected()
 	case l.Configured():
 		what = l.describe(e.Took, false) + "; waiting for more"
 	default:
@@ -115,6 +120,14 @@ func (e Event) waiting() string {
 		what += ": " + bounded(e.Err.Error(), maxErr)
 	}
 	return fmt.Sprintf("%s; %s left", what, e.Left.Round(time.Second))
+}
+
+// unconnected says that there is no carrier.
+func (l Link) unconnected() string {
+	if l.Wireless {
+		return "no Wi-Fi network joined"
+	}
+	return "no link (is the cable plugged in?)"
 }
 
 // describe says how an interface is configured: address, gateway, DNS and

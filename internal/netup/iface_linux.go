@@ -1,6 +1,7 @@
 package netup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -11,8 +12,9 @@ import (
 )
 
 // iface is one interface in our care. Its fields are guarded by the
-// manager's lock, but for the first four, which never change after it is
-// adopted; cfg may be set once more, when the carrier comes.
+// manager's lock, but for the first five, which Run's goroutine changes only while
+// no worker runs: mac when somebody gives the card another one, cfg and vlans when
+// the carrier comes.
 type iface struct {
 	m     *Manager
 	index int
@@ -23,6 +25,7 @@ type iface struct {
 	link     Link
 	v6       ipv6
 	applied  []netip.Prefix // set by us, but for those of v6
+	unused   bool           // set once: it must not be used
 	seenUp   bool           // the kernel has confirmed that it is up
 	since    time.Time      // when the carrier came
 	tries    int            // DHCP requests since then
@@ -32,14 +35,17 @@ type iface struct {
 
 	cancel context.CancelFunc // ends the worker; only Run's goroutine uses it
 	worker sync.WaitGroup
+
+	insist bool // on IPv4, whatever the network wishes; only the worker uses it
 }
 
 // start begins the work on an interface with a carrier. It and stop are
 // called by Run's goroutine only.
 func (i *iface) start(ctx context.Context) {
 	ctx, i.cancel = context.WithCancel(ctx)
+	i.insist = false
 	switch {
-	case i.cfg != nil && i.cfg.Off || i.trunk():
+	case i.cfg != nil && i.cfg.Off || i.trunk() || i.unused:
 		return
 	case i.cfg != nil && i.cfg.Address.IsValid():
 		i.worker.Go(func() { i.static() })
@@ -80,17 +86,37 @@ func (i *iface) dynamic(ctx context.Context) {
 		l, err := i.acquire(ctx)
 		stop()
 		side.Wait()
-		if err != nil {
-			return
+		var only *ipv6OnlyError
+		switch {
+		case err == nil:
+			i.hold(ctx, l)
+		case errors.As(err, &only):
+			i.leaveIPv4(ctx, only.wait)
 		}
-		i.hold(ctx, l)
+	}
+}
+
+// leaveIPv4 does without an IPv4 address, as the network wishes, for as long as
+// IPv6 can be used, but at most for the time that the network named. A network
+// that wishes so and has no IPv6 is not believed again.
+func (i *iface) leaveIPv4(ctx context.Context, wait time.Duration) {
+	i.emit(IPv6Only, 0, nil)
+	ready := func() bool { return i.v6.ready }
+	if i.m.until(ctx, time.Now().Add(i.m.cfg.FallbackAfter), ready) {
+		i.m.until(ctx, time.Now().Add(wait), func() bool { return !ready() })
+		return
+	}
+	if ctx.Err() == nil {
+		i.insist = true
+		i.emit(Failed, 0, errNoIPv6)
 	}
 }
 
 // fallBack waits until DHCP has been silent for long enough, then accepts
-// IPv6 alone, and claims a link-local address if that is allowed.
+// IPv6 alone, and claims a link-local address if that is allowed. It does nothing
+// while IPv6 has all that is needed.
 func (i *iface) fallBack(ctx context.Context) {
-	if !pause(ctx, i.m.cfg.FallbackAfter) {
+	if !pause(ctx, i.m.cfg.FallbackAfter) || !i.m.until(ctx, time.Time{}, func() bool { return !i.v6.ready }) {
 		return
 	}
 	i.m.update(func() { i.fallback = true })
@@ -118,6 +144,7 @@ func (i *iface) snapshot() Link {
 	l.DNS = alternate(l.DNS, dns, maxDNS)
 	l.NTP = alternate(l.NTP, v.lease.ntp, maxNTP)
 	l.Search = alternate(l.Search, search, maxSearch)
+	l.Portal = cmp.Or(l.Portal, v.lease.portal, v.portal)
 	return l
 }
 
@@ -174,13 +201,13 @@ func (m *Manager) failure(waited time.Duration, cause error) *Error {
 
 // tried is called with the manager's lock held.
 func (i *iface) tried() (Try, Reason) {
-	t := Try{Interface: i.link.Name, Step: i.step, Err: i.err}
+	t := Try{Interface: i.link.Name, Wireless: i.link.Wireless, Step: i.step, Err: i.err}
 	switch {
 	case i.link.Carrier && i.trunk() && i.err == nil:
 		t.Step = "carries VLANs only"
 		return t, NoInterface
 	case !i.link.Carrier && i.err == nil:
-		t.Step = "no cable is plugged in, or the other end is off"
+		t.Step = i.link.unconnected()
 		return t, NoCable
 	case i.tries > 0:
 		t.Attempts, t.Took = i.tries, time.Since(i.since)

@@ -22,8 +22,9 @@ type ipv6 struct {
 	router    netip.Addr          // the default router, a link-local address
 	dns       []timed[netip.Addr] // of router advertisements
 	search    []timed[string]
-	managed   bool // the routers say that DHCPv6 gives addresses (M),
-	other     bool // or knows more (O)
+	portal    string // of router advertisements; holds as long as the router
+	managed   bool   // the routers say that DHCPv6 gives addresses (M),
+	other     bool   // or knows more (O)
 
 	lease     lease6       // of DHCPv6; the zero value is none
 	applied   []netip.Addr // set by us from leases
@@ -54,6 +55,13 @@ func (v *ipv6) domains(now time.Time) []string {
 		out = appendDomain(out, d)
 	}
 	return out
+}
+
+// setRouter notes the router; what one said of a portal ends with it.
+func (v *ipv6) setRouter(router netip.Addr) {
+	if v.router = router; !router.IsValid() {
+		v.portal = ""
+	}
 }
 
 // method says how the first address came.
@@ -127,7 +135,8 @@ func (i *iface) readIPv6() {
 	router := routerOf(i.index) // its event may come later than the address's
 	i.m.update(func() {
 		v := &i.v6
-		v.addresses, v.router = nil, router
+		v.addresses = nil
+		v.setRouter(router)
 		var own []netip.Prefix
 		there := 0
 		for _, a := range addresses {

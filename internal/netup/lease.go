@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -17,6 +18,8 @@ type lease struct {
 	routes  []route    // besides the one the address brings with it
 	dns     []netip.Addr
 	ntp     []netip.Addr
+	search  []string
+	portal  string
 	server  netip.Addr
 	mtu     int           // 0: not given
 	length  time.Duration // 0: for ever
@@ -55,6 +58,8 @@ func parseLease(m *dhcpv4.DHCPv4) (lease, error) {
 		server:  hostAddr(m.ServerIdentifier()),
 		dns:     hostAddrs(m.DNS(), maxDNS),
 		ntp:     hostAddrs(m.NTPServers(), maxNTP),
+		search:  parseDomains(m),
+		portal:  parsePortal(m.Options.Get(dhcpv4.OptionURL)), // its name before RFC 8910
 		mtu:     parseMTU(m),
 	}
 	if !l.server.IsValid() {
@@ -63,6 +68,29 @@ func parseLease(m *dhcpv4.DHCPv4) (lease, error) {
 	l.gateway, l.routes = parseRoutes(m)
 	l.length, l.t1, l.t2 = parseTimes(m)
 	return l, nil
+}
+
+// parseDomains reads options 119, which is the list to search, and 15, the domain
+// of this machine.
+func parseDomains(m *dhcpv4.DHCPv4) []string {
+	list, err := parseSearchList(m.Options.Get(dhcpv4.OptionDNSDomainSearchList))
+	if err != nil {
+		list = nil
+	}
+	return appendDomain(list, strings.TrimRight(string(m.Options.Get(dhcpv4.OptionDomainName)), "\x00"))
+}
+
+// minIPv6Only is MIN_V6ONLY_WAIT (RFC 8925, section 3.4).
+const minIPv6Only = 300 * time.Second
+
+// parseIPv6Only reads for how long a network wants no IPv4 on its hosts (RFC
+// 8925); 0: it wants it.
+func parseIPv6Only(m *dhcpv4.DHCPv4) time.Duration {
+	if len(m.Options.Get(dhcpv4.OptionIPv6OnlyPreferred)) != 4 {
+		return 0
+	}
+	wait, _ := m.IPv6OnlyPreferred()
+	return max(wait, minIPv6Only)
 }
 
 // prefixLength reads the subnet mask; a server that names none means the

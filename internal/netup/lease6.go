@@ -18,6 +18,7 @@ type lease6 struct {
 	dns       []netip.Addr
 	ntp       []netip.Addr
 	search    []string
+	portal    string
 	server    []byte        // its identifier (DUID), to name it in renewals
 	t1, t2    time.Duration // renew from the same server, then from any; 0: never
 	length    time.Duration // until the last address ends; 0: for ever
@@ -54,6 +55,9 @@ func parseLease6(m *dhcpv6.Message, iaid [4]byte) (lease6, error) {
 	}
 	if len(l.server) == 0 || len(l.server) > maxServerID {
 		return lease6{}, errors.New("no server identifier")
+	}
+	if o := m.Options.GetOne(dhcpv6.OptionCaptivePortal); o != nil {
+		l.portal = parsePortal(o.ToBytes())
 	}
 	if labels := m.Options.DomainSearchList(); labels != nil {
 		for _, name := range labels.Labels {

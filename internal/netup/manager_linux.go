@@ -194,7 +194,7 @@ func (m *Manager) view() view {
 	weak, busy := false, false
 	for _, i := range m.links {
 		switch l := i.snapshot(); {
-		case !l.Carrier || i.trunk():
+		case !l.Carrier || i.trunk() || i.unused:
 		case l.Configured() && l.Routed():
 			v.usable = true
 		case l.Configured():
@@ -231,6 +231,7 @@ func (m *Manager) snapshot() *Network {
 	n.DNS = append(n.DNS, mergeDNS(n.Interfaces)...)
 	n.NTP = append(n.NTP, mergeNTP(n.Interfaces)...)
 	n.Search = append(n.Search, mergeSearch(n.Interfaces)...)
+	n.Portal = mergePortal(n.Interfaces)
 	return &n
 }
 

@@ -33,12 +33,18 @@ type Network struct {
 	NTP []netip.Addr `json:"ntp"`
 	// Search are the domains that short names are looked up in, at most six.
 	Search []string `json:"search"`
+	// Portal is the address of the captive portal's interface (RFC 8908) that the
+	// network told, or "": a stranger's word, an http or https URL of printable
+	// ASCII, at most 255 bytes.
+	Portal string `json:"portal"`
 }
 
 // Link is one interface.
 type Link struct {
 	Name string `json:"name"`
-	MAC  string `json:"mac"`
+	MAC  string `json:"mac"` // the one in use
+	// Wireless is a Wi-Fi card: its carrier comes when a network was joined.
+	Wireless bool `json:"wireless"`
 	// VLAN is the tag, or 0; the card is then listed as well.
 	VLAN    int  `json:"vlan"`
 	Carrier bool `json:"carrier"`
@@ -59,6 +65,8 @@ type Link struct {
 	NTP []netip.Addr `json:"ntp"`
 	// Search are the domains that the network names, at most six.
 	Search []string `json:"search"`
+	// Portal is like Network.Portal.
+	Portal string `json:"portal"`
 	// Server is the DHCP server that gave the lease.
 	Server netip.Addr `json:"server"`
 	// LeaseSeconds is the lease's length; 0: for ever, or no lease.
@@ -103,15 +111,25 @@ func ParseNetwork(raw []byte) (Network, error) {
 	if err := json.Unmarshal(raw, &n); err != nil {
 		return Network{}, fmt.Errorf("network description: %w", err)
 	}
-	if len(n.Interfaces) > maxLinks || len(n.DNS) > maxDNS || len(n.NTP) > maxNTP || len(n.Search) > maxSearch {
+	if len(n.Interfaces) > maxLinks || !namesLittle(n.DNS, n.NTP, n.Search, n.Portal) {
 		return Network{}, errors.New("network description names too much")
 	}
 	for _, l := range n.Interfaces {
-		if len(l.Addresses) > maxAddresses || len(l.DNS) > maxDNS || len(l.NTP) > maxNTP || len(l.Search) > maxSearch || len(l.Name) > 15 || len(l.MAC) > 64 || len(l.Err) > maxErr {
+		if len(l.Addresses) > maxAddresses || !namesLittle(l.DNS, l.NTP, l.Search, l.Portal) || len(l.Name) > 15 || len(l.MAC) > maxMAC || len(l.Err) > maxErr {
 			return Network{}, errors.New("network description names too much")
 		}
 	}
 	return n, nil
+}
+
+// namesLittle reports whether these are what this package may have written.
+func namesLittle(dns, ntp []netip.Addr, search []string, portal string) bool {
+	for _, d := range search {
+		if len(d) > maxDomain || !isDomain(d) {
+			return false
+		}
+	}
+	return len(dns) <= maxDNS && len(ntp) <= maxNTP && len(search) <= maxSearch && parsePortal([]byte(portal)) == portal
 }
 
 func (l Link) clone() Link {

@@ -3,12 +3,14 @@ package netup
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 )
 
@@ -16,10 +18,12 @@ func sample() Network {
 	return Network{
 		Interfaces: []Link{
 			{Name: "eth0", MAC: "52:54:00:12:34:56", Carrier: true, Method: MethodStatic, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}, Gateway: ip("10.0.0.1"), DNS: []netip.Addr{ip("10.0.0.2")}, NTP: []netip.Addr{ip("10.0.0.3")}},
-			{Name: "eth1", MAC: "52:54:00:12:34:57", Addresses: []netip.Prefix{}, DNS: []netip.Addr{}, NTP: []netip.Addr{}, Err: "no answer"},
+			{Name: "eth1", MAC: "52:54:00:12:34:57", Addresses: []netip.Prefix{}, DNS: []netip.Addr{}, NTP: []netip.Addr{}, Search: []string{"lan.example"}, Portal: "http://10.0.0.1/", Wireless: true, Err: "no answer"},
 		},
-		DNS: []netip.Addr{ip("10.0.0.2")},
-		NTP: []netip.Addr{ip("10.0.0.3")},
+		DNS:    []netip.Addr{ip("10.0.0.2")},
+		NTP:    []netip.Addr{ip("10.0.0.3")},
+		Search: []string{"lan.example"},
+		Portal: "http://10.0.0.1/",
 	}
 }
 
@@ -51,6 +55,10 @@ func TestParseNetworkRefuses(t *testing.T) {
 	for name, v := range map[string]any{
 		"text": "x", "array": []int{1}, "links": many, "name": long, "addresses": addresses,
 		"servers": Network{DNS: make([]netip.Addr, maxDNS+1)}, "time servers": Network{NTP: make([]netip.Addr, maxNTP+1)},
+		"a portal": Network{Portal: "ftp://10.0.0.1/"}, "a long portal": Network{Portal: "http://" + strings.Repeat("x", maxPortal)},
+		"a link's portal": Network{Interfaces: []Link{{Portal: "http://a b/"}}}, "domains": Network{Search: make([]string, maxSearch+1)},
+		"a domain": Network{Search: []string{"a\nnameserver 10.0.0.66"}}, "a link's domain": Network{Interfaces: []Link{{Search: []string{"Upper"}}}},
+		"a MAC":                 Network{Interfaces: []Link{{MAC: strings.Repeat("x", maxMAC+1)}}},
 		"a link's time servers": Network{Interfaces: []Link{{NTP: make([]netip.Addr, maxNTP+1)}}}, "size": strings.Repeat("x", 65<<10),
 	} {
 		raw, err := json.Marshal(v)
@@ -97,6 +105,30 @@ func TestMergeNTP(t *testing.T) {
 	}
 }
 
+func TestMergePortal(t *testing.T) {
+	links := []Link{{Portal: "http://a/"}, {Gateway: ip("10.0.0.1")}, {Gateway: ip("10.0.0.1"), Portal: "http://b/"}}
+	if got := mergePortal(links); got != "http://b/" {
+		t.Errorf("portal %q", got)
+	}
+	if got := mergePortal(links[:2]); got != "http://a/" {
+		t.Errorf("portal %q", got)
+	}
+	if got := mergePortal(nil); got != "" {
+		t.Errorf("portal %q", got)
+	}
+}
+
+func TestIsWireless(t *testing.T) {
+	sys := fstest.MapFS{
+		"class/net/wlan0/phy80211/index": {}, "class/net/eth0/device/vendor": {},
+	}
+	for name, want := range map[string]bool{"wlan0": true, "eth0": false, "../net/wlan0": true, "": false, "/": false} {
+		if got := isWireless(sys, name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
+
 func TestExceptionsMatch(t *testing.T) {
 	for _, c := range []struct {
 		i    Interface
@@ -118,16 +150,24 @@ func TestExceptionsMatch(t *testing.T) {
 func TestErrorsSpeak(t *testing.T) {
 	cause := errors.New("cause")
 	seen := map[string]bool{}
-	for r := NoInterface; r <= SwitchedOff; r++ {
+	for _, r := range []Reason{NoInterface, NoCable, NoDHCP, RefusedByDHCP, NotConfigured, NoSocket, SwitchedOff, KeptMAC} {
 		e := &Error{Reason: r, Waited: time.Minute, Tried: []Try{{Interface: "eth0", Step: "DHCP", Attempts: 7, Took: time.Minute, Err: cause}}}
 		text := e.Error() + e.Hint()
 		if seen[text] || e.Hint() == "" || !strings.Contains(e.Error(), "eth0: DHCP, 7 tries in 1m0s: cause") || !errors.Is(e, cause) {
 			t.Errorf("reason %d: %q, %q", r, e, e.Hint())
 		}
-		if want := "NET-00" + string(rune('0'+int(r))); e.Code() != want {
+		if want := fmt.Sprintf("NET-%03d", int(r)); e.Code() != want {
 			t.Errorf("code %q, want %q", e.Code(), want)
 		}
 		seen[text] = true
+	}
+	for want, tried := range map[string][]Try{
+		"no Wi-Fi network was joined; ": {{Interface: "wlan0", Wireless: true}},
+		"no cable is plugged in":        {{Interface: "wlan0", Wireless: true}, {Interface: "eth0"}},
+	} {
+		if e := (&Error{Reason: NoCable, Tried: tried}); !strings.HasPrefix(e.Error(), want) || strings.Contains(want, "Wi-Fi") != strings.HasPrefix(e.Hint(), "Join a Wi-Fi") {
+			t.Errorf("%q, %q", e, e.Hint())
+		}
 	}
 }
 
@@ -139,6 +179,9 @@ func TestEventsSpeak(t *testing.T) {
 	}{
 		{Event{Interface: "eth0", State: Configured, Link: l, Took: 34 * time.Millisecond}, "eth0: 10.0.0.5/24 (static), gateway 10.0.0.1, DNS 10.0.0.2, 34ms"},
 		{Event{Interface: "eth0", State: NoCarrier}, "eth0: no link (is the cable plugged in?)"},
+		{Event{Interface: "wlan0", State: NoCarrier, Link: Link{Wireless: true}}, "wlan0: no Wi-Fi network joined"},
+		{Event{Interface: "wlan0", State: Waiting, Link: Link{Wireless: true}, Left: 57 * time.Second}, "wlan0: no Wi-Fi network joined; 57s left"},
+		{Event{Interface: "eth0", State: Waiting, Err: errKeptMAC, Left: 57 * time.Second}, "eth0: not used: " + errKeptMAC.Error() + "; 57s left"},
 		{Event{Interface: "eth0", State: Asking, Attempt: 3}, "eth0: asking for an address (DHCP, try 3)"},
 		{Event{Interface: "eth0", State: Failed, Err: errors.New("x")}, "eth0: x"},
 		{Event{State: Failed, Err: errors.New("x")}, "network: x"},
@@ -156,7 +199,7 @@ func TestEventsSpeak(t *testing.T) {
 		}
 	}
 	seen := map[string]bool{}
-	for s := Found; s <= Gone; s++ {
+	for s := Found; s <= IPv6Only; s++ {
 		text := Event{Interface: "e", State: s, Err: errors.New("why"), Attempt: 1}.String()
 		if seen[text] && s != Renewed {
 			t.Errorf("state %d says the same as another: %q", s, text)

@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// Neighbour Discovery options that name servers (RFC 8106).
+// Neighbour Discovery options that name servers (RFC 8106) and portals (RFC 8910).
 const (
-	ndRDNSS = 25
-	ndDNSSL = 31
+	ndRDNSS  = 25
+	ndDNSSL  = 31
+	ndPortal = 37
 )
 
 // forever stands for a lifetime without an end.
@@ -21,7 +22,8 @@ const forever = time.Duration(1<<63 - 1)
 type raOption struct {
 	servers  []netip.Addr
 	search   []string
-	lifetime time.Duration // 0: use them no more
+	lifetime time.Duration // of those; 0: use them no more
+	portal   string        // holds as long as the router
 }
 
 // parseRAOptions reads the options of a router advertisement (RFC 4861,
@@ -35,14 +37,17 @@ func parseRAOptions(b []byte) ([]raOption, error) {
 		}
 		body := b[:int(b[1])*8]
 		b = b[len(body):]
-		o := raOption{lifetime: seconds(binary.BigEndian.Uint32(body[4:]))}
+		var o raOption
+		lifetime := seconds(binary.BigEndian.Uint32(body[4:]))
 		switch body[0] {
 		case ndRDNSS:
-			o.servers = parseRDNSS(body[8:])
+			o = raOption{servers: parseRDNSS(body[8:]), lifetime: lifetime}
 		case ndDNSSL:
-			o.search = parseDNSSL(body[8:])
+			o = raOption{search: parseDNSSL(body[8:]), lifetime: lifetime}
+		case ndPortal:
+			o = raOption{portal: parsePortal(body[2:])}
 		}
-		if len(o.servers)+len(o.search) > 0 {
+		if len(o.servers)+len(o.search)+len(o.portal) > 0 {
 			out = append(out, o)
 		}
 	}

@@ -158,9 +158,12 @@ func (m *Manager) onRA(u raUpdate) {
 			i.v6.managed, i.v6.other = *u.flags&raManaged != 0, *u.flags&raOther != 0
 		}
 		if u.route {
-			i.v6.router = router
+			i.v6.setRouter(router)
 		}
 		for _, o := range u.options {
+			if o.portal != "" {
+				i.v6.portal = o.portal
+			}
 			for _, s := range o.servers {
 				i.v6.dns = keepTimed(i.v6.dns, s, now, o.lifetime, maxDNS)
 			}

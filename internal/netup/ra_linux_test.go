@@ -26,6 +26,14 @@ func option(kind byte, lifetime uint32, body ...byte) []byte {
 	return b
 }
 
+// optionOf builds an option that is a text.
+func optionOf(kind byte, text string) []byte {
+	b := append([]byte{kind, 0}, text...)
+	b = append(b, make([]byte, (8-len(b)%8)%8)...)
+	b[1] = byte(len(b) / 8)
+	return b
+}
+
 func bytes6(addrs ...string) (out []byte) {
 	for _, a := range addrs {
 		b := ip(a).As16()
@@ -52,6 +60,8 @@ func TestParseRAOptions(t *testing.T) {
 			[]raOption{{search: []string{"lan.example", "home"}, lifetime: 9 * time.Second}}},
 		"domains with tricks": {option(ndDNSSL, 9, []byte("\x05a\nb c\x00\x04good\x00\xc0\x08")...), []raOption{{search: []string{"good"}, lifetime: 9 * time.Second}}},
 		"domain without end":  {option(ndDNSSL, 9, []byte("\x3fabc")...), nil},
+		"portal":              {optionOf(ndPortal, "https://portal.example/api"), []raOption{{portal: "https://portal.example/api"}}},
+		"bad portal":          {optionOf(ndPortal, "https://portal.example/a b"), nil},
 		"both": {slices.Concat(option(ndRDNSS, 1, bytes6("2001:db8::1")...), option(ndDNSSL, 2, []byte("\x01a\x00")...)),
 			[]raOption{{servers: []netip.Addr{ip("2001:db8::1")}, lifetime: time.Second}, {search: []string{"a"}, lifetime: 2 * time.Second}}},
 	} {
@@ -79,6 +89,9 @@ func FuzzRAOptions(f *testing.F) {
 		for _, o := range options {
 			if len(o.servers) > maxDNS || len(o.search) > maxSearch || o.lifetime < 0 {
 				t.Errorf("out of bounds: %+v", o)
+			}
+			if parsePortal([]byte(o.portal)) != o.portal {
+				t.Errorf("portal %q", o.portal)
 			}
 			for _, s := range o.search {
 				if !isDomain(s) || len(s) > maxDomain {
@@ -208,6 +221,8 @@ func TestParseLease6(t *testing.T) {
 	}{
 		"names only": {dhcpv6.OptDNS(net.ParseIP("2001:db8::1"), net.ParseIP("::"), net.ParseIP("ff02::1"), net.ParseIP("2001:db8::1")), func(l *lease6) { l.dns = []netip.Addr{ip("2001:db8::1")} }},
 		"domains":    {dhcpv6.OptDomainSearchList(&rfc1035label.Labels{Labels: []string{"Lan.Example", "bad name", "x"}}), func(l *lease6) { l.search = []string{"lan.example", "x"} }},
+		"portal":     {&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionCaptivePortal, OptionData: []byte("http://10.0.0.1/login")}, func(l *lease6) { l.portal = "http://10.0.0.1/login" }},
+		"bad portal": {&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionCaptivePortal, OptionData: []byte("file:///etc/passwd")}, func(*lease6) {}},
 		"address": {association(0, 0, hour), func(l *lease6) {
 			l.addresses, l.length, l.t1, l.t2 = []leased6{taken}, 2*time.Hour, 30*time.Minute, 48*time.Minute
 		}},
@@ -266,6 +281,9 @@ func FuzzLease6(f *testing.F) {
 		l, err := parseLease6(m, iaid)
 		if err != nil {
 			return
+		}
+		if !namesLittle(l.dns, l.ntp, l.search, l.portal) {
+			t.Errorf("out of bounds: %+v", l)
 		}
 		if len(l.addresses) > maxLeased6 || len(l.dns) > maxDNS || len(l.ntp) > maxNTP || len(l.search) > maxSearch || len(l.server) == 0 {
 			t.Errorf("out of bounds: %+v", l)

@@ -23,6 +23,16 @@ func mergeSearch(links []Link) []string {
 	return merge(links, maxSearch, func(l Link) []string { return l.Search })
 }
 
+// mergePortal is the first captive portal.
+func mergePortal(links []Link) string {
+	for _, p := range merge(links, maxLinks, func(l Link) []string { return []string{l.Portal} }) {
+		if p != "" {
+			return p
+		}
+	}
+	return ""
+}
+
 func merge[T comparable](links []Link, limit int, of func(Link) []T) []T {
 	var out []T
 	for _, withGateway := range []bool{true, false} {

@@ -16,9 +16,9 @@ const vlanModule = "8021q"
 var errForeignLink = errors.New("a link of this name exists and is another one")
 
 // vlansOf are the configured VLANs that name this interface.
-func (m *Manager) vlansOf(name, mac string) (out []*Interface) {
+func (m *Manager) vlansOf(attrs *netlink.LinkAttrs) (out []*Interface) {
 	for n := range m.cfg.Interfaces {
-		if c := &m.cfg.Interfaces[n]; c.VLAN > 0 && c.matches(name, mac) {
+		if c := &m.cfg.Interfaces[n]; c.VLAN > 0 && c.is(attrs) {
 			out = append(out, c)
 		}
 	}

@@ -1,9 +1,11 @@
 package netup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -98,11 +100,32 @@ func (m *Manager) onLink(ctx context.Context, u netlink.LinkUpdate) {
 			return
 		}
 	}
+	if !bytes.Equal(attrs.HardwareAddr, i.mac) {
+		attrs = m.follow(ctx, i, attrs)
+	}
 	up := attrs.RawFlags&unix.IFF_UP != 0
-	// LOWER_UP is the driver's own word. RUNNING says the same, up to a
-	// second later.
+	// LOWER_UP is the driver's own word. RUNNING says the same, up to a second
+	// later; on Wi-Fi it says that the keys are there as well.
 	carrier := up && attrs.RawFlags&unix.IFF_LOWER_UP != 0
+	if i.link.Wireless {
+		carrier = carrier && attrs.RawFlags&unix.IFF_RUNNING != 0
+	}
 	m.setCarrier(ctx, i, attrs.Name, up, carrier)
+}
+
+// follow takes up an address that somebody else gave a card, and returns how the
+// link is now. News of the time before our own change are old.
+func (m *Manager) follow(ctx context.Context, i *iface, attrs *netlink.LinkAttrs) *netlink.LinkAttrs {
+	link, err := netlink.LinkByIndex(i.index)
+	if err != nil {
+		return attrs // it is gone, and that will be said
+	}
+	attrs = link.Attrs()
+	if len(attrs.HardwareAddr) == 6 && !bytes.Equal(attrs.HardwareAddr, i.mac) {
+		m.setCarrier(ctx, i, attrs.Name, attrs.RawFlags&unix.IFF_UP != 0, false)
+		m.update(func() { i.mac, i.link.MAC = attrs.HardwareAddr, attrs.HardwareAddr.String() })
+	}
+	return attrs
 }
 
 // adopt starts to care for a link, if it is one we configure, and sets it
@@ -113,10 +136,12 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 		return nil
 	}
 	i := &iface{m: m, index: attrs.Index, mac: attrs.HardwareAddr}
-	i.link = Link{Name: attrs.Name, MAC: attrs.HardwareAddr.String()}
+	i.link = Link{Name: attrs.Name, MAC: attrs.HardwareAddr.String(), Wireless: isWireless(os.DirFS("/sys"), attrs.Name)}
+	card := false
 	switch link.Type() {
 	case "device", "veth":
-		i.cfg, i.vlans = m.exception(attrs), m.vlansOf(attrs.Name, i.link.MAC)
+		card = true
+		i.cfg, i.vlans = m.exception(attrs), m.vlansOf(attrs)
 	case "vlan":
 		if i.cfg = m.vlan(attrs.Index); i.cfg == nil {
 			return nil
@@ -137,6 +162,9 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 	if full {
 		return nil
 	}
+	if card && m.cfg.RandomMAC && !i.hide(link) {
+		return i
+	}
 	i.emit(Found, 0, nil)
 	if err := prepareIPv6(attrs.Name); err != nil {
 		i.emit(Failed, 0, &stepError{NotConfigured, "settings of IPv6", err})
@@ -147,6 +175,20 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 	i.readEarlier()
 	i.makeVLANs()
 	return i
+}
+
+// hide gives a card its address of this boot, and reports whether it may be used.
+func (i *iface) hide(link netlink.Link) bool {
+	mac, err := hide(link)
+	i.m.update(func() {
+		if i.unused = err != nil; !i.unused {
+			i.mac, i.link.MAC = mac, mac.String()
+		}
+	})
+	if i.unused {
+		i.fail("hardware address", &stepError{KeptMAC, "not used", err})
+	}
+	return !i.unused
 }
 
 // readEarlier takes in what came before our subscription, if somebody else has
@@ -170,7 +212,7 @@ func (m *Manager) vlan(index int) *Interface {
 // exception returns the configuration that names this link without a VLAN.
 func (m *Manager) exception(attrs *netlink.LinkAttrs) *Interface {
 	for n := range m.cfg.Interfaces {
-		if c := &m.cfg.Interfaces[n]; c.VLAN == 0 && c.matches(attrs.Name, attrs.HardwareAddr.String()) {
+		if c := &m.cfg.Interfaces[n]; c.VLAN == 0 && c.is(attrs) {
 			return c
 		}
 	}
