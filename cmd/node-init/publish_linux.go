@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
-	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/store"
@@ -73,7 +72,7 @@ func (n *node) keepPointer(d *handover.Documents) (err error) {
 	if len(d.Pointer) > 0 {
 		return durable.WriteFile(pointerFile, d.Pointer, 0o644)
 	}
-	d.Pointer, err = durable.ReadSmall(pointerFile, discover.MaxPointer, durable.RefuseLinks)
+	d.Pointer, err = durable.ReadSmall(pointerFile, handover.MaxPointerBytes, durable.RefuseLinks)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}

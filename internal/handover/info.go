@@ -41,6 +41,9 @@ const SchemaVersion = 1
 // MaxInfoBytes bounds handover.json.
 const MaxInfoBytes = 1 << 20
 
+// MaxPointerBytes bounds the pointer in Documents, as package discover does.
+const MaxPointerBytes = 2 << 10
+
 // The files in the next kernel's initramfs.
 const (
 	InfoPath   = "/phase/handover.json"
@@ -88,7 +91,7 @@ func (d *Documents) check() error {
 		return nil
 	case len(d.Manifest) == 0 || len(d.Manifest) > manifest.MaxManifestBytes:
 		return fmt.Errorf("%w: a manifest of %d bytes", ErrInfo, len(d.Manifest))
-	case len(d.Pointer) > maxItem || len(d.Proof) > maxProof:
+	case len(d.Pointer) > MaxPointerBytes || len(d.Proof) > maxProof:
 		return fmt.Errorf("%w: a pointer of %d bytes, a log proof of %d", ErrInfo, len(d.Pointer), len(d.Proof))
 	case len(d.Roots) == 0 || len(d.Roots) > 1+manifest.MaxRootChain:
 		return fmt.Errorf("%w: %d roots", ErrInfo, len(d.Roots))

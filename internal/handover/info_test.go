@@ -125,7 +125,7 @@ func TestInfoRefuses(t *testing.T) {
 		"clock 2200":    func(i *Info) { i.Clock = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"no document":   func(i *Info) { i.Documents.Manifest = nil },
 		"long manifest": func(i *Info) { i.Documents.Manifest = make([]byte, manifest.MaxManifestBytes+1) },
-		"long pointer":  func(i *Info) { i.Documents.Pointer = make([]byte, maxItem+1) },
+		"long pointer":  func(i *Info) { i.Documents.Pointer = make([]byte, MaxPointerBytes+1) },
 		"long proof":    func(i *Info) { i.Documents.Proof = make([]byte, maxProof+1) },
 		"no root":       func(i *Info) { i.Documents.Roots = nil },
 		"empty root":    func(i *Info) { i.Documents.Roots[1] = nil },
