@@ -75,7 +75,8 @@ const importLaw = `
 	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term,
 	internal/portal, internal/bootcfg
 	< cmd/internal/steps;
-	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline
+	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline,
+	internal/wifi
 	< cmd/internal/pid1;
 	cmd/internal/steps < cmd/phase-verify, cmd/phase-fetch;
 	cmd/internal/steps, internal/p2p, internal/mdns < cmd/phase-discover;

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -31,13 +30,13 @@ const (
 func runInit() {
 	ctx := context.Background()
 	system, err := pid1.Start(ctx, timeline.KernelSeed)
-	s := &seed{system: system, observer: newObserver(system)}
+	s := &seed{system: system, observer: newObserver(system), reminded: make(chan struct{}, 1)}
 	if err != nil {
 		system.Console.Line("WARNING: " + err.Error())
 	}
 	for {
 		err := pid1.Guard(system.Log, func() error { return s.walk(ctx) })
-		err = pid1.Guard(system.Log, func() error { s.fail(ctx, err); return nil })
+		err = pid1.Guard(system.Log, func() error { s.after(ctx, err); return nil })
 		if err != nil { // showing the failure failed: do not spin
 			time.Sleep(retryAfter)
 		}
@@ -59,7 +58,12 @@ type seed struct {
 	state    *trust.State // nil: no cache
 	roots    *boot.Roots  // set by recall, and kept as the clock is
 	clock    *boot.Clock
-	network  *netup.Manager // set by bringUp
+	network  *netup.Manager // set by networkManager
+	radios   *pid1.Radios   // set by radio
+	noPortal bool           // this network has no captive portal
+
+	reminded  chan struct{}           // the network is waited for, and a person was told
+	interrupt context.CancelCauseFunc // ends the walk
 }
 
 // walk prepares what is not prepared yet, then walks the corridor.
@@ -82,11 +86,18 @@ func (s *seed) walk(ctx context.Context) error {
 		Floor: manifest.Floor{
 			ManifestVersion: max(s.image.build.MinVersion, s.config.MinVersion), RootVersion: s.image.root.Version(),
 		},
-		Network: s.bringUp, Time: s.timeSource(), Sources: s.sources, Memory: sysinit.MemAvailable,
+		Network: s.bringUp, Time: s.timeSource(), Portal: s.askPortal, Sources: s.sources, Memory: sysinit.MemAvailable,
 		Info: s.info, Load: s.load, Leave: s.leave, Clock: s.clock, SetClock: s.setClock,
 		Stages: s.system.Timeline.Stages, Observe: s.observer,
 	}
-	return corridor.Run(ctx)
+	ctx, s.interrupt = context.WithCancelCause(ctx)
+	defer s.interrupt(nil)
+	err := corridor.Run(ctx)
+	var asked *wish
+	if errors.As(context.Cause(ctx), &asked) {
+		return asked
+	}
+	return err
 }
 
 func (s *seed) load(set handover.Set) (boot.Loaded, error) { return handover.Load(set) }
@@ -96,10 +107,7 @@ func (s *seed) leave() error {
 	s.system.Timeline.Send(timeline.Event{Event: timeline.EventHandover, Data: memoryUsed()})
 	s.system.Console.Line("Starting the verified system.")
 	s.system.Flush(2 * time.Second)
-	if s.network != nil {
-		s.warn("network down", s.network.Down())
-		s.network = nil
-	}
+	s.restartNetwork()
 	if s.fetcher.Store != nil {
 		s.warn("close the cache", s.fetcher.Store.Close())
 		s.warn("unmount the cache", sysinit.Unmount(cacheDir))
@@ -115,55 +123,27 @@ func (s *seed) warn(what string, err error) {
 	}
 }
 
+// after does what a walk that ended asks for.
+func (s *seed) after(ctx context.Context, err error) {
+	var asked *wish
+	if errors.As(err, &asked) {
+		s.grant(ctx, asked)
+		return
+	}
+	s.fail(ctx, err)
+}
+
 // fail shows what went wrong and waits for a key or for the next try.
 func (s *seed) fail(ctx context.Context, err error) {
 	if err == nil {
 		err = errors.New("the walk ended without a result")
 	}
 	stage, failure := s.observer.failure(err)
+	failure.Tried = append(failure.Tried, s.driverless(err)...)
+	failure.Do = append(failure.Do, s.choices()...)
 	s.system.Log.Error("boot failed", "error", err)
 	s.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: stage, Code: failure.Code, Text: failure.Wrong})
 	s.system.Console.Failure(failure)
 	s.system.Flush(2 * time.Second)
 	s.wait(ctx)
-}
-
-// wait ends with the key for another try, or by itself.
-func (s *seed) wait(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, retryAfter+rand.N(retrySpread))
-	keys, ended := make(chan sysinit.Key), make(chan struct{})
-	s.system.Go("keys", func() error {
-		defer close(ended)
-		sysinit.ReadKeys(ctx, s.system.Consoles(), keys)
-		return nil
-	})
-	// The next question must not find this one's reader still there.
-	defer func() { cancel(); <-ended }()
-	for {
-		select {
-		case key := <-keys:
-			if s.act(key.Byte) {
-				return
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// act does what a key asks for and reports whether to try again.
-func (s *seed) act(key byte) (again bool) {
-	var err error
-	switch key {
-	case 'r', 'R':
-		return true
-	case 'b', 'B':
-		err = sysinit.Reboot(syncLimit)
-	case 'p', 'P':
-		err = sysinit.PowerOff(syncLimit)
-	}
-	if err != nil {
-		s.system.Console.Line("This did not work: " + err.Error())
-	}
-	return false
 }

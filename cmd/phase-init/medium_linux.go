@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -271,9 +272,9 @@ func (s *seed) equip(ctx context.Context) error {
 	}
 	s.pool = x509.NewCertPool()
 	s.pool.AppendCertsFromPEM(pem)
-	fetcher := &fetch.Fetcher{Client: fetch.NewClient(s.pool, nil), Log: s.system.Log}
-	if !s.config.Mode.MayUseWAN() {
-		fetcher.Client, fetcher.LocalOnly = fetch.NewLocalClient(s.pool, nil), true
+	fetcher := &fetch.Fetcher{LocalOnly: !s.config.Mode.MayUseWAN(), Log: s.system.Log}
+	if fetcher.Client, err = s.client(); err != nil {
+		return err
 	}
 	if s.config.Cache {
 		if err := s.openCache(ctx, fetcher); err != nil {
@@ -282,6 +283,26 @@ func (s *seed) equip(ctx context.Context) error {
 	}
 	s.fetcher = fetcher
 	return nil
+}
+
+// client asks over HTTP, through the proxy if there is one.
+func (s *seed) client() (*http.Client, error) {
+	proxy, err := fetch.Proxy(string(s.config.Network.Proxy))
+	if err != nil {
+		return nil, err
+	}
+	if !s.config.Mode.MayUseWAN() {
+		return fetch.NewLocalClient(s.pool, proxy), nil
+	}
+	return fetch.NewClient(s.pool, proxy), nil
+}
+
+// setClient makes the fetcher ask by the configuration as it is now.
+func (s *seed) setClient() (err error) {
+	if s.fetcher != nil {
+		s.fetcher.Client, err = s.client()
+	}
+	return err
 }
 
 // openCache mounts the cache partition of this medium, and of no other disk.

@@ -7,21 +7,59 @@ import (
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/portal"
 	"github.com/phasebased/phase/internal/trust"
 )
 
-// bringUp starts the network, or waits for it once more.
+// bringUp starts the network, or waits for it once more. A person may ask for
+// something else meanwhile.
 func (s *seed) bringUp(ctx context.Context) (*netup.Network, error) {
-	if s.network != nil {
-		return s.network.Wait(ctx)
+	manager := s.networkManager(ctx)
+	select {
+	case <-s.reminded: // of an earlier wait
+	default:
 	}
-	cfg := pid1.NetworkConfig(s.config.Network, s.config.Mode)
-	cfg.ResolvConf, cfg.Report, cfg.LoadModule = "/etc/resolv.conf", s.networkEvent, s.system.LoadModule
-	manager := netup.New(cfg)
-	s.network = manager
-	// It outlives ctx, which may only bound this wait; Wait returns its error.
-	s.system.Go("network", func() error { _ = manager.Run(context.WithoutCancel(ctx)); return nil })
+	keys, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	s.system.Go("keys while the network comes", func() error {
+		defer close(ended)
+		s.listen(keys)
+		return nil
+	})
+	defer func() { cancel(); <-ended }()
 	return manager.Wait(ctx)
+}
+
+// networkManager starts the network, once.
+func (s *seed) networkManager(ctx context.Context) *netup.Manager {
+	if s.network != nil {
+		return s.network
+	}
+	ctx = context.WithoutCancel(ctx) // it outlives ctx, which may only bound a wait
+	radios := s.radio()
+	cfg := pid1.NetworkConfig(s.config.Network, s.config.Mode)
+	cfg.ResolvConf, cfg.LoadModule = "/etc/resolv.conf", s.system.LoadModule
+	cfg.Report = func(e netup.Event) {
+		if e.State == netup.Found {
+			radios.Found(ctx, e.Interface)
+		}
+		s.networkEvent(e)
+	}
+	s.network = netup.New(cfg)
+	manager := s.network
+	s.system.Go("network", func() error { _ = manager.Run(ctx); return nil }) // Wait returns its error
+	return manager
+}
+
+// restartNetwork takes the network down, so that the next try begins anew.
+func (s *seed) restartNetwork() {
+	if s.radios != nil {
+		s.radios.Stop()
+	}
+	if s.network != nil {
+		s.warn("network down", s.network.Down())
+	}
+	s.network, s.radios, s.noPortal = nil, nil, false
 }
 
 // networkEvent logs everything and shows what a person waits for, and how each
@@ -30,9 +68,29 @@ func (s *seed) networkEvent(e netup.Event) {
 	s.system.Log.Info("network", "event", e.String())
 	switch e.State {
 	case netup.NoCarrier, netup.Refused, netup.NoAnswer, netup.Lost, netup.Failed,
-		netup.Waiting, netup.Configured, netup.AlsoIPv6:
+		netup.Waiting, netup.Configured, netup.AlsoIPv6, netup.IPv6Only:
 		s.system.Console.Line(e.String())
 	}
+	if e.State == netup.Waiting {
+		select {
+		case s.reminded <- struct{}{}:
+		default: // told already
+		}
+	}
+}
+
+// askPortal asks for a captive portal: once on each network that has none, as the
+// question tells others that a machine is here. Through a proxy nobody has to
+// log in.
+func (s *seed) askPortal(ctx context.Context, network *netup.Network) (login portal.Login, err error) {
+	check, api := s.config.Network.PortalCheck, network.Portal
+	if s.noPortal || s.config.Network.Proxy != "" || check == "" && api == "" {
+		return login, nil
+	}
+	login, err = portal.Ask(ctx, portal.Config{CheckURL: check, API: api, Roots: s.pool})
+	s.noPortal = err == nil && !login.Found()
+	s.system.Log.Info("captive portal", "url", login.URL, "from", login.From, "error", err)
+	return login, err
 }
 
 // info is what the next system is told, but for the release.

@@ -119,13 +119,16 @@ func (o *observer) failure(err error) (stage string, f term.Failure) {
 	if errors.As(err, &hinted) {
 		f.Do = append(f.Do, hinted.Hint())
 	}
-	f.Do = append(f.Do, "Press r to try again, b to reboot, p to power off.",
-		fmt.Sprintf("Without a key the boot is tried again after %v.", retryAfter))
 	return o.failed, f
 }
 
-// headline is the innermost error that has a code, with its severity.
+// headline is the innermost error that has a code, with its severity. A captive
+// portal explains what is below it.
 func headline(err error) string {
+	var behind *boot.PortalError
+	if errors.As(err, &behind) {
+		return pid1.Severity(behind.Code()) + ": " + behind.Error()
+	}
 	text, code := err.Error(), ""
 	for e := err; e != nil; {
 		var coded interface {

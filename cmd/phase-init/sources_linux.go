@@ -54,6 +54,9 @@ func (s *seed) sources(_ context.Context, _ *netup.Network) ([]discover.Source, 
 		if err != nil {
 			s.system.Console.Line("WARNING: going on without the DHT: " + err.Error())
 		} else {
+			if s.config.Network.Proxy != "" {
+				s.system.Console.Line("WARNING: mirrors are asked through the proxy, and the DHT directly: it cannot be asked through one.")
+			}
 			sources = append(sources, node)
 			end = func() {
 				if err := closeNode(); err != nil {

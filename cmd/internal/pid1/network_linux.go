@@ -12,11 +12,18 @@ import (
 func NetworkConfig(n bootcfg.Network, mode bootcfg.Mode) netup.Config {
 	cfg := netup.Config{
 		Off: n.Off, Timeout: n.Timeout, LinkLocal: n.LinkLocal, Private: mode == bootcfg.Private,
+		RandomMAC: RandomMAC(n, mode),
 	}
 	for _, i := range n.Interfaces {
 		cfg.Interfaces = append(cfg.Interfaces, netup.Interface(i))
 	}
 	return cfg
+}
+
+// RandomMAC reports whether the cards' own hardware addresses, which tell one
+// machine from all others, are to stay unknown.
+func RandomMAC(n bootcfg.Network, mode bootcfg.Mode) bool {
+	return mode == bootcfg.Private && !n.KeepMAC
 }
 
 // LoadModule loads a driver by its name, for what no device asks for.
