@@ -247,6 +247,7 @@ type raMessage struct {
 	prefix      bool
 	dns         string
 	dnsLifetime uint32
+	more        []byte // options
 }
 
 func (m raMessage) bytes() []byte {
@@ -265,7 +266,7 @@ func (m raMessage) bytes() []byte {
 		addr := ip(m.dns).As16()
 		b = append(append(b, d...), addr[:]...)
 	}
-	return b
+	return append(b, m.more...)
 }
 
 // scriptedRouter answers router solicitations with what was last advertised.

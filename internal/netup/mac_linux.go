@@ -25,13 +25,13 @@ func randomMAC() net.HardwareAddr {
 // hide gives a link an address of this boot before anything is sent from it, and
 // returns it. A link that somebody has set up is set down first: drivers refuse to
 // change an address in use. What is not certain to have changed, has not.
-func hide(link netlink.Link) (net.HardwareAddr, error) {
+func hide(link netlink.Link, set func(netlink.Link, net.HardwareAddr) error) (net.HardwareAddr, error) {
 	if err := netlink.LinkSetDown(link); err != nil {
 		return nil, fmt.Errorf("setting the link down: %w", err)
 	}
 	mac := randomMAC()
-	if err := netlink.LinkSetHardwareAddr(link, mac); err != nil {
-		return nil, errors.Join(errKeptMAC, err)
+	if err := set(link, mac); err != nil {
+		return nil, fmt.Errorf("%w: %w", errKeptMAC, err)
 	}
 	now, err := netlink.LinkByIndex(link.Attrs().Index)
 	if err != nil {

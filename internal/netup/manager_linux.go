@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Manager owns the interfaces of one machine. Its methods may be called
@@ -17,6 +20,7 @@ import (
 type Manager struct {
 	cfg    Config
 	secret uint64 // of this boot
+	setMAC func(netlink.Link, net.HardwareAddr) error
 
 	mu      sync.Mutex // guards what follows, up to the blank line
 	begun   time.Time  // when Run began; zero: not yet
@@ -37,6 +41,7 @@ func New(cfg Config) *Manager {
 	return &Manager{
 		cfg:     cfg.withDefaults(),
 		secret:  rand.Uint64(),
+		setMAC:  netlink.LinkSetHardwareAddr,
 		links:   make(map[int]*iface),
 		vlans:   make(map[int]*Interface),
 		changed: make(chan struct{}),

@@ -147,8 +147,8 @@ type client struct {
 	cancel context.CancelFunc
 }
 
-// begin runs a manager in the background.
-func begin(t *testing.T, cfg Config) *client {
+// begin runs a manager in the background, after it was prepared.
+func begin(t *testing.T, cfg Config, prepare ...func(*Manager)) *client {
 	t.Helper()
 	c := &client{t: t, resolv: filepath.Join(t.TempDir(), "resolv.conf"), events: make(chan Event, 1000)}
 	cfg.ResolvConf = c.resolv
@@ -157,6 +157,9 @@ func begin(t *testing.T, cfg Config) *client {
 		c.events <- e
 	}
 	c.Manager = New(cfg)
+	for _, f := range prepare {
+		f(c.Manager)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	ended := make(chan struct{})

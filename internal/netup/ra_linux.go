@@ -161,7 +161,7 @@ func (m *Manager) onRA(u raUpdate) {
 			i.v6.setRouter(router)
 		}
 		for _, o := range u.options {
-			if o.portal != "" {
+			if o.portal != "" && i.v6.router.IsValid() { // a router that leaves says it, too
 				i.v6.portal = o.portal
 			}
 			for _, s := range o.servers {

@@ -179,7 +179,7 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 
 // hide gives a card its address of this boot, and reports whether it may be used.
 func (i *iface) hide(link netlink.Link) bool {
-	mac, err := hide(link)
+	mac, err := hide(link, i.m.setMAC)
 	i.m.update(func() {
 		if i.unused = err != nil; !i.unused {
 			i.mac, i.link.MAC = mac, mac.String()
