@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/debpkg"
 )
 
 // innerVar makes a test do what shall fail; without it the test runs itself as
@@ -217,5 +220,43 @@ func TestMissing(t *testing.T) {
 				t.Error("the test is run all the same")
 			}
 		})
+	}
+}
+
+// TestJudge: what a guest may say without having run the test to a good end.
+func TestJudge(t *testing.T) {
+	const run, pass, skip = "\x16=== RUN   TestJudge/%s\n", "\x16--- PASS: TestJudge/%s (0.00s)\n", "\x16--- SKIP: TestJudge/%s (0.00s)\n"
+	tests := []struct {
+		name, output, exit string
+		cfg                Config
+		want               []string
+	}{
+		{"good", run + pass, exitOK, Config{}, []string{"--- PASS:"}},
+		{"passed_and_failed", run + pass, "exit status 1", Config{}, []string{"--- FAIL:", "passed in the guest, but its process ended with exit status 1"}},
+		{"never_run", "testing: warning: no tests to run\n", exitOK, Config{}, []string{"--- FAIL:", "the guest did not run this test: exit status 0"}},
+		{"unfinished", run, exitOK, Config{}, []string{"--- FAIL:", "did not end in the guest: exit status 0"}},
+		{"skipped", run + "it rains\n" + skip, exitOK, Config{}, []string{"--- FAIL:", "skipped in the guest, which counts as a failure: it rains"}},
+		{"skip_allowed", run + "it rains\n" + skip, exitOK, Config{AllowSkip: true}, []string{"--- SKIP:", "skipped in the guest: it rains"}},
+		{"skip_allowed_without_a_word", run + skip, exitOK, Config{AllowSkip: true}, []string{"--- SKIP:", "it did not say why"}},
+		{"another_killed", run + pass, "killed by killed", Config{AllowSkip: true}, []string{"--- FAIL:", "killed by killed"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if out, ok := outer(t); ok {
+				wants(t, out, append([]string{tt.want[0] + " " + t.Name()}, tt.want[1:]...)...)
+				return
+			}
+			h := &host{t: t, cfg: tt.cfg, exit: tt.exit}
+			h.outcome.write([]byte(strings.ReplaceAll(tt.output, "%s", tt.name)))
+			h.judge()
+		})
+	}
+}
+
+// TestHint: what would bring a missing thing is said with it.
+func TestHint(t *testing.T) {
+	err := error(&lackError{&debpkg.MissingError{Package: "hostapd:amd64", Err: errors.New("not found")}})
+	if !strings.Contains(err.Error(), "apt-get update") {
+		t.Error(err)
 	}
 }

@@ -21,7 +21,13 @@ import (
 // lackError is something that this machine does not have, and another may.
 type lackError struct{ err error }
 
-func (e *lackError) Error() string { return "guest: " + e.err.Error() }
+func (e *lackError) Error() string {
+	var h interface{ Hint() string }
+	if errors.As(e.err, &h) && h.Hint() != "" {
+		return fmt.Sprintf("guest: %v (%s)", e.err, h.Hint())
+	}
+	return "guest: " + e.err.Error()
+}
 func (e *lackError) Unwrap() error { return e.err }
 
 // kernelPackages are tried in this order.
