@@ -42,12 +42,13 @@ func Run(t *testing.T, cfg Config) bool {
 
 // host is one run of a test in a guest, as its host sees it.
 type host struct {
-	t       *testing.T
-	cfg     Config
-	outcome outcome
-	started time.Time // when the test began; zero: it did not
-	exit    string    // as in message.Exit
-	failure string    // as in message.Failure
+	t        *testing.T
+	cfg      Config
+	prepared time.Duration // before power on
+	outcome  outcome
+	started  time.Time // when the test began; zero: it did not
+	exit     string    // as in message.Exit
+	failure  string    // as in message.Failure
 }
 
 var errLate = errors.New("time limit")
@@ -61,7 +62,7 @@ func (h *host) run() bool {
 	}
 	ctx, cancel := context.WithCancelCause(h.t.Context())
 	defer cancel(nil)
-	dir := h.t.TempDir()
+	dir, begun := h.t.TempDir(), time.Now()
 	boot, err := prepare(ctx, h.cfg, dir, h.cfg.spec(h.t.Name()))
 	if lack := (*lackError)(nil); errors.As(err, &lack) {
 		lacking(h.t, err)
@@ -72,6 +73,7 @@ func (h *host) run() bool {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.prepared = m.PowerOn().Sub(begun)
 	limit := time.AfterFunc(h.cfg.limits.boot, func() { cancel(errLate) })
 	h.follow(m, func() { limit.Reset(h.cfg.Timeout + h.cfg.limits.end) })
 	limit.Stop()
@@ -98,7 +100,8 @@ func (h *host) follow(m *vm.Machine, onStart func()) {
 			h.started = r.At
 			onStart()
 			accel, _ := m.Accel()
-			h.t.Logf("the guest was ready after %.1f s (%s)", r.At.Sub(m.PowerOn()).Seconds(), accel)
+			h.t.Logf("the guest was ready %.1f s after power on (%s), which took %.1f s to prepare",
+				r.At.Sub(m.PowerOn()).Seconds(), accel, h.prepared.Seconds())
 		}
 		for _, line := range h.outcome.write(msg.Output) {
 			h.t.Log("| " + line)
