@@ -55,7 +55,8 @@ type node struct {
 	state  *trust.State // nil: no cache
 	shown  bool         // the timeline was printed
 
-	published bool // publishedDir holds what was booted
+	published bool   // publishedDir holds what was booted
+	announced string // what was shown of that
 
 	manager *netup.Manager
 }

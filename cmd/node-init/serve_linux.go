@@ -98,7 +98,10 @@ func (n *node) show(e timeline.Event) {
 		n.showNode(e)
 		n.confirm()
 	case timeline.EventAnnounced:
-		c.Linef("For other machines: %s.", e.Text)
+		if e.Text != n.announced { // its data, such as addresses, changes more often
+			n.announced = e.Text
+			c.Linef("For other machines: %s.", e.Text)
+		}
 	case timeline.EventStageEnd:
 		if name, ok := strings.CutPrefix(e.Stage, "receipt "); ok {
 			if e.Code != "" {

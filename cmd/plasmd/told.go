@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -85,10 +86,11 @@ func (s *server) network() any {
 func (t told) String() string {
 	line := "not announced on the local network"
 	if a := t.Announced; a != nil {
-		line = fmt.Sprintf("release %d announced on the local network as %s", a.Version, a.Instance)
+		name, _, _ := strings.Cut(a.Instance, ".")
+		line = fmt.Sprintf("release %d announced on the local network as %s", a.Version, name)
 	}
 	for _, p := range t.Published {
-		line += fmt.Sprintf(", %s on the DHT at %d nodes", p.Key, len(p.AcknowledgedBy))
+		line += fmt.Sprintf(", and on the DHT, where %d nodes hold %s", len(p.AcknowledgedBy), p.Key)
 	}
 	return line
 }

@@ -20,12 +20,13 @@ import (
 
 // BootOptions say how to boot a medium.
 type BootOptions struct {
-	Image    string // the medium; what the machine writes to it stays
-	Run      string // folder for the run's files
-	Accel    string // vm.AccelAuto, …
-	Memory   int    // MiB; 0: the default
-	NoNet    bool   // no network card
-	Snapshot bool   // forget what the machine writes to the medium
+	Image    string   // the medium; what the machine writes to it stays
+	Run      string   // folder for the run's files
+	Accel    string   // vm.AccelAuto, …
+	Memory   int      // MiB; 0: the default
+	NoNet    bool     // no network card
+	Nets     []vm.Net // the network cards; nil: one on QEMU's user-mode network
+	Snapshot bool     // forget what the machine writes to the medium
 	RTC      time.Time
 	// Direct starts the seed's kernel without firmware and boot loader, with
 	// these options beside the lab's own. Firmware that meets a clock in the
@@ -39,6 +40,9 @@ func (l *Lab) Boot(ctx context.Context, o BootOptions) (*vm.Machine, error) {
 		Arch: l.cfg.Arch, Memory: o.Memory, Accel: o.Accel, ProbeCache: l.cfg.Work, RTC: o.RTC,
 		Disks: []vm.Disk{{Path: o.Image, Snapshot: o.Snapshot}}, Nets: []vm.Net{{Kind: vm.NetUser}},
 		Dir: filepath.Join(o.Run, "machine"), ConsoleLog: filepath.Join(o.Run, "console.log"), Report: true,
+	}
+	if o.Nets != nil {
+		cfg.Nets = o.Nets
 	}
 	if o.NoNet {
 		cfg.Nets = nil
