@@ -105,7 +105,7 @@ func (d *download) checkRange(h http.Header, from int64) error {
 // asked for, and a compressed body has no bound on what it unpacks to.
 func checkHead(resp *http.Response, status int) error {
 	if resp.StatusCode == http.StatusProxyAuthRequired {
-		return ErrProxyAuth
+		return proxyAuth(resp.StatusCode)
 	}
 	if resp.StatusCode != status {
 		return &StatusError{Code: resp.StatusCode}

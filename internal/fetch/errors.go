@@ -37,7 +37,7 @@ var (
 	// ErrProxy: the proxy cannot be reached.
 	ErrProxy = errors.New("the proxy does not answer")
 	// ErrProxyAuth: the proxy asks who we are, or does not believe it.
-	ErrProxyAuth = errors.New("the proxy wants a user name and password, or others (HTTP status 407)")
+	ErrProxyAuth = errors.New("the proxy wants a user name and password, or others")
 	// ErrProxyRefused: the proxy does not connect to the source.
 	ErrProxyRefused = errors.New("the proxy refused to connect to the source")
 	// ErrOtherHost: the certificate is good for another host, if at all.

@@ -58,13 +58,17 @@ func noted(proxy func(*http.Request) (*url.URL, error)) func(*http.Request) (*ur
 	}
 }
 
+// proxyAuth is ErrProxyAuth with the status that said it. It should be 407;
+// tinyproxy says 401 to a wrong password.
+func proxyAuth(status int) error { return fmt.Errorf("%w (HTTP status %d)", ErrProxyAuth, status) }
+
 // checkConnect puts words to a proxy's refusal to connect to a source.
 func checkConnect(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return nil
-	case http.StatusProxyAuthRequired:
-		return ErrProxyAuth
+	case http.StatusProxyAuthRequired, http.StatusUnauthorized:
+		return proxyAuth(resp.StatusCode)
 	}
 	return fmt.Errorf("%w (HTTP status %d)", ErrProxyRefused, resp.StatusCode)
 }

@@ -229,6 +229,8 @@ func TestBadProxy(t *testing.T) {
 		{"nobody there, https", nil, secure, ErrProxy, "through the proxy: the proxy does not answer: dial tcp " + closed},
 		{"refused, http", &relay{auth: "x"}, insecure, ErrProxyAuth, "user name and password"},
 		{"refused, https", &relay{auth: "x"}, secure, ErrProxyAuth, "user name and password"},
+		{"refused as tinyproxy does, http", status(401), insecure, ErrProxyAuth, "user name and password, or others (HTTP status 401)"},
+		{"refused as tinyproxy does, https", status(401), secure, ErrProxyAuth, "user name and password, or others (HTTP status 401)"},
 		{"no tunnel", &relay{refuse: 403}, secure, ErrProxyRefused, "refused to connect to the source (HTTP status 403)"},
 		{"no way on, http", &relay{web: closed}, insecure, new(StatusError), "through the proxy: HTTP status 502"},
 		{"no way on, https", &relay{tls: closed}, secure, ErrProxyRefused, "HTTP status 502"},
@@ -266,6 +268,10 @@ func TestBadProxy(t *testing.T) {
 			mustFile(t, f, jobFor(body, tt.url, "http://"+web), body)
 		})
 	}
+}
+
+func status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
 // A proxy that changes what it passes on can deny, and nothing else.

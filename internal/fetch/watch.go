@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -92,6 +93,10 @@ func (w *watch) where(err error) error {
 func (w *watch) tell(err error) error {
 	if err == nil || !w.way.proxied.Load() {
 		return err
+	}
+	var status *StatusError
+	if errors.As(err, &status) && status.Code == http.StatusUnauthorized {
+		err = proxyAuth(status.Code) // a mirror that wants one would have its own way to ask
 	}
 	return fmt.Errorf("through the proxy: %w", err)
 }
