@@ -93,8 +93,8 @@ const importLaw = `
 	internal/job < examples/hello;
 
 	# Whole machines.
-	NONE < test/fuzz, test/bench/delay;
-	internal/p2p < test/bench/nodes;
+	NONE < test/net, test/fuzz, test/bench/delay;
+	internal/p2p < test/bench/nodes, test/bench/client;
 	internal/lab < test/vm;
 	internal/lab, test/bench/delay < test/bench;
 

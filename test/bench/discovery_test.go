@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -91,4 +93,36 @@ func TestMeasureParts(t *testing.T) {
 			t.Errorf("%q: %q, %v", only, names, err)
 		}
 	}
+}
+
+// The stock client uses the very libraries that we use: every module that both
+// name has one version.
+func TestStockVersions(t *testing.T) {
+	ours, stock := requirements(t, filepath.Join("..", "..", "go.mod")), requirements(t, filepath.Join("stock", "go.mod"))
+	for _, must := range []string{"github.com/libp2p/go-libp2p", "github.com/libp2p/go-libp2p-kad-dht"} {
+		if ours[must] == "" || stock[must] == "" {
+			t.Errorf("%s is not named", must)
+		}
+	}
+	for module, version := range stock {
+		if want := ours[module]; want != "" && want != version {
+			t.Errorf("%s: %s, but %s in the product", module, version, want)
+		}
+	}
+}
+
+// requirements reads the modules and versions of a go.mod.
+func requirements(t *testing.T, file string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); strings.HasPrefix(line, "\t") && len(f) >= 2 {
+			out[f[0]] = f[1]
+		}
+	}
+	return out
 }
