@@ -32,7 +32,7 @@ func (f forms) provider(ctx context.Context) (base string, err error) {
 	if !f.mode.MayUseWAN() {
 		text += " (on the local network)"
 	}
-	_, err = f.ask.Ask(ctx, dialog.Question{Text: text + ":", Max: 512, Check: func(s string) (err error) {
+	_, err = f.ask.Ask(ctx, dialog.Question{Text: text, Max: 512, Check: func(s string) (err error) {
 		base, err = bootcfg.ParseProvider(s, f.mode)
 		return err
 	}})
@@ -82,7 +82,7 @@ func (f forms) card(ctx context.Context, cards []card) (card, error) {
 		list = append(list, term.Pair{Key: fmt.Sprintf("%2d  %s", i+1, c.Name), Value: c.MAC + "  " + c.State})
 	}
 	f.console.Pairs(list)
-	n, err := f.number(ctx, "Interface:", "1", len(cards))
+	n, err := f.number(ctx, "Interface", "1", len(cards))
 	if err != nil {
 		return card{}, err
 	}
@@ -111,7 +111,7 @@ func (f forms) address(ctx context.Context, now bootcfg.Interface) (bootcfg.Inte
 		usual = "s"
 	}
 	how, err := f.ask.Ask(ctx, dialog.Question{
-		Text: "Address: d by DHCP, s static, o leave it alone", Default: usual,
+		Text: "Address (d DHCP, s static, o unused)", Default: usual,
 		Check: oneOf("d", "s", "o"),
 	})
 	switch {
@@ -154,7 +154,7 @@ func (f forms) static(ctx context.Context, now bootcfg.Interface) (spec bootcfg.
 			spec.DNS = strings.FieldsFunc(noDash(s), func(r rune) bool { return r == ' ' || r == ',' })
 		}},
 	} {
-		_, err := f.ask.Ask(ctx, dialog.Question{Text: q.text + ":", Default: q.usual, Check: func(s string) error {
+		_, err := f.ask.Ask(ctx, dialog.Question{Text: q.text, Default: q.usual, Check: func(s string) error {
 			q.set(s)
 			spec.Method = "static"
 			_, err := spec.Check()
@@ -214,7 +214,7 @@ func (f forms) proxy(ctx context.Context, now bootcfg.Proxy) (bootcfg.Proxy, err
 		return set, err
 	}
 	plain := set
-	_, err = f.ask.Ask(ctx, dialog.Question{Text: "Its password:", Secret: true, Check: func(s string) (err error) {
+	_, err = f.ask.Ask(ctx, dialog.Question{Text: "Its password", Secret: true, Check: func(s string) (err error) {
 		u := url.URL{Scheme: "http", User: url.UserPassword(user, s), Host: strings.TrimPrefix(string(plain), "http://")}
 		set, err = bootcfg.ParseProxy(u.String())
 		return err
@@ -271,10 +271,10 @@ func (f forms) lookAround(ctx context.Context, r radio) (network bootcfg.WiFiNet
 		list = append(list, term.Pair{Key: fmt.Sprintf("%2d  %s", i+1, wifi.Show(a.SSID)), Value: fmt.Sprintf("%d dBm  %s", a.Signal, a.Security)})
 	}
 	f.console.Pairs(list)
-	text := "Number or name (Enter: look again):"
+	text := "Number or name (Enter: look again)"
 	if len(seen) == 0 {
 		f.console.Line("No network is in sight.")
-		text = "Name (Enter: look again):"
+		text = "Name (Enter: look again)"
 	}
 	var chosen *wifi.AccessPoint
 	answer, err := f.ask.Ask(ctx, dialog.Question{Text: text, Max: wifi.MaxSSID, Check: func(s string) error {
@@ -313,9 +313,9 @@ func pick(seen []wifi.AccessPoint, answer string) (*wifi.AccessPoint, bootcfg.Wi
 
 // passphrase asks for what a network wants. One that is not in sight may be open.
 func (f forms) passphrase(ctx context.Context, network *bootcfg.WiFiNetwork, mayBeOpen bool) error {
-	text := "Passphrase:"
+	text := "Passphrase"
 	if mayBeOpen {
-		text = "Passphrase (empty: an open network):"
+		text = "Passphrase (empty: an open network)"
 	}
 	_, err := f.ask.Ask(ctx, dialog.Question{Text: text, Secret: true, Check: func(s string) error {
 		network.Passphrase = bootcfg.Secret(s)

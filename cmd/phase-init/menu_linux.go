@@ -115,9 +115,7 @@ func (s *seed) grant(ctx context.Context, w *wish) {
 }
 
 // wait ends with a key that leads to another try, or by itself.
-func (s *seed) wait(ctx context.Context) {
-	keys, end := s.keys(ctx)
-	defer end()
+func (s *seed) wait(ctx context.Context, keys <-chan sysinit.Key) {
 	again := time.NewTimer(retryAfter + rand.N(retrySpread))
 	defer again.Stop()
 	for {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -61,7 +62,12 @@ func (o *observer) End(stage, note string, err error) {
 	}
 	delete(o.steps, stage)
 	o.endBar()
-	if err != nil {
+	var asked *wish
+	switch {
+	case errors.As(err, &asked):
+		step.Fail(asked.Error())
+		return
+	case err != nil:
 		o.failed = stage
 		step.Fail("")
 		return
@@ -112,7 +118,7 @@ func (o *observer) failure(err error) (stage string, f term.Failure) {
 	if errors.As(err, &coded) {
 		f.Code = coded.Code()
 	}
-	if len(f.Tried) == 0 && f.Wrong != err.Error() {
+	if len(f.Tried) == 0 && !strings.HasSuffix(f.Wrong, ": "+err.Error()) {
 		f.Tried = append(f.Tried, err.Error())
 	}
 	var hinted interface{ Hint() string }

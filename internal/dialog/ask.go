@@ -36,7 +36,7 @@ type Asker struct {
 
 // Question is what to ask for.
 type Question struct {
-	// Text is the question, such as "Gateway:".
+	// Text is the question, such as "Gateway".
 	Text string
 	// Default is the answer if nothing is typed, and shown.
 	Default string
@@ -76,7 +76,7 @@ func (a *Asker) line(ctx context.Context, q Question) (string, error) {
 	if q.Default != "" {
 		text += " [" + q.Default + "]"
 	}
-	prompt := a.Console.Prompt(text)
+	prompt := a.Console.Prompt(text + ":")
 	defer prompt.End()
 	reader := sysinit.NewLineReader(q.Max)
 	for {

@@ -53,17 +53,17 @@ func TestAsk(t *testing.T) {
 		err   error
 		shown string
 	}{
-		"a line":     {Question{Text: "Name:"}, "eth0\r", "eth0", nil, "Name: eth0\n"},
-		"corrected":  {Question{Text: "Name:"}, "ethx\x7f0\r", "eth0", nil, "\b \b0\n"},
-		"begun anew": {Question{Text: "Name:"}, "wlan\x15eth0\n", "eth0", nil, "\b \b\b \b\b \b\b \beth0\n"},
-		"blanks":     {Question{Text: "Name:"}, "  eth0 \r", "eth0", nil, ""},
-		"default":    {Question{Text: "Name", Default: "eth0"}, "\r", "eth0", nil, "Name [eth0] \n"},
-		"too long":   {Question{Text: "Name:", Max: 3}, "eth0\r", "eth", nil, "Name: eth\n"},
-		"not ASCII":  {Question{Text: "Name:"}, "a\xc3\xa9\x00\x07b\r", "ab", nil, "Name: ab\n"},
-		"escape":     {Question{Text: "Name:"}, "et\x1b", "", ErrLeft, ""},
-		"control-C":  {Question{Text: "Name:"}, "et\x03", "", ErrLeft, ""},
-		"secret":     {Question{Text: "Key:", Secret: true}, " sesame\x7f \r", " sesam ", nil, "Key: *******\b \b*\n"},
-		"checked": {Question{Text: "Name:", Check: func(s string) error {
+		"a line":     {Question{Text: "Name"}, "eth0\r", "eth0", nil, "Name: eth0\n"},
+		"corrected":  {Question{Text: "Name"}, "ethx\x7f0\r", "eth0", nil, "\b \b0\n"},
+		"begun anew": {Question{Text: "Name"}, "wlan\x15eth0\n", "eth0", nil, "\b \b\b \b\b \b\b \beth0\n"},
+		"blanks":     {Question{Text: "Name"}, "  eth0 \r", "eth0", nil, ""},
+		"default":    {Question{Text: "Name", Default: "eth0"}, "\r", "eth0", nil, "Name [eth0]: \n"},
+		"too long":   {Question{Text: "Name", Max: 3}, "eth0\r", "eth", nil, "Name: eth\n"},
+		"not ASCII":  {Question{Text: "Name"}, "a\xc3\xa9\x00\x07b\r", "ab", nil, "Name: ab\n"},
+		"escape":     {Question{Text: "Name"}, "et\x1b", "", ErrLeft, ""},
+		"control-C":  {Question{Text: "Name"}, "et\x03", "", ErrLeft, ""},
+		"secret":     {Question{Text: "Key", Secret: true}, " sesame\x7f \r", " sesam ", nil, "Key: *******\b \b*\n"},
+		"checked": {Question{Text: "Name", Check: func(s string) error {
 			if s != "b" {
 				return errors.New("not the one")
 			}
@@ -100,12 +100,12 @@ func TestOneConsoleAnswers(t *testing.T) {
 			time.Sleep(time.Second)
 			p.types(a, "th0\r")
 		}()
-		if got, err := p.ask(Question{Text: "Name:"}); got != "eth0" || err != nil {
+		if got, err := p.ask(Question{Text: "Name"}); got != "eth0" || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
 		p.types(b, "no")
 		p.types(a, "yes\r")
-		if got, err := p.ask(Question{Text: "Next:"}); got != "yes" || err != nil {
+		if got, err := p.ask(Question{Text: "Next"}); got != "yes" || err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
 	})
@@ -119,7 +119,7 @@ func TestNobodyIsWaitedForForEver(t *testing.T) {
 			time.Sleep(DefaultIdle - time.Second)
 			p.types(&console{}, "a") // begins the wait anew
 		}()
-		if _, err := p.ask(Question{Text: "Name:"}); !errors.Is(err, ErrLeft) {
+		if _, err := p.ask(Question{Text: "Name"}); !errors.Is(err, ErrLeft) {
 			t.Error(err)
 		}
 		if took := time.Since(began); took != 2*DefaultIdle-time.Second {
@@ -127,7 +127,7 @@ func TestNobodyIsWaitedForForEver(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(io.EOF)
-		if _, err := p.asker.Ask(ctx, Question{Text: "Name:"}); !errors.Is(err, io.EOF) {
+		if _, err := p.asker.Ask(ctx, Question{Text: "Name"}); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 	})

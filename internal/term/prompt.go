@@ -14,7 +14,7 @@ type Prompt struct {
 
 // promptLong is the width up to which a question stands before what is typed; a
 // longer one gets lines of its own.
-const promptLong = 44
+const promptLong = 50
 
 // Prompt begins a question. There may be one at a time.
 func (c *Console) Prompt(text string) *Prompt {
