@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/vm"
 )
 
@@ -71,6 +73,70 @@ func TestNodeServesItsNeighbour(t *testing.T) {
 	traffic.check()
 }
 
+// TestNeighboursThatCannotBeBelieved lets strangers on the closed LAN announce
+// themselves: one with a pointer of his own, then one with a kernel that is not
+// what the publisher signed. The machine asks both, says what is wrong, and starts
+// nothing.
+func TestNeighboursThatCannotBeBelieved(t *testing.T) {
+	if os.Geteuid() != 0 {
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to put a machine of its own on the LAN")
+	}
+	b := setup(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*bootWithin)
+	defer cancel()
+	lan := &vm.LAN{}
+	neighbour := attach(t, lan)
+	b.medium(lab.ImageOptions{Mode: "local"})
+
+	b.publish(b.release(1), "pointer")
+	stranger := b.serveOn(neighbour)
+	m := b.on(ctx, "machine", lab.BootOptions{Nets: []vm.Net{{Kind: vm.NetLAN, LAN: lan, MAC: secondCard.String()}}})
+	b.refused(m.outcome, m.console, codeSignature, "FATAL: Pointer signature verification failed")
+	b.shows(m.console, "mdns plasmd-")
+	stranger.Stop()
+
+	r := b.release(1)
+	r.Bases = []string{"http://" + neighbourAddress.Addr().String() + ":8080"} // one that cannot be reached might have it
+	b.publish(r, "kernel")
+	b.serveOn(neighbour)
+	before := len(m.console)
+	if err := m.machine.SendConsole([]byte("r")); err != nil {
+		t.Fatal(err)
+	}
+	b.follow(ctx, m)
+	want := "FATAL: Artifact kernel hash mismatch (expected " + b.published.Blobs["kernel"].String() + ")"
+	b.refused(m.outcome, m.console[min(before, len(m.console)):], "FETCH-002", want)
+}
+
+// neighbourAddress is that of the test's own machine on a LAN.
+var neighbourAddress = netip.MustParsePrefix("169.254.7.7/16")
+
+// attach puts a machine of the test's own on a LAN.
+func attach(t *testing.T, lan *vm.LAN) *nettest.Host {
+	t.Helper()
+	host := nettest.NewHost(t, "neighbour")
+	var tap *os.File
+	var err error
+	host.Do(func() { tap, err = vm.Tap("lan0") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.Address("lan0", neighbourAddress.String())
+	host.Up("lan0")
+	detached := make(chan error, 1)
+	go func() { detached <- lan.Attach(tap) }()
+	t.Cleanup(func() { tap.Close(); <-detached })
+	return host
+}
+
+// serveOn serves what is published now from a machine on the LAN, which announces
+// it.
+func (b *bench) serveOn(host *nettest.Host) *nettest.Program {
+	b.Helper()
+	return host.StartCommand("announced on the local network", exec.Command(filepath.Join(repository, "build", "bin", "plasmd"),
+		"serve", "--artifacts", filepath.Join(b.run, "published"), "--arch", vm.X8664, "--no-dht"))
+}
+
 // honest asks a node's provider how it is, and what it told the network: that it
 // is announced under this name, and that its record is on the DHT.
 func (b *bench) honest(base, name string) {
@@ -103,13 +169,21 @@ func (b *bench) on(ctx context.Context, name string, o lab.BootOptions) *booted 
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { machine.Quit(context.WithoutCancel(ctx)) })
-	outcome, err := lab.Follow(ctx, machine, b.last)
-	shown := b.lastWords(ctx, machine, outcome)
+	m := &booted{machine: machine}
+	b.follow(ctx, m)
+	b.Logf("%s machine, %s: %.1f s", name, m.outcome.Accel, m.outcome.Elapsed.Seconds())
+	return m
+}
+
+// follow waits for the machine's next last word.
+func (b *bench) follow(ctx context.Context, m *booted) {
+	b.Helper()
+	var err error
+	m.outcome, err = lab.Follow(ctx, m.machine, b.last)
+	m.console = b.lastWords(ctx, m.machine, m.outcome)
 	if err != nil {
-		b.Fatalf("%v; the console shows:\n%s", err, shown)
+		b.Fatalf("%v; the console shows:\n%s", err, m.console)
 	}
-	b.Logf("%s machine, %s: %.1f s", name, outcome.Accel, outcome.Elapsed.Seconds())
-	return &booted{machine, outcome, shown}
 }
 
 // traffic watches a closed LAN for what must not be there.
