@@ -152,7 +152,6 @@ func (p programs) search(ctx context.Context, net *network, pairs int, out *[cli
 // network is the process of the nodes.
 type network struct {
 	wire  *delay.Wire // between the nodes and who asks them, or nil
-	cmd   *exec.Cmd
 	stop  func()
 	root  string
 	ready struct {
