@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -101,7 +102,10 @@ func (h *Host) Dnsmasq(device string, args ...string) *Program {
 	h.t.Helper()
 	base := []string{
 		"--no-daemon", "--log-facility=-", "--log-dhcp", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--pid-file=",
-		"--port=0", "--interface=" + device, "--bind-interfaces", "--leasefile-ro", "--no-ping", "--dhcp-authoritative",
+		"--interface=" + device, "--bind-interfaces", "--leasefile-ro", "--no-ping", "--dhcp-authoritative",
+	}
+	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--port=") }) {
+		base = append(base, "--port=0")
 	}
 	return h.Start("started", append(append([]string{"dnsmasq"}, base...), args...)...)
 }

@@ -50,6 +50,9 @@ func (i *iface) setLink(l lease, method Method, routeErr error) {
 	i.link.Search, i.link.Portal = l.search, l.portal
 	i.link.LeaseSeconds = int64(l.length / time.Second)
 	i.link.MTU = l.mtu
+	if i.until = (time.Time{}); l.length > 0 {
+		i.until = time.Now().Add(l.length)
+	}
 	i.link.Err, i.err = "", nil
 	if routeErr != nil {
 		i.link.Gateway = netip.Addr{}
@@ -135,6 +138,7 @@ func (i *iface) unbind() {
 		l := &i.link
 		l.Method, l.Addresses, l.Gateway, l.DNS, l.NTP, l.Server = MethodNone, nil, netip.Addr{}, nil, nil, netip.Addr{}
 		l.LeaseSeconds, l.MTU, l.Search, l.Portal = 0, 0, nil, ""
+		i.until = time.Time{}
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -21,6 +20,7 @@ import (
 var (
 	errNoAnswer = errors.New("no answer")
 	errNAK      = errors.New("the server took its offer back (NAK)")
+	errRanOut   = errors.New("the lease ran out and was not renewed")
 	errNoIPv6   = errors.New("the network wants IPv6 only, but has none; asking for an IPv4 address after all")
 )
 
@@ -271,7 +271,7 @@ func (i *iface) renew(ctx context.Context, l lease, took time.Time) (lease, erro
 	t2, end := took.Add(l.t2), took.Add(l.length)
 	for next := took.Add(l.t1); pause(ctx, time.Until(next)); {
 		if !time.Now().Before(end) {
-			return lease{}, fmt.Errorf("the lease of %s ran out and was not renewed", l.length)
+			return lease{}, errRanOut
 		}
 		rebinding, limit := !time.Now().Before(t2), t2
 		if rebinding {

@@ -28,6 +28,7 @@ type iface struct {
 	unused   bool           // set once: it must not be used
 	seenUp   bool           // the kernel has confirmed that it is up
 	since    time.Time      // when the carrier came
+	until    time.Time      // when the lease in use ends; zero: never, or there is none
 	tries    int            // DHCP requests since then
 	fallback bool           // DHCP was silent for too long: less will do
 	step     string         // what is being tried
@@ -83,6 +84,7 @@ func (i *iface) dynamic(ctx context.Context) {
 		fallback, stop := context.WithCancel(ctx)
 		var side sync.WaitGroup
 		side.Go(func() { i.fallBack(fallback) })
+		side.Go(func() { i.expire(fallback) })
 		l, err := i.acquire(ctx)
 		stop()
 		side.Wait()
@@ -94,6 +96,20 @@ func (i *iface) dynamic(ctx context.Context) {
 			i.leaveIPv4(ctx, only.wait)
 		}
 	}
+}
+
+// expire gives up the lease of an earlier time, before the cable was pulled, when
+// it ends while nobody has given another one.
+func (i *iface) expire(ctx context.Context) {
+	i.m.mu.Lock()
+	end := i.until
+	i.m.mu.Unlock()
+	replaced := func() bool { return i.until != end }
+	if end.IsZero() || i.m.until(ctx, end, replaced) || ctx.Err() != nil {
+		return
+	}
+	i.unbind()
+	i.emit(Lost, 0, errRanOut)
 }
 
 // leaveIPv4 does without an IPv4 address, as the network wishes, for as long as

@@ -195,34 +195,38 @@ func listIPv6(index int) ([]address6, error) {
 	return out, nil
 }
 
-// setting is a file below /proc/sys/net/ipv6/conf/<interface>.
-type setting struct{ name, value string }
+// setting is a file below /proc/sys/net/<family>/conf/<interface>.
+type setting struct{ family, name, value string }
 
-// ipv6Settings are made before an interface is set up.
-func ipv6Settings() []setting {
+// settings are made before an interface is set up.
+func settings() []setting {
 	return []setting{
+		// Packets take the way of another interface when this one's cable is
+		// pulled, instead of vanishing.
+		{"ipv4", "ignore_routes_with_linkdown", "1"},
+		{"ipv6", "ignore_routes_with_linkdown", "1"},
 		// IN6_ADDR_GEN_MODE_RANDOM (linux/if_link.h): the kernel derives an
 		// interface's own addresses from a secret that it draws when asked,
 		// instead of from the hardware address (RFC 7217, with a new secret at
 		// each boot), so that no network far away can tell the machine by it.
-		{"addr_gen_mode", "3"},
+		{"ipv6", "addr_gen_mode", "3"},
 		// An address is used while it is still being probed (RFC 4429), which
 		// saves a second. Addresses drawn at random hardly ever collide.
-		{"optimistic_dad", "1"},
-		{"use_optimistic", "1"},
+		{"ipv6", "optimistic_dad", "1"},
+		{"ipv6", "use_optimistic", "1"},
 		// Routers are asked after 1, 2, 4, 8, 16, 24… s instead of after 4, 12,
 		// 28, 60…: a port may take 30 to 50 s until it forwards.
-		{"router_solicitation_interval", "1"},
-		{"router_solicitation_max_interval", "8"},
+		{"ipv6", "router_solicitation_interval", "1"},
+		{"ipv6", "router_solicitation_max_interval", "8"},
 	}
 }
 
-// prepareIPv6 makes the settings of an interface, and goes on after failures. A
-// kernel without IPv6, or without one of the settings, has nothing to set.
-func prepareIPv6(name string) error {
+// prepare makes the settings of an interface, and goes on after failures. A kernel
+// without IPv6, or without one of the settings, has nothing to set.
+func prepare(name string) error {
 	var errs []error
-	for _, s := range ipv6Settings() {
-		err := writeSetting(filepath.Join("/proc/sys/net/ipv6/conf", name, s.name), s.value)
+	for _, s := range settings() {
+		err := writeSetting(filepath.Join("/proc/sys/net", s.family, "conf", name, s.name), s.value)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -233,10 +233,11 @@ func (m *Manager) snapshot() *Network {
 	for _, i := range m.sorted() {
 		n.Interfaces = append(n.Interfaces, i.snapshot())
 	}
-	n.DNS = append(n.DNS, mergeDNS(n.Interfaces)...)
-	n.NTP = append(n.NTP, mergeNTP(n.Interfaces)...)
-	n.Search = append(n.Search, mergeSearch(n.Interfaces)...)
-	n.Portal = mergePortal(n.Interfaces)
+	live := slices.DeleteFunc(slices.Clone(n.Interfaces), func(l Link) bool { return !l.Carrier })
+	n.DNS = append(n.DNS, mergeDNS(live)...)
+	n.NTP = append(n.NTP, mergeNTP(live)...)
+	n.Search = append(n.Search, mergeSearch(live)...)
+	n.Portal = mergePortal(live)
 	return &n
 }
 

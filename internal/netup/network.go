@@ -26,7 +26,8 @@ const (
 type Network struct {
 	// Interfaces are sorted by name.
 	Interfaces []Link `json:"interfaces"`
-	// DNS are the name servers of all interfaces, at most three.
+	// DNS are the name servers of all interfaces that have a carrier, at most
+	// three; so with the rest.
 	DNS []netip.Addr `json:"dns"`
 	// NTP are the time servers that DHCP servers named (option 42), at most
 	// four: strangers' words like the rest of a lease.

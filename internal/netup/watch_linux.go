@@ -166,8 +166,8 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 		return i
 	}
 	i.emit(Found, 0, nil)
-	if err := prepareIPv6(attrs.Name); err != nil {
-		i.emit(Failed, 0, &stepError{NotConfigured, "settings of IPv6", err})
+	if err := prepare(attrs.Name); err != nil {
+		i.emit(Failed, 0, &stepError{NotConfigured, "the kernel's settings", err})
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		i.fail("link", &stepError{NotConfigured, "setting the link up", err})
