@@ -14,6 +14,7 @@ const (
 type attempt struct {
 	id      int // the supplicant's number
 	ssid    string
+	looking bool // a look around began since the selection
 	misses  int
 	rejects int
 	last    error // the last refusal, for when time runs out
@@ -24,7 +25,15 @@ func (a *attempt) see(e event) (done bool, err error) {
 	switch e.name {
 	case evConnected:
 		return e.number("id") == a.id, nil
+	case evScanStarted:
+		a.looking = true
 	case evNotFound:
+		// Said at once of what was seen earlier, or by a look around that did not
+		// ask for a hidden network, it means nothing.
+		if !a.looking {
+			return false, nil
+		}
+		a.looking = false
 		a.misses++
 		return a.misses >= missesToGiveUp, &Error{Reason: NotFound, SSID: a.ssid}
 	case evDisabled:

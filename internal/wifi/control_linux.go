@@ -80,6 +80,15 @@ func plain(err error) error {
 	return err
 }
 
+// tell sends a command whose answer comes among the events.
+func (c *control) tell(command string) error {
+	if err := c.conn.SetWriteDeadline(time.Now().Add(answerTime)); err != nil {
+		return err
+	}
+	_, err := c.conn.Write([]byte(command))
+	return err
+}
+
 // forever takes the deadline off.
 func (c *control) forever() error { return c.conn.SetDeadline(time.Time{}) }
 

@@ -209,10 +209,12 @@ func (s *session) join(ctx context.Context, id int, n Network) error {
 		if err != nil {
 			return err
 		}
-		switch over, err := a.see(e); {
-		case over && is(err, NotFound):
-			return s.lookCloser(ctx, n, err)
-		case over:
+		over, err := a.see(e)
+		if is(err, NotFound) {
+			err = s.lookCloser(ctx, n, err)
+			over = over || !is(err, NotFound) // it is there, but will never do
+		}
+		if over {
 			return err
 		}
 	}

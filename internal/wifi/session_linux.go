@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A session is one life of wpa_supplicant: its two connections and what it
@@ -87,9 +88,28 @@ func (s *session) listen() {
 			s.fail(err)
 			return
 		}
+		if strings.HasPrefix(text, "FAIL") {
+			s.fail(errors.New("it stopped telling what happens"))
+			return
+		}
 		if e, ok := parseEvent(text); ok {
 			s.note(e)
 		}
+	}
+}
+
+// probe asks on both connections whether they still work: a supplicant that
+// could not get rid of its events for a while forgets who wants them. LEVEL is
+// what fails then; 3 is the level that it begins with.
+func (s *session) probe(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := s.ev.tell("LEVEL 3"); err != nil {
+		s.fail(plain(err))
+		return
+	}
+	if answer, err := s.ask(ctx, "PING"); err != nil || answer != "PONG" {
+		s.fail(errors.Join(errors.New("it does not answer PING"), err))
 	}
 }
 

@@ -7,10 +7,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
+
+// scanInterval sets the pause between looks around for a known network, 2 s
+// instead of 5: somebody sits in front of the screen and waits.
+const scanInterval = "SCAN_INTERVAL 2"
 
 // How long things may take.
 const (
@@ -64,7 +69,8 @@ type Event struct {
 // at the same time.
 type Supplicant struct {
 	cfg    Config
-	pauses func(failures int) time.Duration // replaced by tests
+	pauses func(failures int) time.Duration // before the next start; tests are impatient
+	pings  time.Duration
 
 	reportMu sync.Mutex
 	turn     chan struct{} // holds one token: Scan and Join take turns
@@ -84,7 +90,7 @@ func New(cfg Config) *Supplicant {
 	if cfg.RunDir == "" {
 		cfg.RunDir = "/run/wifi"
 	}
-	s := &Supplicant{cfg: cfg, pauses: pause, turn: make(chan struct{}, 1), changed: make(chan struct{})}
+	s := &Supplicant{cfg: cfg, pauses: pause, pings: pingTime, turn: make(chan struct{}, 1), changed: make(chan struct{})}
 	s.known = append(s.known, cfg.Networks...)
 	return s
 }
@@ -200,7 +206,6 @@ func (s *Supplicant) live(ctx context.Context) error {
 		return err
 	}
 	s.set(sess, nil)
-	s.report(Event{What: Started})
 	err = s.attend(ctx, sess, p)
 	s.set(nil, err)
 	s.stop(sess, p)
@@ -279,13 +284,21 @@ func (s *Supplicant) connect(ctx context.Context) (*session, error) {
 // lets the supplicant join the best that is in reach.
 func (s *Supplicant) introduce(ctx context.Context, sess *session) error {
 	s.mu.Lock()
-	known := append([]Network(nil), s.known...)
+	known := slices.Clone(s.known)
 	s.mu.Unlock()
+	if err := sess.do(ctx, "SCAN_INTERVAL", scanInterval); err != nil {
+		return err
+	}
+	var ids []int
 	for i, n := range known {
 		id, err := sess.add(ctx, n, s.cfg.RandomMAC, len(known)-i)
 		if err != nil {
 			return err
 		}
+		ids = append(ids, id)
+	}
+	s.report(Event{What: Started}) // before anything can be reported of a network
+	for _, id := range ids {
 		if err := sess.do(ctx, "ENABLE_NETWORK", fmt.Sprintf("ENABLE_NETWORK %d", id)); err != nil {
 			return err
 		}
@@ -295,7 +308,7 @@ func (s *Supplicant) introduce(ctx context.Context, sess *session) error {
 
 // attend waits for the end of the program, of its answers, or of ctx.
 func (s *Supplicant) attend(ctx context.Context, sess *session, p *process) error {
-	ping := time.NewTicker(pingTime)
+	ping := time.NewTicker(s.pings)
 	defer ping.Stop()
 	for {
 		select {
@@ -307,9 +320,7 @@ func (s *Supplicant) attend(ctx context.Context, sess *session, p *process) erro
 		case <-sess.over:
 			return &Error{Reason: NoAnswer, Err: sess.cause()}
 		case <-ping.C:
-			if answer, err := sess.ask(ctx, "PING"); err != nil || answer != "PONG" {
-				sess.fail(errors.Join(errors.New("it does not answer PING"), err))
-			}
+			sess.probe(ctx, s.pings)
 		}
 	}
 }

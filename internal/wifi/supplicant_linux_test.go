@@ -137,7 +137,12 @@ func TestJoinFailures(t *testing.T) {
 			}
 		}
 	}
-	missing := times(2, "CTRL-EVENT-NETWORK-NOT-FOUND ")
+	missing := func(f *fake, _ int) {
+		f.event("CTRL-EVENT-NETWORK-NOT-FOUND ", "CTRL-EVENT-NETWORK-NOT-FOUND ") // of what was seen earlier
+		for range missesToGiveUp {
+			f.event("CTRL-EVENT-SCAN-STARTED ", "CTRL-EVENT-SCAN-RESULTS ", "CTRL-EVENT-NETWORK-NOT-FOUND ")
+		}
+	}
 	psk, key, open := Network{SSID: "x", Passphrase: secret}, Network{SSID: "x", Passphrase: strings.Repeat("0f", 32)}, Network{SSID: "x"}
 	for name, c := range map[string]struct {
 		network Network
@@ -146,13 +151,17 @@ func TestJoinFailures(t *testing.T) {
 		reason  Reason
 		words   string
 	}{
-		"wrong passphrase, WPA2":   {psk, "", disabled("WRONG_KEY"), WrongPassphrase, "is wrong"},
-		"wrong passphrase, WPA3":   {psk, "", times(1, "CTRL-EVENT-AUTH-REJECT 02:00:00:00:00:00 auth_type=3 auth_transaction=2 status_code=1"), WrongPassphrase, "is wrong"},
+		"wrong passphrase, WPA2": {psk, "", disabled("WRONG_KEY"), WrongPassphrase, "is wrong"},
+		"wrong passphrase, WPA3": {psk, "", times(1, "CTRL-EVENT-AUTH-REJECT 02:00:00:00:00:00 auth_type=3 auth_transaction=2 status_code=1"), WrongPassphrase, "is wrong"},
+		"not there in old results": {psk, "####\n", func(f *fake, id int) {
+			times(9, "CTRL-EVENT-NETWORK-NOT-FOUND ")(f, id)
+			disabled("WRONG_KEY")(f, id)
+		}, WrongPassphrase, "is wrong"},
 		"gave up":                  {psk, "", disabled("CONN_FAILED"), Refused, "gave up"},
 		"full":                     {psk, "", times(3, "CTRL-EVENT-ASSOC-REJECT bssid=02:00:00:00:00:00 status_code=17"), Refused, "no room"},
 		"later":                    {psk, "", times(3, "CTRL-EVENT-ASSOC-REJECT bssid=02:00:00:00:00:00 status_code=30"), Refused, "try later"},
 		"refused":                  {open, "", times(3, "CTRL-EVENT-AUTH-REJECT 02:00:00:00:00:00 auth_type=0 auth_transaction=2 status_code=13"), Refused, "status code 13"},
-		"not there":                {psk, fmt.Sprintf(air, "[ESS]")[:0] + "####\n", missing, NotFound, "not found"},
+		"not there":                {psk, "####\n", missing, NotFound, "not found"},
 		"there and fit":            {psk, fmt.Sprintf(air, "[WPA2-PSK-CCMP][ESS]"), missing, NotFound, "not found"},
 		"EAP":                      {psk, fmt.Sprintf(air, "[WPA2-EAP-CCMP][ESS]"), missing, Unsupported, "802.1X"},
 		"WEP":                      {psk, fmt.Sprintf(air, "[WEP][ESS]"), missing, Unsupported, "WEP"},
@@ -356,6 +365,9 @@ func TestKeptAfterDeath(t *testing.T) {
 	await(t, events, Started)
 	f.die()
 	await(t, events, Started)
+	if _, err := s.Status(t.Context()); err != nil { // waits until all has been told
+		t.Fatal(err)
+	}
 	networks, enabled := f.state()
 	if len(networks) != 2 || networks[0]["ssid"] != "78" || !strings.Contains(networks[0]["psk"], "horse") || networks[0]["priority"] != "2" || !enabled[0] || !enabled[1] {
 		t.Errorf("networks %v, enabled %v", networks, enabled)
@@ -487,6 +499,40 @@ func TestStatus(t *testing.T) {
 	f.mu.Unlock()
 	if _, err := s.Status(t.Context()); !is(err, NoAnswer) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestProbes: what was healthy at first stops answering, or stops telling.
+func TestProbes(t *testing.T) {
+	for name, answers := range map[string]map[string]string{
+		"no answer": {"PING": ""}, "nonsense": {"PING": "PO"}, "forgot who listens": {"LEVEL": "FAIL\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, s, events := newFake(t, Config{})
+			s.pings = 10 * time.Millisecond
+			f.answer = func(f *fake, command string) (string, bool) {
+				verb, _, _ := strings.Cut(command, " ")
+				answer, ok := answers[verb]
+				return answer, ok && f.starts == 1
+			}
+			if name == "no answer" {
+				s.pings = time.Second
+			}
+			run(t, s)
+			await(t, events, Started)
+			if e := await(t, events, Ended); !is(e.Err, NoAnswer) {
+				t.Errorf("event %+v", e)
+			}
+			await(t, events, Started)
+			for len(f.said("LEVEL")) < 2 || len(f.said("PING")) < 3 {
+				time.Sleep(time.Millisecond)
+			}
+			select {
+			case e := <-events:
+				t.Errorf("the healthy one: %+v", e)
+			default:
+			}
+		})
 	}
 }
 

@@ -80,9 +80,9 @@ const (
 	evNotFound     = "CTRL-EVENT-NETWORK-NOT-FOUND"
 	evAssocReject  = "CTRL-EVENT-ASSOC-REJECT"
 	evAuthReject   = "CTRL-EVENT-AUTH-REJECT"
+	evScanStarted  = "CTRL-EVENT-SCAN-STARTED"
 	evScanResults  = "CTRL-EVENT-SCAN-RESULTS"
 	evScanFailed   = "CTRL-EVENT-SCAN-FAILED"
-	evTerminating  = "CTRL-EVENT-TERMINATING"
 )
 
 // parseEvent reads "<3>NAME word key=value key="quoted \"value\"" [key=value]".
