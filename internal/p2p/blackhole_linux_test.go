@@ -2,9 +2,13 @@ package p2p
 
 import (
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/discover/discovertest"
@@ -41,14 +45,16 @@ func blackHole(t testing.TB) string {
 	return ""
 }
 
-// Black-holed bootstrap peers delay nothing but the end of the search, and that
-// only by the connection time-out.
+// Bootstrap peers are asked in parallel: those that drop every packet, or accept
+// and say nothing, delay nothing but the end of the search, and that only by their
+// time-outs.
 func TestBlackHoles(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := server(t)
 	if _, err := s.Publish(t.Context(), discovertest.Pointer(t, stable, 5)); err != nil {
 		t.Fatal(err)
 	}
-	c := client(t, blackHole(t), addr(t, s))
+	c := client(t, blackHole(t), silentPeer(t), addr(t, s))
 	begin := time.Now()
 	var first time.Duration
 	err := c.Search(t.Context(), stable, func(discover.Candidate) { first = time.Since(begin) })
@@ -63,7 +69,40 @@ func TestBlackHoles(t *testing.T) {
 	if whole < connectTimeout {
 		t.Errorf("the black hole was not waited for: %v", whole)
 	}
-	if whole > connectTimeout+2*time.Second {
+	if whole > requestTimeout+2*time.Second {
 		t.Errorf("search took %v", whole)
+	}
+}
+
+// Half of 50 nodes are gone: some drop every packet, some accept and say nothing.
+// The rest still name them.
+func TestHalfBlackHoled(t *testing.T) {
+	t.Parallel() // it mostly waits
+	w := newTown(t, 25)
+	gone := []string{blackHole(t), silentPeer(t)}
+	for i := range 25 {
+		_, id, err := identity(keyOf("gone", uint64(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		where, err := ma.NewMultiaddr(strings.Split(gone[i%2], "/p2p/")[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range w.nodes {
+			meet(t, n, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{where}})
+		}
+	}
+	old, newest := discovertest.Pointer(t, stable, 1), discovertest.Pointer(t, stable, 2)
+	for _, n := range w.nodes {
+		plant(t, n, stable, old)
+	}
+	for _, n := range w.some(5) {
+		plant(t, n, stable, newest)
+	}
+	found, first, whole := finds(t, visitor(t, w.some(3)...), newest)
+	t.Logf("found after %v, search ended after %v", first.Round(time.Millisecond), whole.Round(time.Millisecond))
+	if !found || whole > searchBudget {
+		t.Errorf("found: %t, after %v", found, whole)
 	}
 }

@@ -126,6 +126,27 @@ func send(ctx context.Context, to chan<- hint, h hint) {
 	}
 }
 
+// tee yields to each of count readers all that in does.
+func tee(ctx context.Context, in <-chan hint, count int) []<-chan hint {
+	var to []chan hint
+	var out []<-chan hint
+	for range count {
+		c := make(chan hint, cap(in))
+		to, out = append(to, c), append(out, c)
+	}
+	go func() {
+		for h := range in {
+			for _, c := range to {
+				send(ctx, c, h)
+			}
+		}
+		for _, c := range to {
+			close(c)
+		}
+	}()
+	return out
+}
+
 // resolve looks up one name and hands on the peers behind it, as far as there is
 // room for more.
 func (n *Node) resolve(ctx context.Context, name ma.Multiaddr, to chan<- hint) error {

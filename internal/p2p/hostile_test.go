@@ -164,6 +164,35 @@ func TestEndlessReferrals(t *testing.T) {
 	}
 }
 
+// Addresses that are no machine's are not dialled: on Linux 0.0.0.0 would be our
+// own, on whatever port a stranger likes.
+func TestNobodysAddresses(t *testing.T) {
+	hidden := server(t)
+	plant(t, hidden, stable, discovertest.Pointer(t, stable, 6))
+	_, port, ok := strings.Cut(hidden.host.Addrs()[0].String(), "/tcp/")
+	if !ok {
+		t.Fatal("no port")
+	}
+	refer := func(where string) *Node {
+		return liar(t, answering(func(req *pb.Message) *pb.Message {
+			m := pb.NewMessage(req.Type, req.Key, 0)
+			m.CloserPeers = []*pb.Message_Peer{{Id: []byte(hidden.host.ID()), Addrs: [][]byte{ma.StringCast(where + port).Bytes()}}}
+			return m
+		}))
+	}
+	for where, want := range map[string]int{
+		"/ip4/127.0.0.1/tcp/":       1, // the liar is on this machine as well
+		"/ip4/0.0.0.0/tcp/":         0,
+		"/ip6/::/tcp/":              0,
+		"/ip6/::ffff:0:0/tcp/":      0,
+		"/ip4/255.255.255.255/tcp/": 0,
+	} {
+		if got, err := search(t, client(t, addr(t, refer(where))), stable); err != nil || len(got) != want {
+			t.Errorf("%s: found %d, error %v", where, len(got), err)
+		}
+	}
+}
+
 // Forgers who are not bootstrap peers cannot use up the candidates.
 func TestForgersDoNotCrowdOut(t *testing.T) {
 	var forgers []*pb.Message_Peer

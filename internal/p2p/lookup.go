@@ -20,8 +20,8 @@ const (
 	closest      = 20   // peers nearest to the key that must answer
 	perNetwork   = 3    // of them from one network; more are asked but not counted
 	parallel     = 16   // requests at the same time
-	maxAsked     = 256  // requests in one search
-	maxKnown     = 1024 // peers remembered in one search
+	maxAsked     = 128  // requests in one walk
+	maxKnown     = 1024 // peers remembered in one walk
 	maxPeerAddrs = 16   // addresses remembered of one peer
 	maxTries     = 3    // requests to a bootstrap peer that gains addresses
 )
@@ -32,7 +32,6 @@ type reply struct {
 	at        netip.Addr // where it is
 	name      string     // instead of from: of a lead that came to nothing
 	err       error
-	value     []byte           // of the record it holds; nil: none
 	providers []*peer.AddrInfo // of the key, as it knows them
 	closer    []*peer.AddrInfo // peers it knows to be closer to the key
 }
@@ -66,22 +65,23 @@ type contact struct {
 	more     bool // gained addresses since it was asked
 }
 
-// lookup is one search. Only the goroutine in run touches it.
+// lookup is one walk. Only the goroutine in run touches it.
 type lookup struct {
 	node     *Node
 	key      [sha256.Size]byte
+	leads    <-chan hint
 	contacts []*contact // nearest first
 	byID     map[peer.ID]*contact
 	starters map[peer.ID][]ma.Multiaddr
 	asked    int
 }
 
-// walk asks the bootstrap peers and, through them, the peers closest to key. Each
-// reply, also a failure, is passed to heard, one at a time and never after walk
-// has returned. It returns the peers that answered, nearest first.
-func (n *Node) walk(ctx context.Context, key []byte, ask func(context.Context, peer.ID) reply, heard func(reply)) []peer.ID {
+// walk asks the peers that leads yields and, through them, the peers closest to
+// key. Each reply, also a failure, is passed to heard, one at a time and never
+// after walk has returned. It returns the peers that answered, nearest first.
+func (n *Node) walk(ctx context.Context, leads <-chan hint, key []byte, ask func(context.Context, peer.ID) reply, heard func(reply)) []peer.ID {
 	l := &lookup{
-		node: n, key: sha256.Sum256(key),
+		node: n, key: sha256.Sum256(key), leads: leads,
 		byID: map[peer.ID]*contact{}, starters: map[peer.ID][]ma.Multiaddr{},
 	}
 	if n.dht != nil {
@@ -104,7 +104,7 @@ func (l *lookup) run(ctx context.Context, ask func(context.Context, peer.ID) rep
 	var asking sync.WaitGroup
 	defer asking.Wait() // runs last: the requests end with ctx
 	defer cancel()
-	leads, replies := l.node.leads(ctx), make(chan reply, parallel)
+	replies := make(chan reply, parallel)
 	for running := 0; ; {
 		for c := l.next(); c != nil && running < parallel; c = l.next() {
 			c.state = asked
@@ -117,13 +117,13 @@ func (l *lookup) run(ctx context.Context, ask func(context.Context, peer.ID) rep
 				replies <- r
 			})
 		}
-		if running == 0 && leads == nil {
+		if running == 0 && l.leads == nil {
 			return
 		}
 		select {
-		case h, ok := <-leads:
+		case h, ok := <-l.leads:
 			if !ok {
-				leads = nil
+				l.leads = nil
 				l.node.judge(l.starters)
 			} else if h.err != nil {
 				heard(reply{name: h.label, err: h.err})

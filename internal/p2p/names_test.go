@@ -279,6 +279,7 @@ func idOf(t testing.TB, seed byte) string {
 // A name server that says nothing about some names holds up neither the peers
 // that are known nor those behind other names, and the end only for so long.
 func TestSilentNameServer(t *testing.T) {
+	t.Parallel() // it mostly waits
 	a, b := server(t), server(t)
 	plant(t, a, stable, discovertest.Pointer(t, stable, 1))
 	plant(t, b, stable, discovertest.Pointer(t, stable, 2))
@@ -321,6 +322,7 @@ func TestLocalOnlyLooksUpNothing(t *testing.T) {
 // A long-running node that lost all peers looks the names up again, and forgets
 // whom they no longer name.
 func TestNamesAreLookedUpAgain(t *testing.T) {
+	t.Parallel() // it mostly waits
 	a, b := server(t), server(t)
 	s := newNameServer(t, map[string][]string{"_dnsaddr.boot.test": {"dnsaddr=" + addr(t, a)}})
 	n := named(t, s, "/dnsaddr/boot.test")

@@ -56,8 +56,10 @@ const (
 
 	// recordLife is how long a node keeps a record that nobody renews.
 	recordLife = 48 * time.Hour
-	// republishEvery renews records well within recordLife.
+	// republishEvery renews records well within recordLife. What others published
+	// is renewed up to renewSpread later, not by all of its holders at once.
 	republishEvery = 6 * time.Hour
+	renewSpread    = 2 * time.Hour
 	// providerLife bounds how long a capability is believed after its last
 	// announcement.
 	providerLife = 60 * time.Minute
@@ -102,6 +104,7 @@ type Config struct {
 // It implements discover.Source under the name "dht".
 type Node struct {
 	cfg       Config
+	gather    time.Duration
 	log       *slog.Logger
 	now       func() time.Time
 	resolver  Resolver
@@ -112,7 +115,8 @@ type Node struct {
 
 	// Of a server only; nil otherwise.
 	dht    *dht.IpfsDHT
-	values *records.ValueStore // a reader's view of the records dht stores
+	store  *boundedStore       // the records dht stores
+	values *records.ValueStore // the same, by key
 
 	closing, judging sync.Once
 
@@ -128,7 +132,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Server && len(cfg.Listen) == 0 {
 		return nil, errors.New("p2p: a server needs an address to listen on")
 	}
-	n := &Node{cfg: cfg, log: cfg.Log, now: cfg.Now, resolver: cfg.Resolver,
+	n := &Node{cfg: cfg, gather: gather, log: cfg.Log, now: cfg.Now, resolver: cfg.Resolver,
 		published: map[string]*Publication{}, named: map[string]map[peer.ID]bool{}}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -158,7 +162,7 @@ func New(cfg Config) (*Node, error) {
 
 // serve makes the node answer DHT requests.
 func (n *Node) serve() error {
-	values := newBoundedStore(maxRecords)
+	n.store = newBoundedStore(maxRecords)
 	namespaces := record.NamespacedValidator{"phase": n.validator}
 	d, err := dht.New(guardedHost{n.host},
 		// Forced: reachability cannot be measured in a small private network,
@@ -166,7 +170,7 @@ func (n *Node) serve() error {
 		dht.Mode(dht.ModeServer),
 		dht.ProtocolPrefix(prefix),
 		dht.Validator(namespaces),
-		dht.ValueDatastore(values),
+		dht.ValueDatastore(n.store),
 		dht.ProviderDatastore(newBoundedStore(maxProviders)),
 		dht.ProviderManagerOpts(records.ProvideValidity(providerLife), records.ProviderAddrTTL(providerLife)),
 		dht.MaxRecordAge(recordLife),
@@ -177,7 +181,7 @@ func (n *Node) serve() error {
 		return fmt.Errorf("p2p: start DHT: %w", err)
 	}
 	n.dht = d
-	n.values = records.NewValueStore(values, namespaces, recordLife)
+	n.values = records.NewValueStore(n.store, namespaces, recordLife)
 	return nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/phasebased/phase/internal/discover"
@@ -28,7 +30,7 @@ func key(n byte) ed25519.PrivateKey {
 // start makes a node that lives until the test ends.
 func start(t testing.TB, cfg Config) *Node {
 	t.Helper()
-	if testing.Verbose() {
+	if testing.Verbose() && cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	n, err := New(cfg)
@@ -182,18 +184,60 @@ func TestLoneServer(t *testing.T) {
 	}
 }
 
-func TestServerIsInDHTProtocol(t *testing.T) {
-	s := server(t)
-	c := client(t, addr(t, s))
-	if connected, failures := c.connect(t.Context()); connected != 1 {
+// A seed asks and publishes, and does not serve: nobody takes it into a routing
+// table, or names it to others.
+func TestSeedIsNobodysPeer(t *testing.T) {
+	nodes := mesh(t, 3)
+	c := client(t, addr(t, nodes[0]), addr(t, nodes[1]), addr(t, nodes[2]))
+	identified, err := nodes[0].host.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer identified.Close()
+	if connected, failures := c.connect(t.Context()); connected != 3 {
 		t.Fatal(failures)
 	}
-	if known, err := c.host.Peerstore().SupportsProtocols(s.host.ID(), protoKad); err != nil || len(known) != 1 {
+	if known, err := c.host.Peerstore().SupportsProtocols(nodes[0].host.ID(), protoKad); err != nil || len(known) != 1 {
 		t.Errorf("server speaks %v, error %v", known, err)
 	}
-	if s.dht.RoutingTable().Find(c.host.ID()) != "" {
-		t.Error("a client ended up in the server's routing table")
+	if _, err := c.Publish(t.Context(), discovertest.Pointer(t, stable, 1)); err != nil {
+		t.Fatal(err)
 	}
+	for seen := false; !seen; {
+		select {
+		case e := <-identified.Out():
+			seen = e.(event.EvtPeerIdentificationCompleted).Peer == c.host.ID()
+		case <-time.After(10 * time.Second):
+			t.Fatal("the server did not identify the seed")
+		}
+	}
+	// What the server makes of an identification it does in order: when a server
+	// that came later is in the table, the seed would be.
+	late := server(t, addr(t, nodes[0]))
+	if connected, failures := late.connect(t.Context()); connected != 1 {
+		t.Fatal(failures)
+	}
+	waitKnown(t, nodes[0], late)
+	for _, n := range nodes {
+		if n.dht.RoutingTable().Find(c.host.ID()) != "" {
+			t.Errorf("the seed ended up in the routing table of %s", n.ID())
+		}
+	}
+	ask := client(t, addr(t, nodes[0]))
+	ask.walk(t.Context(), ask.leads(t.Context()), []byte(c.host.ID()), func(ctx context.Context, p peer.ID) (r reply) {
+		messenger, err := pb.NewProtocolMessenger(sender{ask.host, &r.at})
+		if err != nil {
+			t.Error(err)
+			return reply{err: err}
+		}
+		r.closer, r.err = messenger.GetClosestPeers(ctx, p, "another")
+		for _, info := range r.closer {
+			if info.ID == c.host.ID() {
+				t.Errorf("%s names the seed", p)
+			}
+		}
+		return r
+	}, func(reply) {})
 }
 
 // Of five servers four hold yesterday's record; the newest is found, together
@@ -294,6 +338,7 @@ func TestPublishRefuses(t *testing.T) {
 // A bootstrap peer that accepts connections and then says nothing does not delay
 // the answer of a live one, and the whole search ends within the dial's bound.
 func TestSilentBesideLivePeer(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := server(t)
 	if _, err := s.Publish(t.Context(), discovertest.Pointer(t, stable, 5)); err != nil {
 		t.Fatal(err)

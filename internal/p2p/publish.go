@@ -11,7 +11,6 @@ import (
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
-	kb "github.com/libp2p/go-libp2p-kbucket"
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -25,8 +24,8 @@ type Published struct {
 	Key string
 	// At is when it was done.
 	At time.Time
-	// AcknowledgedBy are the IDs of the nodes that confirmed to hold these very
-	// bytes. A server that is alone names only itself: seeds that ask it will
+	// AcknowledgedBy are the IDs of the nodes that gave these very bytes when asked
+	// for the record. A server that is alone names only itself: seeds that ask it will
 	// find the record, nobody else will.
 	AcknowledgedBy []string
 	// Size is that of the record in bytes.
@@ -46,8 +45,9 @@ type Publication struct {
 }
 
 // Publish stores a signed pointer under the key of its own channel and
-// architecture: on this node if it is a server, on the closest peers, and on all
-// bootstrap peers. It succeeds if at least one node confirms to hold it. A
+// architecture: on this node if it is a server, on the peers closest to each of
+// the key's places, and on all bootstrap peers. It succeeds if at least one node
+// holds it. A
 // pointer that this node's checks refuse, or that is older than one it holds, is
 // an error. While Run runs, the pointer is published again every 6 hours, and
 // when new peers appear, until it expires or a newer one is published.
@@ -87,19 +87,14 @@ func (n *Node) Publications() []Publication {
 // put stores a checked record and counts who holds it.
 func (n *Node) put(ctx context.Context, key string, value []byte) (Published, error) {
 	var holders []string
-	if n.dht != nil {
-		// Stores here and offers it to the peers that kad-dht knows; alone, it
-		// still stores here and then reports that there is nobody else.
-		if err := n.dht.PutValue(ctx, key, value); err != nil && !errors.Is(err, kb.ErrLookupFailure) {
+	if n.values != nil {
+		if err := n.values.Put(ctx, key, record.MakePutRecord(key, value)); err != nil {
 			return Published{}, err
 		}
-		if bytes.Equal(n.local(ctx, key), value) {
-			holders = append(holders, n.ID())
-		}
+		holders = append(holders, n.ID())
 	}
-	// PutValue does not tell who accepted, so ask, and offer it to those without.
 	var lacking []peer.ID
-	failures, answers := n.fetch(ctx, key, func(from peer.ID, held []byte) {
+	failed, answers := n.fetch(ctx, key, func(from peer.ID, held []byte) {
 		if bytes.Equal(held, value) {
 			holders = append(holders, from.String())
 		} else {
@@ -111,17 +106,13 @@ func (n *Node) put(ctx context.Context, key string, value []byte) (Published, er
 	case len(holders) > 0:
 		return Published{Key: key, At: n.now(), AcknowledgedBy: holders, Size: len(value)}, nil
 	case len(answers) == 0:
-		return Published{}, n.unreachable(ctx, failures)
+		return Published{}, n.unreachable(ctx, failed)
 	}
 	return Published{}, fmt.Errorf("%d peers answered, none accepted the record", len(answers))
 }
 
-// offer asks peers to store a record and returns those that confirmed.
+// offer asks peers to store a record and returns those that then hold it.
 func (n *Node) offer(ctx context.Context, key string, value []byte, peers []peer.ID) []string {
-	messenger, err := pb.NewProtocolMessenger(sender{host: n.host})
-	if err != nil {
-		return nil
-	}
 	refusals := make([]error, len(peers))
 	var offering sync.WaitGroup
 	slots := make(chan struct{}, parallel)
@@ -129,7 +120,7 @@ func (n *Node) offer(ctx context.Context, key string, value []byte, peers []peer
 		offering.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			refusals[i] = messenger.PutValue(ctx, p, record.MakePutRecord(key, value))
+			refusals[i] = n.give(ctx, p, key, value)
 		})
 	}
 	offering.Wait()
@@ -142,4 +133,27 @@ func (n *Node) offer(ctx context.Context, key string, value []byte, peers []peer
 		accepted = append(accepted, peers[i].String())
 	}
 	return accepted
+}
+
+// errNotKept is of a peer that confirmed a record and does not serve it.
+var errNotKept = errors.New("confirmed the record and did not keep it")
+
+// give asks one peer to store a record, and for it back: confirming costs
+// nothing.
+func (n *Node) give(ctx context.Context, p peer.ID, key string, value []byte) error {
+	messenger, err := pb.NewProtocolMessenger(sender{host: n.host})
+	if err != nil {
+		return err
+	}
+	if err := messenger.PutValue(ctx, p, record.MakePutRecord(key, value)); err != nil {
+		return err
+	}
+	kept, _, err := messenger.GetValue(ctx, p, key)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(kept.GetValue(), value) {
+		return errNotKept
+	}
+	return nil
 }

@@ -1,9 +1,11 @@
 package p2p
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -15,15 +17,16 @@ import (
 
 const (
 	// gather is how long Run waits after a new peer appeared before it publishes
-	// again, so that a crowd of arrivals costs one publication.
+	// again, so that a crowd of arrivals costs one publication. Tests wait less.
 	gather = 30 * time.Second
 	// A node without bootstrap peers tries them again after firstRetry, and twice
 	// as long after each failure, up to lastRetry.
 	firstRetry, lastRetry = 2 * time.Second, 5 * time.Minute
 )
 
-// Run connects to the bootstrap peers, connects again when it lost all of them,
-// and keeps alive what Publish published. It blocks until ctx is done and then
+// Run connects to the bootstrap peers, looks up their names and connects again
+// when it lost all of them, and keeps alive what Publish published and, if it has
+// a root, what it stores for others. It blocks until ctx is done and then
 // returns nil; it fails only if the node cannot watch its own network.
 func (n *Node) Run(ctx context.Context) error {
 	sub, err := n.host.EventBus().Subscribe([]any{
@@ -114,10 +117,11 @@ func (n *Node) reconnect(ctx context.Context) int {
 }
 
 // keepAlive publishes again every republishEvery, and soon after nodes appeared
-// that can store records.
+// that can store records. What it holds for others it renews as often.
 func (n *Node) keepAlive(ctx context.Context, arrived <-chan struct{}) {
-	next := time.NewTimer(republishEvery)
+	next, renewal := time.NewTimer(republishEvery), time.NewTimer(spread())
 	defer next.Stop()
+	defer renewal.Stop()
 	gathering := false
 	for {
 		select {
@@ -126,14 +130,58 @@ func (n *Node) keepAlive(ctx context.Context, arrived <-chan struct{}) {
 		case <-arrived:
 			if !gathering {
 				gathering = true
-				next.Reset(gather)
+				next.Reset(n.gather)
 			}
 		case <-next.C:
 			gathering = false
 			next.Reset(republishEvery)
 			n.republish(ctx)
+		case <-renewal.C:
+			renewal.Reset(spread())
+			n.renewHeld(ctx)
 		}
 	}
+}
+
+// spread is when to renew next what others published.
+func spread() time.Duration { return republishEvery + rand.N(renewSpread) }
+
+// renewHeld renews the records that others published and this node stores, so
+// that they outlive a publisher who left, until they expire. Only a node with a
+// root does that: without, it would help forgeries along.
+func (n *Node) renewHeld(ctx context.Context) {
+	if n.store == nil || n.root.Load() == nil {
+		return
+	}
+	for _, key := range n.store.records() {
+		n.mu.Lock()
+		_, own := n.published[key]
+		n.mu.Unlock()
+		if own || ctx.Err() != nil {
+			continue
+		}
+		if err := n.renew(ctx, key); err != nil {
+			n.log.Debug("renew", "key", key, "error", plain(err))
+		}
+	}
+}
+
+// renew offers the best valid record under key, this node's or another's, to
+// those without it. So a node that missed a newer one while the network was cut
+// catches up.
+func (n *Node) renew(ctx context.Context, key string) error {
+	values := [][]byte{n.local(ctx, key)}
+	n.fetch(ctx, key, func(_ peer.ID, held []byte) {
+		if n.validator.Validate(key, held) == nil && !slices.ContainsFunc(values, func(v []byte) bool { return bytes.Equal(v, held) }) {
+			values = append(values, held)
+		}
+	})
+	best, err := n.validator.Select(key, values)
+	if err != nil {
+		return err
+	}
+	_, err = n.put(ctx, key, values[best])
+	return err
 }
 
 // republish publishes again what has not expired and drops the rest.

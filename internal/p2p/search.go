@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/phasebased/phase/internal/discover"
@@ -54,30 +53,6 @@ func (n *Node) Search(ctx context.Context, q discover.Query, found func(discover
 		return n.unreachable(ctx, failures)
 	}
 	return nil
-}
-
-// fetch asks the network for key, passes on what each peer holds, and returns
-// who failed and who answered, the nearest first.
-func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)) (failures, []peer.ID) {
-	ask := func(ctx context.Context, p peer.ID) (r reply) {
-		messenger, err := pb.NewProtocolMessenger(sender{n.host, &r.at})
-		if err != nil {
-			return reply{err: err}
-		}
-		rec, closer, err := messenger.GetValue(ctx, p, key)
-		r.value, r.closer, r.err = rec.GetValue(), closer, err
-		return r
-	}
-	failed := failures{}
-	answers := n.walk(ctx, []byte(key), ask, func(r reply) {
-		if r.err != nil {
-			failed[r.label()] = r.err
-			n.log.Debug("peer failed", "peer", r.label(), "error", plain(r.err))
-			return
-		}
-		held(r.from, r.value)
-	})
-	return failed, answers
 }
 
 // local is the record this node itself stores under key, nil if none.

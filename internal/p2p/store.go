@@ -2,7 +2,9 @@ package p2p
 
 import (
 	"context"
+	"encoding/base32"
 	"errors"
+	"slices"
 	"sync"
 
 	ds "github.com/ipfs/go-datastore"
@@ -35,6 +37,21 @@ func newBoundedStore(max int) *boundedStore {
 		max:      max,
 		keys:     map[ds.Key]struct{}{},
 	}
+}
+
+// records are the keys of the DHT records that kad-dht keeps here, as
+// "/<namespace>/" and the key in base 32.
+func (b *boundedStore) records() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for k := range b.keys {
+		if key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(k.BaseNamespace()); err == nil {
+			out = append(out, string(key))
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (b *boundedStore) Put(ctx context.Context, key ds.Key, value []byte) error {

@@ -1,0 +1,130 @@
+package p2p
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"sync"
+
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// places is how many places of the network a record is kept at and looked for:
+// that of its key, where any Kademlia node would look, and others derived from
+// it. Twenty IDs around one place take a second to make, and whoever holds them
+// hides what is stored there afterwards: with 24 of them around the key alone, a
+// network of 50 nodes had lost the record to 37 of 40 clients, though each knew
+// three honest peers. Each place costs an attacker as many nodes again.
+const places = 3
+
+// placeOf is the target of the i-th place of a key, 0 ≤ i < 4. The first is the
+// key. The others lie in other quarters of the network, first of the other half,
+// so that those who crowd one place, and with it one corner of every routing
+// table, are not in the way to another.
+func placeOf(key string, i int) string {
+	if i == 0 {
+		return key
+	}
+	first := sha256.Sum256([]byte(key))
+	quarter := first[0]>>6 ^ [...]byte{0, 0b10, 0b11, 0b01}[i]
+	for n := 0; ; n++ {
+		place := fmt.Sprintf("%s#%d", key, n)
+		if h := sha256.Sum256([]byte(place)); h[0]>>6 == quarter {
+			return place
+		}
+	}
+}
+
+// fetching is what the walks to the places of one key share.
+type fetching struct {
+	node *Node
+	key  string
+	held func(peer.ID, []byte)
+
+	mu      sync.Mutex // also keeps calls of held apart
+	failed  failures
+	told    map[peer.ID]bool // whose value, or lack of it, was passed to held
+	answers []peer.ID
+}
+
+// fetch asks the network for key, at all its places, passes on what each peer
+// holds, once for each and one at a time, and returns who failed and who answered.
+func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)) (failures, []peer.ID) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := &fetching{node: n, key: key, held: held, failed: failures{}, told: map[peer.ID]bool{}}
+	var walking sync.WaitGroup
+	for i, leads := range tee(ctx, n.leads(ctx), places) {
+		walking.Go(func() {
+			ask := f.value
+			if i > 0 {
+				ask = func(ctx context.Context, p peer.ID) reply { return f.beside(ctx, p, placeOf(key, i)) }
+			}
+			n.walk(ctx, leads, []byte(placeOf(key, i)), ask, f.hear)
+		})
+	}
+	walking.Wait()
+	return f.failed, f.answers
+}
+
+// value asks p for the record, and for peers closer to the key.
+func (f *fetching) value(ctx context.Context, p peer.ID) (r reply) {
+	messenger, err := pb.NewProtocolMessenger(sender{f.node.host, &r.at})
+	if err != nil {
+		return reply{err: err}
+	}
+	rec, closer, err := messenger.GetValue(ctx, p, f.key)
+	if err == nil {
+		f.tell(p, rec.GetValue())
+	}
+	r.closer, r.err = closer, err
+	return r
+}
+
+// beside asks p for peers closer to a place, and for the record unless that is
+// asked on the way to the key.
+func (f *fetching) beside(ctx context.Context, p peer.ID, place string) (r reply) {
+	messenger, err := pb.NewProtocolMessenger(sender{f.node.host, &r.at})
+	if err != nil {
+		return reply{err: err}
+	}
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	if !f.knows(p) {
+		asking.Go(func() { f.value(ctx, p) })
+	}
+	r.closer, r.err = messenger.GetClosestPeers(ctx, p, peer.ID(place))
+	return r
+}
+
+// knows reports whether there is no need to ask p for the record.
+func (f *fetching) knows(p peer.ID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.told[p] || f.node.knows(p)
+}
+
+// tell passes on what p holds.
+func (f *fetching) tell(p peer.ID, value []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.told[p] {
+		return
+	}
+	f.told[p] = true
+	f.held(p, value)
+}
+
+// hear notes who answered.
+func (f *fetching) hear(r reply) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.err != nil {
+		f.failed[r.label()] = r.err
+		f.node.log.Debug("peer failed", "peer", r.label(), "error", plain(r.err))
+	} else if !slices.Contains(f.answers, r.from) {
+		f.answers = append(f.answers, r.from)
+	}
+}
