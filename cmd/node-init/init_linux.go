@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -59,6 +60,8 @@ type node struct {
 	announced string // what was shown of that
 
 	manager *netup.Manager
+	radios  *pid1.Radios
+	rooted  atomic.Bool // the root file system is entered
 }
 
 // run builds the system and keeps it running; it returns only on failure.
@@ -67,7 +70,7 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	n.setClock()
-	n.manager = n.networkManager()
+	n.manager = n.networkManager(ctx)
 	n.system.Go("network manager", func() error { return n.manager.Run(ctx) })
 	network := make(chan struct{})
 	n.system.Go("network", func() error { n.bringUp(ctx, network); return nil })
@@ -77,6 +80,7 @@ func (n *node) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.joinWireless(ctx)
 	// What was written meanwhile went down with the old root.
 	if err := n.manager.Resync(); err != nil {
 		n.system.Log.Warn("name servers", "error", err)
@@ -234,7 +238,7 @@ func (n *node) bringUp(ctx context.Context, done chan<- struct{}) {
 
 // networkManager repeats what was configured in the seed; without a word from
 // it every interface asks by DHCP.
-func (n *node) networkManager() *netup.Manager {
+func (n *node) networkManager(ctx context.Context) *netup.Manager {
 	network := bootcfg.Default(n.info.Arch).Network
 	if len(n.info.Network) > 0 {
 		earlier, err := pid1.ReadNetwork(n.info.Network)
@@ -246,7 +250,26 @@ func (n *node) networkManager() *netup.Manager {
 	}
 	cfg := pid1.NetworkConfig(network, n.mode)
 	cfg.ResolvConf, cfg.LoadModule = resolvConf, n.system.LoadModule
+	n.radios = n.system.NewRadios(network.WiFi, cfg.RandomMAC)
+	cfg.Report = func(e netup.Event) {
+		if e.State == netup.Found && n.rooted.Load() {
+			n.radios.Found(ctx, e.Interface)
+		}
+	}
 	return netup.New(cfg)
+}
+
+// joinWireless joins the networks that the seed could join, where this system
+// carries what it takes: in its root file system, outside of which the program
+// could not answer once that is entered.
+func (n *node) joinWireless(ctx context.Context) {
+	n.rooted.Store(true)
+	if err := n.radios.Check(); err != nil {
+		n.system.Log.Warn("Wi-Fi", "error", err)
+	}
+	for _, name := range n.radios.Interfaces() {
+		n.radios.Found(ctx, name)
+	}
 }
 
 // fail says what went wrong. The machine stays as it is, for a person to read;

@@ -139,7 +139,7 @@ func (s *seed) fail(ctx context.Context, err error) {
 		err = errors.New("the walk ended without a result")
 	}
 	stage, failure := s.observer.failure(err)
-	failure.Tried = append(failure.Tried, s.driverless(err)...)
+	failure.Tried = append(failure.Tried, s.why(err)...)
 	failure.Do = append(failure.Do, s.choices()...)
 	s.system.Log.Error("boot failed", "error", err)
 	s.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: stage, Code: failure.Code, Text: failure.Wrong})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -71,6 +72,11 @@ func (s *seed) listen(ctx context.Context) {
 	case <-s.reminded:
 	case <-ctx.Done():
 		return
+	}
+	if len(s.cards()) == 0 {
+		for _, line := range s.driverless() {
+			s.system.Console.Line(line)
+		}
 	}
 	s.system.Console.Line(s.keyLine())
 	keys, end := s.keys(ctx)
@@ -290,6 +296,27 @@ func (s *seed) choices() []string {
 	return append(choices, fmt.Sprintf("Without a key the boot is tried again after %v.", retryAfter))
 }
 
-// driverless says which network cards have no driver, where that may be why
-// there is no network.
-func (s *seed) driverless(err error) []string { return nil }
+// maxDriverless is how many devices are named: a screen has 25 lines.
+const maxDriverless = 4
+
+// driverless says which network cards have no driver, and why.
+func (s *seed) driverless() (lines []string) {
+	if s.system.Modules == nil {
+		return []string{"this system carries no drivers"}
+	}
+	kernelLog, err := sysinit.KernelLog()
+	s.warn("read the kernel's log", err)
+	for _, device := range s.system.Modules.Without(os.DirFS("/sys"), kernelLog) {
+		lines = append(lines, device.String())
+	}
+	return lines[:min(len(lines), maxDriverless)]
+}
+
+// why adds to the account of a failure what this machine lacks.
+func (s *seed) why(err error) []string {
+	var failed *netup.Error
+	if !errors.As(err, &failed) || failed.Reason == netup.SwitchedOff {
+		return nil
+	}
+	return s.driverless()
+}

@@ -37,6 +37,7 @@ func (s *seed) networkManager(ctx context.Context) *netup.Manager {
 	}
 	ctx = context.WithoutCancel(ctx) // it outlives ctx, which may only bound a wait
 	radios := s.radio()
+	s.tell(radios.Check())
 	cfg := pid1.NetworkConfig(s.config.Network, s.config.Mode)
 	cfg.ResolvConf, cfg.LoadModule = "/etc/resolv.conf", s.system.LoadModule
 	cfg.Report = func(e netup.Event) {

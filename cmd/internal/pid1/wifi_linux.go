@@ -42,9 +42,26 @@ func (s *System) NewRadios(config bootcfg.WiFi, random bool) *Radios {
 	return &Radios{system: s, config: config, random: random, running: map[string]*radio{}}
 }
 
+// ErrNoWiFi: there are wireless networks to join, and nothing to do it with.
+var ErrNoWiFi = errors.New("the wireless networks of policy.toml are not joined: this system carries no wpa_supplicant")
+
+// Check reports ErrNoWiFi.
+func (r *Radios) Check() error {
+	if len(r.config.Networks) > 0 && !carried() {
+		return ErrNoWiFi
+	}
+	return nil
+}
+
+// carried reports whether the program is there.
+func carried() bool {
+	info, err := os.Stat(wifiProgram)
+	return err == nil && info.Mode().IsRegular()
+}
+
 // Interfaces are those that can be driven.
 func (r *Radios) Interfaces() []string {
-	if info, err := os.Stat(wifiProgram); err != nil || !info.Mode().IsRegular() {
+	if !carried() {
 		return nil
 	}
 	names, err := wifi.Interfaces(os.DirFS("/sys"))

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/boot"
+	"github.com/phasebased/phase/internal/bootcfg"
+	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/portal"
+	"github.com/phasebased/phase/internal/term"
+)
+
+// newSeed is a seed that boots by a configuration, as far as a test lets it.
+func newSeed(config bootcfg.Config) (*seed, *strings.Builder) {
+	screen := &strings.Builder{}
+	system := &pid1.System{
+		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Console: term.New(term.Config{Out: screen, Now: func() time.Duration { return 0 }, ASCII: true}),
+	}
+	return &seed{system: system, observer: newObserver(system), config: &config, reminded: make(chan struct{}, 1)}, screen
+}
+
+func TestPortalIsAskedForOnceWhereThereIsNone(t *testing.T) {
+	asked, answer := 0, http.StatusNoContent
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.Header().Set("Location", "http://login.hotel.example/")
+		w.WriteHeader(answer)
+	}))
+	defer server.Close()
+	s, _ := newSeed(bootcfg.Config{Network: bootcfg.Network{PortalCheck: server.URL}})
+	ask := func() bool {
+		login, err := s.askPortal(t.Context(), &netup.Network{})
+		if err != nil {
+			t.Error(err)
+		}
+		return login.Found()
+	}
+	answer = http.StatusFound
+	if !ask() || !ask() || asked != 2 {
+		t.Errorf("behind a portal: asked %d times", asked)
+	}
+	answer = http.StatusNoContent
+	if ask() || ask() || asked != 3 {
+		t.Errorf("without one: asked %d times", asked)
+	}
+	s.restartNetwork()
+	if ask() || asked != 4 {
+		t.Errorf("on another network: asked %d times", asked)
+	}
+	s.restartNetwork()
+	s.config.Network.Proxy = "http://proxy.example:3128"
+	if ask() || asked != 4 {
+		t.Error("asked beside a proxy")
+	}
+	s.config.Network = bootcfg.Network{}
+	if ask() || asked != 4 {
+		t.Error("asked though it is switched off")
+	}
+}
+
+func TestClientFollowsTheProxy(t *testing.T) {
+	s, _ := newSeed(bootcfg.Config{Mode: bootcfg.Internet})
+	s.fetcher = &fetch.Fetcher{}
+	for proxy, want := range map[bootcfg.Proxy]string{"": "", "http://me:secret@proxy.example:3128": "proxy.example:3128"} {
+		s.config.Network.Proxy = proxy
+		if err := s.setClient(); err != nil {
+			t.Fatal(err)
+		}
+		request := httptest.NewRequest("GET", "https://mirror.example/", nil)
+		chosen := ""
+		if by := s.fetcher.Client.Transport.(*http.Transport).Proxy; by != nil {
+			if u, err := by(request); err == nil && u != nil {
+				chosen = u.Host
+			}
+		}
+		if chosen != want {
+			t.Errorf("by %q, want %q", chosen, want)
+		}
+	}
+}
+
+func TestPortalIsTheHeadline(t *testing.T) {
+	s, _ := newSeed(bootcfg.Config{})
+	err := &boot.PortalError{
+		Login: portal.Login{URL: "http://login.hotel.example/", From: portal.FromCheck},
+		Err:   &boot.NotFoundError{NotFound: discover.NotFound{Answers: []discover.Answer{{Source: "http://mirror.example", Err: errors.New("not a pointer")}}}},
+	}
+	_, f := s.observer.failure(err)
+	if f.Code != "NET-031" || f.Wrong != "ERROR: this network wants a login in a browser first: http://login.hotel.example/" {
+		t.Errorf("%s: %s", f.Code, f.Wrong)
+	}
+	if !slices.Equal(f.Tried, []string{"http://mirror.example: not a pointer"}) || len(f.Do) != 1 || !strings.Contains(f.Do[0], "log in on another device") {
+		t.Errorf("tried %q, do %q", f.Tried, f.Do)
+	}
+}
+
+func TestFailureIsNotSaidTwice(t *testing.T) {
+	s, _ := newSeed(bootcfg.Config{})
+	if _, f := s.observer.failure(&netup.Error{Reason: netup.NoSocket}); len(f.Tried) > 0 {
+		t.Errorf("%q", f.Tried)
+	}
+}
+
+func TestKeysThatChangeTheBoot(t *testing.T) {
+	s, _ := newSeed(bootcfg.Config{})
+	for key, want := range map[byte]bool{'r': true, 'U': true, 'n': true, 'w': false, 'b': false, 'p': false, 'x': false, '[': false, 0: false} {
+		if got := s.changes(key); got != want {
+			t.Errorf("%q: %v", key, got)
+		}
+	}
+	s.config = nil // the medium could not be read
+	if !s.changes('r') || s.changes('n') || s.changes('u') {
+		t.Error("without a configuration there is only another try")
+	}
+}
+
+func TestTypedProviderComesFirst(t *testing.T) {
+	s, _ := newSeed(bootcfg.Config{Mode: bootcfg.Internet, Providers: []string{"http://a", "http://b"}})
+	p := newPerson(t.Context(), bootcfg.Internet, "http://b/\r")
+	if err := s.askProvider(t.Context(), p.forms); err != nil || !slices.Equal(s.config.Providers, []string{"http://b", "http://a"}) {
+		t.Errorf("%q, %v", s.config.Providers, err)
+	}
+	s.config.Providers = slices.Repeat([]string{"http://x"}, bootcfg.MaxProviders)
+	p = newPerson(t.Context(), bootcfg.Internet, "http://c\r")
+	if err := s.askProvider(t.Context(), p.forms); err != nil || len(s.config.Providers) != bootcfg.MaxProviders || s.config.Providers[0] != "http://c" {
+		t.Errorf("%q, %v", s.config.Providers, err)
+	}
+}
