@@ -1,6 +1,7 @@
 package netup
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // These tests change the network while it is in use.
@@ -225,4 +228,38 @@ func TestFirstNameServerDead(t *testing.T) {
 		}
 	}
 	t.Logf("MEASURED: %s for two names with a dead first server", time.Since(began))
+}
+
+// TestMoreCardsThanWeCareFor: the rest is not silently ignored.
+func TestMoreCardsThanWeCareFor(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	l := plug(t, "eth0", mac0)
+	for n := 1; n <= maxLinks+1; n++ {
+		nettest.Cable(nettest.End{Host: nettest.Here(t), Device: fmt.Sprintf("z%d", n)}, nettest.End{Host: l.Host, Device: fmt.Sprintf("z%d", n)})
+	}
+	l.serve(func(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 { return reply(m, 50) })
+	c := begin(t, Config{})
+	if e := c.await("", Failed); !strings.Contains(e.String(), fmt.Sprintf("z%d and what comes after it is not used", maxLinks)) {
+		t.Errorf("it said %q", e)
+	}
+	if n := c.wait(); len(n.Interfaces) != maxLinks {
+		t.Errorf("%d interfaces", len(n.Interfaces))
+	}
+}
+
+// TestGoneUnheard: an interface went while the kernel's news were lost.
+func TestGoneUnheard(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	plug(t, "eth0", mac0).serve(func(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 { return reply(m, 50) })
+	c := begin(t, Config{}, func(m *Manager) {
+		gone := &iface{m: m, index: 9999}
+		gone.link = Link{Name: "eth9", Method: MethodDHCP, Carrier: true, DNS: []netip.Addr{ip("10.9.9.9")}}
+		m.links[gone.index] = gone
+	})
+	c.await("eth9", Gone)
+	c.expect("one interface", func() bool { n := c.snapshot(); return len(n.Interfaces) == 1 && len(n.DNS) == 0 })
 }

@@ -13,7 +13,7 @@ const (
 	DefaultRemindAfter   = 3 * time.Second  // most networks are up by then
 	weakGrace            = 3 * time.Second  // how long a network without a router waits for a better one
 
-	maxLinks     = 16
+	maxLinks     = 32
 	maxAddresses = 16 // per interface
 	maxDNS       = 3  // per interface and in all: what a resolv.conf can use
 	maxNTP       = 4  // per interface and in all

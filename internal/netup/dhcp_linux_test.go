@@ -62,6 +62,8 @@ func TestParseLease(t *testing.T) {
 			func(l *lease) { l.ntp = []netip.Addr{ip("10.0.2.4"), ip("10.0.2.5"), ip("10.0.2.6"), ip("9.9.9.9")} }},
 		"time servers of five bytes": {[]dhcpv4.Modifier{generic(dhcpv4.OptionNTPServers, 10, 0, 2, 4, 10)}, func(l *lease) {}},
 		"mtu":                        {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0x05, 0x78)}, func(l *lease) { l.mtu = 1400 }},
+		"mtu too small for IPv6":     {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0x04, 0xff)}, func(l *lease) {}},
+		"smallest mtu":               {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0x05, 0x00)}, func(l *lease) { l.mtu = 1280 }},
 		"tiny mtu":                   {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0, 68)}, func(l *lease) {}},
 		"huge mtu":                   {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 0xff, 0xff)}, func(l *lease) {}},
 		"mtu of a byte":              {[]dhcpv4.Modifier{generic(dhcpv4.OptionInterfaceMTU, 5)}, func(l *lease) {}},

@@ -157,9 +157,9 @@ func (i *iface) snapshot() Link {
 	if i.cfg != nil && len(i.cfg.DNS) > 0 {
 		dns, search = nil, nil // a person chose others
 	}
-	l.DNS = alternate(l.DNS, dns, maxDNS)
-	l.NTP = alternate(l.NTP, v.lease.ntp, maxNTP)
-	l.Search = alternate(l.Search, search, maxSearch)
+	l.DNS = alternate(maxDNS, l.DNS, dns)
+	l.NTP = alternate(maxNTP, l.NTP, v.lease.ntp)
+	l.Search = alternate(maxSearch, l.Search, search)
 	l.Portal = cmp.Or(l.Portal, v.lease.portal, v.portal)
 	return l
 }

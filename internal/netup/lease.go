@@ -38,7 +38,7 @@ const (
 	defaultLease = time.Hour       // for servers that name none
 	minLease     = 2 * time.Second // below, renewals would be all we do
 	infinite     = 0xffffffff      // seconds: RFC 2131, section 3.3
-	minMTU       = 576             // RFC 791; smaller is a trick or a mistake
+	minMTU       = 1280            // below, the kernel takes IPv6 off the link (RFC 8200, section 5)
 	maxMTU       = 9216
 )
 

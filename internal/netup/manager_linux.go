@@ -22,6 +22,8 @@ type Manager struct {
 	secret uint64 // of this boot
 	setMAC func(netlink.Link, net.HardwareAddr) error
 
+	crowded bool // tooMany was said; only Run's goroutine uses it
+
 	mu      sync.Mutex // guards what follows, up to the blank line
 	begun   time.Time  // when Run began; zero: not yet
 	cancel  context.CancelFunc
@@ -100,7 +102,11 @@ func (m *Manager) run(ctx context.Context) error {
 		}
 		// The kernel ended the subscription, usually because it said more
 		// than we could take in. Subscribing again lists everything anew.
-		m.emit(Event{State: Failed, Err: errors.Join(errors.New("link events were lost, listing again"), err)})
+		lost := errors.New("link events were lost, listing again")
+		if err != nil {
+			lost = fmt.Errorf("%w: %w", lost, err)
+		}
+		m.emit(Event{State: Failed, Err: lost})
 		if !pause(ctx, time.Second) {
 			return nil
 		}

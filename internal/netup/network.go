@@ -102,12 +102,12 @@ func (n Network) Static() []Interface {
 }
 
 // ParseNetwork reads a Network written by encoding/json in an earlier
-// system. It refuses more than 64 KiB and more than this package ever
+// system. It refuses more than 128 KiB and more than this package ever
 // writes.
 func ParseNetwork(raw []byte) (Network, error) {
 	var n Network
-	if len(raw) > 64<<10 {
-		return n, errors.New("network description larger than 64 KiB")
+	if len(raw) > 128<<10 {
+		return n, errors.New("network description larger than 128 KiB")
 	}
 	if err := json.Unmarshal(raw, &n); err != nil {
 		return Network{}, fmt.Errorf("network description: %w", err)

@@ -59,7 +59,7 @@ func TestParseNetworkRefuses(t *testing.T) {
 		"a link's portal": Network{Interfaces: []Link{{Portal: "http://a b/"}}}, "domains": Network{Search: make([]string, maxSearch+1)},
 		"a domain": Network{Search: []string{"a\nnameserver 10.0.0.66"}}, "a link's domain": Network{Interfaces: []Link{{Search: []string{"Upper"}}}},
 		"a MAC":                 Network{Interfaces: []Link{{MAC: strings.Repeat("x", maxMAC+1)}}},
-		"a link's time servers": Network{Interfaces: []Link{{NTP: make([]netip.Addr, maxNTP+1)}}}, "size": strings.Repeat("x", 65<<10),
+		"a link's time servers": Network{Interfaces: []Link{{NTP: make([]netip.Addr, maxNTP+1)}}}, "size": strings.Repeat("x", 129<<10),
 	} {
 		raw, err := json.Marshal(v)
 		if err != nil {
@@ -79,6 +79,10 @@ func TestResolvConf(t *testing.T) {
 	servers := mergeDNS(links)
 	if want := []netip.Addr{ip("10.0.0.1"), ip("fd00::1"), ip("10.0.0.2")}; !reflect.DeepEqual(servers, want) {
 		t.Errorf("merged to %v, want %v", servers, want)
+	}
+	links = append(links, Link{Gateway6: ip("fe80::1"), DNS: []netip.Addr{ip("fd00::2"), ip("fd00::3")}})
+	if got, want := mergeDNS(links), []netip.Addr{ip("10.0.0.1"), ip("fd00::2"), ip("fd00::1")}; !reflect.DeepEqual(got, want) {
+		t.Errorf("merged to %v, want %v", got, want)
 	}
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	for _, s := range [][]netip.Addr{servers, servers[:1]} {

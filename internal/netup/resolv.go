@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// mergeDNS collects the name servers of all interfaces, those with a
-// gateway first, without repetition, as many as a resolv.conf can use.
+// mergeDNS collects the name servers of all interfaces, without repetition, as many
+// as a resolv.conf can use: first those of interfaces with a gateway, of each the
+// first before any second, so that one dead network leaves room for another.
 func mergeDNS(links []Link) []netip.Addr {
 	return merge(links, maxDNS, func(l Link) []netip.Addr { return l.DNS })
 }
@@ -36,14 +37,15 @@ func mergePortal(links []Link) string {
 func merge[T comparable](links []Link, limit int, of func(Link) []T) []T {
 	var out []T
 	for _, withGateway := range []bool{true, false} {
+		var lists [][]T
 		for _, l := range links {
-			if l.Routed() != withGateway {
-				continue
+			if l.Routed() == withGateway {
+				lists = append(lists, of(l))
 			}
-			for _, a := range of(l) {
-				if len(out) < limit && !slices.Contains(out, a) {
-					out = append(out, a)
-				}
+		}
+		for _, v := range alternate(limit, lists...) {
+			if len(out) < limit && !slices.Contains(out, v) {
+				out = append(out, v)
 			}
 		}
 	}
@@ -60,11 +62,15 @@ func (r resolver) equal(o resolver) bool {
 	return slices.Equal(r.servers, o.servers) && slices.Equal(r.search, o.search)
 }
 
-// alternate mixes two lists, a first, so that a short list has some of each.
-func alternate[T comparable](a, b []T, limit int) []T {
+// alternate mixes lists without repetition, so that a short list has some of each.
+func alternate[T comparable](limit int, lists ...[]T) []T {
 	out := []T{}
-	for n := range max(len(a), len(b)) {
-		for _, list := range [][]T{a, b} {
+	longest := 0
+	for _, list := range lists {
+		longest = max(longest, len(list))
+	}
+	for n := range longest {
+		for _, list := range lists {
 			if n < len(list) && len(out) < limit && !slices.Contains(out, list[n]) {
 				out = append(out, list[n])
 			}

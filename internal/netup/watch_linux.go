@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -35,6 +36,9 @@ func (m *Manager) watch(ctx context.Context) error {
 		return &stepError{NoSocket, "router events", err}
 	}
 	defer drain(adverts)
+	if err := m.forgetGone(); err != nil {
+		return err
+	}
 	for {
 		select {
 		case u, ok := <-links:
@@ -160,6 +164,7 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 		}
 	})
 	if full {
+		m.tooMany(attrs.Name)
 		return nil
 	}
 	if card && m.cfg.RandomMAC && !i.hide(link) {
@@ -175,6 +180,32 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 	i.readEarlier()
 	i.makeVLANs()
 	return i
+}
+
+// tooMany says once that a link is not used because there are others.
+func (m *Manager) tooMany(name string) {
+	if m.crowded {
+		return
+	}
+	m.crowded = true
+	m.emit(Event{State: Failed, Err: fmt.Errorf("%s and what comes after it is not used: there are %d interfaces", name, maxLinks)})
+}
+
+// forgetGone removes links that went while nobody listened.
+func (m *Manager) forgetGone() error {
+	list, err := netlink.LinkList()
+	if err != nil {
+		return &stepError{NoSocket, "listing links", err}
+	}
+	m.mu.Lock()
+	all := m.sorted()
+	m.mu.Unlock()
+	for _, i := range all {
+		if !slices.ContainsFunc(list, func(l netlink.Link) bool { return l.Attrs().Index == i.index }) {
+			m.remove(i)
+		}
+	}
+	return nil
 }
 
 // hide gives a card its address of this boot, and reports whether it may be used.
