@@ -142,10 +142,10 @@ func (s *seed) fail(ctx context.Context, err error) {
 	failure.Tried = append(failure.Tried, s.why(err)...)
 	failure.Do = append(failure.Do, s.choices()...)
 	s.system.Log.Error("boot failed", "error", err)
-	s.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: stage, Code: failure.Code, Text: failure.Wrong})
 	keys, end := s.keys(ctx) // before a person sees which
 	defer end()
 	s.system.Console.Failure(failure)
+	s.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: stage, Code: failure.Code, Text: failure.Wrong})
 	s.system.Flush(2 * time.Second)
 	s.wait(ctx, keys)
 }

@@ -69,7 +69,9 @@ func isVT(name string) bool {
 
 // SetRaw lets keys be read one by one, without echo, and still turns "\n" into
 // a new line on output. What was typed before is dropped: it was not meant for
-// the question that is asked now. The returned function sets the terminal back.
+// the question that is asked now. What is still to be written is not waited for:
+// a console that nobody listens to would hold up the others. The returned function
+// sets the terminal back.
 func (c Console) SetRaw() (restore func(), err error) {
 	var old *unix.Termios
 	err = c.control(func(fd int) error {
@@ -81,7 +83,10 @@ func (c Console) SetRaw() (restore func(), err error) {
 		raw.Iflag |= unix.ICRNL
 		raw.Lflag &^= unix.ICANON | unix.ECHO | unix.ISIG | unix.IEXTEN
 		raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
-		return unix.IoctlSetTermios(fd, unix.TCSETSF, &raw)
+		if err = unix.IoctlSetTermios(fd, unix.TCSETS, &raw); err != nil {
+			return err
+		}
+		return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("console %s: %w", c.Name, err)
