@@ -54,6 +54,26 @@ func TestNewestWherever(t *testing.T) {
 	}
 }
 
+// The peers to start from have a name in the DNS, on the command line and in a
+// bootstrap-nodes.toml.
+func TestBootstrapByName(t *testing.T) {
+	if !isolated(t, "dnsmasq") {
+		return
+	}
+	s := newSite(t)
+	s.configure(routerLAN)
+	ready, file := filepath.Join(t.TempDir(), "ready.json"), filepath.Join(t.TempDir(), "bootstrap-nodes.toml")
+	s.provide(s.neighbour("node", "10.1.0.10"), s.publish(7), "--no-mdns", "--ready-file", ready)
+	s.names(s.router, "lan0", "--port=53", "--local=/example/", "--txt-record=_dnsaddr.bootstrap.example,dnsaddr="+peerOf(t, ready))
+	nettest.Check(t, os.WriteFile(file, []byte("[[bootstrap]]\ndnsaddr = \"bootstrap.example\"\n"), 0o644))
+	for _, from := range [][]string{{"-b", "/dnsaddr/bootstrap.example"}, {"--bootstrap-file", file}} {
+		s.discover(append(from, "--no-mdns", "-t", "10s")...).found(t, 7)
+	}
+	f := s.discover("-b", "/dnsaddr/nowhere.example", "--no-mdns", "-t", "10s")
+	f.failed(t, "DISC-001")
+	f.failure(t, "dht", "nowhere.example")
+}
+
 // peerOf is the DHT address on the LAN of a provider that wrote this file.
 func peerOf(t *testing.T, ready string) string {
 	t.Helper()
