@@ -192,8 +192,18 @@ func reportFetch(w io.Writer, err error) error {
 			severity = "FATAL"
 		}
 	}
-	report(w, severity, err)
+	report(w, severity, commandHint{err})
 	return errReported
+}
+
+// commandHint is an error whose hint names a flag of this command where it would
+// name an argument of the kernel.
+type commandHint struct{ error }
+
+func (e commandHint) Unwrap() error { return e.error }
+func (e commandHint) Hint() string {
+	_, hint := explain(e.error)
+	return strings.ReplaceAll(hint, "phase.provider=", "--provider")
 }
 
 // fetchProgress shows a bar per artifact where somebody can see it.

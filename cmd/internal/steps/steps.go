@@ -71,7 +71,7 @@ func execute(cmd *cobra.Command, args []string, env Env) int {
 }
 
 // proxyUsage describes the flag --proxy of the commands that download.
-const proxyUsage = "HTTP proxy `URL`, as http://host:port or http://user:password@host:port"
+const proxyUsage = "HTTP proxy `URL`, as http://host:port or http://user:password@host:port, which others on this machine can see"
 
 // interruptible returns a context that the first interrupt ends. The second ends
 // the process, as always.
