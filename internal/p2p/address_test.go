@@ -1,7 +1,10 @@
 package p2p
 
 import (
+	"bytes"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -74,6 +77,25 @@ func TestSharedNetwork(t *testing.T) {
 		if shared != (c.want != "") || shared && got.String() != c.want {
 			t.Errorf("%s: %v, %t", name, got, shared)
 		}
+	}
+}
+
+// The operator is told, once, that all peers depend on one network.
+func TestJudge(t *testing.T) {
+	var out bytes.Buffer
+	n := start(t, Config{Log: slog.New(slog.NewTextHandler(&out, nil))})
+	peers := map[peer.ID][]ma.Multiaddr{
+		mustID(t, 1): {ma.StringCast("/ip4/198.51.100.1/tcp/1")}, mustID(t, 2): {ma.StringCast("/ip4/198.51.100.2/tcp/1")},
+	}
+	n.judge(nil)
+	if out.Len() != 0 {
+		t.Errorf("without peers: %s", &out)
+	}
+	for range 2 {
+		n.judge(peers)
+	}
+	if text := out.String(); strings.Count(text, "198.51.100.0/24") != 1 || strings.Count(text, "few bootstrap peers") != 1 {
+		t.Errorf("log says %s", text)
 	}
 }
 

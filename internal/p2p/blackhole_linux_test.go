@@ -1,12 +1,14 @@
 package p2p
 
 import (
+	"context"
 	"net"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -104,5 +106,29 @@ func TestHalfBlackHoled(t *testing.T) {
 	t.Logf("found after %v, search ended after %v", first.Round(time.Millisecond), whole.Round(time.Millisecond))
 	if !found || whole > searchBudget {
 		t.Errorf("found: %t, after %v", found, whole)
+	}
+}
+
+// When all peers are silent, each in its own way, the search says so within its
+// budget, and a mirror beside it is used.
+func TestAllSilent(t *testing.T) {
+	t.Parallel() // it mostly waits
+	stop := make(chan struct{})
+	falls := liar(t, func(network.Stream) { <-stop })
+	defer close(stop)
+	c := client(t, blackHole(t), silentPeer(t), addr(t, falls))
+	pointer := discovertest.Pointer(t, stable, 6)
+	mirror := discover.HTTP{Base: "http://mirror.test", Get: func(context.Context, string, int64) ([]byte, error) { return pointer, nil }}
+	found := 0
+	answers := discover.Search(t.Context(), stable, searchBudget, []discover.Source{c, mirror}, func(discover.Candidate) { found++ })
+	var unreachable *UnreachableError
+	if !asError(answers[0].Err, &unreachable) || len(unreachable.Peers) != 3 || unreachable.Err != nil {
+		t.Errorf("the search says %v", answers[0].Err)
+	}
+	if took := answers[0].Took; took > requestTimeout+3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if found != 1 || answers[1].Err != nil {
+		t.Errorf("found %d, the mirror says %v", found, answers[1].Err)
 	}
 }

@@ -58,7 +58,10 @@ func (e *UnreachableError) Code() string {
 // Hint says what to do next.
 func (e *UnreachableError) Hint() string {
 	if len(e.Peers) == 0 {
-		return "name a bootstrap peer as /ip4/<address>/tcp/<port>/p2p/<id>"
+		return "name a bootstrap peer as /ip4/<address>/tcp/<port>/p2p/<id>, or /dnsaddr/<name>"
+	}
+	if !slices.ContainsFunc(e.Peers, func(p PeerError) bool { return !strings.HasPrefix(p.Peer, "/") }) {
+		return "check that the name server answers, and that _dnsaddr.<name> has TXT records of the form dnsaddr=/ip4/<address>/tcp/<port>/p2p/<id>"
 	}
 	return "check that a bootstrap peer runs, that its ID is right, and that no firewall blocks its TCP port"
 }

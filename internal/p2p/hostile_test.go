@@ -1,3 +1,25 @@
+// Which tests show what hostile and broken peers cannot do:
+//
+//	a value of 64 KiB, a foreign namespace, a key and a    TestServerRefusesRecords, TestHostilePeers,
+//	value that do not match                                TestPublishRefuses, TestValidate
+//	twenty records, one of them the newest, in any order;  TestSelect, TestStaleServers,
+//	ties yield the first                                   TestStaleMajority
+//	all peers are silent                                   TestAllSilent, TestPeerFallsSilent,
+//	                                                       TestSilentBesideLivePeer, TestBlackHoles
+//	half of the nodes are gone                             TestHalfBlackHoled, TestChurn
+//	all serve yesterday's record, or none                  TestAllServeYesterday, TestAllWithhold
+//	a thousand instant liars                               TestThousandLiars, TestForgersDoNotCrowdOut,
+//	                                                       TestEndlessReferrals
+//	nodes mined around the key                             TestSybils, TestSybilsEverywhere,
+//	                                                       TestCrowdInOneNetwork
+//	addresses on loopback, 0.0.0.0, multicast, names       TestCredible, TestNobodysAddresses,
+//	                                                       TestStrangersNames, TestLocalGater
+//	malformed protobuf, unfinished streams                 TestHostilePeers, TestServerSurvivesStreams,
+//	                                                       TestFrames, FuzzFrames
+//	TXT records that flood, loop or lie                    TestNameLimits, TestNamesThatLeadNowhere,
+//	                                                       TestSilentNameServer, FuzzTXT
+//	a record confirmed and not kept                        TestSybils (checkAcknowledged)
+
 package p2p
 
 import (

@@ -207,7 +207,7 @@ func TestNamesThatLeadNowhere(t *testing.T) {
 			t.Errorf("%s: found %d, error %v", name, len(got), err)
 			continue
 		}
-		if len(unreachable.Peers) != 1 || unreachable.Peers[0].Peer != "/dnsaddr/"+name || !strings.Contains(err.Error(), "/dnsaddr/"+name) {
+		if len(unreachable.Peers) != 1 || unreachable.Peers[0].Peer != "/dnsaddr/"+name || !strings.Contains(err.Error(), "/dnsaddr/"+name) || !strings.Contains(unreachable.Hint(), "TXT") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if connected, failed := c.connect(t.Context()); connected != 0 || len(failed) != 1 {

@@ -507,6 +507,9 @@ func TestConfigRefused(t *testing.T) {
 		"bootstrap":            {Bootstrap: []string{"127.0.0.1:4001"}},
 		"bootstrap without id": {Bootstrap: []string{"/ip4/127.0.0.1/tcp/4001"}},
 		"bootstrap only id":    {Bootstrap: []string{"/p2p/" + id}},
+		"only a name":          {Bootstrap: []string{"/dns4/boot.example.org/tcp/4001"}},
+		"name without peer":    {Bootstrap: []string{"/dnsaddr/boot.example.org/tcp/4001"}},
+		"no name":              {Bootstrap: []string{"/dnsaddr/"}},
 		"too many":             {Bootstrap: many},
 	} {
 		if n, err := New(cfg); err == nil {
@@ -514,8 +517,13 @@ func TestConfigRefused(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if err := CheckBootstrap("/ip4/192.0.2.1/tcp/4001/p2p/" + id); err != nil {
-		t.Error(err)
+	for _, good := range []string{
+		"/ip4/192.0.2.1/tcp/4001/p2p/" + id, "/dnsaddr/boot.example.org", "/dnsaddr/boot.example.org/p2p/" + id,
+		"/dns4/boot.example.org/tcp/4001/p2p/" + id, "/dns6/boot.example.org/tcp/4001/p2p/" + id, "/dns/boot.example.org/tcp/4001/p2p/" + id,
+	} {
+		if err := CheckBootstrap(good); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
