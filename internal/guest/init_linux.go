@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -71,7 +72,7 @@ func (r *reporter) send(m message) error {
 // ready makes the machine what the tests expect: mounted, with its modules and a
 // loopback. The port comes first, so that everything else can be reported.
 func ready() (*reporter, error) {
-	if err := sysinit.RequiredOnly(sysinit.Mount()); err != nil {
+	if err := mount(); err != nil {
 		return nil, err
 	}
 	data, err := os.ReadFile(specFile)
@@ -97,6 +98,17 @@ func ready() (*reporter, error) {
 		}
 	}
 	return r, errors.Join(loopbackUp(), sysinit.SetHostname("guest"), links(), os.Rename(specFile, doneFile))
+}
+
+// mount mounts the early file systems, except over folders that may hold what came
+// with the initramfs: it lies in memory anyway, and the test's working folder may
+// well be below /tmp.
+func mount() error {
+	table := slices.DeleteFunc(sysinit.Early(), func(f sysinit.Filesystem) bool { return f.Target == "/tmp" || f.Target == "/run" })
+	if err := sysinit.RequiredOnly(sysinit.MountAll("/", table)); err != nil {
+		return err
+	}
+	return os.Chmod("/tmp", 0o777|fs.ModeSticky)
 }
 
 // opened returns the reporter if there is one yet.
