@@ -140,7 +140,7 @@ func (s *seed) fail(ctx context.Context, err error) {
 	}
 	stage, failure := s.observer.failure(err)
 	failure.Tried = append(failure.Tried, s.why(err)...)
-	failure.Do = append(failure.Do, s.choices()...)
+	failure.Do = append(failure.Do, s.choices(err)...)
 	s.system.Log.Error("boot failed", "error", err)
 	keys, end := s.keys(ctx) // before a person sees which
 	defer end()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/boot"
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/dialog"
 	"github.com/phasebased/phase/internal/netup"
@@ -34,9 +35,12 @@ const (
 
 // keyLine names the keys that do something.
 func (s *seed) keyLine() string {
-	line := "Keys: r try again, u type a provider's URL, n network settings, "
-	if len(s.radio().Interfaces()) > 0 {
-		line += "w Wi-Fi, "
+	line := "Keys: r try again, "
+	if s.config != nil {
+		line += "u type a provider's URL, n network settings, "
+		if len(s.radio().Interfaces()) > 0 {
+			line += "w Wi-Fi, "
+		}
 	}
 	return line + "b reboot, p power off."
 }
@@ -284,16 +288,26 @@ func (s *seed) randomMAC() bool {
 }
 
 // choices says what a person can do about a failure.
-func (s *seed) choices() []string {
-	choices := []string{"Press r to try again, b to reboot, p to power off."}
-	if s.config != nil {
-		change := "Press u to type the URL of a provider, n to change the network settings"
-		if len(s.radio().Interfaces()) > 0 {
-			change += ", w to join a Wi-Fi network"
-		}
-		choices = append(choices, change+".")
+func (s *seed) choices(err error) (choices []string) {
+	var behind *boot.PortalError
+	if errors.As(err, &behind) {
+		choices = s.addresses()
 	}
+	choices = append(choices, s.keyLine())
 	return append(choices, fmt.Sprintf("Without a key the boot is tried again after %v.", retryAfter))
+}
+
+// addresses names the hardware addresses by which the network knows this machine.
+func (s *seed) addresses() (lines []string) {
+	if s.network == nil {
+		return nil
+	}
+	for _, link := range s.network.Network().Interfaces {
+		if link.Routed() {
+			lines = append(lines, fmt.Sprintf("The hardware address of %s is %s.", link.Name, link.MAC))
+		}
+	}
+	return lines
 }
 
 // maxDriverless is how many devices are named: a screen has 25 lines.

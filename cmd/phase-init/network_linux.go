@@ -68,7 +68,7 @@ func (s *seed) restartNetwork() {
 func (s *seed) networkEvent(e netup.Event) {
 	s.system.Log.Info("network", "event", e.String())
 	switch e.State {
-	case netup.NoCarrier, netup.Refused, netup.NoAnswer, netup.Lost, netup.Failed,
+	case netup.Refused, netup.NoAnswer, netup.Lost, netup.Failed,
 		netup.Waiting, netup.Configured, netup.AlsoIPv6, netup.IPv6Only:
 		s.system.Console.Line(e.String())
 	}
