@@ -28,9 +28,9 @@ type forms struct {
 // provider asks for the base URL of a provider.
 func (f forms) provider(ctx context.Context) (base string, err error) {
 	f.console.Title("A provider of your own (Escape leaves)")
-	text := "URL, such as http://10.0.0.5:8080"
+	text := "URL, such as http://mirror.example"
 	if !f.mode.MayUseWAN() {
-		text += " (on the local network)"
+		text = "Local URL, such as http://10.0.0.5:8080"
 	}
 	_, err = f.ask.Ask(ctx, dialog.Question{Text: text, Max: 512, Check: func(s string) (err error) {
 		base, err = bootcfg.ParseProvider(s, f.mode)

@@ -21,9 +21,11 @@ const (
 // Radios drive the wireless interfaces of this machine. They do nothing where
 // the system does not carry wpa_supplicant.
 type Radios struct {
-	system *System
-	config bootcfg.WiFi
-	random bool
+	system  *System
+	config  bootcfg.WiFi
+	random  bool
+	program string
+	dir     string
 
 	mu      sync.Mutex
 	running map[string]*radio // by interface
@@ -39,7 +41,10 @@ type radio struct {
 // NewRadios starts nothing yet. With random, the cards' own addresses are not
 // used.
 func (s *System) NewRadios(config bootcfg.WiFi, random bool) *Radios {
-	return &Radios{system: s, config: config, random: random, running: map[string]*radio{}}
+	return &Radios{
+		system: s, config: config, random: random, program: wifiProgram, dir: wifiDir,
+		running: map[string]*radio{},
+	}
 }
 
 // ErrNoWiFi: there are wireless networks to join, and nothing to do it with.
@@ -47,21 +52,21 @@ var ErrNoWiFi = errors.New("the wireless networks of policy.toml are not joined:
 
 // Check reports ErrNoWiFi.
 func (r *Radios) Check() error {
-	if len(r.config.Networks) > 0 && !carried() {
+	if len(r.config.Networks) > 0 && !r.carried() {
 		return ErrNoWiFi
 	}
 	return nil
 }
 
 // carried reports whether the program is there.
-func carried() bool {
-	info, err := os.Stat(wifiProgram)
+func (r *Radios) carried() bool {
+	info, err := os.Stat(r.program)
 	return err == nil && info.Mode().IsRegular()
 }
 
 // Interfaces are those that can be driven.
 func (r *Radios) Interfaces() []string {
-	if !carried() {
+	if !r.carried() {
 		return nil
 	}
 	names, err := wifi.Interfaces(os.DirFS("/sys"))
@@ -90,26 +95,25 @@ func (r *Radios) Start(ctx context.Context, name string) *wifi.Supplicant {
 	if running := r.running[name]; running != nil {
 		return running.supplicant
 	}
-	ctx, stop := context.WithCancel(ctx)
-	if r.stopped {
-		stop()
-	}
 	cfg := wifi.Config{
-		Interface: name, Country: r.config.Country, RandomMAC: r.random, Program: wifiProgram, RunDir: wifiDir,
+		Interface: name, Country: r.config.Country, RandomMAC: r.random, Program: r.program, RunDir: r.dir,
 		Start: r.system.startProgram, Report: r.report,
 	}
 	for _, n := range r.config.Networks {
 		cfg.Networks = append(cfg.Networks, WiFiNetwork(n))
 	}
-	started := &radio{wifi.New(cfg), stop, make(chan struct{})}
-	if !r.stopped {
-		r.running[name] = started
+	supplicant := wifi.New(cfg)
+	if r.stopped {
+		return supplicant // which answers nothing
 	}
+	ctx, stop := context.WithCancel(ctx)
+	started := &radio{supplicant, stop, make(chan struct{})}
+	r.running[name] = started
 	r.system.Go("Wi-Fi on "+name, func() error {
 		defer close(started.ended)
-		return started.supplicant.Run(ctx)
+		return supplicant.Run(ctx)
 	})
-	return started.supplicant
+	return supplicant
 }
 
 // WiFiNetwork is a network of the configuration as package wifi takes it.
