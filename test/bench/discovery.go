@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -29,9 +30,6 @@ const (
 // discoveryFigures compares phase-discover with the stock client: both start as
 // processes, are told a root and the same three bootstrap peers, search the same
 // network, and end with a verified pointer. They take turns.
-//
-// The child's peak memory counts from its parent's, whose memory it has until it
-// executes (getrusage(2) keeps the maximum), so this must run in a small process.
 func discoveryFigures(ctx context.Context, pairs int) ([]Figure, error) {
 	programs, err := buildPrograms(ctx)
 	if err != nil {
@@ -224,20 +222,38 @@ func (net *network) run(ctx context.Context, line []string) (search, error) {
 	return search{first.at, result.at, peak}, err
 }
 
-// peakOf is the most memory a process held, in MiB.
+// peakOf is the most memory a process held, in MiB. Until it executes its program
+// a child has its parent's memory, and the kernel counts that too: what is less
+// than our own peak cannot be told.
 func peakOf(state *os.ProcessState) (float64, error) {
 	usage, ok := state.SysUsage().(*syscall.Rusage)
 	if !ok {
 		return 0, errors.New("no resource usage")
 	}
-	var own syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+	// Our own usage would count our parent's memory; this does not.
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
 		return 0, err
 	}
-	if usage.Maxrss <= own.Maxrss {
-		return 0, fmt.Errorf("a child's %d KiB cannot be told from our own %d", usage.Maxrss, own.Maxrss)
+	own, err := highWater(status)
+	if err != nil {
+		return 0, err
+	}
+	if usage.Maxrss <= own {
+		return 0, fmt.Errorf("a child's %d KiB cannot be told from our own %d", usage.Maxrss, own)
 	}
 	return float64(usage.Maxrss) / 1024, nil
+}
+
+// highWater reads a process's most memory so far, in KiB, from its status in
+// proc(5).
+func highWater(status []byte) (int64, error) {
+	for line := range bytes.Lines(status) {
+		if value, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+			return strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimSuffix(value, []byte("kB\n")))), 10, 64)
+		}
+	}
+	return 0, errors.New("no VmHWM in the process status")
 }
 
 // maxOutput bounds what is kept of a client's words.

@@ -65,6 +65,18 @@ func TestPeakOfRefuses(t *testing.T) {
 	}
 }
 
+func TestHighWater(t *testing.T) {
+	got, err := highWater([]byte("Name:\tx\nVmPeak:\t 99 kB\nVmHWM:\t   14068 kB\nVmRSS:\t 7 kB\n"))
+	if err != nil || got != 14068 {
+		t.Errorf("%d, %v", got, err)
+	}
+	for _, bad := range []string{"", "VmHWM:\n", "VmHWM:\tmany kB\n"} {
+		if got, err := highWater([]byte(bad)); err == nil {
+			t.Errorf("%q gives %d", bad, got)
+		}
+	}
+}
+
 // A client that finds nothing, or fails, is an error with its words.
 func TestRunRefuses(t *testing.T) {
 	for line, want := range map[string]string{

@@ -24,16 +24,18 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
+// strangers are nodes that refuse the pointer. They are far from its key, and who
+// starts from them has to search. Publishers give it to their own bootstrap
+// peers: who starts from those is spared a step, whatever the client.
+var strangers = []int{12, 29, 40}
+
 // acquaintances is how many of the nodes before it a node starts from. From
 // them it learns of the others, and they of it.
 const acquaintances = 16
 
 // Ready is printed, as one line of JSON, once the network can be asked.
 type Ready struct {
-	// Bootstrap are three nodes that do not hold the pointer, so that who starts
-	// from them has to search. Publishers give it to their own bootstrap peers:
-	// who starts from those is spared a step, whatever the client.
-	Bootstrap []string `json:"bootstrap"`
+	Bootstrap []string `json:"bootstrap"` // the strangers
 	Nodes     int      `json:"nodes"`
 	Holders   int      `json:"holders"` // of them, that hold the pointer
 }
@@ -43,6 +45,10 @@ func main() {
 	address := flag.String("address", "127.0.0.1", "IPv4 `address` of the first; each has its own")
 	root := flag.String("root", "root.json", "`file` to write the root to")
 	flag.Parse()
+	if *count <= slices.Max(strangers)+1 {
+		fmt.Fprintln(os.Stderr, "nodes: too few")
+		os.Exit(2)
+	}
 	if err := run(*count, *address, *root); err != nil {
 		fmt.Fprintln(os.Stderr, "nodes:", err)
 		os.Exit(1)
@@ -68,22 +74,17 @@ func run(count int, address, rootFile string) error {
 	if err != nil {
 		return err
 	}
+	ready := Ready{Nodes: count}
+	for _, i := range strangers {
+		nodes[i].closed.Store(true)
+		ready.Bootstrap = append(ready.Bootstrap, nodes[i].Addrs()[0])
+	}
 	done, err := nodes[count-1].Publish(ctx, pointer)
 	if err != nil {
 		return err
 	}
-	ready := Ready{Nodes: count, Holders: len(done.AcknowledgedBy)}
-	for _, n := range nodes {
-		if slices.Contains(done.AcknowledgedBy, n.ID()) {
-			continue
-		}
-		n.closed.Store(true)
-		if len(ready.Bootstrap) < 3 {
-			ready.Bootstrap = append(ready.Bootstrap, n.Addrs()[0])
-		}
-	}
-	if len(ready.Bootstrap) < 3 {
-		return fmt.Errorf("%d of %d nodes hold the pointer: no three are left to start from", ready.Holders, count)
+	if ready.Holders = len(done.AcknowledgedBy); ready.Holders > count-len(strangers) {
+		return fmt.Errorf("%d of %d nodes hold the pointer: a stranger among them", ready.Holders, count)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(ready); err != nil {
 		return err
@@ -95,8 +96,9 @@ func run(count int, address, rootFile string) error {
 // member is a node of the network.
 type member struct {
 	*p2p.Node
-	// closed makes it refuse records. kad-dht's clients leave what they found on
-	// nodes without it, and would make the network easier for the next client.
+	// closed makes it refuse records, now and later: kad-dht's clients leave what
+	// they found on nodes without it, which would make the network easier for the
+	// next client.
 	closed atomic.Bool
 }
 
