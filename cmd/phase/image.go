@@ -30,7 +30,7 @@ func newImageBuild() *cobra.Command {
 empty cache partition, as plain files: no root, no mounts. The image trusts the
 root keys in the work folder, which are made the first time; the same inputs
 give the same bytes.`,
-		Example: "  phase image build --out phase.img",
+		Example: "  phase image build --out phase.img\n  phase image build --wifi --firmware firmware-iwlwifi --out laptop.img",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if w.logPolicy, err = readLogPolicy(logPolicy); err != nil {
 				return err
@@ -43,6 +43,9 @@ give the same bytes.`,
 			if err != nil {
 				return err
 			}
+			for _, part := range []string{"seed", "kernel"} {
+				fmt.Fprintf(os.Stderr, "%-12s %10s\n", part, term.Bytes(l.Built[part].Size))
+			}
 			for _, p := range report.Partitions {
 				fmt.Fprintf(os.Stderr, "%-12s %10s\n", p.Label, term.Bytes(p.Size))
 			}
@@ -52,6 +55,7 @@ give the same bytes.`,
 	}
 	w.flags(cmd)
 	w.archFlag(cmd)
+	w.wifiFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "phase.img"), "image to write")
 	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	cmd.Flags().Int64Var(&w.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")

@@ -77,6 +77,7 @@ trial; a publisher keeps them apart.`,
 	}
 	w.flags(cmd)
 	w.archFlag(cmd)
+	w.wifiFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "published"), "folder to publish in")
 	cmd.Flags().Int64Var(&number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
 	cmd.Flags().StringArrayVar(&bases, "base", nil, "base URL under which the folder will be served, repeatable")

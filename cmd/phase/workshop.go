@@ -15,8 +15,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/phasebased/phase/internal/debpkg"
 	"github.com/phasebased/phase/internal/doctor"
 	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/system"
 	phaseterm "github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
 	"github.com/phasebased/phase/manifest"
@@ -29,6 +31,9 @@ type workshop struct {
 	install, offline   bool
 	minVersion         int64
 	logPolicy          []byte // of the media; nil: none
+	wifi               bool
+	firmware           []string // packages
+	kernel             string   // package
 	verbose            bool
 }
 
@@ -44,6 +49,35 @@ func (w *workshop) flags(cmd *cobra.Command) {
 // archFlag is for the commands that build for both architectures.
 func (w *workshop) archFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&w.arch, "arch", "x86_64", "architecture of the machines: x86_64 or arm64")
+}
+
+// wifiFlags is for the commands that build for real machines.
+func (w *workshop) wifiFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&w.wifi, "wifi", false, "carry wpa_supplicant and the drivers of wireless cards, to join WPA2, WPA3 and open networks")
+	flags.StringArrayVar(&w.firmware, "firmware", nil, "with --wifi: Debian package whose firmware to carry, as far as the drivers name it; may be repeated")
+	flags.StringVar(&w.kernel, "kernel-package", "", "Debian package of the kernel (default the one for virtual machines; with --wifi the one for real machines)")
+}
+
+// checkWiFi refuses flags that do not fit together, and says which kernel --wifi
+// has chosen.
+func (w *workshop) checkWiFi(arch string) error {
+	switch {
+	case len(w.firmware) > 0 && !w.wifi:
+		return usageError{errors.New("--firmware is for wireless cards: add --wifi")}
+	case w.wifi && w.kernel == "":
+		deb, err := system.DebianArch(arch)
+		if err != nil {
+			return err
+		}
+		name, err := debpkg.GenericKernelPackage(deb)
+		if err != nil {
+			return err
+		}
+		w.kernel = name
+		fmt.Fprintf(os.Stderr, "Wi-Fi: taking the kernel from %s, as the one for virtual machines has no wireless drivers.\n", name)
+	}
+	return nil
 }
 
 // prepare is what the commands that only build begin with.
@@ -64,6 +98,9 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	arch, err := manifest.ParseArch(w.arch)
 	if err != nil {
 		return nil, usageError{err}
+	}
+	if err := w.checkWiFi(arch); err != nil {
+		return nil, err
 	}
 	if w.target == "" {
 		w.target = filepath.Join("build", "target", arch)
@@ -88,6 +125,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	return lab.New(ctx, lab.Config{
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
 		Time: at, MinVersion: w.minVersion, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
+		WiFi: w.wifi, Firmware: w.firmware, Kernel: w.kernel,
 	})
 }
 

@@ -20,15 +20,29 @@ var kernelPackages = map[[2]string]string{
 	{"ubuntu", "arm64"}: "linux-image-virtual",
 }
 
+// genericPackages are those of the kernel for real machines.
+var genericPackages = map[[2]string]string{
+	{"debian", "amd64"}: "linux-image-amd64",
+	{"debian", "arm64"}: "linux-image-arm64",
+	{"ubuntu", "amd64"}: "linux-image-generic",
+	{"ubuntu", "arm64"}: "linux-image-generic",
+}
+
 // kernelParts are the beginnings of package names that hold parts of a kernel:
 // Debian keeps all in linux-image-*, Ubuntu splits the modules off.
 var kernelParts = []string{"linux-image-", "linux-modules-"}
 
 // KernelPackage names the package of the virtual-machine kernel for a Debian
 // architecture on the distribution that apt serves here.
-func KernelPackage(arch string) (string, error) {
+func KernelPackage(arch string) (string, error) { return kernelPackage(kernelPackages, arch) }
+
+// GenericKernelPackage is that of the kernel for real machines, which is larger
+// and has the drivers of wireless cards.
+func GenericKernelPackage(arch string) (string, error) { return kernelPackage(genericPackages, arch) }
+
+func kernelPackage(packages map[[2]string]string, arch string) (string, error) {
 	id := distribution()
-	name, ok := kernelPackages[[2]string{id, arch}]
+	name, ok := packages[[2]string{id, arch}]
 	if !ok {
 		return "", fmt.Errorf("debpkg: no kernel package known for %q on %s; name a package, or a kernel file and its modules folder", id, arch)
 	}

@@ -48,6 +48,9 @@ type Config struct {
 	Time       time.Time    // every date inside the products; the earliest clock of a seed
 	MinVersion int64        // version floor built into the seed; 0: none
 	LogPolicy  []byte       // C2SP tlog-policy that the seed holds releases to; nil: none
+	WiFi       bool         // seed and node can join wireless networks
+	Firmware   []string     // packages with firmware of wireless cards; with WiFi only
+	Kernel     string       // kernel package; "": the distribution's, for virtual machines or with WiFi for real ones
 	Offline    bool         // no package downloads
 	Log        *slog.Logger // nil: silent
 }
@@ -79,6 +82,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	}
 	inputs, err := system.Prepare(ctx, system.Sources{
 		Arch: cfg.Arch, Dir: filepath.Join(cfg.Work, "inputs"), Offline: cfg.Offline, Log: cfg.Log,
+		WiFi: cfg.WiFi, Firmware: cfg.Firmware, KernelPackage: cfg.Kernel,
 	})
 	if err != nil {
 		return nil, err
@@ -114,7 +118,7 @@ func (l *Lab) buildSystems(ctx context.Context) error {
 	}
 	l.Node, err = l.build.Node(ctx, system.NodeConfig{
 		Dir: out, Init: filepath.Join(l.cfg.Target, "node-init"), Plasmd: filepath.Join(l.cfg.Target, "plasmd"),
-		Config: config, Jobs: map[string][]byte{"hello.json": helloJob},
+		Config: config, Jobs: map[string][]byte{"hello.json": helloJob}, WiFi: l.cfg.WiFi,
 	})
 	l.Built["seed"], l.Built["kernel"] = seed, l.Node.Kernel
 	l.Built["initramfs"], l.Built["rootfs"] = l.Node.Initramfs, l.Node.Rootfs
@@ -123,7 +127,7 @@ func (l *Lab) buildSystems(ctx context.Context) error {
 
 func (l *Lab) buildSeed(ctx context.Context) (system.Output, error) {
 	seed, _, err := l.build.Seed(ctx, system.SeedConfig{
-		Out: l.Seed, Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy,
+		Out: l.Seed, Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy, WiFi: l.cfg.WiFi,
 	})
 	return seed, err
 }

@@ -21,15 +21,17 @@ import (
 // Sources says where kernel, loader and certificates come from: from packages
 // unless files are named.
 type Sources struct {
-	Arch          string // x86_64 or arm64
-	Dir           string // cache folder for packages and what is unpacked from them
-	Offline       bool   // no downloads
-	Update        bool   // newest packages instead of those in the cache
-	KernelPackage string // "": the distribution's kernel for virtual machines
-	KernelImage   string // a kernel file instead of a package; needs ModulesDir
-	ModulesDir    string // its modules: the folder that holds modules.builtin and kernel/
-	Loader        string // an EFI boot loader file instead of systemd-boot's package
-	CACerts       string // a PEM bundle instead of the ca-certificates package
+	Arch          string   // x86_64 or arm64
+	Dir           string   // cache folder for packages and what is unpacked from them
+	Offline       bool     // no downloads
+	Update        bool     // newest packages instead of those in the cache
+	KernelPackage string   // "": the distribution's kernel for virtual machines, or with WiFi for real ones
+	KernelImage   string   // a kernel file instead of a package; needs ModulesDir
+	ModulesDir    string   // its modules: the folder that holds modules.builtin and kernel/
+	Loader        string   // an EFI boot loader file instead of systemd-boot's package
+	CACerts       string   // a PEM bundle instead of the ca-certificates package
+	WiFi          bool     // what it takes to join wireless networks, and a kernel that has drivers for them
+	Firmware      []string // packages with firmware of wireless cards, such as firmware-iwlwifi
 	Log           *slog.Logger
 }
 
@@ -55,6 +57,7 @@ type Inputs struct {
 	Kernel    Kernel
 	Loader    string // EFI program
 	CACerts   []byte // PEM bundle
+	WiFi      *WiFi  // nil: not asked for
 	Materials []Material
 }
 
@@ -70,6 +73,15 @@ var platforms = map[string]platform{
 	image.ArchARM64: {"arm64", "BOOTAA64.EFI", "systemd-bootaa64.efi"},
 }
 
+// DebianArch is Debian's name of an architecture.
+func DebianArch(arch string) (string, error) {
+	p, ok := platforms[arch]
+	if !ok {
+		return "", fmt.Errorf("system: unknown architecture %q", arch)
+	}
+	return p.deb, nil
+}
+
 // Prepare obtains and checks the foreign parts of a build.
 func Prepare(ctx context.Context, src Sources) (*Inputs, error) {
 	p, ok := platforms[src.Arch]
@@ -78,12 +90,14 @@ func Prepare(ctx context.Context, src Sources) (*Inputs, error) {
 	}
 	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch},
 		cache: &debpkg.Cache{Dir: filepath.Join(src.Dir, "packages"), Offline: src.Offline, Update: src.Update, Log: src.Log}}
-	for _, step := range []func(context.Context) error{g.kernel, g.loader, g.certificates} {
+	for _, step := range []func(context.Context) error{g.kernel, g.loader, g.certificates, g.wifi} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
+	// A package may have given several things.
 	slices.SortFunc(g.in.Materials, func(a, b Material) int { return strings.Compare(a.Name, b.Name) })
+	g.in.Materials = slices.Compact(g.in.Materials)
 	return g.in, nil
 }
 
@@ -119,12 +133,9 @@ func (g *gatherer) givenKernel() (Kernel, error) {
 }
 
 func (g *gatherer) packagedKernel(ctx context.Context) (Kernel, error) {
-	name := g.KernelPackage
-	if name == "" {
-		var err error
-		if name, err = debpkg.KernelPackage(g.platform.deb); err != nil {
-			return Kernel{}, err
-		}
+	name, err := g.kernelPackage()
+	if err != nil {
+		return Kernel{}, err
 	}
 	pkgs, err := g.cache.GetKernel(ctx, name, g.platform.deb)
 	if err != nil {
@@ -132,6 +143,16 @@ func (g *gatherer) packagedKernel(ctx context.Context) (Kernel, error) {
 	}
 	g.recordPackages(pkgs...)
 	return unpackKernel(ctx, filepath.Join(g.Dir, "kernels"), pkgs)
+}
+
+func (g *gatherer) kernelPackage() (string, error) {
+	switch {
+	case g.KernelPackage != "":
+		return g.KernelPackage, nil
+	case g.WiFi: // kernels for virtual machines have none
+		return debpkg.GenericKernelPackage(g.platform.deb)
+	}
+	return debpkg.KernelPackage(g.platform.deb)
 }
 
 func (g *gatherer) loader(ctx context.Context) error {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -180,18 +179,9 @@ func addModule(t *image.Tree, name, host string) (int64, error) {
 		t.File(name, 0o644, host)
 		return info.Size(), nil
 	}
-	f, err := os.Open(host)
+	data, err := readModuleFile(host)
 	if err != nil {
-		return 0, fmt.Errorf("system: %w", err)
-	}
-	defer f.Close()
-	r, err := decompress(ext, f)
-	if err != nil {
-		return 0, fmt.Errorf("system: %s: %w", host, err)
-	}
-	data, err := io.ReadAll(io.LimitReader(r, maxUnpacked))
-	if err != nil {
-		return 0, fmt.Errorf("system: %s: %w", host, err)
+		return 0, err
 	}
 	t.Bytes(name, 0o644, data)
 	return int64(len(data)), nil

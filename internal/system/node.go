@@ -22,6 +22,7 @@ type NodeConfig struct {
 	Config   []byte            // /etc/plasm/config.json
 	Jobs     map[string][]byte // files of /usr/share/phase/jobs, hello.json among them
 	Hostname string            // "" means "phase"
+	WiFi     bool              // carry what Inputs.WiFi holds and the drivers; the limit is MaxRootfsWiFi
 }
 
 // NodeSystem is what is published.
@@ -44,7 +45,7 @@ func (b *Build) Node(ctx context.Context, cfg NodeConfig) (NodeSystem, error) {
 	if len(cfg.Config) == 0 || len(cfg.Jobs["hello.json"]) == 0 {
 		return NodeSystem{}, fmt.Errorf("system: the node needs a config.json and the job hello.json")
 	}
-	mods, err := selectModules(b.Inputs.Kernel, nodeRequired, drivers)
+	mods, err := b.modules(nodeRequired, cfg.WiFi)
 	if err != nil {
 		return NodeSystem{}, err
 	}
@@ -71,8 +72,12 @@ func (b *Build) writeNode(ctx context.Context, cfg NodeConfig, mods *moduleSet) 
 			sys.Rootfs, err = b.squashfs(ctx, "rootfs", filepath.Join(cfg.Dir, "rootfs"), rootfs)
 			return
 		})
-	if err == nil && sys.Rootfs.Size > MaxRootfs {
-		err = fmt.Errorf("system: the root file system has %d bytes, the limit is %d", sys.Rootfs.Size, MaxRootfs)
+	limit := int64(MaxRootfs)
+	if cfg.WiFi {
+		limit = MaxRootfsWiFi
+	}
+	if err == nil && sys.Rootfs.Size > limit {
+		err = fmt.Errorf("system: the root file system has %d bytes, the limit is %d", sys.Rootfs.Size, limit)
 	}
 	return sys, err
 }
@@ -112,6 +117,11 @@ func (b *Build) nodeInitramfs(cfg NodeConfig, mods *moduleSet) (*image.Tree, err
 	skeleton(t)
 	t.File("init", 0o755, cfg.Init)
 	t.Bytes("phase/build.json", 0o644, info)
+	if cfg.WiFi {
+		if err := b.addWiFi(t, mods); err != nil {
+			return nil, err
+		}
+	}
 	return t, mods.addTo(t, b.Inputs.Kernel.Release)
 }
 
@@ -150,6 +160,11 @@ func (b *Build) nodeRootfs(cfg NodeConfig, mods *moduleSet) (*image.Tree, error)
 	t.Bytes("usr/share/phase/build.json", 0o644, info)
 	for name, data := range cfg.Jobs {
 		t.Bytes("usr/share/phase/jobs/"+name, 0o644, data)
+	}
+	if cfg.WiFi {
+		if err := b.addWiFi(t, mods); err != nil {
+			return nil, err
+		}
 	}
 	return t, mods.addTo(t, b.Inputs.Kernel.Release)
 }

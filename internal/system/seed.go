@@ -19,6 +19,7 @@ type SeedConfig struct {
 	// LogPolicy is a C2SP tlog-policy: the seed boots only releases that stand in
 	// the log it names, with the witnesses it asks for. Empty: they need not.
 	LogPolicy []byte
+	WiFi      bool // carry what Inputs.WiFi holds and the drivers; the limit is MaxSeedWiFi
 }
 
 // seedCommands are the names under which phase-init also answers.
@@ -55,8 +56,12 @@ func (b *Build) Seed(ctx context.Context, cfg SeedConfig) (Output, ModuleReport,
 		return Output{}, ModuleReport{}, err
 	}
 	out, err := b.initramfs(ctx, "seed", cfg.Out, t)
-	if err == nil && out.Size > MaxSeed {
-		err = fmt.Errorf("system: the seed has %d bytes, the limit is %d", out.Size, MaxSeed)
+	limit := int64(MaxSeed)
+	if cfg.WiFi {
+		limit = MaxSeedWiFi
+	}
+	if err == nil && out.Size > limit {
+		err = fmt.Errorf("system: the seed has %d bytes, the limit is %d", out.Size, limit)
 	}
 	return out, report, err
 }
@@ -66,7 +71,7 @@ func (b *Build) seedTree(cfg SeedConfig) (*image.Tree, ModuleReport, error) {
 	if err != nil {
 		return nil, ModuleReport{}, err
 	}
-	mods, err := selectModules(b.Inputs.Kernel, seedRequired, drivers)
+	mods, err := b.modules(seedRequired, cfg.WiFi)
 	if err != nil {
 		return nil, ModuleReport{}, err
 	}
@@ -82,6 +87,11 @@ func (b *Build) seedTree(cfg SeedConfig) (*image.Tree, ModuleReport, error) {
 		t.Bytes("phase/log-policy", 0o644, cfg.LogPolicy)
 	}
 	t.Bytes("etc/ssl/certs/ca-certificates.crt", 0o644, b.Inputs.CACerts)
+	if cfg.WiFi {
+		if err := b.addWiFi(t, mods); err != nil {
+			return nil, ModuleReport{}, err
+		}
+	}
 	err = mods.addTo(t, b.Inputs.Kernel.Release)
 	return t, mods.ModuleReport, err
 }
