@@ -142,7 +142,9 @@ type FirmwareError struct {
 	Err     error
 }
 
-func (e *FirmwareError) Error() string { return fmt.Sprintf("system: firmware %s: %v", e.Package, e.Err) }
+func (e *FirmwareError) Error() string {
+	return fmt.Sprintf("system: firmware %s: %v", e.Package, e.Err)
+}
 
 func (e *FirmwareError) Unwrap() error { return e.Err }
 
