@@ -48,11 +48,11 @@ func TestPortalIsAskedForOnceWhereThereIsNone(t *testing.T) {
 		return login.Found()
 	}
 	answer = http.StatusFound
-	if !ask() || !ask() || asked != 2 {
+	if first, again := ask(), ask(); !first || !again || asked != 2 {
 		t.Errorf("behind a portal: asked %d times", asked)
 	}
 	answer = http.StatusNoContent
-	if ask() || ask() || asked != 3 {
+	if first, again := ask(), ask(); first || again || asked != 3 {
 		t.Errorf("without one: asked %d times", asked)
 	}
 	s.restartNetwork()
