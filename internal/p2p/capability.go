@@ -62,7 +62,7 @@ func (n *Node) Provide(ctx context.Context, key string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
 	}
-	for _, p := range n.walk(ctx, n.leads(ctx), hash, n.askProviders(hash), func(reply) {}) {
+	for _, p := range n.walk(ctx, plan{key: hash, leads: n.leads(ctx), ask: n.askProviders(hash), heard: func(reply) {}}) {
 		if err := messenger.PutProviderAddrs(ctx, p, hash, self); err != nil {
 			n.log.Debug("capability not noted", "peer", p, "error", plain(err))
 			continue
@@ -96,14 +96,14 @@ func (n *Node) FindProviders(ctx context.Context, key string) ([]Provider, error
 		take(info)
 	}
 	failed := failures{}
-	answers := n.walk(ctx, n.leads(ctx), hash, n.askProviders(hash), func(r reply) {
+	answers := n.walk(ctx, plan{key: hash, leads: n.leads(ctx), ask: n.askProviders(hash), heard: func(r reply) {
 		if r.err != nil {
 			failed[r.label()] = r.err
 		}
 		for _, info := range r.providers {
 			take(peer.AddrInfo{ID: info.ID, Addrs: credibles(info.Addrs, r.at)})
 		}
-	})
+	}})
 	if len(answers) == 0 && n.dht == nil {
 		return nil, n.unreachable(ctx, failed)
 	}

@@ -65,31 +65,42 @@ type contact struct {
 	more     bool // gained addresses since it was asked
 }
 
+// plan says where a walk goes and what it does there.
+type plan struct {
+	key   []byte
+	leads <-chan hint     // the peers to start from
+	after <-chan struct{} // nobody is asked before this is closed; nil: at once
+	// ask exchanges one request with a peer. It may be called concurrently.
+	ask func(context.Context, peer.ID) reply
+	// heard receives each reply, also a failure, one at a time and never after
+	// the walk.
+	heard func(reply)
+}
+
 // lookup is one walk. Only the goroutine in run touches it.
 type lookup struct {
+	plan
 	node     *Node
-	key      [sha256.Size]byte
-	leads    <-chan hint
+	place    [sha256.Size]byte
 	contacts []*contact // nearest first
 	byID     map[peer.ID]*contact
 	starters map[peer.ID][]ma.Multiaddr
 	asked    int
 }
 
-// walk asks the peers that leads yields and, through them, the peers closest to
-// key. Each reply, also a failure, is passed to heard, one at a time and never
-// after walk has returned. It returns the peers that answered, nearest first.
-func (n *Node) walk(ctx context.Context, leads <-chan hint, key []byte, ask func(context.Context, peer.ID) reply, heard func(reply)) []peer.ID {
+// walk asks the peers to start from and, through them, the peers closest to the
+// key. It returns those that answered, nearest first.
+func (n *Node) walk(ctx context.Context, p plan) []peer.ID {
 	l := &lookup{
-		node: n, key: sha256.Sum256(key), leads: leads,
+		plan: p, node: n, place: sha256.Sum256(p.key),
 		byID: map[peer.ID]*contact{}, starters: map[peer.ID][]ma.Multiaddr{},
 	}
 	if n.dht != nil {
-		for _, p := range n.dht.RoutingTable().NearestPeers(l.key[:], closest) {
+		for _, p := range n.dht.RoutingTable().NearestPeers(l.place[:], closest) {
 			l.know(p)
 		}
 	}
-	l.run(ctx, ask, heard)
+	l.run(ctx)
 	var out []peer.ID
 	for _, c := range l.contacts {
 		if c.state == answered {
@@ -99,7 +110,7 @@ func (n *Node) walk(ctx context.Context, leads <-chan hint, key []byte, ask func
 	return out
 }
 
-func (l *lookup) run(ctx context.Context, ask func(context.Context, peer.ID) reply, heard func(reply)) {
+func (l *lookup) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	var asking sync.WaitGroup
 	defer asking.Wait() // runs last: the requests end with ctx
@@ -112,37 +123,45 @@ func (l *lookup) run(ctx context.Context, ask func(context.Context, peer.ID) rep
 			l.asked++
 			running++
 			asking.Go(func() {
-				r := ask(ctx, c.id)
+				r := l.ask(ctx, c.id)
 				r.from = c.id
 				replies <- r
 			})
 		}
-		if running == 0 && l.leads == nil {
+		if running == 0 && l.leads == nil && l.after == nil {
 			return
 		}
 		select {
 		case h, ok := <-l.leads:
-			if !ok {
-				l.leads = nil
-				l.node.judge(l.starters)
-			} else if h.err != nil {
-				heard(reply{name: h.label, err: h.err})
-			} else {
-				l.start(h.peer)
-			}
+			l.follow(h, ok)
+		case <-l.after:
+			l.after = nil
 		case r := <-replies:
 			running--
 			l.learn(r)
-			heard(r)
+			l.heard(r)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// follow takes a hint, or that there are no more.
+func (l *lookup) follow(h hint, ok bool) {
+	switch {
+	case !ok:
+		l.leads = nil
+		l.node.judge(l.starters)
+	case h.err != nil:
+		l.heard(reply{name: h.label, err: h.err})
+	default:
+		l.start(h.peer)
+	}
+}
+
 // next is the peer to ask next, nil if there is none for now.
 func (l *lookup) next() *contact {
-	if l.asked >= maxAsked {
+	if l.asked >= maxAsked || l.after != nil {
 		return nil
 	}
 	near := 0
@@ -242,7 +261,7 @@ func (l *lookup) know(p peer.ID) *contact {
 func (l *lookup) distance(p peer.ID) (d [sha256.Size]byte) {
 	id := sha256.Sum256([]byte(p))
 	for i := range d {
-		d[i] = id[i] ^ l.key[i]
+		d[i] = id[i] ^ l.place[i]
 	}
 	return d
 }

@@ -224,7 +224,7 @@ func TestSeedIsNobodysPeer(t *testing.T) {
 		}
 	}
 	ask := client(t, addr(t, nodes[0]))
-	ask.walk(t.Context(), ask.leads(t.Context()), []byte(c.host.ID()), func(ctx context.Context, p peer.ID) (r reply) {
+	ask.walk(t.Context(), plan{key: []byte(c.host.ID()), leads: ask.leads(t.Context()), heard: func(reply) {}, ask: func(ctx context.Context, p peer.ID) (r reply) {
 		messenger, err := pb.NewProtocolMessenger(sender{ask.host, &r.at})
 		if err != nil {
 			t.Error(err)
@@ -237,7 +237,7 @@ func TestSeedIsNobodysPeer(t *testing.T) {
 			}
 		}
 		return r
-	}, func(reply) {})
+	}})
 }
 
 // Of five servers four hold yesterday's record; the newest is found, together

@@ -43,6 +43,12 @@ type fetching struct {
 	key  string
 	held func(peer.ID, []byte)
 
+	// begun is closed at the first answer on the way to the key, or failing that
+	// at the end of the way. The walks to the other places wait for it: their many
+	// handshakes would hold up the peers that most likely hold the record.
+	begun chan struct{}
+	begin sync.Once
+
 	mu      sync.Mutex // also keeps calls of held apart
 	failed  failures
 	told    map[peer.ID]bool // whose value, or lack of it, was passed to held
@@ -54,20 +60,26 @@ type fetching struct {
 func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)) (failures, []peer.ID) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &fetching{node: n, key: key, held: held, failed: failures{}, told: map[peer.ID]bool{}}
+	f := &fetching{node: n, key: key, held: held, begun: make(chan struct{}), failed: failures{}, told: map[peer.ID]bool{}}
 	var walking sync.WaitGroup
 	for i, leads := range tee(ctx, n.leads(ctx), places) {
+		way := plan{key: []byte(key), leads: leads, ask: f.value, heard: f.hear}
+		if i > 0 {
+			place := placeOf(key, i)
+			way.key, way.after = []byte(place), f.begun
+			way.ask = func(ctx context.Context, p peer.ID) reply { return f.beside(ctx, p, place) }
+		}
 		walking.Go(func() {
-			ask := f.value
-			if i > 0 {
-				ask = func(ctx context.Context, p peer.ID) reply { return f.beside(ctx, p, placeOf(key, i)) }
-			}
-			n.walk(ctx, leads, []byte(placeOf(key, i)), ask, f.hear)
+			n.walk(ctx, way)
+			f.start()
 		})
 	}
 	walking.Wait()
 	return f.failed, f.answers
 }
+
+// start lets the walks to the other places begin.
+func (f *fetching) start() { f.begin.Do(func() { close(f.begun) }) }
 
 // value asks p for the record, and for peers closer to the key.
 func (f *fetching) value(ctx context.Context, p peer.ID) (r reply) {
@@ -84,8 +96,11 @@ func (f *fetching) value(ctx context.Context, p peer.ID) (r reply) {
 }
 
 // beside asks p for peers closer to a place, and for the record unless that is
-// asked on the way to the key.
+// asked on the way to the key. Whom another walk could not reach is left alone.
 func (f *fetching) beside(ctx context.Context, p peer.ID, place string) (r reply) {
+	if err := f.failure(p); err != nil {
+		return reply{err: err}
+	}
 	messenger, err := pb.NewProtocolMessenger(sender{f.node.host, &r.at})
 	if err != nil {
 		return reply{err: err}
@@ -97,6 +112,14 @@ func (f *fetching) beside(ctx context.Context, p peer.ID, place string) (r reply
 	}
 	r.closer, r.err = messenger.GetClosestPeers(ctx, p, peer.ID(place))
 	return r
+}
+
+// failure is why p could not be asked on another way, nil if it could or nobody
+// tried yet.
+func (f *fetching) failure(p peer.ID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed[p.String()]
 }
 
 // knows reports whether there is no need to ask p for the record.
@@ -124,7 +147,11 @@ func (f *fetching) hear(r reply) {
 	if r.err != nil {
 		f.failed[r.label()] = r.err
 		f.node.log.Debug("peer failed", "peer", r.label(), "error", plain(r.err))
-	} else if !slices.Contains(f.answers, r.from) {
+		return
+	}
+	f.start()
+	delete(f.failed, r.label())
+	if !slices.Contains(f.answers, r.from) {
 		f.answers = append(f.answers, r.from)
 	}
 }
