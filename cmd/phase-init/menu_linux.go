@@ -56,9 +56,10 @@ func readKeys(ctx context.Context, consoles []sysinit.Console, run func(name str
 	ctx, cancel := context.WithCancel(ctx)
 	raw, plain := make(chan sysinit.Key), make(chan sysinit.Key)
 	read, sorted := make(chan struct{}), make(chan struct{})
+	wait := sysinit.ReadKeys(ctx, consoles, raw)
 	run("keys", func() error {
 		defer close(read)
-		sysinit.ReadKeys(ctx, consoles, raw)
+		wait()
 		return nil
 	})
 	run("plain keys", func() error {

@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// ReadKeys sends what is typed on any of the consoles to keys until ctx ends,
-// and then sets the terminals back. A console that cannot be read (it is gone,
+// ReadKeys sends what is typed on any of the consoles, from its return on, to
+// keys until ctx ends, and then sets the terminals back, for which wait waits.
+// What was typed before is forgotten. A console that cannot be read (it is gone,
 // or it is only an output) is left out; the others go on.
-func ReadKeys(ctx context.Context, consoles []Console, keys chan<- Key) {
+func ReadKeys(ctx context.Context, consoles []Console, keys chan<- Key) (wait func()) {
 	var wg sync.WaitGroup
 	for _, c := range consoles {
 		restore, err := c.SetRaw()
@@ -21,7 +22,7 @@ func ReadKeys(ctx context.Context, consoles []Console, keys chan<- Key) {
 			c.read(ctx, keys)
 		})
 	}
-	wg.Wait()
+	return wg.Wait
 }
 
 func (c Console) read(ctx context.Context, keys chan<- Key) {

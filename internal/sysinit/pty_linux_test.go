@@ -68,18 +68,6 @@ func (c Console) waitPending(ctx context.Context, t *testing.T) {
 	}
 }
 
-// waitRaw waits until the console takes keys one by one.
-func (c Console) waitRaw(ctx context.Context, t *testing.T) {
-	t.Helper()
-	for c.modes(t)&unix.ICANON != 0 {
-		select {
-		case <-ctx.Done():
-			t.Fatal("the console was never set to single keys")
-		case <-time.After(time.Millisecond):
-		}
-	}
-}
-
 func TestReadKeysFromAllConsoles(t *testing.T) {
 	personA, a := pty(t)
 	personB, b := pty(t)
@@ -95,12 +83,11 @@ func TestReadKeysFromAllConsoles(t *testing.T) {
 	}
 	a.waitPending(ctx, t)
 	keys, ended := make(chan Key), make(chan struct{})
+	wait := ReadKeys(ctx, []Console{a, {Name: "null", File: notTTY}, b}, keys)
 	go func() {
-		ReadKeys(ctx, []Console{a, {Name: "null", File: notTTY}, b}, keys)
+		wait()
 		close(ended)
 	}()
-	a.waitRaw(ctx, t)
-	b.waitRaw(ctx, t)
 	for i, person := range []*os.File{personA, personB, personA} {
 		if _, err := person.Write([]byte{byte('r' + i)}); err != nil {
 			t.Fatal(err)
