@@ -70,7 +70,7 @@ type Info struct {
 
 	ClockState string         `json:"clock_state,omitzero"` // how the date was found
 	Clock      time.Time      `json:"clock,omitzero"`       // the seed's best knowledge of the time at the hand-over; zero: none
-	Network    strictjson.Raw `json:"network,omitzero"`     // as package netup writes it
+	Network    strictjson.Raw `json:"network,omitzero"`     // how it is brought up, as cmd/internal/pid1 writes it
 
 	Documents *Documents `json:"documents,omitzero"` // nil: the cache does not hold what was booted
 }

@@ -21,7 +21,6 @@ const (
 	maxLeased6   = 4  // IPv6 addresses of a lease
 	maxSearch    = 6  // search domains, per interface and in all
 	maxDomain    = 200
-	maxMAC       = 64 // bytes of text
 )
 
 // Config is what to bring up and how long to try. The zero value brings up

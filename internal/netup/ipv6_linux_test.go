@@ -86,7 +86,7 @@ func TestIPv6Only(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	got := n.Interfaces[1]
-	if got.Method != MethodSLAAC || len(got.Addresses) == 0 || !prefix6.Contains(got.Addresses[0].Addr()) || !got.Gateway6.IsLinkLocalUnicast() || !n.HasGateway() {
+	if got.Method != MethodSLAAC || len(got.Addresses) == 0 || !prefix6.Contains(got.Addresses[0].Addr()) || !got.Gateway6.IsLinkLocalUnicast() || !got.Routed() {
 		t.Errorf("link: %+v", got)
 	}
 	if servers := []netip.Addr{ip(lan6), ip("fe80::77%eth1")}; !slices.Equal(n.DNS, servers) {

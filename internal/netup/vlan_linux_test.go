@@ -77,11 +77,8 @@ func testVLAN(t *testing.T, name string) {
 	if leased.Name != "eth0.42" || leased.VLAN != 42 || leased.Method != MethodDHCP || !netip.MustParsePrefix("10.77.42.0/24").Contains(leased.Addresses[0].Addr()) {
 		t.Errorf("VLAN 42: %+v", leased)
 	}
-	if given.Name != "eth0.43" || given.Method != MethodStatic || !slices.Equal(addresses(t, "eth0.43"), []string{static.String()}) {
+	if given.Name != "eth0.43" || given.VLAN != 43 || given.MAC != mac0 || given.Method != MethodStatic || !slices.Equal(addresses(t, "eth0.43"), []string{static.String()}) {
 		t.Errorf("VLAN 43: %+v", given)
-	}
-	if s := n.Static(); len(s) != 1 || s[0].VLAN != 43 || s[0].MAC != mac0 {
-		t.Errorf("handed over: %+v", s)
 	}
 	down(t, c)
 	for _, name := range []string{"eth0.42", "eth0.43"} {
@@ -123,6 +120,7 @@ func testVLANRefused(t *testing.T) {
 	loaded := ""
 	c := begin(t, Config{Timeout: time.Second, Interfaces: []Interface{{Name: "eth0", VLAN: 42}, {Name: "eth0.42", Off: true}},
 		LoadModule: func(name string) error { loaded = name; return errors.New("not here") }})
+	c.await("eth0", Failed)
 	fails(t, c, NotConfigured, "eth0: VLAN 42")
 	if err := c.Network().Interfaces[0].Err; err == "" || len(addresses(t, "eth0")) > 0 {
 		t.Errorf("error %q, addresses %q", err, addresses(t, "eth0"))
