@@ -6,9 +6,10 @@
 // unverified bytes for the caller's verifier, and the only things promised here
 // are bounded effort and honest reports (Publish names the nodes that really
 // hold the record). A record lives under /phase/<channel>/<arch>/manifest, at
-// three places of the network (places.go); its value is the signed pointer, at most MaxRecord bytes. Nodes drop values that do
-// not parse strictly, name another channel or architecture than their key, or
-// expired longer ago than they ever were valid. A node that is given a root also
+// three places of the network (places.go); its value is the signed pointer, at
+// most MaxRecord bytes. Nodes drop values that do not parse strictly, name another
+// channel or architecture than their key, or expired longer ago than they ever
+// were valid. A node that is given a root also
 // checks the signature, which keeps strangers' records from displacing real
 // ones; nodes that serve a network should be given one.
 //
