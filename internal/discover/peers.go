@@ -3,6 +3,7 @@ package discover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type Peers struct {
 	addrs []string
 	news  chan struct{} // closed, and made anew, when something is added
 	done  chan struct{}
+	err   error // of Done
 }
 
 // NewPeers makes an empty collection.
@@ -41,8 +43,10 @@ func (p *Peers) Add(addr string) {
 	p.news = make(chan struct{})
 }
 
-// Done says that nothing will be added any more. It may be called again.
-func (p *Peers) Done() {
+// Done says that nothing will be added any more, and what kept whoever says so
+// from looking for peers; nil if it could look. It may be called again: the first
+// word counts.
+func (p *Peers) Done(err error) {
 	if p == nil {
 		return
 	}
@@ -51,6 +55,7 @@ func (p *Peers) Done() {
 	select {
 	case <-p.done:
 	default:
+		p.err = err
 		close(p.done)
 	}
 }
@@ -90,6 +95,19 @@ func (p *Peers) Wait(ctx context.Context, known int) []string {
 	}
 }
 
+// lookError says why nobody looked for peers, nil if somebody did.
+func (p *Peers) lookError() error {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		return nil
+	}
+	return fmt.Errorf("nobody to start from: %w", p.err)
+}
+
 // gathering is how long Joined waits for more peers once there is one: neighbours
 // answer at the same time, and each node makes the search wider.
 const gathering = 100 * time.Millisecond
@@ -111,8 +129,8 @@ type Joined struct {
 func (j Joined) Name() string { return j.Label }
 
 // Search waits for peers, opens the source and searches there; if meanwhile more
-// peers came, also from those. Nobody to start from is no error: that there are
-// none is an answer. It fails if no peer could be asked.
+// peers came, also from those. Nobody to start from is no error where somebody
+// looked: that there are none is an answer. It fails if no peer could be asked.
 func (j Joined) Search(ctx context.Context, q Query, found func(Candidate)) error {
 	if err := q.Validate(); err != nil {
 		return err
@@ -139,7 +157,7 @@ func (j Joined) Search(ctx context.Context, q Query, found func(Candidate)) erro
 	if asked {
 		return nil
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, j.Peers.lookError())...)
 }
 
 // errNoPeer says that everything that was named was nonsense.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,14 +37,14 @@ func TestPeers(t *testing.T) {
 	if got := p.Wait(t.Context(), discover.MaxPeers-1); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
-	p.Done()
-	p.Done()
+	p.Done(nil)
+	p.Done(errors.New("too late"))
 	if got := p.Wait(t.Context(), discover.MaxPeers); got != nil {
 		t.Errorf("%q", got)
 	}
 	var none *discover.Peers
 	none.Add("x")
-	none.Done()
+	none.Done(nil)
 	if none.List() != nil || none.Wait(t.Context(), 0) != nil {
 		t.Error("nobody holds peers")
 	}
@@ -63,7 +64,7 @@ func TestJoined(t *testing.T) {
 			time.Sleep(time.Second)
 			p.Add("c")
 			time.Sleep(time.Second)
-			p.Done()
+			p.Done(nil)
 		}()
 		check := func(addr string) error {
 			if addr == "bad" {
@@ -79,30 +80,33 @@ func TestJoined(t *testing.T) {
 }
 
 func TestJoinedAnswers(t *testing.T) {
-	refused := errors.New("refused")
+	refused, deaf := errors.New("refused"), errors.New("no interface")
 	cannot := func([]string) (discover.Source, func() error, error) { return nil, nil, refused }
 	for what, tt := range map[string]struct {
 		add  []string
+		done error
 		open func([]string) (discover.Source, func() error, error)
 		err  bool
 		is   error
 	}{
-		"nobody":       {nil, opened, false, nil},
-		"nonsense":     {[]string{"bad"}, opened, true, nil},
-		"not possible": {[]string{"a"}, cannot, true, refused},
+		"nobody":       {nil, nil, opened, false, nil},
+		"nobody looks": {nil, deaf, opened, true, deaf},
+		"cut short":    {[]string{"a"}, deaf, opened, false, nil},
+		"nonsense":     {[]string{"bad"}, nil, opened, true, nil},
+		"not possible": {[]string{"a"}, nil, cannot, true, refused},
 	} {
 		p := discover.NewPeers()
 		for _, a := range tt.add {
 			p.Add(a)
 		}
-		p.Done()
+		p.Done(tt.done)
 		got, err := joined(t.Context(), discover.Joined{Label: "lan", Peers: p, Open: tt.open, Check: func(a string) error {
 			if a == "bad" {
 				return refused
 			}
 			return nil
 		}})
-		if len(got) != 0 || (err != nil) != tt.err || tt.is != nil && !errors.Is(err, tt.is) {
+		if (len(got) != 0) != (what == "cut short") || (err != nil) != tt.err || tt.is != nil && !errors.Is(err, tt.is) {
 			t.Errorf("%s: %q, %v", what, got, err)
 		}
 	}
@@ -114,5 +118,25 @@ func TestJoinedAnswers(t *testing.T) {
 	}
 	if err := j.Search(t.Context(), discover.Query{Channel: "a/b"}, nil); err == nil {
 		t.Error("took a path for a name")
+	}
+}
+
+// TestNobodyCouldBeAsked: the silence of nodes that nobody could look for is no
+// answer.
+func TestNobodyCouldBeAsked(t *testing.T) {
+	for _, tt := range []struct {
+		failed error
+		code   string
+	}{{errors.New("no interface"), "DISC-001"}, {nil, "DISC-002"}} {
+		p := discover.NewPeers()
+		lan := source{"lan", func(context.Context, func(discover.Candidate)) error {
+			p.Done(tt.failed)
+			return errors.New("nothing was heard")
+		}}
+		answers := discover.Search(t.Context(), query, time.Minute, []discover.Source{lan, discover.Joined{Label: "joined", Peers: p, Open: opened}}, nil)
+		e := &discover.NotFound{Query: query, Answers: answers}
+		if e.Code() != tt.code || tt.failed != nil && !strings.Contains(e.Error(), "joined nobody to start from: no interface") {
+			t.Errorf("%s %v, want %s", e.Code(), e, tt.code)
+		}
 	}
 }

@@ -433,9 +433,11 @@ func TestNoLink(t *testing.T) {
 	if !onCable(t) {
 		return
 	}
-	err := Source{Get: get, Wait: 50 * time.Millisecond}.Search(t.Context(), stable, func(discover.Candidate) { t.Error("found") })
-	if !errors.Is(err, ErrNoLink) {
-		t.Errorf("search: %v", err)
+	peers := discover.NewPeers()
+	for _, src := range []discover.Source{Source{Get: get, Wait: 50 * time.Millisecond, Peers: peers}, discover.Joined{Peers: peers}} {
+		if err := src.Search(t.Context(), stable, func(discover.Candidate) { t.Error("found") }); !errors.Is(err, ErrNoLink) {
+			t.Errorf("search: %v", err)
+		}
 	}
 	if a, err := Announce(Announcement{Host: "box", Query: stable, Port: 1}); !errors.Is(err, ErrNoLink) {
 		a.Close()

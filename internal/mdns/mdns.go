@@ -51,7 +51,7 @@ type Source struct {
 	// context. Who was heard in time is still asked, for at most three seconds.
 	Wait time.Duration
 	// Peers, if set, receives the DHT nodes that providers name, whatever they
-	// provide, and is told when the search is over.
+	// provide, and is told when the search is over, or could not be made.
 	Peers *discover.Peers
 }
 
@@ -65,7 +65,7 @@ func (Source) Name() string { return "mdns" }
 // Having found nothing it fails with ErrNoLink or what else kept it from
 // listening, the last error of a provider that could not be asked, or ErrFlood.
 func (s Source) Search(ctx context.Context, q discover.Query, found func(discover.Candidate)) error {
-	defer s.Peers.Done()
+	defer s.Peers.Done(nil)
 	if err := q.Validate(); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (s Source) Search(ctx context.Context, q discover.Query, found func(discove
 		asked: map[string]bool{}, perSender: map[netip.Addr]int{}, peers: map[netip.Addr]int{}, slots: make(chan struct{}, maxAsking),
 	}
 	err := browse(listening, func(a announced) { h.hear(ctx, a) })
-	s.Peers.Done()
+	s.Peers.Done(err)
 	h.asking.Wait()
 	switch {
 	case h.got > 0:

@@ -50,13 +50,6 @@ const discoverExample = `  phase-discover -b /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo
 // milliseconds, but nobody there says that there is nothing.
 const lanWait = 2 * time.Second
 
-// Names of the sources of the local network: what mdns.Source calls itself, and
-// the DHT that it leads to.
-const (
-	lanName    = "mdns"
-	joinedName = "dht-lan"
-)
-
 // DiscoverNets opens the sources whose code is large, so that programs that do
 // not discover need not contain it. A nil field means that the program cannot
 // ask that network.
@@ -147,7 +140,6 @@ func (o discoverOptions) run(ctx context.Context, env Env, nets DiscoverNets) (e
 	start := time.Now()
 	login := askPortal(ctx, o.portalCheck, f.timeout)
 	answers := discover.Search(ctx, f.query, f.timeout, f.sources, found.take)
-	blameLAN(answers)
 	found.account(answers)
 	result := found.result(answers)
 	result.TookMS = milliseconds(time.Since(start))
@@ -257,19 +249,7 @@ func (n DiscoverNets) Neighbours(get discover.Get, wait time.Duration) []discove
 	peers := discover.NewPeers()
 	return []discover.Source{
 		n.LAN(get, wait, peers),
-		discover.Joined{Label: joinedName, Peers: peers, Check: n.CheckPeer, Open: n.DHT},
-	}
-}
-
-// blameLAN says of the DHT through neighbours, which knows nobody to ask, that it
-// could not be asked if nobody looked for neighbours: then its silence is no
-// answer.
-func blameLAN(answers []discover.Answer) {
-	failed := slices.ContainsFunc(answers, func(a discover.Answer) bool { return a.Source == lanName && a.Err != nil })
-	for i, a := range answers {
-		if failed && a.Source == joinedName && a.Err == nil && a.Candidates == 0 {
-			answers[i].Err = errors.New("the local network could not be asked")
-		}
+		discover.Joined{Label: "dht-lan", Peers: peers, Check: n.CheckPeer, Open: n.DHT},
 	}
 }
 
