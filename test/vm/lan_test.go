@@ -100,9 +100,7 @@ func TestNeighboursThatCannotBeBelieved(t *testing.T) {
 	b.publish(r, "kernel")
 	b.serveOn(neighbour)
 	before := len(m.console)
-	if err := m.machine.SendConsole([]byte("r")); err != nil {
-		t.Fatal(err)
-	}
+	b.sends(m, "r")
 	b.follow(ctx, m)
 	want := "FATAL: Artifact kernel hash mismatch (expected " + b.published.Blobs["kernel"].String() + ")"
 	b.refused(m.outcome, m.console[min(before, len(m.console)):], "FETCH-002", want)
@@ -157,6 +155,16 @@ type booted struct {
 	machine *vm.Machine
 	outcome *lab.Outcome
 	console string
+	seen    vm.Line // up to where the console was read
+}
+
+// await waits for the next line of the console that has text in it.
+func (m *booted) await(ctx context.Context, text string) error {
+	line, err := m.machine.WaitConsoleAfter(ctx, m.seen, func(line string) bool { return strings.Contains(line, text) })
+	if err == nil {
+		m.seen = line
+	}
+	return err
 }
 
 // on boots a machine from the medium as it is now and leaves it on until the test
@@ -179,8 +187,10 @@ func (b *bench) on(ctx context.Context, name string, o lab.BootOptions) *booted 
 func (b *bench) follow(ctx context.Context, m *booted) {
 	b.Helper()
 	var err error
-	m.outcome, err = lab.Follow(ctx, m.machine, b.last)
-	m.console = b.lastWords(ctx, m.machine, m.outcome)
+	if m.outcome, err = lab.Follow(ctx, m.machine, b.last); err == nil {
+		err = m.await(ctx, b.lastWord(m.outcome))
+	}
+	m.console = strings.Join(m.machine.ConsoleTail(1000), "\n")
 	if err != nil {
 		b.Fatalf("%v; the console shows:\n%s", err, m.console)
 	}

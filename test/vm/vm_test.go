@@ -194,15 +194,22 @@ func (b *bench) boot(o lab.BootOptions) (*lab.Outcome, string) {
 func (b *bench) lastWords(ctx context.Context, machine *vm.Machine, outcome *lab.Outcome) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	last := "Timeline"
-	if b.last == lab.ReceiptShown {
-		last = "receipt is signed"
-	}
-	if outcome.Failure != nil {
-		last = "What you can do"
-	}
+	last := b.lastWord(outcome)
 	machine.WaitConsole(ctx, func(line string) bool { return strings.Contains(line, last) })
 	return strings.Join(machine.ConsoleTail(1000), "\n")
+}
+
+// lastWord is what the console shows at the end of such an outcome.
+func (b *bench) lastWord(outcome *lab.Outcome) string {
+	switch {
+	case outcome.Node != nil && outcome.Failure != nil:
+		return "What you can do"
+	case outcome.Failure != nil:
+		return "boot is tried again" // the last line of what a person can do
+	case b.last == lab.ReceiptShown:
+		return "receipt is signed"
+	}
+	return "Timeline"
 }
 
 // refused asserts that the seed stopped with a code and a text, showed that
