@@ -10,7 +10,9 @@
 //
 // It works as root, and without root where the kernel lets users make namespaces.
 // Elsewhere a test is skipped with the reason, or fails where the environment says
-// PHASE_REQUIRE_ROOT_TESTS=1; so with programs and PHASE_REQUIRE_TOOLS=1.
+// PHASE_REQUIRE_ROOT_TESTS=1; so with programs and PHASE_REQUIRE_TOOLS=1. A test
+// that is skipped inside is treated in the same way. [Require], [Tool] and
+// [Lacking] say so for tests that need no network of their own.
 //
 // It is a helper of tests: it fails them instead of returning errors, and trusts
 // them.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -68,51 +67,12 @@ func takeOver(t *testing.T, out string, err error) {
 	t.Helper()
 	switch said := func(what string) bool { return strings.Contains(out, "--- "+what+": "+t.Name()+" (") }; {
 	case err == nil && said("SKIP"):
-		t.Skipf("in its namespace: %s", out) // the kernel lacks something
+		Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "in its namespace: "+out)
 	case err != nil || !said("PASS"):
 		t.Fatalf("in its namespace: %v\n%s", err, out)
 	case testing.Verbose():
 		t.Logf("%s", out)
 	}
-}
-
-// Require says that the test needs programs. It may be called at any time.
-func Require(t testing.TB, programs ...string) {
-	t.Helper()
-	for _, name := range programs {
-		if _, err := find(name); err != nil {
-			Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())
-		}
-	}
-}
-
-// Lacking ends a test because of what this machine lacks: as a failure where the
-// variable says that it must have it, and else as skipped.
-func Lacking(t testing.TB, variable, what string) {
-	t.Helper()
-	if os.Getenv(variable) == "1" {
-		t.Fatalf("%s is set, but: %s", variable, what)
-	}
-	t.Skip(what)
-}
-
-// searchPath is where programs are, servers among them: not everybody's PATH has
-// those.
-func searchPath() string {
-	return os.Getenv("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin"
-}
-
-// find is exec.LookPath with the servers' folders.
-func find(name string) (string, error) {
-	if strings.Contains(name, "/") {
-		return exec.LookPath(name)
-	}
-	for _, dir := range filepath.SplitList(searchPath()) {
-		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return path, nil
-		}
-	}
-	return "", fmt.Errorf("%s is not installed", name)
 }
 
 // namespaces returns what starts a process in new namespaces: as root if we are
@@ -157,7 +117,7 @@ func Main(m *testing.M) int {
 
 // settle makes the new process's mounts its own, once.
 var settle = sync.OnceValue(func() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := onLostThread(func() error { return propagate(unix.MS_PRIVATE) }); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)
 	}
 	// A /sys that shows the interfaces of this network. It is not everywhere
@@ -165,6 +125,35 @@ var settle = sync.OnceValue(func() error {
 	_ = unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	return nil
 })
+
+// propagate says who else sees what is mounted and unmounted here: MS_PRIVATE,
+// nobody. Where a process's root is a folder in another system, and no mount
+// point, it cannot name the mount that it is on. Hence this thread leaves for the
+// root of the namespace; it is of no other use afterwards.
+func propagate(how uintptr) error {
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(self)
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // the other threads stay
+		return os.NewSyscallError("unshare", err)
+	}
+	if err := unix.Setns(self, unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("setns", err)
+	}
+	return unix.Mount("", "/", "", unix.MS_REC|how, "")
+}
+
+// onLostThread runs f on a thread that ends with it.
+func onLostThread(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlock
+		done <- f()
+	}()
+	return <-done
+}
 
 // onThread runs f on a thread of its caller's, whose network may be changed
 // meanwhile; it is as before afterwards.

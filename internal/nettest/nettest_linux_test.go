@@ -2,6 +2,8 @@ package nettest
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // wanted makes the tests named TestChild… run, whose outcome is not a good one.
@@ -201,6 +205,13 @@ func TestDnsmasq(t *testing.T) {
 	}
 	_, them := cabled(t)
 	them.Dnsmasq("eth1", "--dhcp-range=192.0.2.50,192.0.2.60,1h").Stop()
+	them.Dnsmasq("eth1", "--port=53", "--address=/name.example/192.0.2.7")
+	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, "192.0.2.2:53")
+	}}
+	if got, err := resolver.LookupHost(t.Context(), "name.example"); err != nil || !slices.Equal(got, []string{"192.0.2.7"}) {
+		t.Errorf("%q, %v", got, err)
+	}
 }
 
 func TestSubtest(t *testing.T) {
@@ -236,19 +247,49 @@ func child(t *testing.T, f func()) {
 	}
 }
 
-// TestOutcome: what happens in the namespace is the test's outcome, and a program
-// that ends early has not passed.
+// TestOutcome: what happens in the namespace is the test's outcome, a program
+// that ends early has not passed, and nothing is skipped where all must run.
 func TestOutcome(t *testing.T) {
 	t.Parallel()
 	if _, err := namespaces(); err != nil {
 		Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", err.Error())
 	}
-	for name, want := range map[string]string{"TestChildFails": "FAIL", "TestChildSkips": "SKIP", "TestChildFailsInDo": "FAIL", "TestChildEndsEarly": "FAIL"} {
-		cmd := exec.Command("/proc/self/exe", "-test.run=^"+name+"$", "-test.v")
-		cmd.Env = append(os.Environ(), wanted+"=1")
+	for _, tt := range []struct{ name, require, want string }{
+		{"TestChildFails", "", "FAIL"}, {"TestChildSkips", "", "SKIP"}, {"TestChildSkips", "1", "FAIL"},
+		{"TestChildFailsInDo", "", "FAIL"}, {"TestChildEndsEarly", "", "FAIL"},
+	} {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^"+tt.name+"$", "-test.v")
+		cmd.Env = append(os.Environ(), wanted+"=1", "PHASE_REQUIRE_ROOT_TESTS="+tt.require)
 		out, _ := cmd.CombinedOutput()
-		if !strings.Contains(string(out), "--- "+want+": "+name) || name != "TestChildEndsEarly" && !strings.Contains(string(out), "it is so") {
-			t.Errorf("%s:\n%s", name, out)
+		if !strings.Contains(string(out), "--- "+tt.want+": "+tt.name) || tt.name != "TestChildEndsEarly" && !strings.Contains(string(out), "it is so") {
+			t.Errorf("%s:\n%s", tt.name, out)
 		}
+	}
+}
+
+// TestPrivate: also in a folder of another system nothing that is mounted is
+// seen outside.
+func TestPrivate(t *testing.T) {
+	if !Isolated(t, Config{}) {
+		return
+	}
+	shared := func() int {
+		t.Helper()
+		mounts, err := os.ReadFile("/proc/self/mountinfo")
+		Check(t, err)
+		return strings.Count(string(mounts), " shared:")
+	}
+	if n := shared(); n > 0 {
+		t.Errorf("%d shared mounts", n)
+	}
+	Check(t, onLostThread(func() error { return propagate(unix.MS_SHARED) }))
+	if shared() == 0 {
+		t.Error("no mount can be shared")
+	}
+	Check(t, onLostThread(func() error {
+		return errors.Join(unix.Unshare(unix.CLONE_FS), unix.Chroot(t.TempDir()), propagate(unix.MS_PRIVATE))
+	}))
+	if n := shared(); n > 0 {
+		t.Errorf("%d shared mounts after all", n)
 	}
 }

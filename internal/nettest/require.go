@@ -1,0 +1,57 @@
+package nettest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Require says that the test needs programs. It may be called at any time.
+func Require(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		Tool(t, name)
+	}
+}
+
+// Tool is Require for one program, and returns its path.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := find(name)
+	if err != nil {
+		Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())
+	}
+	return path
+}
+
+// Lacking ends a test because of what this machine lacks: as a failure where the
+// variable says that it must have it, and else as skipped.
+func Lacking(t testing.TB, variable, what string) {
+	t.Helper()
+	if os.Getenv(variable) == "1" {
+		t.Fatalf("%s is set, but: %s", variable, what)
+	}
+	t.Skip(what)
+}
+
+// searchPath is where programs are, servers among them: not everybody's PATH has
+// those.
+func searchPath() string {
+	return os.Getenv("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin"
+}
+
+// find is exec.LookPath with the servers' folders.
+func find(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return exec.LookPath(name)
+	}
+	for _, dir := range filepath.SplitList(searchPath()) {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not installed", name)
+}
