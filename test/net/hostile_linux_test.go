@@ -90,7 +90,7 @@ func TestHostileMirrors(t *testing.T) {
 	s := newSite(t)
 	s.configure(routerLAN)
 	ca := s.authority()
-	s.names(s.router, "lan0", "--port=53", "--address=/metadata.example/"+metadata, "--address=/example/"+webIP)
+	s.router.Dnsmasq("lan0", "--port=53", "--address=/metadata.example/"+metadata, "--address=/example/"+webIP)
 	reached := s.forbidden()
 	folder := s.publish(7)
 	mux := http.NewServeMux()

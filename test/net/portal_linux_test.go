@@ -46,7 +46,7 @@ type guest struct {
 func (s *site) guestNetwork(a *authority) *guest {
 	s.Helper()
 	g := &guest{s: s}
-	g.names = s.names(s.router, "lan0", g.dhcp("--address=/#/"+routerLAN)...)
+	g.names = s.router.Dnsmasq("lan0", g.dhcp("--address=/#/"+routerLAN)...)
 	s.serve(s.router, routerLAN+":80", http.HandlerFunc(g.page))
 	s.serveTLS(s.router, routerLAN+":443", a.server(apiHost, time.Now().Add(-time.Minute)), http.HandlerFunc(g.api))
 	return g
@@ -81,7 +81,7 @@ func (g *guest) logIn() {
 	g.s.Helper()
 	g.loggedIn.Store(true)
 	g.names.Stop()
-	g.names = g.s.names(g.s.router, "lan0", g.dhcp("--address=/mirror.example/"+webIP, "--address=/check.example/"+webIP, "--address=/"+apiHost+"/"+routerLAN)...)
+	g.names = g.s.router.Dnsmasq("lan0", g.dhcp("--address=/mirror.example/"+webIP, "--address=/check.example/"+webIP, "--address=/"+apiHost+"/"+routerLAN)...)
 }
 
 // Behind a sign-in page nothing is found and the page is named as the reason; a
@@ -168,7 +168,7 @@ func TestBrokenDNS(t *testing.T) {
 		return
 	}
 	s := newSite(t)
-	s.names(s.router, "lan0", "--port=53", "--dhcp-range=10.1.0.50,10.1.0.60,1h", "--dhcp-option=option:dns-server,"+nobody+","+routerLAN,
+	s.router.Dnsmasq("lan0", "--port=53", "--dhcp-range=10.1.0.50,10.1.0.60,1h", "--dhcp-option=option:dns-server,"+nobody+","+routerLAN,
 		"--local=/example/", "--address=/mirror.example/"+webIP)
 	s.provide(s.web, s.publish(8))
 	s.bringUp()

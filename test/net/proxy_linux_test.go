@@ -45,7 +45,7 @@ func TestProxy(t *testing.T) {
 	host.Up("wan")
 	s.web.Address("eth1", farIP+"/24")
 	s.web.Up("eth1")
-	s.names(s.web, "eth1", "--port=53", "--address=/mirror.example/"+farIP, "--address=/secure.example/"+farIP)
+	s.web.Dnsmasq("eth1", "--port=53", "--address=/mirror.example/"+farIP, "--address=/secure.example/"+farIP)
 	s.provide(s.web, folder)
 	s.serveTLS(s.web, farIP+":443", ca.server("secure.example", time.Now().Add(-time.Minute)), http.FileServer(http.Dir(folder)))
 	s.provide(s.neighbour("box", "10.1.0.9"), s.publish(7))

@@ -203,14 +203,6 @@ func (s *site) publish(version int64) string {
 	return dir
 }
 
-// names runs a name server on a machine until the test ends.
-func (s *site) names(h *nettest.Host, device string, args ...string) *nettest.Program {
-	s.Helper()
-	base := []string{"dnsmasq", "--no-daemon", "--log-facility=-", "--conf-file=/dev/null", "--no-hosts", "--no-resolv",
-		"--pid-file=", "--interface=" + device, "--bind-interfaces", "--leasefile-ro", "--user=root", "--no-ping", "--dhcp-authoritative"}
-	return h.Start("started", append(base, args...)...)
-}
-
 // provide runs plasmd serve on a machine until the test ends. Without further
 // arguments it is a mirror that announces nothing.
 func (s *site) provide(h *nettest.Host, folder string, args ...string) *nettest.Program {

@@ -64,7 +64,7 @@ func TestBootstrapByName(t *testing.T) {
 	s.configure(routerLAN)
 	ready, file := filepath.Join(t.TempDir(), "ready.json"), filepath.Join(t.TempDir(), "bootstrap-nodes.toml")
 	s.provide(s.neighbour("node", "10.1.0.10"), s.publish(7), "--no-mdns", "--ready-file", ready)
-	s.names(s.router, "lan0", "--port=53", "--local=/example/", "--txt-record=_dnsaddr.bootstrap.example,dnsaddr="+peerOf(t, ready))
+	s.router.Dnsmasq("lan0", "--port=53", "--local=/example/", "--txt-record=_dnsaddr.bootstrap.example,dnsaddr="+peerOf(t, ready))
 	nettest.Check(t, os.WriteFile(file, []byte("[[bootstrap]]\ndnsaddr = \"bootstrap.example\"\n"), 0o644))
 	for _, from := range [][]string{{"-b", "/dnsaddr/bootstrap.example"}, {"--bootstrap-file", file}} {
 		s.discover(append(from, "--no-mdns", "-t", "10s")...).found(t, 7)
@@ -126,7 +126,7 @@ func TestIPv6Only(t *testing.T) {
 	s.client.Address("eth0", "2001:db8:1::2/64")
 	s.client.Route("::/0", "2001:db8:1::1")
 	s.nameServers("2001:db8:1::1")
-	s.names(s.router, "lan0", "--port=53", "--address=/mirror.example/2001:db8:2::7")
+	s.router.Dnsmasq("lan0", "--port=53", "--address=/mirror.example/2001:db8:2::7")
 	s.provide(s.web, s.publish(7))
 	f := s.discover("--mirror", "http://mirror.example", "--mirror", "http://"+webIP, "-t", "10s")
 	f.found(t, 7)
