@@ -17,6 +17,8 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // prompt6 is how long IPv6 may take: the kernel probes a link-local address for
@@ -30,7 +32,7 @@ var prefix6 = netip.MustParsePrefix("fd00:77::/64")
 func needIPv6(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
-		t.Skip("needs a kernel with IPv6")
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs a kernel with IPv6")
 	}
 }
 

@@ -576,9 +576,7 @@ func TestIPv6Alone(t *testing.T) {
 	if !inNamespace(t, "dnsmasq") {
 		return
 	}
-	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
-		t.Skip("needs a kernel with IPv6")
-	}
+	needIPv6(t)
 	l := plug(t, "eth0", mac0)
 	l.Address("srv0", "fd00:77::1/64")
 	l.dnsmasq("--dhcp-range=fd00:77::,ra-only", "--enable-ra", "--ra-param=srv0,4,600")
