@@ -205,7 +205,7 @@ func (n *node) mountCache(ctx context.Context) error {
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return err
 	}
-	if err := sysinit.MountDevice(partitions[0].Device, cacheDir, "ext4", false); err != nil {
+	if err := n.system.MountCache(partitions[0].Device, cacheDir); err != nil {
 		return err
 	}
 	n.state = trust.OpenState(filepath.Join(cacheDir, pid1.StateDir))

@@ -320,7 +320,7 @@ func (s *seed) openCache(ctx context.Context, fetcher *fetch.Fetcher) error {
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
 		return err
 	}
-	if err := sysinit.MountDevice(partitions[0].Device, cacheDir, "ext4", false); err != nil {
+	if err := s.system.MountCache(partitions[0].Device, cacheDir); err != nil {
 		return err
 	}
 	// A tenth is left to what package trust keeps, the node's state and the file system itself.
