@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/steps"
+	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/netup"
@@ -19,8 +20,15 @@ import (
 )
 
 // lanWait is how long the local network may take to answer: providers on it do
-// within milliseconds, but nobody there says that there is nothing.
-const lanWait = time.Second
+// within milliseconds, but nobody there says that there is nothing. Where nothing
+// else is asked it may take longer: the question is repeated after a second
+// (RFC 6762, section 5.2), and a wireless network may lose the first one.
+func lanWait(mode bootcfg.Mode) time.Duration {
+	if mode == bootcfg.Local {
+		return 3 * time.Second
+	}
+	return time.Second
+}
 
 // nets are the networks that this program carries.
 func nets(log *slog.Logger) steps.DiscoverNets {
@@ -66,7 +74,7 @@ func (s *seed) sources(_ context.Context, _ *netup.Network) ([]discover.Source, 
 		}
 	}
 	if mode.MayUseLAN() {
-		sources = append(sources, reach.Neighbours(s.fetcher.Get, lanWait)...)
+		sources = append(sources, reach.Neighbours(s.fetcher.Get, lanWait(mode))...)
 	}
 	for _, base := range s.config.Providers {
 		sources = append(sources, &discover.HTTP{Base: base, Get: s.fetcher.Get})
