@@ -6,41 +6,33 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/cmd/internal/steps"
 	"github.com/phasebased/phase/internal/discover/discovertest"
 	"github.com/phasebased/phase/internal/mdns"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/p2p"
 )
 
-// The test runs as a process of its own with its own network, whose only
-// interface can multicast and has this address.
-const inside = "PHASE_DISCOVER_TEST_NAMESPACE"
-
-var lan = netip.MustParseAddr("198.51.100.7")
+// lan is our address on the test's own network, where we are alone.
+const lan = "198.51.100.7"
 
 // All sources are real: a provider announced by multicast DNS, the DHT node that
 // it names, a mirror, and a server that accepts and never answers. The command,
 // which is told of the last two only, finds the newest through the neighbourhood,
 // keeps its time, and tells who gave what.
 func TestNeighbourhood(t *testing.T) {
-	if os.Getenv(inside) == "" {
-		inNamespace(t)
+	if !nettest.Isolated(t, nettest.Config{}) {
 		return
 	}
-	bringUp(t)
-	node, err := p2p.New(p2p.Config{Listen: []string{"/ip4/" + lan.String() + "/tcp/0"}, Server: true})
+	nettest.Here(t).Loopback(lan + "/24")
+	node, err := p2p.New(p2p.Config{Listen: []string{"/ip4/" + lan + "/tcp/0"}, Server: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +47,7 @@ func TestNeighbourhood(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer announcer.Close()
-	mute, err := net.Listen("tcp", lan.String()+":0")
+	mute, err := net.Listen("tcp", lan+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +56,7 @@ func TestNeighbourhood(t *testing.T) {
 	if err := os.WriteFile(root, rootFile(t, 1, discovertest.Key()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	mirror := "http://" + lan.String() + ":" + strconv.Itoa(provider(t, forge(t, discovertest.Pointer(t, stable, 5))))
+	mirror := "http://" + lan + ":" + strconv.Itoa(provider(t, forge(t, discovertest.Pointer(t, stable, 5))))
 
 	args := []string{"-a", "x86_64", "-k", root, "--mirror", mirror, "--mirror", "http://" + mute.Addr().String(), "-t", "4s"}
 	begin := time.Now()
@@ -190,7 +182,7 @@ func command(t *testing.T, args ...string) (stdout, stderr string) {
 // provider serves a pointer on the network and returns the port.
 func provider(t *testing.T, pointer []byte) int {
 	t.Helper()
-	l, err := net.Listen("tcp", lan.String()+":0")
+	l, err := net.Listen("tcp", lan+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,54 +190,4 @@ func provider(t *testing.T, pointer []byte) int {
 	go func() { _ = srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close() })
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-// inNamespace runs the test again in a network of its own, for which it needs no
-// root where the kernel allows user namespaces.
-func inNamespace(t *testing.T) {
-	t.Helper()
-	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=100s")
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSPC) {
-		if os.Getenv("PHASE_REQUIRE_ROOT_TESTS") == "1" {
-			t.Fatalf("PHASE_REQUIRE_ROOT_TESTS is set, but: %v", err)
-		}
-		t.Skipf("needs network namespaces: %v", err)
-	}
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Fatalf("in its namespace: %v\n%s", err, out)
-	}
-}
-
-// bringUp makes the namespace's loopback interface a network on which multicast
-// works.
-func bringUp(t *testing.T) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.SetUint16(unix.IFF_UP | unix.IFF_MULTICAST | unix.IFF_LOOPBACK | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
-		t.Fatal(err)
-	}
-	if err := request.SetInet4Addr(lan.AsSlice()); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, request); err != nil {
-		t.Fatal(err)
-	}
 }
