@@ -3,19 +3,18 @@ package manifest
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 
 	"github.com/phasebased/phase/internal/strictjson"
 )
 
-// memberPattern fits all that manifests and pointers will ever add.
-var memberPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+// memberForm fits all that manifests and pointers will ever add.
+var memberForm = form{"a-z", "a-z0-9_", 64}
 
-// rootMemberPattern fits all that roots will ever add, and what others add to
+// rootMemberForm fits all that roots will ever add, and what others add to
 // theirs. No name that it fits can be taken for another one by a reader that
 // does not mind the case of letters, as Go's encoding/json is.
-var rootMemberPattern = regexp.MustCompile(`^[a-z_][a-z0-9_.-]{0,63}$`)
+var rootMemberForm = form{"a-z_", "a-z0-9_.-", 64}
 
 // extra is the members of an object that this program does not know.
 type extra struct {
@@ -24,9 +23,9 @@ type extra struct {
 }
 
 // names returns the paths of the members, quoted for people, in order. If
-// pattern is not nil it refuses members that look like a known one in another
+// want is not nil it refuses members that look like a known one in another
 // case or script.
-func (e extra) names(pattern *regexp.Regexp) ([]string, error) {
+func (e extra) names(want *form) ([]string, error) {
 	if len(e.raw) == 0 {
 		return nil, nil
 	}
@@ -36,18 +35,18 @@ func (e extra) names(pattern *regexp.Regexp) ([]string, error) {
 	}
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if pattern != nil && !pattern.MatchString(name) {
-			return nil, fmt.Errorf("unknown member %.40q, whose name is not of the form %s", name, pattern)
+		if want != nil && !want.fits(name) {
+			return nil, fmt.Errorf("unknown member %.40q, whose name is not of the form %s", name, want)
 		}
 		list = append(list, fmt.Sprintf("%.120q", e.place+name))
 	}
 	return list, nil
 }
 
-func unknownMembers(extras []extra, pattern *regexp.Regexp) ([]string, error) {
+func unknownMembers(extras []extra, want *form) ([]string, error) {
 	var list []string
 	for _, e := range extras {
-		names, err := e.names(pattern)
+		names, err := e.names(want)
 		if err != nil {
 			return nil, err
 		}

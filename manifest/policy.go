@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -37,8 +36,8 @@ const (
 var forbiddenParams = []string{"init=", "rdinit=", "lockdown=", "module.sig_enforce="}
 
 var (
-	dtbPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	cidPattern = regexp.MustCompile(`^[A-Za-z0-9]{1,128}$`)
+	dtbForm = form{"A-Za-z0-9", "A-Za-z0-9._-", maxSafeNameLength}
+	cidForm = form{"A-Za-z0-9", "A-Za-z0-9", 128}
 )
 
 func (m Manifest) checkPolicy() error {
@@ -73,7 +72,7 @@ func checkDTBs(dtbs map[string]Artifact) error {
 	}
 	var total int64
 	for _, name := range slices.Sorted(maps.Keys(dtbs)) {
-		if len(name) > maxSafeNameLength || !dtbPattern.MatchString(name) {
+		if !dtbForm.fits(name) {
 			return fmt.Errorf("device tree name %.40q is not a plain file name", name)
 		}
 		if err := dtbs[name].check("device tree "+name, MaxDTBBytes); err != nil {
@@ -119,7 +118,7 @@ func (a Artifact) check(name string, maxSize int64) error {
 	if a.Size < 1 || a.Size > maxSize {
 		return fmt.Errorf("%s has size %d, allowed are 1 to %d bytes", name, a.Size, maxSize)
 	}
-	if a.IPFS != "" && !cidPattern.MatchString(a.IPFS) {
+	if a.IPFS != "" && !cidForm.fits(a.IPFS) {
 		return fmt.Errorf("%s has a malformed IPFS CID", name)
 	}
 	if err := checkURLs(a.URLs); err != nil {

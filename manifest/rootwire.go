@@ -51,8 +51,8 @@ type wireFloor struct {
 }
 
 var (
-	specPattern    = regexp.MustCompile(`^1\.[0-9]{1,4}(\.[0-9]{1,4})?$`)
-	channelPattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+	specPattern = regexp.MustCompile(`^1\.[0-9]{1,4}(\.[0-9]{1,4})?$`)
+	channelForm = form{"a-z", "a-z0-9-", 32}
 )
 
 func decodeRoot(signed []byte) (*Root, error) {
@@ -150,7 +150,7 @@ func (w wireRoot) extras() []extra {
 // foreign names what a successor made from Spec would lack. It refuses names
 // that another reader could take for one that this program knows.
 func (w wireRoot) foreign() ([]string, error) {
-	list, err := unknownMembers(w.extras(), rootMemberPattern)
+	list, err := unknownMembers(w.extras(), &rootMemberForm)
 	if err != nil {
 		return nil, &Error{Rule: RuleMalformed, Object: "root", Err: err}
 	}
@@ -216,7 +216,7 @@ func (t keyTable) resolve(name signer, role wireRole) (RoleKeys, error) {
 // resolveChannel is resolve for our own member, in which nothing unknown is
 // ignored: it might be what limits the keys.
 func (t keyTable) resolveChannel(name string, role wireRole) (RoleKeys, error) {
-	if !channelPattern.MatchString(name) || len(role.Extra) > 0 {
+	if !channelForm.fits(name) || len(role.Extra) > 0 {
 		return RoleKeys{}, refuse("root", RuleMalformed, "x-phase-channels: %.40q is not a channel with keyids and threshold", name)
 	}
 	return t.resolve(channelSigner(name), role)
@@ -224,7 +224,7 @@ func (t keyTable) resolveChannel(name string, role wireRole) (RoleKeys, error) {
 
 // reset checks one entry of x-phase-floors in the root with the given version.
 func (f wireFloor) reset(channel string, version int64) (FloorReset, error) {
-	if !channelPattern.MatchString(channel) || len(f.Extra) > 0 {
+	if !channelForm.fits(channel) || len(f.Extra) > 0 {
 		return FloorReset{}, refuse("root", RuleMalformed, "x-phase-floors: %.40q is not a channel with root and version", channel)
 	}
 	if f.Root < 1 || f.Root > version || f.Version < 1 {

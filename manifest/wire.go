@@ -150,7 +150,7 @@ func decodeManifest(payload []byte) (Manifest, wireManifest, map[string]strictjs
 	if err != nil {
 		return Manifest{}, w, nil, err
 	}
-	if _, err := unknownMembers(w.extras(), memberPattern); err != nil {
+	if _, err := unknownMembers(w.extras(), &memberForm); err != nil {
 		return Manifest{}, w, nil, &Error{Rule: RuleMalformed, Object: object, Err: err}
 	}
 	if w.ManifestVersion < 1 {
@@ -172,7 +172,7 @@ func decodePointer(payload []byte) (Pointer, wirePointer, map[string]strictjson.
 	if err != nil {
 		return Pointer{}, w, nil, err
 	}
-	if _, err := unknownMembers(w.extras(), memberPattern); err != nil {
+	if _, err := unknownMembers(w.extras(), &memberForm); err != nil {
 		return Pointer{}, w, nil, &Error{Rule: RuleMalformed, Object: object, Err: err}
 	}
 	if w.ManifestVersion < 1 || w.RootVersion < 1 {
