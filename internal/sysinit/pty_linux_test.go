@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // pty opens a pseudo terminal: what a person holds, and the console's side.
@@ -16,7 +18,7 @@ func pty(t *testing.T) (person *os.File, console Console) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("skipped: no pseudo terminals here: %v", err)
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", fmt.Sprintf("no pseudo terminals here: %v", err))
 	}
 	t.Cleanup(func() { person.Close() })
 	var n int
@@ -31,7 +33,7 @@ func pty(t *testing.T) (person *os.File, console Console) {
 	}
 	f, err := openTTY(fmt.Sprintf("/dev/pts/%d", n))
 	if err != nil {
-		t.Skipf("skipped: no pseudo terminals here: %v", err)
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", fmt.Sprintf("no pseudo terminals here: %v", err))
 	}
 	t.Cleanup(func() { f.Close() })
 	return person, Console{Name: "pty", File: f}

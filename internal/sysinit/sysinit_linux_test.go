@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/kmod"
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // childEnv makes this test binary play a child; see TestMain.
@@ -239,86 +239,61 @@ func TestRequiredOnly(t *testing.T) {
 	}
 }
 
-// inNamespace runs f on a thread with a mount namespace of its own, which ends
-// with the thread.
-func inNamespace(t *testing.T, f func()) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("skipped: mounting needs root")
-	}
-	var skip string
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread dies with its namespace
-		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
-			skip = err.Error()
-			return
-		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			skip = err.Error()
-			return
-		}
-		f()
-	}()
-	<-done
-	if skip != "" {
-		t.Skipf("skipped: no private mount namespace here: %s", skip)
-	}
+// unmount takes away what a test has mounted, before its folder is removed.
+func unmount(t *testing.T, target string) {
+	t.Cleanup(func() { nettest.Check(t, unix.Unmount(target, unix.MNT_DETACH)) })
 }
 
 func TestMountAllMakesDirectoriesAndGoesOn(t *testing.T) {
+	if !nettest.Isolated(t, nettest.Config{}) {
+		return
+	}
 	root := t.TempDir()
-	inNamespace(t, func() {
-		err := MountAll(root, []Filesystem{
-			{Type: "tmpfs", Target: "/run/deep", Data: "mode=0755"},
-			{Type: "nosuchfs", Target: "/none", Optional: true},
-			{Type: "nosuchfs", Target: "/needed"},
-			{Type: "tmpfs", Target: "/run/deep/er"},
-		})
-		if n := strings.Count(fmt.Sprint(err), "mount nosuchfs"); n != 2 {
-			t.Errorf("err = %v, want both failures", err)
-		}
-		if required := RequiredOnly(err); required == nil || strings.Contains(required.Error(), "/none") {
-			t.Errorf("required = %v", required)
-		}
-		var st unix.Statfs_t
-		if err := unix.Statfs(filepath.Join(root, "run/deep/er"), &st); err != nil || st.Type != unix.TMPFS_MAGIC {
-			t.Errorf("the last line was not mounted: %#x, %v", st.Type, err)
-		}
+	err := MountAll(root, []Filesystem{
+		{Type: "tmpfs", Target: "/run/deep", Data: "mode=0755"},
+		{Type: "nosuchfs", Target: "/none", Optional: true},
+		{Type: "nosuchfs", Target: "/needed"},
+		{Type: "tmpfs", Target: "/run/deep/er"},
 	})
+	unmount(t, filepath.Join(root, "run/deep"))
+	if n := strings.Count(fmt.Sprint(err), "mount nosuchfs"); n != 2 {
+		t.Errorf("err = %v, want both failures", err)
+	}
+	if required := RequiredOnly(err); required == nil || strings.Contains(required.Error(), "/none") {
+		t.Errorf("required = %v", required)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(filepath.Join(root, "run/deep/er"), &st); err != nil || st.Type != unix.TMPFS_MAGIC {
+		t.Errorf("the last line was not mounted: %#x, %v", st.Type, err)
+	}
 }
 
 func TestEmptyRAMRootNeverCrosses(t *testing.T) {
+	if !nettest.Isolated(t, nettest.Config{}) {
+		return
+	}
 	root, disk := t.TempDir(), t.TempDir()
 	keep := filepath.Join(disk, "precious")
-	if err := os.WriteFile(keep, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+	must := func(err error) { t.Helper(); nettest.Check(t, err) }
+	must(os.WriteFile(keep, []byte("x"), 0o600))
+	must(MountTmpfs(root, 1<<20))
+	unmount(t, root)
+	must(os.MkdirAll(filepath.Join(root, "a/b/c"), 0o755))
+	must(os.WriteFile(filepath.Join(root, "a/b/file"), []byte("x"), 0o600))
+	must(os.Symlink(disk, filepath.Join(root, "a/link")))
+	must(MountTmpfs(filepath.Join(root, "a/b/other"), 1<<20))
+	must(os.WriteFile(filepath.Join(root, "a/b/other/kept"), []byte("x"), 0o600))
+	top, err := os.Open(root)
+	must(err)
+	defer top.Close()
+	if err := EmptyRAMRoot(top); err != nil {
+		t.Errorf("EmptyRAMRoot = %v", err)
 	}
-	inNamespace(t, func() {
-		must := func(err error) {
-			if err != nil {
-				t.Error(err)
-			}
+	for path, want := range map[string]bool{"a/link": false, "a/b/c": false, "a/b/file": false, "a/b/other/kept": true} {
+		if _, err := os.Lstat(filepath.Join(root, path)); (err == nil) != want {
+			t.Errorf("%s: there = %v, want %v", path, err == nil, want)
 		}
-		must(MountTmpfs(root, 1<<20))
-		must(os.MkdirAll(filepath.Join(root, "a/b/c"), 0o755))
-		must(os.WriteFile(filepath.Join(root, "a/b/file"), []byte("x"), 0o600))
-		must(os.Symlink(disk, filepath.Join(root, "a/link")))
-		must(MountTmpfs(filepath.Join(root, "a/b/other"), 1<<20))
-		must(os.WriteFile(filepath.Join(root, "a/b/other/kept"), []byte("x"), 0o600))
-		top, err := os.Open(root)
-		must(err)
-		defer top.Close()
-		if err := EmptyRAMRoot(top); err != nil {
-			t.Errorf("EmptyRAMRoot = %v", err)
-		}
-		for path, want := range map[string]bool{"a/link": false, "a/b/c": false, "a/b/file": false, "a/b/other/kept": true} {
-			if _, err := os.Lstat(filepath.Join(root, path)); (err == nil) != want {
-				t.Errorf("%s: there = %v, want %v", path, err == nil, want)
-			}
-		}
-	})
+	}
 	if _, err := os.Stat(keep); err != nil {
 		t.Errorf("a link was followed: %v", err)
 	}
@@ -331,7 +306,7 @@ func TestEmptyRAMRootRefusesDisks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC {
-		t.Skip("skipped: the source tree lies in memory here")
+		dir = "/proc" // the source tree lies in memory here
 	}
 	f, err := os.Open(dir)
 	if err != nil {
@@ -371,7 +346,7 @@ func TestModuleErrorsHaveWords(t *testing.T) {
 func TestWatcherEndsWithItsContext(t *testing.T) {
 	w, err := NewWatcher()
 	if err != nil {
-		t.Skipf("skipped: no uevents here: %v", err)
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", fmt.Sprintf("no uevents here: %v", err))
 	}
 	defer w.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/kmod"
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // machine is a /sys in which every device has these files.
@@ -186,7 +187,7 @@ func TestWithoutLater(t *testing.T) {
 func TestKernelLog(t *testing.T) {
 	log, err := KernelLog()
 	if errors.Is(err, unix.EPERM) {
-		t.Skip("needs leave to read the kernel's log")
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs leave to read the kernel's log")
 	}
 	if err != nil {
 		t.Fatal(err)
