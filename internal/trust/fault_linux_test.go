@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -30,9 +31,9 @@ func once(args []string) error {
 // would skip the call, and with it the release of the lock.)
 func TestEverySystemCallFails(t *testing.T) {
 	t.Parallel()
-	strace := needTool(t, "strace")
+	strace := nettest.Tool(t, "strace")
 	if out, err := exec.Command(strace, "-qq", "-e", "trace=none", "true").CombinedOutput(); err != nil {
-		missing(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("strace cannot trace here: %v, %s", err, out))
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("strace cannot trace here: %v, %s", err, out))
 	}
 	faults := []struct{ call, fault string }{
 		{"openat", "error=EIO"}, {"read", "error=EIO"}, {"fstat", "error=EIO"}, {"flock", "error=EIO"}, {"getdents64", "error=EIO"},
@@ -121,69 +122,21 @@ func checkAfter(t *testing.T, s *State, what string, saved bool) {
 	}
 }
 
-func needTool(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		missing(t, "PHASE_REQUIRE_TOOLS", name+" is not installed")
-	}
-	return path
-}
-
-// missing skips the test, or fails it if the environment says that nothing may
-// be missing.
-func missing(t *testing.T, variable, what string) {
-	t.Helper()
-	if os.Getenv(variable) != "" {
-		t.Fatalf("%s, and %s is set", what, variable)
-	}
-	t.Skip(what)
-}
-
-// TestFullReadOnlyAndBrokenMedium lets the kernel fail for real, in a mount
-// namespace of its own: a full and a read-only file system, and slots whose
-// reading gives EIO.
+// TestFullReadOnlyAndBrokenMedium lets the kernel fail for real, on a medium that
+// nobody else sees: a full and a read-only file system, and slots whose reading
+// gives EIO.
 func TestFullReadOnlyAndBrokenMedium(t *testing.T) {
-	cmd := child("enclosed", t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+	if !nettest.Isolated(t, nettest.Config{}) {
+		return
 	}
-	out, err := cmd.Output()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-	case errors.As(err, &exit) && !bytes.HasPrefix(out, []byte(cannotMount)):
-		t.Fatalf("%v\n%s", err, out)
-	default:
-		missing(t, "PHASE_REQUIRE_ROOT_TESTS", fmt.Sprintf("needs root or user namespaces: %v %s", err, out))
-	}
-}
-
-const cannotMount = "cannot mount"
-
-// enclosed is run in a mount namespace, with a directory to mount on.
-func enclosed(args []string) error {
-	flags := uintptr(syscall.MS_REC | syscall.MS_PRIVATE)
-	err := syscall.Mount("", "/", "", flags, "")
-	if err == nil {
-		err = syscall.Mount("tmpfs", args[0], "tmpfs", 0, "size=64k,nr_inodes=40")
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", cannotMount, err)
-	}
+	medium := t.TempDir()
+	nettest.Check(t, syscall.Mount("tmpfs", medium, "tmpfs", 0, "size=64k,nr_inodes=40"))
+	t.Cleanup(func() { nettest.Check(t, syscall.Unmount(medium, syscall.MNT_DETACH)) })
 	for _, step := range []func(s *State) error{fullMedium, noMoreFiles, readOnlyMedium, brokenSlots} {
-		s := OpenState(filepath.Join(args[0], "state"))
-		if err := errors.Join(os.RemoveAll(s.dir), saveAll(s, 5), saveAll(s, 6)); err != nil {
-			return err
-		}
-		if err := step(s); err != nil {
-			return err
-		}
+		s := OpenState(filepath.Join(medium, "state"))
+		nettest.Check(t, errors.Join(os.RemoveAll(s.dir), saveAll(s, 5), saveAll(s, 6)))
+		nettest.Check(t, step(s))
 	}
-	return nil
 }
 
 // refusals tries to save everything and wants typed errors around cause, and

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 var roles = map[string]func(args []string) error{
-	"live": live, "raise": raiseAll, "once": once, "enclosed": enclosed,
+	"live": live, "raise": raiseAll, "once": once,
 }
 
 // child returns the command that plays a role.
