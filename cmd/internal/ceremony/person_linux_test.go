@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/keyfile"
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // desk is a terminal with a test sitting at it: it answers each prompt as soon
@@ -35,7 +36,7 @@ func newDesk(t *testing.T, answers ...string) *desk {
 	t.Helper()
 	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("no pseudo-terminals here: %v", err)
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", fmt.Sprintf("no pseudo-terminals here: %v", err))
 	}
 	if err := unix.IoctlSetPointerInt(int(keys.Fd()), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
