@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // peFile builds the least that passes for an EFI program.
@@ -95,7 +97,7 @@ func TestCheckProgram(t *testing.T) {
 	checkRefusal(t, "empty", CheckProgram(writeFile(t, "e", nil), ArchX8664), "EOF")
 	checkRefusal(t, "script", CheckProgram(writeFile(t, "s", []byte("#!/bin/sh\nexec true\n")), ArchX8664), "magic")
 	host := map[string]string{"amd64": ArchX8664, "arm64": ArchARM64}[runtime.GOARCH]
-	checkRefusal(t, "dynamic", CheckProgram(tool(t, "sh"), host), "dynamic")
+	checkRefusal(t, "dynamic", CheckProgram(nettest.Tool(t, "sh"), host), "dynamic")
 }
 
 func FuzzPEMachine(f *testing.F) {

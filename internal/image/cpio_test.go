@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 func cpioTree(big string) *Tree {
@@ -91,7 +93,7 @@ func TestCPIOByTool(t *testing.T) {
 	if err := WriteCPIO(&a, cpioTree(writeFile(t, "big", pattern(5000))), epoch); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(tool(t, "cpio"), "-t", "--quiet")
+	cmd := exec.Command(nettest.Tool(t, "cpio"), "-t", "--quiet")
 	cmd.Stdin = &a
 	out, err := cmd.CombinedOutput()
 	if err != nil || strings.Count(string(out), "\n") != 9 {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 func squashTree(big string) *Tree {
@@ -22,7 +24,7 @@ func squashTree(big string) *Tree {
 }
 
 func TestSquashfs(t *testing.T) {
-	tool(t, "mksquashfs")
+	nettest.Tool(t, "mksquashfs")
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	big := writeFile(t, "big", append(pattern(700_000), make([]byte, 700_000)...))
@@ -70,7 +72,7 @@ func TestSquashfsRefusals(t *testing.T) {
 }
 
 func TestExt4(t *testing.T) {
-	tool(t, "mke2fs")
+	nettest.Tool(t, "mke2fs")
 	const offset, size = 1 << 20, 256 << 20
 	write := func() string {
 		path := filepath.Join(t.TempDir(), "disk")

@@ -7,30 +7,16 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 var epoch = time.Date(2026, 3, 1, 12, 30, 44, 0, time.UTC)
 
-// tool finds an outside judge. Without it the test is skipped, unless
-// PHASE_REQUIRE_TOOLS=1 says that this machine must have them all.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	for _, p := range []string{name, "/usr/sbin/" + name, "/sbin/" + name} {
-		if path, err := exec.LookPath(p); err == nil {
-			return path
-		}
-	}
-	if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed and PHASE_REQUIRE_TOOLS=1", name)
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
-}
-
 // run returns what the tool printed; a failure of the tool fails the test.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(tool(t, name), args...)
+	cmd := exec.Command(nettest.Tool(t, name), args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC", "MTOOLS_SKIP_CHECK=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
