@@ -3,24 +3,21 @@ package fetch
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // TestPythonServer fetches from a server that we did not write: HTTP/1.0, no
 // ranges, no entity tags, as people use to publish a folder in a hurry.
 func TestPythonServer(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("needs python3")
-	}
+	python := nettest.Tool(t, "python3")
 	dir := t.TempDir()
 	data := content(5 << 20)
 	if err := os.WriteFile(filepath.Join(dir, "kernel"), data, 0o644); err != nil {
@@ -34,14 +31,14 @@ func TestPythonServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Skipf("python3 does not start: %v", err)
+		t.Fatalf("python3 does not start: %v", err)
 	}
 	defer func() { cancel(); cmd.Wait() }()
 	line, err := bufio.NewReader(out).ReadString('\n') // Serving HTTP on … (http://127.0.0.1:port/) ...
 	_, after, ok := strings.Cut(line, "(")
 	url, _, ok2 := strings.Cut(after, ")")
 	if err != nil || !ok || !ok2 {
-		t.Skipf("python3 -m http.server said %q, %v", line, err)
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("python3 -m http.server said %q, %v", line, err))
 	}
 	f := quick(t)
 	mustFile(t, f, jobFor(data, url+"kernel"), data)
