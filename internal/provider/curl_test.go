@@ -6,18 +6,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // TestCurl resumes a download and asks conditionally with the program that
 // most people would use.
 func TestCurl(t *testing.T) {
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("needs curl")
-	}
+	curl := nettest.Tool(t, "curl")
 	_, url := start(t, Config{})
 	run := func(args ...string) []byte {
 		t.Helper()
