@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // TestOrderOfSystemCalls asks the kernel, through strace, for the order that
@@ -21,15 +24,9 @@ func TestOrderOfSystemCalls(t *testing.T) {
 		}
 		return
 	}
-	strace, err := exec.LookPath("strace")
-	if err == nil {
-		err = exec.Command(strace, "-qq", "-e", "trace=none", "true").Run()
-	}
-	if err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-			t.Fatalf("PHASE_REQUIRE_TOOLS is set, but strace does not work: %v", err)
-		}
-		t.Skipf("strace does not work: %v", err)
+	strace := nettest.Tool(t, "strace")
+	if out, err := exec.Command(strace, "-qq", "-e", "trace=none", "true").CombinedOutput(); err != nil {
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("strace cannot trace here: %v, %s", err, out))
 	}
 	dir := t.TempDir()
 	log := filepath.Join(t.TempDir(), "log")
