@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/internal/debpkg"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/nettime/nettimetest"
 )
 
@@ -73,10 +74,7 @@ func startChronyd(t *testing.T, cert func(*authority) tls.Certificate, more ...s
 		err = exec.Command(program, "--version").Run() // are its libraries there?
 	}
 	if err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("PHASE_REQUIRE_TOOLS=1, but there is no chronyd: %v", err)
-		}
-		t.Skipf("there is no chronyd: %v", err)
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("there is no chronyd: %v", err))
 	}
 	c := &chronyd{t: t, ca: newAuthority(t)}
 	c.Chronyd, err = nettimetest.StartChronyd(nettimetest.ChronydConfig{Program: program, Dir: t.TempDir(), Cert: cert(c.ca), More: more})
