@@ -377,30 +377,6 @@ func TestForeignFilesAreIgnored(t *testing.T) {
 	}
 }
 
-func TestReadOnlyStore(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("permissions do not stop root")
-	}
-	dir := t.TempDir()
-	put(t, open(t, dir, Limit{}), "data")
-	filepath.WalkDir(dir, func(p string, e fs.DirEntry, _ error) error {
-		if e.IsDir() {
-			return os.Chmod(p, 0o555)
-		}
-		return nil
-	})
-	t.Cleanup(func() {
-		filepath.WalkDir(dir, func(p string, _ fs.DirEntry, _ error) error { return os.Chmod(p, 0o755) })
-	})
-	s := open(t, dir, Limit{})
-	if got, err := read(s, blob.Of([]byte("data")), 4); err != nil || got != "data" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if err := s.Put(blob.Of([]byte("more")), 4, strings.NewReader("more")); err == nil {
-		t.Error("wrote to a read-only store")
-	}
-}
-
 func TestConcurrentPuts(t *testing.T) {
 	s := open(t, t.TempDir(), Limit{Bytes: 1 << 20})
 	var wg sync.WaitGroup
