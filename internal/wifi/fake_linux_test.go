@@ -24,6 +24,7 @@ type fake struct {
 	joined  func(f *fake, id int)                        // what SELECT_NETWORK leads to
 	answer  func(f *fake, command string) (string, bool) // overrides answers
 	startIt func(f *fake) error                          // overrides a start
+	hangs   bool                                         // does not end when told to
 
 	mu       sync.Mutex
 	conn     *net.UnixConn
@@ -34,6 +35,7 @@ type fake struct {
 	commands []string
 	next     int
 	starts   int
+	kills    int
 }
 
 // newFake returns a supplicant with a fake behind it. Events come on the channel.
@@ -46,24 +48,32 @@ func newFake(t *testing.T, cfg Config) (*fake, *Supplicant, chan Event) {
 	return f, New(cfg), events
 }
 
-func (f *fake) start(path string, args []string) (func() error, error) {
+func (f *fake) start(path string, args []string) (wait func() error, kill func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.args, f.starts = append([]string{path}, args...), f.starts+1
 	if f.startIt != nil {
 		if err := f.startIt(f); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(f.dir, "wlan0"), Net: "unixgram"})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ended := make(chan error, 1)
 	f.conn, f.ended, f.monitors = conn, ended, nil
 	f.networks, f.enabled, f.next = map[int]map[string]string{}, map[int]bool{}, 0
 	go f.serve(conn)
-	return func() error { return <-ended }, nil
+	return func() error { return <-ended }, f.kill, nil
+}
+
+// kill is die, and counted.
+func (f *fake) kill() {
+	f.mu.Lock()
+	f.kills++
+	f.mu.Unlock()
+	f.die()
 }
 
 // die ends the program without a word.
@@ -98,7 +108,7 @@ func (f *fake) serve(conn *net.UnixConn) {
 		if answer != "" {
 			_, _ = conn.WriteToUnix([]byte(answer), from)
 		}
-		if command == "TERMINATE" {
+		if command == "TERMINATE" && !f.hangs {
 			f.die()
 		}
 	}

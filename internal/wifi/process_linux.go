@@ -12,21 +12,19 @@ import (
 type process struct {
 	ended chan struct{} // closed when it has
 	err   error         // how; valid then
-	kill  func()        // nil when it was started by others
+	kill  func()        // ends it by force; once it has ended it does nothing
 }
 
 // launch starts the program by what the configuration says.
-func launch(start func(string, []string) (func() error, error), path string, args []string) (*process, error) {
-	p := &process{ended: make(chan struct{})}
-	wait, err := func() (func() error, error) {
-		if start != nil {
-			return start(path, args)
-		}
-		return p.exec(path, args)
-	}()
+func launch(start Starter, path string, args []string) (*process, error) {
+	if start == nil {
+		start = execute
+	}
+	wait, kill, err := start(path, args)
 	if err != nil {
 		return nil, err
 	}
+	p := &process{ended: make(chan struct{}), kill: kill}
 	go func() {
 		defer close(p.ended)
 		if p.err = wait(); p.err == nil {
@@ -36,22 +34,23 @@ func launch(start func(string, []string) (func() error, error), path string, arg
 	return p, nil
 }
 
-func (p *process) exec(path string, args []string) (func() error, error) {
+// execute is the Starter of programs that are not process 1.
+func execute(path string, args []string) (wait func() error, kill func(), err error) {
 	said := &tail{}
 	cmd := exec.Command(path, args...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p.kill = func() { _ = cmd.Process.Kill() }
-	return func() error {
+	wait = func() error {
 		err := cmd.Wait()
 		if words := said.last(); words != "" {
 			return fmt.Errorf("%w: %s", orEnded(err), words)
 		}
 		return err
-	}, nil
+	}
+	return wait, func() { _ = cmd.Process.Kill() }, nil
 }
 
 func orEnded(err error) error {

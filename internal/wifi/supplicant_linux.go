@@ -37,13 +37,17 @@ type Config struct {
 	RandomMAC bool      // a random address for looking around, and another one for each network
 	Program   string    // "": /usr/sbin/wpa_supplicant
 	RunDir    string    // folder for its socket, made with mode 0700; absolute; "": /run/wifi
-	// Start starts the program and returns what waits for its end. Process 1
-	// must know its children, so that it does not reap them itself. nil: os/exec,
-	// which also kills a program that does not end when told to.
-	Start func(path string, args []string) (wait func() error, err error)
+	// Start starts the program. Process 1 must know its children, so that it does
+	// not reap them itself. nil: os/exec.
+	Start Starter
 	// Report hears what happens, in order; it must not block. nil: nobody does.
 	Report func(Event)
 }
+
+// A Starter starts a program and returns what waits for its end, and what ends it
+// by force, for a program that does not end when told to. kill may be called at
+// any time; after the end it does nothing.
+type Starter func(path string, args []string) (wait func() error, kill func(), err error)
 
 // What tells the kinds of [Event].
 type What int
@@ -325,22 +329,22 @@ func (s *Supplicant) attend(ctx context.Context, sess *session, p *process) erro
 	}
 }
 
-// stop ends the program: by its own command, else by force where that is ours.
+// stop ends the program: by its own command, else by force. One that does not end
+// even then hangs in the kernel, and is left there.
 func (s *Supplicant) stop(sess *session, p *process) {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
-	told := s.terminate(ctx, sess)
-	if !told && p.kill != nil {
-		p.kill()
+	if s.terminate(ctx, sess) {
+		select {
+		case <-p.ended:
+			return
+		case <-ctx.Done():
+		}
 	}
+	p.kill()
 	select {
 	case <-p.ended:
-		return
-	case <-ctx.Done():
-	}
-	if p.kill != nil {
-		p.kill()
-		<-p.ended
+	case <-time.After(stopTime):
 	}
 }
 

@@ -487,6 +487,33 @@ func TestDeaf(t *testing.T) {
 	}
 }
 
+// TestHangs: a program that answers nothing any more, or does not do what it says,
+// is killed by whoever started it, and another one is started.
+func TestHangs(t *testing.T) {
+	for name, silent := range map[string]bool{"silent": true, "only says that it ends": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, s, events := newFake(t, Config{})
+			f.hangs = true
+			stop := run(t, s)
+			await(t, events, Started)
+			if silent {
+				f.mu.Lock()
+				f.answer = func(*fake, string) (string, bool) { return "", true }
+				f.mu.Unlock()
+			}
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.kills != 1 {
+				t.Errorf("killed %d times", f.kills)
+			}
+		})
+	}
+}
+
 func TestStatus(t *testing.T) {
 	f, s, _ := newFake(t, Config{})
 	run(t, s)

@@ -81,18 +81,19 @@ func (g *guestTest) supplicant(t *testing.T, cfg Config) (*Supplicant, chan Even
 	out := &lockedBuffer{}
 	cfg.Interface, cfg.RunDir = station, filepath.Join(t.TempDir(), "run")
 	cfg.Report = func(e Event) { events <- e }
-	cfg.Start = func(path string, args []string) (func() error, error) {
+	cfg.Start = func(path string, args []string) (func() error, func(), error) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if err := fewChannels(args); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		g.cmd = exec.Command("wpa_supplicant", args...)
 		g.cmd.Stdout, g.cmd.Stderr = out, out
 		if err := g.cmd.Start(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return g.cmd.Wait, nil
+		child := g.cmd.Process
+		return g.cmd.Wait, func() { _ = child.Kill() }, nil
 	}
 	s := New(cfg)
 	g.stop = run(t, s)

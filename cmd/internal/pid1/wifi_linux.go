@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/wifi"
@@ -148,18 +150,19 @@ func (r *Radios) report(e wifi.Event) {
 	}
 }
 
-// startProgram starts a child that the supervisor reaps.
-func (s *System) startProgram(path string, args []string) (wait func() error, err error) {
+// startProgram is a wifi.Starter of children that the supervisor reaps.
+func (s *System) startProgram(path string, args []string) (wait func() error, kill func(), err error) {
 	child, err := s.Supervisor.Start(sysinit.Command{Path: path, Args: args, Dir: "/"})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return func() error {
+	wait = func() error {
 		<-child.Done()
 		exit, err := child.Wait(context.Background())
 		if err == nil && !exit.OK() {
 			err = errors.New(exit.String())
 		}
 		return err
-	}, nil
+	}
+	return wait, func() { _ = child.Signal(unix.SIGKILL) }, nil
 }

@@ -43,7 +43,7 @@ func testRadios(t *testing.T, config bootcfg.WiFi) *Radios {
 func TestProgramsAreReaped(t *testing.T) {
 	s, _ := testSystem(t)
 	for path, ok := range map[string]bool{"/bin/true": true, "/bin/false": false} {
-		wait, err := s.startProgram(path, nil)
+		wait, _, err := s.startProgram(path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,9 +51,23 @@ func TestProgramsAreReaped(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if _, err := s.startProgram("/nonexistent/program", nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := s.startProgram("/nonexistent/program", nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a program that is not there: %v", err)
 	}
+}
+
+// A program that ends only by force is ended, and that again does nothing.
+func TestProgramsAreKilled(t *testing.T) {
+	s, _ := testSystem(t)
+	wait, kill, err := s.startProgram("/bin/sleep", []string{"1000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill()
+	if err := wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("%v", err)
+	}
+	kill()
 }
 
 func TestRadiosWithoutTheProgram(t *testing.T) {
