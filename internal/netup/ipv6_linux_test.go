@@ -44,6 +44,15 @@ func (l *lan) give6() {
 	l.Address("srv0", lan6+"/64")
 }
 
+// plug6 is plug for eth0 with a LAN whose port is an IPv6 router.
+func plug6(t *testing.T) *lan {
+	t.Helper()
+	needIPv6(t)
+	l := plug(t, "eth0", mac0)
+	l.give6()
+	return l
+}
+
 // linkLocal6 gives the LAN's port its only link-local address to send from. The
 // kernel would make another one when the client's end is up.
 func (l *lan) linkLocal6() {
@@ -111,9 +120,7 @@ func TestStatelessDHCPv6(t *testing.T) {
 	if !inNamespace(t, "dnsmasq") {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	log := l.dnsmasq("--dhcp-range=fd00:77::,ra-stateless", "--enable-ra", "--ra-param=srv0,4,600",
 		"--dhcp-option=option6:dns-server,[fd00:77::1]", "--dhcp-option=option6:sntp-server,[fd00:77::7]")
 	c := begin(t, Config{})
@@ -138,9 +145,7 @@ func TestStatefulDHCPv6(t *testing.T) {
 	if !inNamespace(t, "dnsmasq") {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	l.dnsmasq("--dhcp-range=fd00:77::50,fd00:77::60,64,1h", "--enable-ra", "--ra-param=srv0,4,600",
 		"--dhcp-option=option6:dns-server,[fd00:77::1]", "--dhcp-option=option6:domain-search,lan.example")
 	began := time.Now()
@@ -183,9 +188,7 @@ func TestIPv4FollowsIPv6(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	var on atomic.Bool
 	l.serve(func(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 		if !on.Load() {
@@ -217,9 +220,7 @@ func TestRouterLeaves(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	r := l.router()
 	r.advertise(raMessage{lifetime: 600, prefix: true, dns: lan6, dnsLifetime: 3})
 	c := begin(t, Config{FallbackAfter: time.Minute})
@@ -387,9 +388,7 @@ func TestDHCPv6Renewal(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	seen := make(chan *dhcpv6.Message, 100)
 	var renewed, silent atomic.Bool
 	l.serve6(func(m *dhcpv6.Message) *dhcpv6.Message {
@@ -443,9 +442,7 @@ func TestDHCPv6Refuses(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	l.serve6(func(m *dhcpv6.Message) *dhcpv6.Message {
 		r := reply6(m, 0, 0, 0, 0)
 		if ia := m.Options.OneIANA(); ia != nil {
@@ -472,9 +469,7 @@ func TestDHCPv6Duplicate(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6() // fd00:77::1 is the server's own
+	l := plug6(t) // fd00:77::1 is the server's own
 	var declined atomic.Bool
 	l.serve6(func(m *dhcpv6.Message) *dhcpv6.Message {
 		if m.MessageType == dhcpv6.MessageTypeDecline {

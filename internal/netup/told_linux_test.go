@@ -45,9 +45,7 @@ func TestPortalDHCPv6(t *testing.T) {
 	if !inNamespace(t, "dnsmasq") {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	l.dnsmasq("--dhcp-range=fd00:77::50,fd00:77::60,64,1h", "--enable-ra", "--ra-param=srv0,4,600",
 		"--dhcp-option=option6:dns-server,[fd00:77::1]", "--dhcp-option=option6:103,"+portalURL)
 	c := begin(t, Config{})
@@ -59,9 +57,7 @@ func TestPortalRouter(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	r := l.router()
 	r.advertise(raMessage{lifetime: 600, prefix: true, dns: lan6, dnsLifetime: 600, more: optionOf(ndPortal, portalURL)})
 	c := begin(t, Config{})
@@ -76,9 +72,7 @@ func TestIPv6OnlyPreferred(t *testing.T) {
 	if !inNamespace(t, "dnsmasq") {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	log := l.dnsmasq("--dhcp-range=10.77.0.50,10.77.0.60,1h", "--dhcp-option=108,0:0:7:8",
 		"--dhcp-range=fd00:77::,ra-only", "--enable-ra", "--ra-param=srv0,4,600", "--dhcp-option=option6:dns-server,[fd00:77::1]")
 	c := begin(t, Config{LinkLocal: true, FallbackAfter: limit})
@@ -148,9 +142,7 @@ func TestIPv6Enough(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	needIPv6(t)
-	l := plug(t, "eth0", mac0)
-	l.give6()
+	l := plug6(t)
 	r := l.router()
 	r.advertise(raMessage{lifetime: 600, prefix: true, dns: lan6, dnsLifetime: 600})
 	const patience = 8 * time.Second // IPv6 is there after two
