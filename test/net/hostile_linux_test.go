@@ -5,15 +5,10 @@ import (
 	"io"
 	"log"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/phasebased/phase/internal/nettest"
-	"github.com/phasebased/phase/internal/release"
 )
 
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
@@ -163,12 +158,6 @@ func (s *site) forge(version int64) string {
 	s.Helper()
 	own, root := s.keys, s.root
 	defer func() { s.keys, s.root = own, root }()
-	var err error
-	s.keys, err = release.NewKeys()
-	nettest.Check(s, err)
-	raw, err := s.keys.RootFile(time.Now().AddDate(1, 0, 0))
-	nettest.Check(s, err)
-	s.root = filepath.Join(s.TempDir(), "root.json")
-	nettest.Check(s, os.WriteFile(s.root, raw, 0o644))
+	s.makeRoot()
 	return s.publish(version)
 }
