@@ -155,3 +155,10 @@ func reasonOf(err error) Reason {
 	}
 	return NotConfigured
 }
+
+func bounded(s string, limit int) string {
+	if len(s) > limit {
+		return s[:limit]
+	}
+	return s
+}

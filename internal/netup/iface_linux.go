@@ -233,10 +233,3 @@ func (i *iface) tried() (Try, Reason) {
 	}
 	return t, reasonOf(i.err)
 }
-
-func bounded(s string, limit int) string {
-	if len(s) > limit {
-		return s[:limit]
-	}
-	return s
-}
