@@ -68,15 +68,6 @@ func recordChanges(t *testing.T, dir string, do func()) []change {
 	return changes
 }
 
-func readString(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
 // memory is everything that a state remembers, in words.
 type memory struct{ floor, time, roots, releases string }
 

@@ -131,3 +131,12 @@ func resetRoot(t *testing.T, version, floorVersion int64) *manifest.Root {
 	reset := map[string]manifest.FloorReset{manifest.ChannelStable: {Root: version, Version: floorVersion}}
 	return parseRoot(t, rootFile(t, version, reset, "root", "root"))
 }
+
+func readString(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
