@@ -18,6 +18,7 @@ import (
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/p2p/dhtserver"
 )
 
 // lan is our address on the test's own network, where we are alone.
@@ -32,7 +33,7 @@ func TestNeighbourhood(t *testing.T) {
 		return
 	}
 	nettest.Here(t).Loopback(lan + "/24")
-	node, err := p2p.New(p2p.Config{Listen: []string{"/ip4/" + lan + "/tcp/0"}, Server: true})
+	node, err := p2p.New(p2p.Config{Listen: []string{"/ip4/" + lan + "/tcp/0"}, Server: dhtserver.New})
 	if err != nil {
 		t.Fatal(err)
 	}

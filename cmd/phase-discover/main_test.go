@@ -22,6 +22,7 @@ import (
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/discover/discovertest"
 	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/p2p/dhtserver"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -79,7 +80,7 @@ func TestScripts(t *testing.T) {
 
 func dhtServer(t *testing.T, pointer []byte) *p2p.Node {
 	t.Helper()
-	n, err := p2p.New(p2p.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true})
+	n, err := p2p.New(p2p.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: dhtserver.New})
 	if err != nil {
 		t.Fatal(err)
 	}

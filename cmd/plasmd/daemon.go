@@ -19,6 +19,7 @@ import (
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/node"
 	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/p2p/dhtserver"
 	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/manifest"
@@ -125,10 +126,13 @@ func (d *daemon) openPeer() (*p2p.Node, error) {
 			bootstrap = append(bootstrap, addr)
 		}
 	}
-	return p2p.New(p2p.Config{
-		Key: d.key, Listen: d.cfg.ListenAddrs, Bootstrap: bootstrap,
-		Server: len(d.cfg.ListenAddrs) > 0, LocalOnly: d.limits.local, Log: d.log,
-	})
+	cfg := p2p.Config{
+		Key: d.key, Listen: d.cfg.ListenAddrs, Bootstrap: bootstrap, LocalOnly: d.limits.local, Log: d.log,
+	}
+	if len(cfg.Listen) > 0 {
+		cfg.Server = dhtserver.New
+	}
+	return p2p.New(cfg)
 }
 
 // How often the node says that it runs jobs, and how soon it tries again while

@@ -18,6 +18,7 @@ import (
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/p2p/dhtserver"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -152,7 +153,7 @@ func (f *serveFlags) openPeer(root *manifest.Root, log *slog.Logger) (*p2p.Node,
 		return nil, err
 	}
 	return p2p.New(p2p.Config{
-		Key: key, Listen: f.listenAddrs(), Bootstrap: f.bootstrap, Server: true, Root: root, Log: log,
+		Key: key, Listen: f.listenAddrs(), Bootstrap: f.bootstrap, Server: dhtserver.New, Root: root, Log: log,
 	})
 }
 

@@ -190,7 +190,7 @@ func (n *Node) admit(name string, p peer.ID) bool {
 
 // knows reports whether p is this node or one of its bootstrap peers.
 func (n *Node) knows(p peer.ID) bool {
-	return p == n.host.ID() || slices.Contains(n.starters(), p)
+	return p == n.swarm.LocalPeer() || slices.Contains(n.starters(), p)
 }
 
 // starters are the IDs of all bootstrap peers known by now, each once.
@@ -235,8 +235,7 @@ func (n *Node) connect(ctx context.Context) (int, []PeerError) {
 		dialing.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 			defer cancel()
-			n.forgetFailures(h.peer.ID)
-			err := n.host.Connect(ctx, h.peer)
+			err := n.dial(ctx, h.peer)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {

@@ -9,8 +9,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/multiformats/go-multihash"
 
-	"github.com/ipfs/go-cid"
-
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -43,22 +41,19 @@ func hashKey(key string) (multihash.Multihash, error) {
 // to be found repeats it well before. A node that does not listen has nothing to
 // announce and gets an error.
 func (n *Node) Provide(ctx context.Context, key string) ([]string, error) {
-	self := peer.AddrInfo{ID: n.host.ID(), Addrs: n.host.Addrs()}
-	if len(self.Addrs) == 0 {
+	if n.server == nil {
 		return nil, fmt.Errorf("p2p: provide %s: this node does not listen", key)
 	}
+	self := peer.AddrInfo{ID: n.swarm.LocalPeer(), Addrs: n.server.Addrs()}
 	hash, err := hashKey(key)
+	if err == nil {
+		err = n.server.Provides(ctx, hash)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
 	}
-	var noted []string
-	if n.dht != nil {
-		if err := n.dht.Provide(ctx, cid.NewCidV1(cid.Raw, hash), false); err != nil {
-			return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
-		}
-		noted = append(noted, n.ID())
-	}
-	messenger, err := pb.NewProtocolMessenger(sender{host: n.host})
+	noted := []string{n.ID()}
+	messenger, err := pb.NewProtocolMessenger(sender{swarm: n.swarm})
 	if err != nil {
 		return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
 	}
@@ -68,9 +63,6 @@ func (n *Node) Provide(ctx context.Context, key string) ([]string, error) {
 			continue
 		}
 		noted = append(noted, p.String())
-	}
-	if len(noted) == 0 {
-		return nil, fmt.Errorf("p2p: provide %s: no node took note", key)
 	}
 	return noted, nil
 }
@@ -84,7 +76,7 @@ func (n *Node) FindProviders(ctx context.Context, key string) ([]Provider, error
 		return nil, fmt.Errorf("p2p: find %s: %w", key, err)
 	}
 	var out []Provider
-	seen := map[peer.ID]bool{n.host.ID(): true}
+	seen := map[peer.ID]bool{n.swarm.LocalPeer(): true}
 	take := func(info peer.AddrInfo) {
 		if seen[info.ID] || len(out) == maxFound || len(info.Addrs) == 0 || info.ID.Validate() != nil {
 			return
@@ -104,7 +96,7 @@ func (n *Node) FindProviders(ctx context.Context, key string) ([]Provider, error
 			take(peer.AddrInfo{ID: info.ID, Addrs: credibles(info.Addrs, r.at)})
 		}
 	}})
-	if len(answers) == 0 && n.dht == nil {
+	if len(answers) == 0 && n.server == nil {
 		return nil, n.unreachable(ctx, failed)
 	}
 	return out, nil
@@ -112,7 +104,7 @@ func (n *Node) FindProviders(ctx context.Context, key string) ([]Provider, error
 
 func (n *Node) askProviders(hash multihash.Multihash) func(context.Context, peer.ID) reply {
 	return func(ctx context.Context, p peer.ID) (r reply) {
-		messenger, err := pb.NewProtocolMessenger(sender{n.host, &r.at})
+		messenger, err := pb.NewProtocolMessenger(sender{n.swarm, &r.at})
 		if err != nil {
 			return reply{err: err}
 		}
@@ -123,12 +115,12 @@ func (n *Node) askProviders(hash multihash.Multihash) func(context.Context, peer
 
 // localProviders are those announced to this node.
 func (n *Node) localProviders(ctx context.Context, hash multihash.Multihash) []peer.AddrInfo {
-	if n.dht == nil {
+	if n.server == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	infos, err := n.dht.ProviderStore().GetProviders(ctx, hash)
+	infos, err := n.server.Providers(ctx, hash)
 	if err != nil {
 		n.log.Warn("own provider store", "error", err)
 	}

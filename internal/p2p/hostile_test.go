@@ -15,7 +15,7 @@
 //	addresses on loopback, 0.0.0.0, multicast, names       TestCredible, TestNobodysAddresses,
 //	                                                       TestStrangersNames, TestLocalGater
 //	malformed protobuf, unfinished streams                 TestHostilePeers, TestServerSurvivesStreams,
-//	                                                       TestFrames, FuzzFrames
+//	                                                       dhtserver: TestFrames, FuzzFrames
 //	TXT records that flood, loop or lie                    TestNameLimits, TestNamesThatLeadNowhere,
 //	                                                       TestSilentNameServer, FuzzTXT
 //	a record confirmed and not kept                        TestSybils (checkAcknowledged)
@@ -53,12 +53,7 @@ func putRecord(key string, value []byte) *recpb.Record { return record.MakePutRe
 // liar is a node on the real transport whose DHT handler is ours.
 func liar(t testing.TB, handle func(network.Stream)) *Node {
 	t.Helper()
-	n := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
-	n.host.SetStreamHandler(protoKad, func(s network.Stream) {
-		defer s.Close()
-		handle(s)
-	})
-	return n
+	return start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: speaking(handle)})
 }
 
 // answering makes a handler that replies to each request.
@@ -191,14 +186,14 @@ func TestEndlessReferrals(t *testing.T) {
 func TestNobodysAddresses(t *testing.T) {
 	hidden := server(t)
 	plant(t, hidden, stable, discovertest.Pointer(t, stable, 6))
-	_, port, ok := strings.Cut(hidden.host.Addrs()[0].String(), "/tcp/")
+	_, port, ok := strings.Cut(hidden.server.Addrs()[0].String(), "/tcp/")
 	if !ok {
 		t.Fatal("no port")
 	}
 	refer := func(where string) *Node {
 		return liar(t, answering(func(req *pb.Message) *pb.Message {
 			m := pb.NewMessage(req.Type, req.Key, 0)
-			m.CloserPeers = []*pb.Message_Peer{{Id: []byte(hidden.host.ID()), Addrs: [][]byte{ma.StringCast(where + port).Bytes()}}}
+			m.CloserPeers = []*pb.Message_Peer{{Id: []byte(hidden.swarm.LocalPeer()), Addrs: [][]byte{ma.StringCast(where + port).Bytes()}}}
 			return m
 		}))
 	}
@@ -255,7 +250,7 @@ func TestForgersDoNotCrowdOut(t *testing.T) {
 func TestServerRefusesRecords(t *testing.T) {
 	s := server(t)
 	stranger := client(t, addr(t, s))
-	messenger, err := pb.NewProtocolMessenger(sender{host: stranger.host})
+	messenger, err := pb.NewProtocolMessenger(sender{swarm: stranger.swarm})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +258,7 @@ func TestServerRefusesRecords(t *testing.T) {
 		t.Fatal(failures)
 	}
 	put := func(key string, value []byte) error {
-		return messenger.PutValue(t.Context(), s.host.ID(), record.MakePutRecord(key, value))
+		return messenger.PutValue(t.Context(), s.swarm.LocalPeer(), record.MakePutRecord(key, value))
 	}
 	good := discovertest.Pointer(t, stable, 5)
 	other := discover.Query{Channel: "testing", Arch: stable.Arch}
@@ -318,10 +313,7 @@ func TestServerSurvivesStreams(t *testing.T) {
 		"wrong type":      {2, 8, 99},
 		"no key":          {2, 8, 1},
 	} {
-		stream, err := stranger.host.NewStream(t.Context(), s.host.ID(), protoKad)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream := openStream(t, stranger, s.swarm.LocalPeer())
 		if _, err := stream.Write(raw); err != nil {
 			t.Fatal(err)
 		}
@@ -333,10 +325,7 @@ func TestServerSurvivesStreams(t *testing.T) {
 	}
 	var open []network.Stream // unfinished, and left open
 	for range 10 {
-		stream, err := stranger.host.NewStream(t.Context(), s.host.ID(), protoKad)
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream := openStream(t, stranger, s.swarm.LocalPeer())
 		if _, err := stream.Write([]byte{100, 8}); err != nil {
 			t.Fatal(err)
 		}
@@ -352,59 +341,4 @@ func TestServerSurvivesStreams(t *testing.T) {
 	for _, stream := range open {
 		_ = stream.Reset()
 	}
-}
-
-func TestFrames(t *testing.T) {
-	message := func(n int) []byte {
-		return append(binary.AppendUvarint(nil, uint64(n)), make([]byte, n)...)
-	}
-	for name, tt := range map[string]struct {
-		stream []byte
-		ok     bool
-	}{
-		"nothing":           {nil, true},
-		"empty messages":    {make([]byte, 10), true},
-		"two messages":      {append(message(3), message(300)...), true},
-		"as long as may be": {message(maxRequest), true},
-		"one longer":        {message(maxRequest + 1), false},
-		"second too long":   {append(message(5), message(maxRequest+1)...), false},
-		"endless length":    {bytes.Repeat([]byte{0x80}, 8), false},
-		"2^64":              {[]byte(strings.Repeat("\xff", 9) + "\x01"), false},
-	} {
-		for _, step := range []int{1, 2, 7, 1 << 20} {
-			var f frames
-			var err error
-			for rest := tt.stream; len(rest) > 0 && err == nil; rest = rest[min(step, len(rest)):] {
-				err = f.pass(rest[:min(step, len(rest))])
-			}
-			if (err == nil) != tt.ok {
-				t.Errorf("%s in steps of %d: %v", name, step, err)
-			}
-		}
-	}
-}
-
-// However a stream is cut into reads, the guard decides the same.
-func FuzzFrames(f *testing.F) {
-	f.Add([]byte{3, 1, 2, 3, 0, 0x80, 0x80, 0x02}, byte(1))
-	f.Add([]byte("\xff\xff\xff\xff\xff\xff"), byte(2))
-	f.Add(append(binary.AppendUvarint(nil, maxRequest), 1, 2, 3), byte(7))
-	f.Fuzz(func(t *testing.T, stream []byte, step byte) {
-		var whole, parts frames
-		wholeErr := whole.pass(stream)
-		var err error
-		n := max(1, int(step))
-		for rest := stream; len(rest) > 0 && err == nil; rest = rest[min(n, len(rest)):] {
-			err = parts.pass(rest[:min(n, len(rest))])
-		}
-		if (err == nil) != (wholeErr == nil) {
-			t.Errorf("in one piece %v, in steps of %d %v", wholeErr, n, err)
-		}
-		if err == nil && whole != parts {
-			t.Errorf("states differ: %+v and %+v", whole, parts)
-		}
-		if whole.body > maxRequest {
-			t.Errorf("lets %d bytes in", whole.body)
-		}
-	})
 }

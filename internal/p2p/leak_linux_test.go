@@ -33,8 +33,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 		return n
 	}
 	listen := []string{"/ip4/127.0.0.1/tcp/0"}
-	a := open(Config{Listen: listen, Server: true})
-	b := open(Config{Listen: listen, Server: true, Bootstrap: []string{addr(t, a)}})
+	a := open(Config{Listen: listen, Server: testServer})
+	b := open(Config{Listen: listen, Server: testServer, Bootstrap: []string{addr(t, a)}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()

@@ -79,7 +79,7 @@ func refusedByGater(err error) bool {
 }
 
 func TestLocalOnlyNeighboursMeet(t *testing.T) {
-	cfg := Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true, LocalOnly: true}
+	cfg := Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: testServer, LocalOnly: true}
 	first := start(t, cfg)
 	cfg.Bootstrap = []string{addr(t, first)}
 	if connected, failed := start(t, cfg).connect(t.Context()); connected != 1 {
@@ -94,7 +94,7 @@ func TestCloseAgain(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	n, err := New(Config{Server: true})
+	n, err := New(Config{Server: testServer})
 	if err == nil || n.Close() != nil {
 		t.Errorf("New = %v, %v", n, err)
 	}

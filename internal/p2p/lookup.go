@@ -95,8 +95,8 @@ func (n *Node) walk(ctx context.Context, p plan) []peer.ID {
 		plan: p, node: n, place: sha256.Sum256(p.key),
 		byID: map[peer.ID]*contact{}, starters: map[peer.ID][]ma.Multiaddr{},
 	}
-	if n.dht != nil {
-		for _, p := range n.dht.RoutingTable().NearestPeers(l.place[:], closest) {
+	if n.server != nil {
+		for _, p := range n.server.Nearest(l.place[:], closest) {
 			l.know(p)
 		}
 	}
@@ -213,7 +213,7 @@ func (l *lookup) start(info peer.AddrInfo) {
 	}
 	c.must = true
 	l.node.forgetFailures(c.id)
-	l.node.host.Peerstore().AddAddrs(c.id, info.Addrs, peerstore.TempAddrTTL)
+	l.node.swarm.Peerstore().AddAddrs(c.id, info.Addrs, peerstore.TempAddrTTL)
 	l.starters[c.id] = append(l.starters[c.id], info.Addrs...)
 	switch c.state {
 	case asked:
@@ -237,13 +237,13 @@ func (l *lookup) refer(p peer.ID, addrs []ma.Multiaddr) {
 	}
 	addrs = addrs[:min(len(addrs), maxPeerAddrs-c.addrs)]
 	c.addrs += len(addrs)
-	l.node.host.Peerstore().AddAddrs(c.id, addrs, peerstore.TempAddrTTL)
+	l.node.swarm.Peerstore().AddAddrs(c.id, addrs, peerstore.TempAddrTTL)
 }
 
 // know returns the contact of a peer, a new one if need be; nil for what is no
 // other peer and when too many are known.
 func (l *lookup) know(p peer.ID) *contact {
-	if p == l.node.host.ID() || p.Validate() != nil || len(p) > 64 {
+	if p == l.node.swarm.LocalPeer() || p.Validate() != nil || len(p) > 64 {
 		return nil
 	}
 	c := l.byID[p]

@@ -339,7 +339,7 @@ func TestNamesAreLookedUpAgain(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if n.knows(a.host.ID()) || !n.knows(b.host.ID()) {
+	if n.knows(a.swarm.LocalPeer()) || !n.knows(b.swarm.LocalPeer()) {
 		t.Errorf("starts from %v", n.starters())
 	}
 }
@@ -348,7 +348,7 @@ func TestNamesAreLookedUpAgain(t *testing.T) {
 func waitConnected(t testing.TB, n, other *Node) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
-	for n.host.Network().Connectedness(other.host.ID()) != network.Connected {
+	for n.swarm.Connectedness(other.swarm.LocalPeer()) != network.Connected {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s is not connected to %s", n.ID(), other.ID())
 		}

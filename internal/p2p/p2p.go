@@ -14,7 +14,7 @@
 // ones; nodes that serve a network should be given one.
 //
 // The protocol prefix is /phase, so this network and the public IPFS network
-// never mix. Nodes with Config.Server answer others (kad-dht does that part);
+// never mix. Nodes with Config.Server answer others, by kad-dht (dhtserver);
 // all look-ups are made by the short iterative search in lookup.go, which, unlike
 // kad-dht's, tells who answered what, asks every bootstrap peer whatever its
 // distance, and writes nothing to anybody. Peers are believed in nothing that
@@ -41,12 +41,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	dht "github.com/libp2p/go-libp2p-kad-dht"
-	"github.com/libp2p/go-libp2p-kad-dht/records"
-	record "github.com/libp2p/go-libp2p-record"
-	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"github.com/phasebased/phase/manifest"
 )
@@ -55,15 +54,11 @@ const (
 	prefix   protocol.ID = "/phase"
 	protoKad protocol.ID = prefix + "/kad/1.0.0"
 
-	// recordLife is how long a node keeps a record that nobody renews.
-	recordLife = 48 * time.Hour
-	// republishEvery renews records well within recordLife. What others published
-	// is renewed up to renewSpread later, not by all of its holders at once.
+	// republishEvery renews records well before servers forget them, after two
+	// days. What others published is renewed up to renewSpread later, not by all of
+	// its holders at once.
 	republishEvery = 6 * time.Hour
 	renewSpread    = 2 * time.Hour
-	// providerLife bounds how long a capability is believed after its last
-	// announcement.
-	providerLife = 60 * time.Minute
 )
 
 // Config says who a node is and whom it talks to.
@@ -72,7 +67,7 @@ type Config struct {
 	// which is what a seed wants.
 	Key ed25519.PrivateKey
 	// Listen are the multiaddrs to listen on, such as /ip4/0.0.0.0/tcp/4001.
-	// Empty: the node dials but cannot be dialled.
+	// Empty: the node dials but cannot be dialled. Who listens must serve.
 	Listen []string
 	// Bootstrap are peers to start from: multiaddrs that end in /p2p/<id>, or
 	// /dnsaddr/<name> for all that DNS names there. Each is asked in every search.
@@ -83,9 +78,9 @@ type Config struct {
 	Bootstrap []string
 	// Resolver looks up the names in Bootstrap, net.DefaultResolver if nil.
 	Resolver Resolver
-	// Server makes the node answer others and store their records. It needs
-	// Listen.
-	Server bool
+	// Server makes the node answer others and store their records; it is
+	// dhtserver.New, or nil for a node that only asks. It needs Listen.
+	Server func(Half) (Server, error)
 	// LocalOnly keeps the node within the local network: it neither dials nor
 	// accepts an address that is not private, link-local or loopback, whoever
 	// named it, and looks up no names.
@@ -110,14 +105,11 @@ type Node struct {
 	now       func() time.Time
 	resolver  Resolver
 	bootstrap []lead
-	host      host.Host
+	swarm     *swarm.Swarm
+	bus       event.Bus
+	server    Server // nil if the node only asks
 	validator validator
 	root      atomic.Pointer[manifest.Root]
-
-	// Of a server only; nil otherwise.
-	dht    *dht.IpfsDHT
-	store  *boundedStore       // the records dht stores
-	values *records.ValueStore // the same, by key
 
 	closing, judging sync.Once
 
@@ -130,8 +122,8 @@ type Node struct {
 // the start. It contacts nobody: that begins with Run, Search or Publish. The
 // caller must Close it.
 func New(cfg Config) (*Node, error) {
-	if cfg.Server && len(cfg.Listen) == 0 {
-		return nil, errors.New("p2p: a server needs an address to listen on")
+	if (cfg.Server != nil) != (len(cfg.Listen) > 0) {
+		return nil, errors.New("p2p: a server needs an address to listen on, and only a server does")
 	}
 	n := &Node{cfg: cfg, gather: gather, log: cfg.Log, now: cfg.Now, resolver: cfg.Resolver,
 		published: map[string]*Publication{}, named: map[string]map[peer.ID]bool{}}
@@ -150,40 +142,32 @@ func New(cfg Config) (*Node, error) {
 	if n.bootstrap, err = parseLeads(cfg.Bootstrap); err != nil {
 		return nil, err
 	}
-	if n.host, err = newHost(cfg); err != nil {
+	n.bus = eventbus.NewBus()
+	if n.swarm, err = newSwarm(cfg, n.bus); err != nil {
 		return nil, err
 	}
-	if cfg.Server {
-		if err := n.serve(); err != nil {
-			return nil, errors.Join(err, n.host.Close())
-		}
+	if err := n.serve(); err != nil {
+		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
 }
 
-// serve makes the node answer DHT requests.
-func (n *Node) serve() error {
-	n.store = newBoundedStore(maxRecords)
-	namespaces := record.NamespacedValidator{"phase": n.validator}
-	d, err := dht.New(guardedHost{n.host},
-		// Forced: reachability cannot be measured in a small private network,
-		// and a node in client mode refuses to serve.
-		dht.Mode(dht.ModeServer),
-		dht.ProtocolPrefix(prefix),
-		dht.Validator(namespaces),
-		dht.ValueDatastore(n.store),
-		dht.ProviderDatastore(newBoundedStore(maxProviders)),
-		dht.ProviderManagerOpts(records.ProvideValidity(providerLife), records.ProviderAddrTTL(providerLife)),
-		dht.MaxRecordAge(recordLife),
-		// No address or diversity filter: all nodes of a classroom share one
-		// network, often one host's loopback.
-	)
-	if err != nil {
-		return fmt.Errorf("p2p: start DHT: %w", err)
+// serve listens and adds the other half of the node, if it has one.
+func (n *Node) serve() (err error) {
+	if n.cfg.Server == nil {
+		return nil
 	}
-	n.dht = d
-	n.values = records.NewValueStore(n.store, namespaces, recordLife)
-	return nil
+	listen, err := parseAddrs(n.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	// First, for only then a server knows its addresses from the start.
+	if err := n.swarm.Listen(listen...); err != nil {
+		return fmt.Errorf("p2p: listen on %v: %w", n.cfg.Listen, err)
+	}
+	half := Half{Swarm: n.swarm, Bus: n.bus, Prefix: prefix, Namespace: "phase", Validator: n.validator}
+	n.server, err = n.cfg.Server(half)
+	return err
 }
 
 // Close leaves the network and frees the sockets. The node is of no use
@@ -195,10 +179,11 @@ func (n *Node) Close() error {
 	}
 	var err error
 	n.closing.Do(func() {
-		if n.dht != nil {
-			err = n.dht.Close()
+		if n.server != nil {
+			err = n.server.Close()
+		} else {
+			err = closeSwarm(n.swarm)
 		}
-		err = errors.Join(err, n.host.Close())
 	})
 	return err
 }
@@ -212,18 +197,21 @@ func (n *Node) SetRoot(root *manifest.Root) { n.root.Store(root) }
 func (n *Node) Name() string { return "dht" }
 
 // ID is the node's peer ID, "12D3Koo…".
-func (n *Node) ID() string { return n.host.ID().String() }
+func (n *Node) ID() string { return n.swarm.LocalPeer().String() }
 
 // Addrs are the multiaddrs under which the node can be dialled, each with
 // /p2p/<id>, ready to be another node's Config.Bootstrap. Empty if the node does
 // not listen.
 func (n *Node) Addrs() []string {
+	if n.server == nil {
+		return nil
+	}
 	var out []string
-	for _, a := range n.host.Addrs() {
+	for _, a := range n.server.Addrs() {
 		out = append(out, a.String()+"/p2p/"+n.ID())
 	}
 	return out
 }
 
 // Peers is the number of nodes this one is connected to.
-func (n *Node) Peers() int { return len(n.host.Network().Peers()) }
+func (n *Node) Peers() int { return len(n.swarm.Peers()) }

@@ -47,7 +47,7 @@ func start(t testing.TB, cfg Config) *Node {
 
 func server(t testing.TB, bootstrap ...string) *Node {
 	t.Helper()
-	return start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true, Bootstrap: bootstrap})
+	return start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: testServer, Bootstrap: bootstrap})
 }
 
 func client(t testing.TB, bootstrap ...string) *Node {
@@ -100,7 +100,7 @@ func mesh(t testing.TB, count int) []*Node {
 func waitKnown(t testing.TB, a, b *Node) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
-	for a.dht.RoutingTable().Find(b.host.ID()) == "" {
+	for table(a).Find(b.swarm.LocalPeer()) == "" {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s does not know %s", a.ID(), b.ID())
 		}
@@ -112,7 +112,7 @@ func waitKnown(t testing.TB, a, b *Node) {
 // hold it.
 func plant(t testing.TB, n *Node, q discover.Query, value []byte) {
 	t.Helper()
-	if err := n.values.Put(t.Context(), q.Key(), putRecord(q.Key(), value)); err != nil {
+	if err := n.server.Store(t.Context(), q.Key(), value); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -189,50 +189,47 @@ func TestLoneServer(t *testing.T) {
 func TestSeedIsNobodysPeer(t *testing.T) {
 	nodes := mesh(t, 3)
 	c := client(t, addr(t, nodes[0]), addr(t, nodes[1]), addr(t, nodes[2]))
-	identified, err := nodes[0].host.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
+	refused, err := nodes[0].bus.Subscribe(new(event.EvtPeerIdentificationFailed))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer identified.Close()
+	defer refused.Close()
 	if connected, failures := c.connect(t.Context()); connected != 3 {
 		t.Fatal(failures)
-	}
-	if known, err := c.host.Peerstore().SupportsProtocols(nodes[0].host.ID(), protoKad); err != nil || len(known) != 1 {
-		t.Errorf("server speaks %v, error %v", known, err)
 	}
 	if _, err := c.Publish(t.Context(), discovertest.Pointer(t, stable, 1)); err != nil {
 		t.Fatal(err)
 	}
 	for seen := false; !seen; {
 		select {
-		case e := <-identified.Out():
-			seen = e.(event.EvtPeerIdentificationCompleted).Peer == c.host.ID()
+		case e := <-refused.Out():
+			seen = e.(event.EvtPeerIdentificationFailed).Peer == c.swarm.LocalPeer()
 		case <-time.After(10 * time.Second):
-			t.Fatal("the server did not identify the seed")
+			t.Fatal("the server did not try to identify the seed")
 		}
 	}
-	// What the server makes of an identification it does in order: when a server
-	// that came later is in the table, the seed would be.
+	// What the server makes of its peers it does in order: when one that came later
+	// is in the table, the seed would be.
 	late := server(t, addr(t, nodes[0]))
 	if connected, failures := late.connect(t.Context()); connected != 1 {
 		t.Fatal(failures)
 	}
 	waitKnown(t, nodes[0], late)
 	for _, n := range nodes {
-		if n.dht.RoutingTable().Find(c.host.ID()) != "" {
+		if table(n).Find(c.swarm.LocalPeer()) != "" {
 			t.Errorf("the seed ended up in the routing table of %s", n.ID())
 		}
 	}
 	ask := client(t, addr(t, nodes[0]))
-	ask.walk(t.Context(), plan{key: []byte(c.host.ID()), leads: ask.leads(t.Context()), heard: func(reply) {}, ask: func(ctx context.Context, p peer.ID) (r reply) {
-		messenger, err := pb.NewProtocolMessenger(sender{ask.host, &r.at})
+	ask.walk(t.Context(), plan{key: []byte(c.swarm.LocalPeer()), leads: ask.leads(t.Context()), heard: func(reply) {}, ask: func(ctx context.Context, p peer.ID) (r reply) {
+		messenger, err := pb.NewProtocolMessenger(sender{ask.swarm, &r.at})
 		if err != nil {
 			t.Error(err)
 			return reply{err: err}
 		}
 		r.closer, r.err = messenger.GetClosestPeers(ctx, p, "another")
 		for _, info := range r.closer {
-			if info.ID == c.host.ID() {
+			if info.ID == c.swarm.LocalPeer() {
 				t.Errorf("%s names the seed", p)
 			}
 		}
@@ -433,7 +430,7 @@ func TestRunConnects(t *testing.T) {
 func TestRepublish(t *testing.T) {
 	now := time.Now()
 	clock := func() time.Time { return now }
-	a := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true, Now: clock})
+	a := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: testServer, Now: clock})
 	pointer := discovertest.Pointer(t, stable, 8)
 	if _, err := a.Publish(t.Context(), pointer); err != nil {
 		t.Fatal(err)
@@ -501,9 +498,10 @@ func TestConfigRefused(t *testing.T) {
 	}
 	for name, cfg := range map[string]Config{
 		"short key":            {Key: ed25519.PrivateKey{1, 2, 3}},
-		"server without place": {Server: true},
-		"listen":               {Listen: []string{"127.0.0.1:4001"}},
-		"listen on quic":       {Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}},
+		"server without place": {Server: testServer},
+		"place without server": {Listen: []string{"/ip4/127.0.0.1/tcp/0"}},
+		"listen":               {Listen: []string{"127.0.0.1:4001"}, Server: testServer},
+		"listen on quic":       {Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, Server: testServer},
 		"bootstrap":            {Bootstrap: []string{"127.0.0.1:4001"}},
 		"bootstrap without id": {Bootstrap: []string{"/ip4/127.0.0.1/tcp/4001"}},
 		"bootstrap only id":    {Bootstrap: []string{"/p2p/" + id}},
@@ -546,7 +544,7 @@ func TestPeerID(t *testing.T) {
 
 // A node that listens everywhere names addresses that can be dialled.
 func TestListensEverywhere(t *testing.T) {
-	n := start(t, Config{Listen: []string{"/ip4/0.0.0.0/tcp/0"}, Server: true})
+	n := start(t, Config{Listen: []string{"/ip4/0.0.0.0/tcp/0"}, Server: testServer})
 	if len(n.Addrs()) == 0 {
 		t.Fatal("no address")
 	}

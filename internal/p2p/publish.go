@@ -87,8 +87,8 @@ func (n *Node) Publications() []Publication {
 // put stores a checked record and counts who holds it.
 func (n *Node) put(ctx context.Context, key string, value []byte) (Published, error) {
 	var holders []string
-	if n.values != nil {
-		if err := n.values.Put(ctx, key, record.MakePutRecord(key, value)); err != nil {
+	if n.server != nil {
+		if err := n.server.Store(ctx, key, value); err != nil {
 			return Published{}, err
 		}
 		holders = append(holders, n.ID())
@@ -141,7 +141,7 @@ var errNotKept = errors.New("confirmed the record and did not keep it")
 // give asks one peer to store a record, and for it back: confirming costs
 // nothing.
 func (n *Node) give(ctx context.Context, p peer.ID, key string, value []byte) error {
-	messenger, err := pb.NewProtocolMessenger(sender{host: n.host})
+	messenger, err := pb.NewProtocolMessenger(sender{swarm: n.swarm})
 	if err != nil {
 		return err
 	}

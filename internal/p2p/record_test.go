@@ -2,14 +2,11 @@ package p2p
 
 import (
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
-
-	ds "github.com/ipfs/go-datastore"
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/discover/discovertest"
@@ -120,7 +117,7 @@ func TestValidateWithRoot(t *testing.T) {
 	}
 
 	// The same on the wire: the forgery neither displaces nor precedes the record.
-	s := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true, Root: root})
+	s := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: testServer, Root: root})
 	if _, err := s.Publish(t.Context(), good); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +132,7 @@ func TestValidateWithRoot(t *testing.T) {
 // TestSetRoot: after a rotation the new root decides, also about what is stored.
 func TestSetRoot(t *testing.T) {
 	before, after := timestampRoot(t, 1, discovertest.Key()), timestampRoot(t, 2, key(7))
-	s := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true, Root: before})
+	s := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: testServer, Root: before})
 	p, err := manifest.InspectPointer(discovertest.Pointer(t, stable, 1))
 	if err != nil {
 		t.Fatal(err)
@@ -245,31 +242,4 @@ func FuzzValidate(f *testing.F) {
 			t.Errorf("valid but not selectable: index %d, error %v", i, err)
 		}
 	})
-}
-
-func TestBoundedStore(t *testing.T) {
-	ctx := context.Background()
-	s := newBoundedStore(2)
-	a, b, c := ds.NewKey("a"), ds.NewKey("b"), ds.NewKey("c")
-	for _, k := range []ds.Key{a, b, a} { // renewing is no new key
-		if err := s.Put(ctx, k, []byte("1")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.Put(ctx, c, nil); !errors.Is(err, errFull) {
-		t.Errorf("third key: %v", err)
-	}
-	batch, err := s.Batch(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(batch.Put(ctx, c, []byte("1")), batch.Delete(ctx, a), batch.Put(ctx, c, []byte("2")), batch.Commit(ctx)); err != nil {
-		t.Fatal(err)
-	}
-	if v, err := s.Get(ctx, c); err != nil || string(v) != "2" {
-		t.Errorf("got %q, error %v", v, err)
-	}
-	if has, err := s.Has(ctx, a); has || err != nil {
-		t.Errorf("deleted key is there: %v, error %v", has, err)
-	}
 }

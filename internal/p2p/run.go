@@ -29,7 +29,7 @@ const (
 // a root, what it stores for others. It blocks until ctx is done and then
 // returns nil; it fails only if the node cannot watch its own network.
 func (n *Node) Run(ctx context.Context) error {
-	sub, err := n.host.EventBus().Subscribe([]any{
+	sub, err := n.bus.Subscribe([]any{
 		new(event.EvtPeerIdentificationCompleted),
 		new(event.EvtPeerConnectednessChanged),
 	})
@@ -42,7 +42,7 @@ func (n *Node) Run(ctx context.Context) error {
 	arrived, left := make(chan struct{}, 1), make(chan struct{}, 1)
 	var working sync.WaitGroup
 	defer working.Wait()
-	working.Go(func() { n.stayConnected(ctx, left) })
+	working.Go(func() { n.stayConnected(ctx, left, arrived) })
 	working.Go(func() { n.keepAlive(ctx, arrived) })
 	for {
 		select {
@@ -63,7 +63,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 }
 
-func signal(c chan struct{}) {
+func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default: // one is pending already
@@ -72,7 +72,7 @@ func signal(c chan struct{}) {
 
 // stayConnected reaches the bootstrap peers at once, and again when the last of
 // them left.
-func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}) {
+func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}, arrived chan<- struct{}) {
 	if len(n.bootstrap) == 0 {
 		return
 	}
@@ -90,10 +90,12 @@ func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}) {
 				wait = firstRetry
 				continue
 			}
-			if n.reconnect(ctx) == 0 {
-				retry.Reset(wait)
-				wait = min(2*wait, lastRetry)
+			if n.reconnect(ctx) > 0 {
+				signal(arrived)
+				continue
 			}
+			retry.Reset(wait)
+			wait = min(2*wait, lastRetry)
 		}
 	}
 }
@@ -101,7 +103,7 @@ func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}) {
 // attached reports whether the node is connected to a bootstrap peer.
 func (n *Node) attached() bool {
 	return slices.ContainsFunc(n.starters(), func(p peer.ID) bool {
-		return n.host.Network().Connectedness(p) == network.Connected
+		return n.swarm.Connectedness(p) == network.Connected
 	})
 }
 
@@ -150,10 +152,10 @@ func spread() time.Duration { return republishEvery + rand.N(renewSpread) }
 // that they outlive a publisher who left, until they expire. Only a node with a
 // root does that: without, it would help forgeries along.
 func (n *Node) renewHeld(ctx context.Context) {
-	if n.store == nil || n.root.Load() == nil {
+	if n.server == nil || n.root.Load() == nil {
 		return
 	}
-	for _, key := range n.store.records() {
+	for _, key := range n.server.Records() {
 		n.mu.Lock()
 		_, own := n.published[key]
 		n.mu.Unlock()

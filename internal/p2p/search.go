@@ -47,7 +47,7 @@ func (n *Node) Search(ctx context.Context, q discover.Query, found func(discover
 		found(discover.Candidate{Pointer: value, Origin: "dht " + from.String()})
 	}
 	own := n.local(ctx, q.Key())
-	offer(n.host.ID(), own)
+	offer(n.swarm.LocalPeer(), own)
 	failures, answers := n.fetch(ctx, q.Key(), offer)
 	if len(answers) == 0 && own == nil {
 		return n.unreachable(ctx, failures)
@@ -57,12 +57,12 @@ func (n *Node) Search(ctx context.Context, q discover.Query, found func(discover
 
 // local is the record this node itself stores under key, nil if none.
 func (n *Node) local(ctx context.Context, key string) []byte {
-	if n.values == nil {
+	if n.server == nil {
 		return nil
 	}
-	rec, err := n.values.Get(ctx, key)
+	value, err := n.server.Record(ctx, key)
 	if err != nil {
 		n.log.Warn("own record store", "error", err)
 	}
-	return rec.GetValue()
+	return value
 }

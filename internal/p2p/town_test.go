@@ -8,18 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	kb "github.com/libp2p/go-libp2p-kbucket"
-	"github.com/libp2p/go-libp2p/core/network"
-
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 
@@ -54,7 +50,7 @@ func (w *town) settle(t testing.TB, count int) {
 	for range count {
 		w.started++
 		w.nodes = append(w.nodes, start(t, Config{
-			Key: keyOf("citizen", w.started), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: true, Log: discard,
+			Key: keyOf("citizen", w.started), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: testServer, Log: discard,
 		}))
 	}
 }
@@ -92,15 +88,15 @@ func visitor(t testing.TB, through ...*Node) *Node {
 func introduce(t testing.TB, a, b *Node) {
 	t.Helper()
 	if a != b {
-		meet(t, a, peer.AddrInfo{ID: b.host.ID(), Addrs: b.host.Addrs()})
+		meet(t, a, peer.AddrInfo{ID: b.swarm.LocalPeer(), Addrs: b.server.Addrs()})
 	}
 }
 
 // meet tells n of a peer that speaks the DHT's protocol.
 func meet(t testing.TB, n *Node, p peer.AddrInfo) {
 	t.Helper()
-	n.host.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.PermanentAddrTTL)
-	_, err := n.dht.RoutingTable().TryAddPeer(p.ID, true, false)
+	n.swarm.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.PermanentAddrTTL)
+	_, err := table(n).TryAddPeer(p.ID, true, false)
 	if err != nil && !errors.Is(err, kb.ErrPeerRejectedNoCapacity) {
 		t.Error(err)
 	}
@@ -180,41 +176,23 @@ func gang(t testing.TB, keys []ed25519.PrivateKey, value func(i int) []byte) []*
 	var members []*pb.Message_Peer
 	for i, k := range keys {
 		own := value(i)
-		n := start(t, Config{Key: k, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: discard})
-		n.host.SetStreamHandler(protoKad, func(s network.Stream) {
-			defer s.Close()
-			answering(func(req *pb.Message) *pb.Message {
-				if req.Type == pb.Message_PUT_VALUE {
-					return req
-				}
-				m := pb.NewMessage(req.Type, req.Key, 0)
-				if own != nil {
-					m.Record = putRecord(string(req.Key), own)
-				}
-				h := sha256.Sum256(fmt.Appendf(nil, "%s %d", req.Key, i))
-				at := int(binary.BigEndian.Uint16(h[:])) % len(members)
-				m.CloserPeers = append(m.CloserPeers, members[at:min(len(members), at+2*closest)]...)
-				return m
-			})(s)
-		})
+		n := start(t, Config{Key: k, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: discard, Server: speaking(answering(func(req *pb.Message) *pb.Message {
+			if req.Type == pb.Message_PUT_VALUE {
+				return req
+			}
+			m := pb.NewMessage(req.Type, req.Key, 0)
+			if own != nil {
+				m.Record = putRecord(string(req.Key), own)
+			}
+			h := sha256.Sum256(fmt.Appendf(nil, "%s %d", req.Key, i))
+			at := int(binary.BigEndian.Uint16(h[:])) % len(members)
+			m.CloserPeers = append(m.CloserPeers, members[at:min(len(members), at+2*closest)]...)
+			return m
+		}))})
 		out = append(out, n)
-		members = append(members, &pb.Message_Peer{Id: []byte(n.host.ID()), Addrs: [][]byte{n.host.Addrs()[0].Bytes()}})
+		members = append(members, &pb.Message_Peer{Id: []byte(n.swarm.LocalPeer()), Addrs: [][]byte{n.server.Addrs()[0].Bytes()}})
 	}
 	return out
-}
-
-// replace makes value the only record that n stores.
-func replace(t testing.TB, n *Node, value []byte) {
-	t.Helper()
-	n.store.mu.Lock()
-	stored := slices.Collect(maps.Keys(n.store.keys))
-	n.store.mu.Unlock()
-	for _, k := range stored {
-		if err := n.store.Delete(t.Context(), k); err != nil {
-			t.Fatal(err)
-		}
-	}
-	plant(t, n, stable, value)
 }
 
 // holders are the members of the town that really hold value.

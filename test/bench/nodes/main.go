@@ -21,6 +21,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/p2p/dhtserver"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -124,7 +125,7 @@ func join(ctx context.Context, count int, address string) ([]*member, error) {
 			Now:    n.now,
 			Key:    key(byte(i)),
 			Listen: []string{"/ip4/" + addr.String() + "/tcp/0"},
-			Server: true,
+			Server: dhtserver.New,
 		}
 		for j := range min(i, acquaintances) { // spread over all that are there
 			cfg.Bootstrap = append(cfg.Bootstrap, nodes[j*i/min(i, acquaintances)].Addrs()...)

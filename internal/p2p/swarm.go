@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -8,14 +9,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
-	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/sec"
-	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
-	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
-	connmanager "github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
@@ -33,19 +32,14 @@ const (
 	dialTimeout = 5 * time.Second
 	// requestTimeout bounds one request to one peer, dialling included.
 	requestTimeout = 6 * time.Second
-
-	// A server prunes idle connections down to lowWater when it has highWater.
-	lowWater, highWater = 160, 320
 )
 
-// newHost assembles a libp2p host by hand. libp2p.New links every transport and
-// service there is: 27 MB of binary instead of 17.
-func newHost(cfg Config) (_ host.Host, err error) {
+// newSwarm assembles by hand what connects a node to others. libp2p.New links
+// every transport and service there is, and its hosts identify every peer, which
+// takes time and memory and is of use to servers only. What others open is reset,
+// until a server takes the swarm over.
+func newSwarm(cfg Config, bus event.Bus) (*swarm.Swarm, error) {
 	sk, id, err := identity(cfg.Key)
-	if err != nil {
-		return nil, err
-	}
-	listen, err := parseAddrs(cfg.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -56,11 +50,10 @@ func newHost(cfg Config) (_ host.Host, err error) {
 	if err := errors.Join(peers.AddPrivKey(id, sk), peers.AddPubKey(id, sk.GetPublic())); err != nil {
 		return nil, errors.Join(fmt.Errorf("p2p: address book: %w", err), peers.Close())
 	}
-	limits, err := newLimits(cfg.Server)
+	limits, err := newLimits(cfg.Server != nil)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("p2p: resource limits: %w", err), peers.Close())
 	}
-	bus := eventbus.NewBus()
 	opts := []swarm.Option{
 		swarm.WithResourceManager(limits),
 		swarm.WithDialTimeout(dialTimeout),
@@ -78,57 +71,41 @@ func newHost(cfg Config) (_ host.Host, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("p2p: swarm: %w", err), limits.Close(), peers.Close())
 	}
-	h, err := assemble(sw, sk, bus, gater, cfg.Server)
-	if err != nil {
-		return nil, errors.Join(err, sw.Close(), limits.Close(), peers.Close())
+	if err := addTransport(sw, sk, gater); err != nil {
+		return nil, errors.Join(err, closeSwarm(sw))
 	}
-	if len(listen) > 0 {
-		if err := sw.Listen(listen...); err != nil {
-			return nil, errors.Join(fmt.Errorf("p2p: listen on %v: %w", cfg.Listen, err), h.Close())
-		}
-	}
-	h.Start()
-	return h, nil
+	sw.SetStreamHandler(func(s network.Stream) { _ = s.Reset() })
+	return sw, nil
 }
 
-// assemble adds the transport and the host's services to a swarm. gater may be
-// nil.
-func assemble(sw *swarm.Swarm, sk crypto.PrivKey, bus event.Bus, gater connmgr.ConnectionGater, server bool) (*basichost.BasicHost, error) {
+// closeSwarm closes all that newSwarm made.
+func closeSwarm(sw *swarm.Swarm) error {
+	return errors.Join(sw.Close(), sw.Peerstore().Close(), sw.ResourceManager().Close())
+}
+
+// addTransport makes a swarm speak Noise over TCP with yamux. gater may be nil.
+func addTransport(sw *swarm.Swarm, sk crypto.PrivKey, gater connmgr.ConnectionGater) error {
 	mux := *yamux.DefaultTransport
 	mux.MaxStreamWindowSize = 256 << 10 // messages are small; 16 MiB invites waste
 	mux.MaxIncomingStreams = 64
 	muxers := []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: &mux}}
 	secure, err := noise.New(noise.ID, sk, muxers)
 	if err != nil {
-		return nil, fmt.Errorf("p2p: noise: %w", err)
+		return fmt.Errorf("p2p: noise: %w", err)
 	}
 	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, sw.ResourceManager(), gater)
 	if err != nil {
-		return nil, fmt.Errorf("p2p: upgrader: %w", err)
+		return fmt.Errorf("p2p: upgrader: %w", err)
 	}
 	transport, err := tcp.NewTCPTransport(up, sw.ResourceManager(), nil,
 		tcp.WithConnectionTimeout(connectTimeout), tcp.DisableReuseport())
 	if err != nil {
-		return nil, fmt.Errorf("p2p: tcp: %w", err)
+		return fmt.Errorf("p2p: tcp: %w", err)
 	}
 	if err := sw.AddTransport(transport); err != nil {
-		return nil, fmt.Errorf("p2p: tcp: %w", err)
+		return fmt.Errorf("p2p: tcp: %w", err)
 	}
-	opts := &basichost.HostOpts{EventBus: bus, UserAgent: "phase"}
-	if server {
-		if opts.ConnManager, err = newConnManager(); err != nil {
-			return nil, fmt.Errorf("p2p: connection manager: %w", err)
-		}
-	}
-	h, err := basichost.NewHost(sw, opts)
-	if err != nil {
-		return nil, fmt.Errorf("p2p: host: %w", err)
-	}
-	return h, nil
-}
-
-func newConnManager() (connmgr.ConnManager, error) {
-	return connmanager.NewConnManager(lowWater, highWater, connmanager.WithGracePeriod(20*time.Second))
+	return nil
 }
 
 func parseAddrs(addrs []string) ([]ma.Multiaddr, error) {
@@ -143,11 +120,15 @@ func parseAddrs(addrs []string) ([]ma.Multiaddr, error) {
 	return out, nil
 }
 
+// dial connects to a peer.
+func (n *Node) dial(ctx context.Context, p peer.AddrInfo) error {
+	n.forgetFailures(p.ID)
+	n.swarm.Peerstore().AddAddrs(p.ID, p.Addrs, peerstore.TempAddrTTL)
+	_, err := n.swarm.DialPeer(ctx, p.ID)
+	return err
+}
+
 // forgetFailures makes the next dial to p a real one. The swarm refuses to dial
 // a peer for some seconds after a failure, but a search that the user repeats
 // once the cable is in must not fail from memory.
-func (n *Node) forgetFailures(p peer.ID) {
-	if sw, ok := n.host.Network().(*swarm.Swarm); ok {
-		sw.Backoff().Clear(p)
-	}
-}
+func (n *Node) forgetFailures(p peer.ID) { n.swarm.Backoff().Clear(p) }
