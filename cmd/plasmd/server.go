@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -29,6 +30,7 @@ type offer struct {
 	receipts              string // folder for receipts that nodes deliver; empty: none are taken
 	advertise             string // base URL to announce; empty: this machine's addresses
 	lookEvery             time.Duration
+	serves                func(netip.Addr) bool // whom it answers; nil: everybody
 	// checked keeps what is not in order from being announced: the folder is no
 	// publisher's but a machine's own copy, and there will be others.
 	checked bool
@@ -141,7 +143,7 @@ const stopTimeout = 3 * time.Second
 
 // web answers over HTTP until ctx ends.
 func (s *server) web(ctx context.Context, fail context.CancelCauseFunc) {
-	web := provider.Server(s.provider)
+	web := provider.Server(s.provider, s.offer.serves)
 	web.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	var stopping sync.WaitGroup
 	stopping.Go(func() {

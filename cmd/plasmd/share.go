@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/p2p"
 	"github.com/phasebased/phase/internal/timeline"
 )
@@ -47,17 +48,27 @@ func (d *daemon) module(digest blob.Digest) (*os.File, error) {
 	return d.modules.OpenUnverified(digest, info.Size())
 }
 
+// offer is what others may have, and who.
+func (d *daemon) offer() offer {
+	o := offer{
+		folder: d.shared.folder, channel: d.booted.Channel, arch: d.booted.Arch, port: int(d.cfg.ServePort),
+		lookEvery: lookEvery, checked: true, blob: d.module, speak: d.speak,
+	}
+	if d.limits.local {
+		o.serves = fetch.LocalAddr
+	}
+	return o
+}
+
 // share offers to others what this machine booted, until ctx ends. A private
-// node shares nothing.
+// node shares nothing, and one in Local mode nothing with anybody beyond the local
+// network.
 func (d *daemon) share(ctx context.Context, peer *p2p.Node) {
 	if d.shared.folder == "" || d.cfg.ServePort == 0 || d.limits.quiet {
 		d.log.Info("nothing is offered to other machines", "folder", d.shared.folder, "port", d.cfg.ServePort, "private", d.limits.quiet)
 		return
 	}
-	s, err := openServer(offer{
-		folder: d.shared.folder, channel: d.booted.Channel, arch: d.booted.Arch, port: int(d.cfg.ServePort),
-		lookEvery: lookEvery, checked: true, blob: d.module, speak: d.speak,
-	}, d.log)
+	s, err := openServer(d.offer(), d.log)
 	if err == nil {
 		defer s.close()
 		if len(d.cfg.ListenAddrs) > 0 {

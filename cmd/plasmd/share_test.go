@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -22,6 +23,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/examples"
 	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/node"
 	"github.com/phasebased/phase/internal/p2p"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/store"
@@ -180,6 +182,39 @@ func TestNodeSharesWhatItBooted(t *testing.T) {
 				t.Errorf("status: %s, %v", got, err)
 			}
 		})
+	}
+}
+
+// TestLocalNodeServesTheLocalNetwork: to answer somebody beyond it is to send
+// something there.
+func TestLocalNodeServesTheLocalNetwork(t *testing.T) {
+	for mode, beyond := range map[string]bool{"internet": true, "local": false} {
+		d := &daemon{limits: limitsOf([]string{mode}, slog.New(slog.DiscardHandler)), booted: &node.Booted{}}
+		o := d.offer()
+		for from, want := range map[string]bool{"192.168.1.2": true, "169.254.3.4": true, "fe80::1%eth0": true, "192.0.2.1": beyond, "2001:db8::1": beyond} {
+			if got := o.serves == nil || o.serves(netip.MustParseAddr(from)); got != want {
+				t.Errorf("%s mode: %s is served: %t", mode, from, got)
+			}
+		}
+	}
+	w := newSite(t)
+	s, err := openServer(offer{
+		folder: w.dir, channel: "stable", arch: "x86_64", bind: "127.0.0.1", lookEvery: time.Hour,
+		serves: func(from netip.Addr) bool { return !from.IsLoopback() },
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(ctx) }()
+	if resp, err := http.Get(s.url() + "/health"); err == nil {
+		t.Errorf("somebody who is not served got %s", resp.Status)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -7,13 +7,12 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 const (
-	maxConns = 1024
-
+	maxConns       = 1024
+	connsPerClient = 64 // so that one client cannot keep all others out with idle ones
 	// piece is how much is sent before its deadline is renewed: a client that
 	// takes a piece in less than pieceTime, 16 KiB/s, may take all day.
 	piece     = 1 << 20 // bytes
@@ -21,10 +20,14 @@ const (
 )
 
 // Server returns an http.Server for h, a *Provider, that bounds how long a
-// client may take and how many connect. The caller sets its address, serves
+// client may take and how many connect. It does not listen to clients whose address
+// serves refuses; nil refuses nobody. The caller sets the server's address, serves
 // and shuts it down.
-func Server(h http.Handler) *http.Server {
-	var conns atomic.Int64
+func Server(h http.Handler, serves func(netip.Addr) bool) *http.Server {
+	d := &door{
+		serves: serves, gate: gate{perClient: connsPerClient, total: maxConns, open: map[client]int{}},
+		inside: map[net.Conn]client{},
+	}
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -32,17 +35,51 @@ func Server(h http.Handler) *http.Server {
 		WriteTimeout:      pieceTime, // renewed by the Provider while a client makes progress
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ConnState: func(c net.Conn, s http.ConnState) {
-			switch s {
-			case http.StateNew:
-				if conns.Add(1) > maxConns {
-					c.Close()
-				}
-			case http.StateClosed, http.StateHijacked:
-				conns.Add(-1)
-			}
-		},
+		ConnState:         d.watch,
 	}
+}
+
+// A door lets connections in while there is room.
+type door struct {
+	serves func(netip.Addr) bool
+	gate   gate // counts connections
+
+	mu     sync.Mutex
+	inside map[net.Conn]client
+}
+
+// watch is an http.Server's ConnState.
+func (d *door) watch(c net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		if !d.enter(c) {
+			c.Close()
+		}
+	case http.StateClosed, http.StateHijacked:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if who, ok := d.inside[c]; ok {
+			delete(d.inside, c)
+			d.gate.leave(who)
+		}
+	}
+}
+
+func (d *door) enter(c net.Conn) bool {
+	remote := c.RemoteAddr().String()
+	if d.serves != nil {
+		if from, err := netip.ParseAddrPort(remote); err != nil || !d.serves(from.Addr()) {
+			return false
+		}
+	}
+	who := clientOf(remote)
+	if d.gate.enter(who) != admitted {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.inside[c] = who
+	return true
 }
 
 // ServeHTTP answers one request within the limits, counts it and logs it.
@@ -83,7 +120,8 @@ func clip(s string, n int) string {
 	return s
 }
 
-// A client is an IPv4 address or an IPv6 /64, which one host has for itself.
+// A client is an IPv4 address or an IPv6 /64, which one host has for itself; on a
+// link, where all share one /64, a link-local address.
 type client netip.Prefix
 
 func clientOf(remote string) client {
@@ -92,8 +130,8 @@ func clientOf(remote string) client {
 		return client{} // all that have no address share one limit
 	}
 	addr, bits := ap.Addr().Unmap().WithZone(""), 64
-	if addr.Is4() {
-		bits = 32
+	if addr.Is4() || addr.IsLinkLocalUnicast() {
+		bits = addr.BitLen()
 	}
 	prefix, _ := addr.Prefix(bits) // bits fit the address
 	return client(prefix)
@@ -107,7 +145,7 @@ const (
 	allBusy
 )
 
-// A gate counts requests under way. Its map holds only clients that have some.
+// A gate counts requests under way, or connections. Its map holds only clients that have some.
 type gate struct {
 	perClient, total int
 

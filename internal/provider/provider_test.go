@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,7 +130,7 @@ func listen(t testing.TB, h http.Handler) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Server(h)
+	s := Server(h, nil)
 	go s.Serve(l)
 	t.Cleanup(func() { s.Close() })
 	return "http://" + l.Addr().String()
@@ -597,7 +598,7 @@ func TestClientOf(t *testing.T) {
 			t.Errorf("%s and %s differ", c[0], c[1])
 		}
 	}
-	other := [][2]string{{"192.0.2.1:1", "192.0.2.2:1"}, {"[2001:db8::1]:1", "[2001:db8:0:1::1]:1"}}
+	other := [][2]string{{"192.0.2.1:1", "192.0.2.2:1"}, {"[2001:db8::1]:1", "[2001:db8:0:1::1]:1"}, {"[fe80::1%eth0]:1", "[fe80::2%eth0]:1"}}
 	for _, c := range other {
 		if clientOf(c[0]) == clientOf(c[1]) {
 			t.Errorf("%s and %s are one", c[0], c[1])
@@ -679,28 +680,77 @@ func TestFilesReachSendfile(t *testing.T) {
 }
 
 func TestServerDropsClientsThatSayNothing(t *testing.T) {
-	s := Server(http.NotFoundHandler())
+	s := Server(http.NotFoundHandler(), nil)
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
 		t.Errorf("a bound is missing: %+v", s)
 	}
-	client, server := net.Pipe()
-	defer client.Close()
-	for range maxConns + 1 {
-		s.ConnState(server, http.StateNew)
+}
+
+// caller is a connection from an address.
+type caller struct {
+	net.Conn
+	from   string
+	closed bool
+}
+
+func (c *caller) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from))
+}
+
+func (c *caller) Close() error {
+	c.closed = true
+	return nil
+}
+
+// connect lets n clients connect and returns those that were let in.
+func connect(s *http.Server, n int, from func(i int) string) (kept []*caller) {
+	for i := range n {
+		c := &caller{from: from(i)}
+		if s.ConnState(c, http.StateNew); c.closed {
+			s.ConnState(c, http.StateClosed)
+			continue
+		}
+		kept = append(kept, c)
 	}
-	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("connection %d was kept: %v", maxConns+1, err)
+	return kept
+}
+
+func TestServerBoundsConnections(t *testing.T) {
+	same := func(from string) func(int) string { return func(int) string { return from } }
+	neighbours := func(i int) string { return fmt.Sprintf("[fe80::%x%%eth0]:1", i+1) }
+	for name, c := range map[string]struct {
+		from    func(int) string
+		n, want int
+	}{
+		"one client":             {same("192.0.2.1:1"), connsPerClient + 1, connsPerClient},
+		"one host's IPv6":        {func(i int) string { return fmt.Sprintf("[2001:db8::%x]:1", i) }, connsPerClient + 1, connsPerClient},
+		"neighbours on one link": {neighbours, connsPerClient + 1, connsPerClient + 1},
+		"everybody":              {func(i int) string { return fmt.Sprintf("10.0.%d.%d:1", i>>8, i&255) }, maxConns + 1, maxConns},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Server(http.NotFoundHandler(), nil)
+			kept := connect(s, c.n, c.from)
+			if len(kept) != c.want {
+				t.Errorf("%d of %d connections were kept, want %d", len(kept), c.n, c.want)
+			}
+			if c.want < maxConns && len(connect(s, 1, same("192.0.2.99:1"))) != 1 {
+				t.Error("another client is kept out")
+			}
+			for _, c := range kept {
+				s.ConnState(c, http.StateClosed)
+			}
+			if again := connect(s, c.n, c.from); len(again) != c.want {
+				t.Errorf("later %d connections were kept", len(again))
+			}
+		})
 	}
-	for range maxConns + 1 {
-		s.ConnState(server, http.StateClosed)
-	}
-	another, kept := net.Pipe()
-	defer another.Close()
-	s.ConnState(kept, http.StateNew)
-	if err := another.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := another.Read(make([]byte, 1)); err == io.EOF {
-		t.Error("a later connection was closed")
+}
+
+func TestServerRefusesStrangers(t *testing.T) {
+	s := Server(http.NotFoundHandler(), netip.Addr.IsPrivate)
+	for from, want := range map[string]int{"192.168.1.2:1": 1, "[fd00::2]:1": 1, "192.0.2.1:1": 0, "[2001:db8::1]:1": 0} {
+		if got := connect(s, 1, func(int) string { return from }); len(got) != want {
+			t.Errorf("%s: %d connections kept, want %d", from, len(got), want)
+		}
 	}
 }
