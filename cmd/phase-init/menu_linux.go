@@ -19,7 +19,12 @@ import (
 )
 
 // wish is what a person asked for while the network was waited for.
-type wish struct{ key byte }
+type wish struct{ key sysinit.Key }
+
+// turnLimit is how long what comes from the keyboards may hold up the next try: a
+// line that sends noise for ever looks like a person who never ends. The longest
+// form takes somebody slow a quarter of it.
+const turnLimit = 20 * time.Minute
 
 func (w *wish) Error() string { return "a key was pressed" }
 
@@ -89,8 +94,11 @@ func (s *seed) listen(ctx context.Context) {
 	for {
 		select {
 		case key := <-keys:
+			if !dialog.Alone(ctx, keys, key) {
+				continue
+			}
 			if s.changes(key.Byte) {
-				s.interrupt(&wish{lower(key.Byte)})
+				s.interrupt(&wish{key})
 				return
 			}
 			s.act(lower(key.Byte))
@@ -120,6 +128,8 @@ func lower(key byte) byte {
 // grant does what was asked for while the network was waited for.
 func (s *seed) grant(ctx context.Context, w *wish) {
 	s.observer.failure(w) // ends the stages that it cut short
+	ctx, cancel := context.WithTimeoutCause(ctx, turnLimit, dialog.ErrLeft)
+	defer cancel()
 	keys, end := s.keys(ctx)
 	defer end()
 	s.change(ctx, w.key, keys)
@@ -127,16 +137,21 @@ func (s *seed) grant(ctx context.Context, w *wish) {
 
 // wait ends with a key that leads to another try, or by itself.
 func (s *seed) wait(ctx context.Context, keys <-chan sysinit.Key) {
+	ctx, cancel := context.WithTimeoutCause(ctx, turnLimit, dialog.ErrLeft)
+	defer cancel()
 	again := time.NewTimer(retryAfter + rand.N(retrySpread))
 	defer again.Stop()
 	for {
 		select {
 		case key := <-keys:
+			if !dialog.Alone(ctx, keys, key) {
+				continue
+			}
 			if !s.changes(key.Byte) {
 				s.act(lower(key.Byte))
 				continue
 			}
-			if again.Stop(); lower(key.Byte) == keyAgain || s.change(ctx, lower(key.Byte), keys) {
+			if again.Stop(); lower(key.Byte) == keyAgain || s.change(ctx, key, keys) {
 				return
 			}
 			s.system.Console.Line(s.keyLine())
@@ -165,13 +180,13 @@ func (s *seed) act(key byte) {
 
 // change asks what is to be different, and makes it so. It reports false if the
 // question was left.
-func (s *seed) change(ctx context.Context, key byte, keys <-chan sysinit.Key) bool {
+func (s *seed) change(ctx context.Context, key sysinit.Key, keys <-chan sysinit.Key) bool {
 	f := forms{
-		ask:     &dialog.Asker{Keys: keys, Console: s.system.Console},
+		ask:     &dialog.Asker{Keys: keys, Console: s.system.Console, From: key.Echo},
 		console: s.system.Console, mode: s.config.Mode,
 	}
 	var err error
-	switch key {
+	switch lower(key.Byte) {
 	case keyAgain:
 		s.restartNetwork()
 	case keyProvider:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -18,6 +20,7 @@ import (
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/portal"
+	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/term"
 )
 
@@ -124,6 +127,89 @@ func TestKeysThatChangeTheBoot(t *testing.T) {
 	if !s.changes('r') || s.changes('n') || s.changes('u') {
 		t.Error("without a configuration there is only another try")
 	}
+}
+
+// line sends a text again and again, with a pause before each byte, for as long as
+// anybody listens.
+func line(ctx context.Context, text string, pause time.Duration) <-chan sysinit.Key {
+	keys := make(chan sysinit.Key)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case keys <- sysinit.Key{Byte: text[i%len(text)]}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return keys
+}
+
+// A serial line that sends for ever must not keep an unattended machine from
+// trying again.
+func TestNoiseDoesNotHoldUpTheNextTry(t *testing.T) {
+	for name, c := range map[string]struct {
+		text    string
+		pause   time.Duration
+		atLeast time.Duration
+		atMost  time.Duration
+		asks    bool
+	}{
+		"a flood":             {"ru", time.Millisecond, retryAfter, 2 * (retryAfter + retrySpread), false},
+		"what was written":    {"u type a provider's URL, ", time.Millisecond, retryAfter, 2 * (retryAfter + retrySpread), false},
+		"a form, without end": {"uxxxxxxxxxxx", time.Second, turnLimit, turnLimit, true},
+		"forms that are left": {"u\x1b", time.Second, turnLimit, turnLimit, true},
+		"another try":         {"r", time.Second, 0, 2 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				noise, silence := context.WithTimeout(ctx, 2*turnLimit) // for a wait that would not end
+				defer silence()
+				s, screen := newSeed(bootcfg.Config{Mode: bootcfg.Internet})
+				began := time.Now()
+				s.wait(ctx, line(noise, c.text, c.pause))
+				if took := time.Since(began); took < c.atLeast || took > c.atMost {
+					t.Errorf("took %v", took)
+				}
+				if asked := strings.Contains(screen.String(), "provider of your own"); asked != c.asks {
+					t.Errorf("asked: %v", asked)
+				}
+			})
+		})
+	}
+}
+
+// What a person is asked for is answered on the console on which it was wished.
+func TestWishIsGrantedWhereItWasTyped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		s, _ := newSeed(bootcfg.Config{Mode: bootcfg.Internet})
+		screen, keys := &strings.Builder{}, make(chan sysinit.Key)
+		go func() {
+			for i, b := range []byte("Nhttp://noise\rhttp://b\r") { // the first line from elsewhere
+				key := sysinit.Key{Byte: b}
+				if i >= len("Nhttp://noise\r") {
+					key.Echo = screen
+				}
+				select {
+				case keys <- key:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		if !s.change(ctx, sysinit.Key{Byte: 'U', Echo: screen}, keys) || !slices.Equal(s.config.Providers, []string{"http://b"}) {
+			t.Errorf("%q", s.config.Providers)
+		}
+	})
 }
 
 func TestTypedProviderComesFirst(t *testing.T) {

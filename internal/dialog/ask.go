@@ -30,8 +30,10 @@ type Asker struct {
 	Console *term.Console
 	// Idle is how long a question waits for the next key; 0: DefaultIdle.
 	Idle time.Duration
-
-	from io.Writer // the console that answers; nil: the next on which a key is typed
+	// From is the console that answers, and is set to the next on which a key is
+	// typed if it is nil. Whoever was asked by a key on one console names that:
+	// noise on another must not take the answer out of a person's hands.
+	From io.Writer
 }
 
 // Question is what to ask for.
@@ -113,10 +115,10 @@ func (a *Asker) Key(ctx context.Context) (byte, error) {
 	for {
 		select {
 		case key := <-a.Keys:
-			if a.from == nil {
-				a.from = key.Echo
+			if a.From == nil {
+				a.From = key.Echo
 			}
-			if key.Echo == a.from {
+			if key.Echo == a.From {
 				return key.Byte, nil
 			}
 		case <-timer.C:

@@ -111,6 +111,73 @@ func TestOneConsoleAnswers(t *testing.T) {
 	})
 }
 
+// The console that a key came from answers, whatever another one sends.
+func TestNamedConsoleAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, a, b := newPerson(t), &console{}, &console{}
+		p.asker.From = a
+		p.types(b, "noise\r")
+		synctest.Wait()
+		p.types(a, "eth0\r")
+		if got, err := p.ask(Question{Text: "Name"}); got != "eth0" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+}
+
+func TestAlone(t *testing.T) {
+	a, b := &console{}, &console{}
+	for name, c := range map[string]struct {
+		on    io.Writer
+		typed string
+		pause time.Duration // before each
+		want  bool
+		took  time.Duration
+	}{
+		"nothing follows":  {a, "", 0, true, aloneFor},
+		"Enter follows":    {a, "\r\n", 10 * time.Millisecond, true, aloneFor},
+		"a slow next one":  {a, "x", 2 * aloneFor, true, aloneFor},
+		"an echo":          {a, "b reboot", 4 * time.Millisecond, false, 8*4*time.Millisecond + aloneFor},
+		"noise elsewhere":  {b, strings.Repeat("x", 40), 20 * time.Millisecond, true, aloneFor},
+		"noise for ever":   {a, strings.Repeat("x", 4000), 20 * time.Millisecond, false, maxBurst},
+		"and at full rate": {a, strings.Repeat("x", 4000), 0, false, aloneFor},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				keys := make(chan sysinit.Key)
+				go func() {
+					for i := range len(c.typed) {
+						select {
+						case <-time.After(c.pause):
+						case <-ctx.Done():
+							return
+						}
+						select {
+						case keys <- sysinit.Key{Byte: c.typed[i], Echo: c.on}:
+						case <-ctx.Done():
+							return
+						}
+					}
+				}()
+				began := time.Now()
+				if got := Alone(ctx, keys, sysinit.Key{Byte: 'r', Echo: a}); got != c.want {
+					t.Errorf("%v, want %v", got, c.want)
+				}
+				if took := time.Since(began); took != c.took {
+					t.Errorf("took %v, want %v", took, c.took)
+				}
+			})
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if Alone(ctx, nil, sysinit.Key{}) {
+		t.Error("when it is too late")
+	}
+}
+
 func TestNobodyIsWaitedForForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPerson(t)

@@ -6,8 +6,9 @@
 // console that others write to meanwhile. So keys that send several bytes (arrows)
 // are told from Escape and left out, whatever is typed is bounded and checked
 // before it is taken, and nobody is waited for longer than Idle: an abandoned
-// question must not keep a machine from booting.
+// question must not keep a machine from booting. A key that does something by
+// itself counts only if it stands [Alone], as a person's does.
 //
-// The console on which the first key is typed is the one that answers; what is
-// asked and answered can be seen on all.
+// One console answers: the one that Asker.From names, or on which the first key is
+// typed. What is asked and answered can be seen on all.
 package dialog

@@ -101,3 +101,38 @@ func (s *sequence) feed(key sysinit.Key, now time.Time) []sysinit.Key {
 	}
 	return nil
 }
+
+const (
+	// aloneFor is how long nothing follows a key that stands alone: shorter than a
+	// person needs for the next, longer than any line needs for a byte.
+	aloneFor = 100 * time.Millisecond
+	// maxBurst bounds the wait for the end of what does follow.
+	maxBurst = time.Second
+)
+
+// Alone reports whether a key was typed by itself: nothing but Enter follows it on
+// its console at once. What a serial line sends that is noise, a login's greeting,
+// or what was written on it come back, does not, and must not reboot a machine.
+// Alone waits for the end of such a burst, for at most a second; what is typed
+// meanwhile is dropped.
+func Alone(ctx context.Context, keys <-chan sysinit.Key, key sysinit.Key) bool {
+	alone := true
+	quiet, limit := time.NewTimer(aloneFor), time.NewTimer(maxBurst)
+	defer quiet.Stop()
+	defer limit.Stop()
+	for {
+		select {
+		case next := <-keys:
+			if next.Echo == key.Echo && next.Byte != '\r' && next.Byte != '\n' {
+				alone = false
+				quiet.Reset(aloneFor)
+			}
+		case <-quiet.C:
+			return alone
+		case <-limit.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
