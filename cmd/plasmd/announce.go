@@ -72,6 +72,9 @@ func (s *server) watch(ctx context.Context) {
 			s.speak(s.pointer())
 		}
 		s.expire()
+		if s.offer.checked {
+			s.recheck()
+		}
 		if err := s.tellCaller(); err != nil {
 			s.log.Warn("what was announced could not be reported", "err", err)
 		}
@@ -85,6 +88,20 @@ func (s *server) expire() {
 		s.fallSilent()
 		s.speakErr = fmt.Errorf("the pointer to release %d expired at %s", s.spoken.Version, s.spoken.Expires.Format(time.RFC3339))
 		s.log.Warn("no longer announced on the local network", "err", s.speakErr)
+	}
+}
+
+// recheck follows what became of the files themselves: they lie on a medium that
+// may fail, or be pulled out.
+func (s *server) recheck() {
+	pointer, err := s.pointer()
+	switch {
+	case err != nil && s.voice != nil:
+		s.fallSilent()
+		s.speakErr = err
+		s.log.Warn("no longer announced on the local network", "err", err)
+	case err == nil && s.voice == nil && s.offer.speak != nil:
+		s.speak(pointer, nil)
 	}
 }
 
@@ -147,23 +164,24 @@ func (s *server) checkRelease(p manifest.Pointer) error {
 	return nil
 }
 
-// announce tells the DHT and the local network of the folder's pointer. That it
+// announce tells the local network and the DHT of the folder's pointer: the network
+// first, because the DHT takes seconds where it has to be reached first. That it
 // could not is told, and no reason to stop serving.
 func (s *server) announce(ctx context.Context) {
 	pointer, err := s.pointer()
-	if s.peer != nil {
-		if s.publishErr = err; err == nil {
-			s.publishErr = s.publish(ctx)
-		}
-		if s.publishErr != nil {
-			s.log.Error("not published on the DHT", "err", s.publishErr, "code", codeOf(s.publishErr))
+	if s.offer.speak != nil {
+		if s.speak(pointer, err); s.speakErr != nil {
+			s.log.Error("not announced on the local network", "err", s.speakErr, "code", codeOf(s.speakErr))
 		}
 	}
-	if s.offer.speak == nil {
+	if s.peer == nil {
 		return
 	}
-	if s.speak(pointer, err); s.speakErr != nil {
-		s.log.Error("not announced on the local network", "err", s.speakErr, "code", codeOf(s.speakErr))
+	if s.publishErr = err; err == nil {
+		s.publishErr = s.publish(ctx)
+	}
+	if s.publishErr != nil {
+		s.log.Error("not published on the DHT", "err", s.publishErr, "code", codeOf(s.publishErr))
 	}
 }
 

@@ -362,6 +362,76 @@ func TestReportFollowsTheDHT(t *testing.T) {
 	}
 }
 
+// TestSpoiltFilesAreTakenBack: a node announces what it has, not what it had.
+func TestSpoiltFilesAreTakenBack(t *testing.T) {
+	l := newLender(t, "internet")
+	s, err := openServer(offer{
+		folder: l.dir, channel: "stable", arch: "x86_64", bind: "127.0.0.1", lookEvery: time.Millisecond, checked: true, speak: l.voices.speak,
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	reports := make(chan told, 16)
+	s.report = func(t told) error { reports <- t; return nil }
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(ctx) }()
+	for _, step := range []struct{ kernel, want string }{{"", ""}, {"teh kernel", "kernel does not match"}, {"the kernel", ""}} {
+		if step.kernel != "" {
+			l.write("kernel", []byte(step.kernel))
+			if err := s.provider.Refresh(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case got := <-reports:
+			if (got.Announced == nil) != (step.want != "") || !strings.Contains(got.AnnounceError, step.want) {
+				t.Errorf("with %q: told %+v, want %q", step.kernel, got, step.want)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("no report with %q", step.kernel)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// slowDHT notes what had been said on the local network when it was asked.
+type slowDHT struct {
+	dht
+	voices *voices
+	spoken chan int64
+}
+
+func (d *slowDHT) Publish(context.Context, []byte) (p2p.Published, error) {
+	d.spoken <- d.voices.spoken.Load()
+	return p2p.Published{}, errors.New("nobody is there")
+}
+
+// TestNeighboursAreToldFirst: the DHT may take its time.
+func TestNeighboursAreToldFirst(t *testing.T) {
+	w := newSite(t)
+	w.write("root.json", w.root)
+	w.write("pointer.json", w.pointer(1, w.keys.Timestamp, 24*time.Hour))
+	s, err := openServer(offer{
+		folder: w.dir, channel: "stable", arch: "x86_64", bind: "127.0.0.1", lookEvery: time.Hour, speak: w.voices.speak,
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	peer := &slowDHT{voices: &w.voices, spoken: make(chan int64, 1)}
+	s.peer = peer
+	s.announce(t.Context())
+	s.fallSilent()
+	if n := <-peer.spoken; n != 1 || s.publishErr == nil {
+		t.Errorf("%d announcements before the DHT was asked; %v", n, s.publishErr)
+	}
+}
+
 // TestExpiredPointerFallsSilent: what nobody may use any more is taken back.
 func TestExpiredPointerFallsSilent(t *testing.T) {
 	w := newSite(t)
