@@ -89,7 +89,7 @@ const importLaw = `
 	internal/timeline, internal/version
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term < cmd/internal/ceremony;
-	internal/lab, internal/doctor, internal/term, internal/version, cmd/internal/ceremony
+	internal/lab, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony
 	< cmd/phase;
 	internal/job < examples/hello;
 

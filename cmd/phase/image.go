@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/logproof"
@@ -23,6 +23,7 @@ func newImage() *cobra.Command {
 func newImageBuild() *cobra.Command {
 	var w workshop
 	var out, mode, logPolicy string
+	var config mediumConfig
 	var menu int
 	cmd := &cobra.Command{
 		Use: "build", Short: "Write a USB image that trusts the keys of the work folder", Args: noArgs,
@@ -30,16 +31,22 @@ func newImageBuild() *cobra.Command {
 empty cache partition, as plain files: no root, no mounts. The image trusts the
 root keys in the work folder, which are made the first time; the same inputs
 give the same bytes.`,
-		Example: "  phase image build --out phase.img\n  phase image build --wifi --firmware firmware-iwlwifi --out laptop.img",
+		Example: "  phase image build --out phase.img\n  phase image build --policy policy.toml --out lab.img\n  phase image build --wifi --firmware firmware-iwlwifi --out laptop.img",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if w.logPolicy, err = readLogPolicy(logPolicy); err != nil {
+				return err
+			}
+			policy, bootstrap, err := config.read(w.arch)
+			if err != nil {
 				return err
 			}
 			l, err := w.prepare(cmd.Context())
 			if err != nil {
 				return err
 			}
-			report, err := l.Image(cmd.Context(), lab.ImageOptions{Out: out, Mode: mode, Menu: menu})
+			report, err := l.Image(cmd.Context(), lab.ImageOptions{
+				Out: out, Mode: mode, Menu: menu, PolicyFile: policy, BootstrapFile: bootstrap,
+			})
 			if err != nil {
 				return err
 			}
@@ -59,6 +66,7 @@ give the same bytes.`,
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "phase.img"), "image to write")
 	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	cmd.Flags().Int64Var(&w.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")
+	config.flags(cmd)
 	cmd.Flags().StringVar(&logPolicy, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
 	cmd.Flags().IntVar(&menu, "menu", 10, "seconds that the menu is shown")
 	return cmd
@@ -69,12 +77,7 @@ func readLogPolicy(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("--log-policy: %w", err)
-	}
-	defer f.Close()
-	policy, err := io.ReadAll(io.LimitReader(f, logproof.MaxPolicySize+1)) // the parser refuses one byte more
+	policy, err := durable.ReadSmall(path, logproof.MaxPolicySize, durable.FollowLinks)
 	if err != nil {
 		return nil, fmt.Errorf("--log-policy: %w", err)
 	}

@@ -78,7 +78,7 @@ func (e *Error) Code() string { return fmt.Sprintf("BOOT-%03d", int(e.Kind)) }
 func (e *Error) Hint() string {
 	switch e.Kind {
 	case UnknownKey, BadValue, BadLine:
-		return "Press e in the boot menu (or edit loader/entries on the medium) and correct the kernel options."
+		return "Correct the options line in loader/entries on the medium's first partition, or write the medium again."
 	case PolicySyntax, PolicyKey, PolicyValue:
 		return "Correct policy.toml on the medium, or write the medium again."
 	case BadBootstrapSet:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/phasebased/phase/internal/handover"
@@ -25,8 +26,11 @@ type ImageOptions struct {
 	Menu    int    // seconds the menu is shown; 0 boots at once
 	Nodes   []Node // bootstrap nodes of the DHT
 	Options string // further kernel options of every entry
-	Policy  string // lines after those of the shipped policy.toml
-	Cache   int64  // bytes of the cache partition; 0: the default, -1: none
+	Policy  string // lines after those of policy.toml
+	// PolicyFile and BootstrapFile take the place of the shipped policy.toml and
+	// bootstrap-nodes.toml; nil: those. Whoever reads them has checked them.
+	PolicyFile, BootstrapFile []byte
+	Cache                     int64 // bytes of the cache partition; 0: the default, -1: none
 }
 
 // Node is a bootstrap node: its peer id, and its address without it.
@@ -51,8 +55,16 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 		}
 		files["entries/"+mode+".conf"] = []byte(entry)
 	}
+	policy, bootstrap := o.PolicyFile, o.BootstrapFile
+	if policy == nil {
+		policy = media.Policy()
+	}
+	if bootstrap == nil {
+		bootstrap = media.BootstrapNodes()
+	}
 	return l.build.USBImage(ctx, system.USBConfig{
-		Out: o.Out, Loader: files, Root: l.Root, Policy: append(media.Policy(), o.Policy...), Bootstrap: bootstrapFile(o.Nodes), Cache: o.Cache,
+		Out: o.Out, Loader: files, Root: l.Root, Cache: o.Cache,
+		Policy: append(slices.Clip(policy), o.Policy...), Bootstrap: withNodes(bootstrap, o.Nodes),
 		Boots: []system.Boot{{
 			Arch: l.cfg.Arch, Loader: l.build.Inputs.Loader, Kernel: l.build.Inputs.Kernel.Image, Initramfs: []string{l.Seed},
 		}},
@@ -85,9 +97,9 @@ func (l *Lab) DirectImage(ctx context.Context, out, base string, p *release.Publ
 	})
 }
 
-// bootstrapFile is bootstrap-nodes.toml with the given nodes.
-func bootstrapFile(nodes []Node) []byte {
-	text := string(media.BootstrapNodes())
+// withNodes is a bootstrap-nodes.toml with further nodes.
+func withNodes(file []byte, nodes []Node) []byte {
+	text := string(file)
 	for _, n := range nodes {
 		text += fmt.Sprintf("\n[[bootstrap]]\npeer_id = %q\naddress = %q\n", n.PeerID, n.Address)
 	}

@@ -100,7 +100,7 @@ func cacheSize(n int64) int64 {
 // the medium. The root that is trusted is the one inside the initramfs; this one
 // is a copy to look at.
 func (b *Build) seedPartition(cfg USBConfig, files []FileReport) (*image.Tree, error) {
-	if len(cfg.Policy) == 0 || len(cfg.Bootstrap) == 0 {
+	if cfg.Policy == nil || cfg.Bootstrap == nil {
 		return nil, fmt.Errorf("system: the medium needs policy.toml and bootstrap-nodes.toml")
 	}
 	info, err := document(b.info())
