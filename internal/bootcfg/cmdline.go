@@ -69,10 +69,10 @@ func parseLine(cmdline string) (line, error) {
 		}
 		key, known := keys[w.key]
 		if !known {
-			return l, &Error{Kind: UnknownKey, Source: lineSource, Key: w.key, Value: withoutUser(w.value), Allowed: keyNames()}
+			return l, &Error{Kind: UnknownKey, Source: lineSource, Key: w.key, Value: w.shown(), Allowed: keyNames()}
 		}
 		if err := key.set(&l, w.value); err != nil {
-			return l, &Error{Kind: BadValue, Source: lineSource, Key: w.key, Value: withoutUser(w.value), Allowed: key.allowed, Err: err}
+			return l, &Error{Kind: BadValue, Source: lineSource, Key: w.key, Value: w.shown(), Allowed: key.allowed, Err: err}
 		}
 	}
 	if err := l.joinVLAN(); err != nil {
@@ -94,6 +94,14 @@ func isPhaseKey(key string) bool {
 
 // word is one parameter of the command line.
 type word struct{ key, value string }
+
+// shown is a value that was refused, without what may be secret.
+func (w word) shown() string {
+	if w.key == "phase.proxy" {
+		return refusedProxy(w.value)
+	}
+	return withoutUser(w.value)
+}
 
 // splitLine takes a command line apart as the kernel does (next_arg in
 // lib/cmdline.c): blanks separate, double quotes protect blanks, and a pair

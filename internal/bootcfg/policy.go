@@ -154,7 +154,7 @@ func (p *policy) checkWeb(bad refusal) error {
 		}
 		proxy, err := ParseProxy(*s)
 		if err != nil {
-			return bad("network.proxy", *s, proxyPolicy, err)
+			return bad("network.proxy", refusedProxy(*s), proxyPolicy, err)
 		}
 		p.proxy = &proxy
 	}

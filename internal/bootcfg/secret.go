@@ -59,3 +59,7 @@ func withoutUser(s string) string {
 	}
 	return scheme + hidden + s[at:]
 }
+
+// refusedProxy shows of what is no proxy's URL that there is something: with the
+// host forgotten or a blank in it, nothing tells its password from the rest.
+func refusedProxy(s string) string { return Secret(s).String() }
