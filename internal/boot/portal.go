@@ -33,10 +33,11 @@ func (e *PortalError) Unwrap() error { return e.Err }
 // Code is the error's number in the troubleshooting guide.
 func (e *PortalError) Code() string { return "NET-031" }
 
-// Hint says what to do next.
+// Hint says what to do next, and what the address of the page is worth.
 func (e *PortalError) Hint() string {
 	return "Where its operator allows it, log in on another device for this machine's hardware address; " +
-		"or use a provider on this network, or another network."
+		"or use a provider on this network, or another network. " +
+		"Anybody on this network can have named that page: type no password there that is for another site."
 }
 
 func wantsLogin(l portal.Login) string {

@@ -45,7 +45,7 @@ func TestPortalIsTheReason(t *testing.T) {
 			t.Errorf("the search's own account is lost: %v", err)
 		}
 		var p *PortalError
-		if !errors.As(err, &p) || !strings.Contains(p.Error(), loginPage) || p.Hint() == "" {
+		if !errors.As(err, &p) || !strings.Contains(p.Error(), loginPage) || !strings.Contains(p.Hint(), "Anybody on this network can have named that page") {
 			t.Errorf("got %v", err)
 		}
 		if !w.toldOf("note this network wants a login in a browser first: " + loginPage) {

@@ -76,7 +76,8 @@ func (e *loginError) Error() string { return wantsLogin(e.url) + " (" + e.err.Er
 func (e *loginError) Unwrap() error { return e.err }
 func (e *loginError) Code() string  { return "NET-031" }
 func (e *loginError) Hint() string {
-	return "log in with a browser and search again, or name a provider on this network with --mirror"
+	return "log in with a browser and search again, or name a provider on this network with --mirror; " +
+		"anybody on this network can have named that page, so type no password there that is for another site"
 }
 
 // notFound is discover.NotFound with the hint that helps at a command line.
