@@ -16,6 +16,7 @@
 //	                                                       TestStrangersNames, TestLocalGater
 //	malformed protobuf, unfinished streams                 TestHostilePeers, TestServerSurvivesStreams,
 //	                                                       dhtserver: TestFrames, FuzzFrames
+//	refused, feigned or unfinished negotiation             TestEagerNeedsConsent, TestEagerConnEnds
 //	TXT records that flood, loop or lie                    TestNameLimits, TestNamesThatLeadNowhere,
 //	                                                       TestSilentNameServer, FuzzTXT
 //	a record confirmed and not kept                        TestSybils (checkAcknowledged)

@@ -65,22 +65,6 @@ func TestCloseLeavesNothing(t *testing.T) {
 	})
 }
 
-// waitFor waits until nothing is left.
-func waitFor(t testing.TB, what string, left func() string) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		rest := left()
-		if rest == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s remain: %s", what, rest)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 // goroutines are the stacks of those that nodes started.
 func goroutines() []string {
 	stacks := make([]byte, 8<<20)

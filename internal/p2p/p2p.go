@@ -26,9 +26,9 @@
 // name wrong ones, which then count as bootstrap peers, so a name is no substitute
 // for peers named by ID, but leads to their successors.
 //
-// Nodes speak Noise over TCP with yamux. There is no QUIC: it adds 2.8 MB to
-// every seed, and its TLS certificates cannot be checked by a host whose clock is
-// wrong.
+// Nodes speak Noise over TCP with yamux; who dials does not wait for the other
+// end's consent to that (eager.go). There is no QUIC: it adds 2.8 MB to every seed,
+// and its TLS certificates cannot be checked by a host whose clock is wrong.
 package p2p
 
 import (

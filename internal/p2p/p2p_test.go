@@ -108,6 +108,22 @@ func waitKnown(t testing.TB, a, b *Node) {
 	}
 }
 
+// waitFor waits until nothing is left.
+func waitFor(t testing.TB, what string, left func() string) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		rest := left()
+		if rest == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s remain: %s", what, rest)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // plant stores a record on one server only, as a stale or malicious node would
 // hold it.
 func plant(t testing.TB, n *Node, q discover.Query, value []byte) {

@@ -97,7 +97,7 @@ func addTransport(sw *swarm.Swarm, sk crypto.PrivKey, gater connmgr.ConnectionGa
 	if err != nil {
 		return fmt.Errorf("p2p: upgrader: %w", err)
 	}
-	transport, err := tcp.NewTCPTransport(up, sw.ResourceManager(), nil,
+	transport, err := tcp.NewTCPTransport(eagerUpgrader{up}, sw.ResourceManager(), nil,
 		tcp.WithConnectionTimeout(connectTimeout), tcp.DisableReuseport())
 	if err != nil {
 		return fmt.Errorf("p2p: tcp: %w", err)
