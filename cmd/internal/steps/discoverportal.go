@@ -35,7 +35,7 @@ func askPortal(ctx context.Context, check string, timeout time.Duration) <-chan 
 		login, err := portal.Ask(ctx, portal.Config{CheckURL: check, Timeout: min(timeout, portalPatience)})
 		p := &discoverPortal{Found: login.Found(), URL: login.URL, TookMS: milliseconds(time.Since(start))}
 		if err != nil {
-			p.Error = err.Error()
+			p.Error = term.Clean(err.Error())
 		}
 		known <- p
 	}()

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/term"
 )
 
 // discoverResult is the JSON output.
@@ -50,7 +51,7 @@ func (p *pointers) result(answers []discover.Answer) discoverResult {
 	for _, a := range answers {
 		s := discoverSource{Name: a.Source, Candidates: a.Candidates, Dropped: a.Dropped, TookMS: milliseconds(a.Took)}
 		if a.Err != nil {
-			s.Error = a.Err.Error()
+			s.Error = term.Clean(a.Err.Error())
 		}
 		r.Sources = append(r.Sources, s)
 	}
@@ -124,7 +125,7 @@ func (o discoverOptions) fail(w io.Writer, r discoverResult, failure error) erro
 	if o.format != "json" {
 		return failure
 	}
-	r.Error = failure.Error()
+	r.Error = term.Clean(failure.Error())
 	r.Code, r.Hint = explain(failure)
 	if err := o.show(w, r); err != nil {
 		return err
