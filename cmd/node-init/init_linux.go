@@ -120,9 +120,10 @@ func (n *node) readInfo() error {
 }
 
 // writeBooted writes for plasmd what was booted. The network's configuration is
-// no business of its, and may hold passphrases: it stays in this process.
+// no business of its, and may hold passphrases: it stays in this process. The
+// documents have files of their own.
 func writeBooted(info handover.Info) error {
-	info.Network = nil
+	info.Network, info.Documents = nil, nil
 	raw, err := info.Marshal()
 	if err != nil {
 		return err
@@ -249,6 +250,7 @@ func (n *node) networkManager(ctx context.Context) *netup.Manager {
 		}
 	}
 	cfg := pid1.NetworkConfig(network, n.mode)
+	cfg.Claims = pid1.ReadClaims(n.info.Network)
 	cfg.ResolvConf, cfg.LoadModule = resolvConf, n.system.LoadModule
 	n.radios = n.system.NewRadios(network.WiFi, cfg.RandomMAC)
 	cfg.Report = func(e netup.Event) {

@@ -79,6 +79,12 @@ func linkLocalCandidates(seed uint64) func() netip.Addr {
 	}
 }
 
+// isClaimable reports whether a could come from linkLocalCandidates (RFC 3927,
+// section 2.1).
+func isClaimable(a netip.Addr) bool {
+	return a.Is4() && a.IsLinkLocalUnicast() && a.As4()[2] != 0 && a.As4()[2] != 255
+}
+
 // macSeed is the seed of a machine that may have the same address at every
 // boot, which is what RFC 3927 recommends.
 func macSeed(mac net.HardwareAddr) uint64 {

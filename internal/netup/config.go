@@ -12,6 +12,7 @@ const (
 	DefaultFallbackAfter = 10 * time.Second // DHCP servers that check for conflicts answer within 3 s
 	DefaultRemindAfter   = 3 * time.Second  // most networks are up by then
 	weakGrace            = 3 * time.Second  // how long a network without a router waits for a better one
+	claimLife            = time.Minute      // how long after the start Config.Claims count
 
 	maxLinks     = 32
 	maxAddresses = 16 // per interface
@@ -45,6 +46,10 @@ type Config struct {
 	RemindAfter time.Duration
 	// LinkLocal allows an IPv4 link-local address when nobody answers DHCP.
 	LinkLocal bool
+	// Claims are the link-local addresses that this machine held a moment ago,
+	// under an earlier kernel: nobody answered DHCP there. Such an address is
+	// claimed again at once instead of after FallbackAfter, with DHCP asked beside.
+	Claims []Claim
 	// Private draws the link-local addresses anew at every boot, so that the
 	// machine is not known again by them.
 	Private bool
@@ -85,6 +90,13 @@ type Interface struct {
 	Gateway netip.Addr
 	// DNS are the name servers that go with Address; at most three.
 	DNS []netip.Addr
+}
+
+// A Claim is a link-local address of an interface.
+type Claim struct {
+	MAC     string // as in Link
+	VLAN    int
+	Address netip.Addr
 }
 
 func (i Interface) named() bool { return i.Name != "" || i.MAC != "" }

@@ -128,19 +128,38 @@ func (i *iface) leaveIPv4(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// fallBack waits until DHCP has been silent for long enough, then accepts
-// IPv6 alone, and claims a link-local address if that is allowed. It does nothing
-// while IPv6 has all that is needed.
+// fallBack waits until DHCP has been silent for long enough, or knows that it was,
+// then accepts IPv6 alone, and claims a link-local address if that is allowed. It
+// does nothing while IPv6 has all that is needed.
 func (i *iface) fallBack(ctx context.Context) {
-	if !pause(ctx, i.m.cfg.FallbackAfter) || !i.m.until(ctx, time.Time{}, func() bool { return !i.v6.ready }) {
+	claim := i.claimed()
+	if !claim.IsValid() && !pause(ctx, i.m.cfg.FallbackAfter) || !i.m.until(ctx, time.Time{}, func() bool { return !i.v6.ready }) {
 		return
 	}
 	i.m.update(func() { i.fallback = true })
-	i.emit(NoAnswer, 0, nil)
+	if !claim.IsValid() {
+		i.emit(NoAnswer, 0, nil)
+	}
 	i.settleIPv6()
 	if i.m.cfg.LinkLocal {
-		i.linkLocal(ctx)
+		i.linkLocal(ctx, claim)
 	}
+}
+
+// claimed is the address of Config.Claims for this interface, or none: later the
+// cable may be in another network.
+func (i *iface) claimed() netip.Addr {
+	i.m.mu.Lock()
+	defer i.m.mu.Unlock()
+	if time.Since(i.m.begun) > claimLife {
+		return netip.Addr{}
+	}
+	for _, c := range i.m.cfg.Claims {
+		if c.MAC == i.link.MAC && c.VLAN == i.link.VLAN && isClaimable(c.Address) {
+			return c.Address
+		}
+	}
+	return netip.Addr{}
 }
 
 // snapshot is called with the manager's lock held. IPv6 counts where it is

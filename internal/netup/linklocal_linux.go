@@ -32,9 +32,9 @@ func rfc3927() arpTiming {
 	}
 }
 
-// linkLocal holds an IPv4 link-local address until ctx ends (RFC 3927). It
-// gives the address back when it returns.
-func (i *iface) linkLocal(ctx context.Context) {
+// linkLocal holds an IPv4 link-local address until ctx ends (RFC 3927), at first
+// the one given, if any. It gives the address back when it returns.
+func (i *iface) linkLocal(ctx context.Context, first netip.Addr) {
 	c, err := openARP(ctx, i)
 	if err != nil {
 		i.fail("link-local", &stepError{NoSocket, "opening an ARP socket", err})
@@ -47,7 +47,10 @@ func (i *iface) linkLocal(ctx context.Context) {
 		if conflicts >= c.t.maxConflicts && !pause(ctx, c.t.rateLimit) {
 			return
 		}
-		addr := candidate()
+		addr := first
+		if first = (netip.Addr{}); !addr.IsValid() {
+			addr = candidate()
+		}
 		if free, err := c.probe(addr); err != nil || !free {
 			i.linkLocalFailed(ctx, addr, err)
 			continue

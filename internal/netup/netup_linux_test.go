@@ -443,6 +443,58 @@ func TestLinkLocalThenLease(t *testing.T) {
 	}
 }
 
+// TestClaimedAgain: what was held under an earlier kernel need not be waited for,
+// but is probed all the same.
+func TestClaimedAgain(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	l := plug(t, "eth0", mac0)
+	plug(t, "eth1", mac1)
+	held, taken := ip("169.254.9.9"), ip("169.254.8.8")
+	l.Address("srv0", taken.String()+"/16")
+	claims := []Claim{{MAC: mac0, Address: taken}, {MAC: mac1, Address: held}, {MAC: mac0, VLAN: 7, Address: held}}
+	c := begin(t, Config{LinkLocal: true, FallbackAfter: time.Hour, Claims: claims})
+	c.await("eth1", Configured)
+	want(t, "addresses", addresses(t, "eth1"), held.String()+"/16")
+	c.await("eth0", Configured)
+	n := c.Network()
+	if got := n.Interfaces[0]; got.Method != MethodLinkLocal || got.Addresses[0].Addr() == taken {
+		t.Errorf("link %+v with the address of another machine", got)
+	}
+	again := n.Claims()
+	if len(again) != 2 || again[1] != claims[1] || again[0].MAC != mac0 || again[0].Address != n.Interfaces[0].Addresses[0].Addr() {
+		t.Errorf("to be claimed again: %+v", again)
+	}
+}
+
+// TestClaimsOfOthers: an address is claimed at once on the interface that had it,
+// soon after, and if a machine may draw it.
+func TestClaimsOfOthers(t *testing.T) {
+	good := Claim{MAC: mac0, Address: ip("169.254.9.9")}
+	for name, c := range map[string]struct {
+		claim Claim
+		begun time.Time
+		want  bool
+	}{
+		"good":          {good, time.Now(), true},
+		"long ago":      {good, time.Now().Add(-2 * claimLife), false},
+		"other card":    {Claim{MAC: mac1, Address: good.Address}, time.Now(), false},
+		"other VLAN":    {Claim{MAC: mac0, VLAN: 2, Address: good.Address}, time.Now(), false},
+		"no link-local": {Claim{MAC: mac0, Address: ip("192.0.2.1")}, time.Now(), false},
+		"reserved":      {Claim{MAC: mac0, Address: ip("169.254.255.9")}, time.Now(), false},
+		"IPv6":          {Claim{MAC: mac0, Address: ip("fe80::1")}, time.Now(), false},
+		"none":          {Claim{MAC: mac0}, time.Now(), false},
+	} {
+		m := New(Config{Claims: []Claim{c.claim}})
+		m.begun = c.begun
+		i := &iface{m: m, link: Link{MAC: mac0}}
+		if got := i.claimed(); got.IsValid() != c.want {
+			t.Errorf("%s: claimed %v", name, got)
+		}
+	}
+}
+
 func TestStatic(t *testing.T) {
 	if !inNamespace(t) {
 		return

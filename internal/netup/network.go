@@ -74,6 +74,17 @@ type Link struct {
 	Err string
 }
 
+// Claims are the link-local IPv4 addresses in use, for Config.Claims.
+func (n Network) Claims() []Claim {
+	var claims []Claim
+	for _, l := range n.Interfaces {
+		if l.Carrier && l.Method == MethodLinkLocal && len(l.Addresses) > 0 {
+			claims = append(claims, Claim{MAC: l.MAC, VLAN: l.VLAN, Address: l.Addresses[0].Addr()})
+		}
+	}
+	return claims
+}
+
 // Configured reports whether the interface can be used.
 func (l Link) Configured() bool { return l.Method != MethodNone }
 

@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/phasebased/phase/internal/bootcfg"
+	"github.com/phasebased/phase/internal/netup"
 )
 
 func TestGuardTurnsPanicsIntoErrors(t *testing.T) {
@@ -47,10 +49,35 @@ func TestNetworkConfigurationSurvivesTheJump(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
+	claim := netup.Claim{MAC: "52:54:00:12:34:56", VLAN: 3, Address: netip.MustParseAddr("169.254.7.8")}
+	data := WriteNetwork(want, claim)
+	if got := ReadClaims(data); !slices.Equal(got, []netup.Claim{claim}) {
+		t.Errorf("claims %+v of %s", got, data)
+	}
+	if got, err := ReadNetwork(data); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("with a claim: %+v, %v", got, err)
+	}
+	for _, rubbish := range []string{"", "{}", `{"Claims":[{"Address":"here"}]}`, `{"Claims":7}`} {
+		if got := ReadClaims([]byte(rubbish)); got != nil {
+			t.Errorf("%q claims %+v", rubbish, got)
+		}
+	}
+	if got, err := ReadNetwork([]byte(`{"Claims":7,"KeepMAC":true}`)); err != nil || !got.KeepMAC {
+		t.Errorf("with claims that cannot be read: %+v, %v", got, err)
+	}
 	if got, err := ReadNetwork([]byte(`{"Newer":true,"KeepMAC":true}`)); err != nil || !got.KeepMAC {
 		t.Errorf("with a member of a newer medium: %+v, %v", got, err)
 	}
 	if _, err := ReadNetwork([]byte(`{"Off":"secret"}`)); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("refused with %v", err)
+	}
+}
+
+// TestLocalModeFallsBackSooner: where DHCP is nothing to count on.
+func TestLocalModeFallsBackSooner(t *testing.T) {
+	for mode, want := range map[bootcfg.Mode]time.Duration{bootcfg.Internet: 0, bootcfg.Private: 0, bootcfg.Local: localFallback} {
+		if got := NetworkConfig(bootcfg.Network{}, mode).FallbackAfter; got != want {
+			t.Errorf("%v: after %v, want %v", mode, got, want)
+		}
 	}
 }

@@ -3,16 +3,25 @@ package pid1
 import (
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/netup"
 )
+
+// localFallback is how long DHCP may stay silent in Local mode, where a network
+// without it is nothing unusual. It is asked on while a link-local address is
+// probed, so that about ten seconds pass before one is used.
+const localFallback = 5 * time.Second
 
 // NetworkConfig is the bring-up that a medium's configuration asks for.
 func NetworkConfig(n bootcfg.Network, mode bootcfg.Mode) netup.Config {
 	cfg := netup.Config{
 		Off: n.Off, Timeout: n.Timeout, LinkLocal: n.LinkLocal, Private: mode == bootcfg.Private,
 		RandomMAC: RandomMAC(n, mode),
+	}
+	if mode == bootcfg.Local {
+		cfg.FallbackAfter = localFallback
 	}
 	for _, i := range n.Interfaces {
 		cfg.Interfaces = append(cfg.Interfaces, netup.Interface(i))
@@ -42,6 +51,10 @@ type wireNetwork struct {
 	WiFi  wireWiFi
 }
 
+// wireClaims are the claims in the same document. They are read apart: nothing
+// about them must cost a person's configuration.
+type wireClaims struct{ Claims []netup.Claim }
+
 type wireWiFi struct {
 	Country  string
 	Networks []wireWiFiNetwork
@@ -53,18 +66,31 @@ type wireWiFiNetwork struct {
 }
 
 // WriteNetwork writes the configuration for the next system: what a person set
-// holds there too. What it returns may hold passphrases. It goes from memory to
-// memory, and no further.
-func WriteNetwork(n bootcfg.Network) []byte {
+// holds there too, and link-local addresses need not be waited for again. What it
+// returns may hold passphrases. It goes from memory to memory, and no further.
+func WriteNetwork(n bootcfg.Network, claims ...netup.Claim) []byte {
 	wire := wireNetwork{Network: n, Proxy: string(n.Proxy), WiFi: wireWiFi{Country: n.WiFi.Country}}
 	for _, w := range n.WiFi.Networks {
 		wire.WiFi.Networks = append(wire.WiFi.Networks, wireWiFiNetwork{w.SSID, string(w.Passphrase), w.Hidden})
 	}
-	data, err := json.Marshal(wire)
+	data, err := json.Marshal(struct {
+		wireNetwork
+		wireClaims
+	}{wire, wireClaims{claims}})
 	if err != nil {
 		return nil // a Network always marshals; the next system goes by defaults
 	}
 	return data
+}
+
+// ReadClaims reads the claims in what WriteNetwork wrote; what cannot be read
+// holds none.
+func ReadClaims(data []byte) []netup.Claim {
+	var wire wireClaims
+	if json.Unmarshal(data, &wire) != nil {
+		return nil
+	}
+	return wire.Claims
 }
 
 // ReadNetwork reads what WriteNetwork wrote. Its size is bounded by the file it
