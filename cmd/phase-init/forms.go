@@ -23,6 +23,7 @@ type forms struct {
 	ask     *dialog.Asker
 	console *term.Console
 	mode    bootcfg.Mode
+	country string // where the Wi-Fi card may use what is allowed there; "": nobody said
 }
 
 // provider asks for the base URL of a provider.
@@ -265,15 +266,17 @@ func (f forms) lookAround(ctx context.Context, r radio) (network bootcfg.WiFiNet
 	if err != nil {
 		f.say(err)
 	}
-	seen = seen[:min(len(seen), maxSeen)]
 	var list []term.Pair
-	for i, a := range seen {
+	for i, a := range seen[:min(len(seen), maxSeen)] {
 		list = append(list, term.Pair{Key: fmt.Sprintf("%2d  %s", i+1, wifi.Show(a.SSID)), Value: fmt.Sprintf("%d dBm  %s", a.Signal, a.Security)})
 	}
 	f.console.Pairs(list)
 	text := "Number or name (Enter: look again)"
 	if len(seen) == 0 {
 		f.console.Line("No network is in sight.")
+		if f.country == "" { // the form does not ask: what is free everywhere is never wrong
+			f.console.Line("Only channels that are free everywhere were looked at; set country in policy.toml to use all that are allowed where this machine stands.")
+		}
 		text = "Name (Enter: look again)"
 	}
 	var chosen *wifi.AccessPoint
@@ -298,10 +301,10 @@ func (f forms) lookAround(ctx context.Context, r radio) (network bootcfg.WiFiNet
 	return network, f.passphrase(ctx, &network, chosen == nil)
 }
 
-// pick is the network that is meant by a number of the list, or by a name. One
-// that is not in sight may be hidden.
+// pick is the network that is meant by a number of the list, or by a name, also of
+// one for which the list had no room. One that is not in sight may be hidden.
 func pick(seen []wifi.AccessPoint, answer string) (*wifi.AccessPoint, bootcfg.WiFiNetwork) {
-	if n, err := strconv.Atoi(answer); err == nil && n >= 1 && n <= len(seen) {
+	if n, err := strconv.Atoi(answer); err == nil && n >= 1 && n <= min(len(seen), maxSeen) {
 		return &seen[n-1], bootcfg.WiFiNetwork{SSID: seen[n-1].SSID}
 	}
 	i := slices.IndexFunc(seen, func(a wifi.AccessPoint) bool { return a.SSID == answer })

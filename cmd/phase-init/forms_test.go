@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -251,6 +252,37 @@ func TestWiFiForm(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where nobody said in which country the machine is, it may be that which hides a
+// network.
+func TestWiFiFormNamesTheCountry(t *testing.T) {
+	for country, said := range map[string]bool{"": true, "DE": false} {
+		for _, seen := range [][]wifi.AccessPoint{nil, {{SSID: "Hotel", Security: "open"}}} {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPerson(t.Context(), bootcfg.Internet, "\x1b")
+				p.country = country
+				_, err := p.wifi(t.Context(), "wlan0", &air{seen: seen})
+				if got := strings.Contains(strings.Join(strings.Fields(p.seen(t)), " "), "set country in policy.toml"); !errors.Is(err, dialog.ErrLeft) || got != (said && len(seen) == 0) {
+					t.Errorf("country %q, %d networks: %v\n%s", country, len(seen), err, p.screen)
+				}
+			})
+		}
+	}
+}
+
+// A neighbour with many names cannot push a network out of reach: it is known by
+// its name, and not asked for as if it were hidden.
+func TestWiFiFormKnowsWhatItDoesNotList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen := append(slices.Repeat([]wifi.AccessPoint{{SSID: "loud", Security: "open"}}, maxSeen), wifi.AccessPoint{SSID: "home", Security: "WPA2"})
+		p := newPerson(t.Context(), bootcfg.Internet, fmt.Sprintf("%d\r\rhome\rcorrect horse\r", maxSeen+1))
+		radio := &air{seen: seen, secrets: map[string]string{"home": "correct horse"}}
+		got, err := p.wifi(t.Context(), "wlan0", radio)
+		if want := (bootcfg.WiFiNetwork{SSID: "home", Passphrase: "correct horse"}); got != want || err != nil {
+			t.Errorf("%+v, %v\n%s", got, err, p.seen(t))
+		}
+	})
 }
 
 func TestWiFiFormListsWhatHasRoom(t *testing.T) {
