@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/handover"
@@ -38,8 +39,8 @@ func (n *node) publish() error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
 	}
-	if err := n.keepPointer(d); err != nil {
-		return fmt.Errorf("pointer: %w", err)
+	if err := keepPointer(pointerFile, d); err != nil {
+		n.system.Log.Warn("the pointer of what was booted", "error", err)
 	}
 	if err := writeDocuments(folder, d); err != nil {
 		return err
@@ -64,19 +65,27 @@ func (n *node) publish() error {
 
 // pointerFile keeps the pointer for a boot from the cache, which finds none: with
 // it this machine can be the first on its network after everything was off. plasmd
-// checks that it belongs to the release and has not expired.
+// checks its signature, and that it has not expired.
 const pointerFile = stateDir + "/pointer.json"
 
-// keepPointer stores the pointer, or adds the one that was stored.
-func (n *node) keepPointer(d *handover.Documents) (err error) {
+// keepPointer stores the pointer, or adds the one that was stored, if it is that of
+// the release: another channel may have been booted since, and others write to the
+// medium too.
+func keepPointer(file string, d *handover.Documents) error {
 	if len(d.Pointer) > 0 {
-		return durable.WriteFile(pointerFile, d.Pointer, 0o644)
+		return durable.WriteFile(file, d.Pointer, 0o644)
 	}
-	d.Pointer, err = durable.ReadSmall(pointerFile, handover.MaxPointerBytes, durable.RefuseLinks)
+	kept, err := durable.ReadSmall(file, handover.MaxPointerBytes, durable.RefuseLinks)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if p, err := manifest.InspectPointer(kept); err == nil && p.ManifestHash == blob.Of(d.Manifest) {
+		d.Pointer = kept
+	}
+	return nil
 }
 
 // writeDocuments writes the documents under the names that seeds ask for.
@@ -104,15 +113,15 @@ func writeDocuments(folder string, d *handover.Documents) error {
 // show mounts a file of the cache at path. The cache lies on a medium that others
 // can write: the descriptor makes sure that it is a regular file in there.
 func show(cache *store.Store, a manifest.Artifact, path string) error {
-	blob, err := cache.OpenUnverified(a.Hash, a.Size)
+	kept, err := cache.OpenUnverified(a.Hash, a.Size)
 	if err != nil {
 		return err
 	}
-	defer blob.Close()
+	defer kept.Close()
 	at, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	source := "/proc/self/fd/" + strconv.Itoa(int(blob.Fd()))
+	source := "/proc/self/fd/" + strconv.Itoa(int(kept.Fd()))
 	return errors.Join(syscall.Mount(source, path, "", syscall.MS_BIND, ""), at.Close())
 }
