@@ -3,8 +3,6 @@ package system
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/phasebased/phase/internal/debpkg"
@@ -44,20 +42,5 @@ func (k Kernel) ModuleFiles(names ...string) ([]string, error) {
 
 // ReadModule returns a module as the kernel takes it, uncompressed.
 func (k Kernel) ReadModule(file string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(k.Modules, filepath.FromSlash(file)))
-	if err != nil {
-		return nil, fmt.Errorf("system: %w", err)
-	}
-	defer f.Close()
-	var r io.Reader = f
-	if ext := filepath.Ext(file); ext != ".ko" {
-		if r, err = decompress(ext, f); err != nil {
-			return nil, fmt.Errorf("system: %s: %w", file, err)
-		}
-	}
-	data, err := io.ReadAll(io.LimitReader(r, maxUnpacked))
-	if err != nil {
-		return nil, fmt.Errorf("system: %s: %w", file, err)
-	}
-	return data, nil
+	return readModuleFile(filepath.Join(k.Modules, filepath.FromSlash(file)))
 }

@@ -217,7 +217,7 @@ func (w *traffic) see(frame []byte) {
 	switch kind := binary.BigEndian.Uint16(frame[12:]); {
 	case kind == 0x0800 && len(packet) >= 20:
 		to := netip.AddrFrom4([4]byte(packet[16:20]))
-		w.packet(to, packet[9], packet[4*int(packet[0]&15):])
+		w.packet(to, packet[9], packet[min(len(packet), 4*int(packet[0]&15)):])
 	case kind == 0x86dd && len(packet) >= 40:
 		w.packet(netip.AddrFrom16([16]byte(packet[24:40])), packet[6], packet[40:])
 	}
