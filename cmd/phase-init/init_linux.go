@@ -60,7 +60,7 @@ type seed struct {
 	clock    *boot.Clock
 	network  *netup.Manager // set by networkManager
 	radios   *pid1.Radios   // set by radio
-	noPortal bool           // this network has no captive portal
+	noPortal string         // the network that has no captive portal, as whichNetwork tells; "": none is known
 
 	reminded  chan struct{}           // the network is waited for, and a person was told
 	interrupt context.CancelCauseFunc // ends the walk

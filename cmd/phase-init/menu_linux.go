@@ -249,7 +249,7 @@ func (s *seed) askWiFi(ctx context.Context, f forms) error {
 	}
 	networks := slices.DeleteFunc(slices.Clone(s.config.Network.WiFi.Networks), func(n bootcfg.WiFiNetwork) bool { return n.SSID == joined.SSID })
 	s.config.Network.WiFi.Networks = append([]bootcfg.WiFiNetwork{joined}, networks[:min(len(networks), bootcfg.MaxWiFiNetworks-1)]...)
-	s.noPortal = false // it is another network
+	s.noPortal = "" // it is another network
 	return nil
 }
 

@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -60,7 +64,7 @@ func (s *seed) restartNetwork() {
 	if s.network != nil {
 		s.warn("network down", s.network.Down())
 	}
-	s.network, s.radios, s.noPortal = nil, nil, false
+	s.network, s.radios, s.noPortal = nil, nil, ""
 }
 
 // networkEvent logs everything and shows what a person waits for, and how each
@@ -84,14 +88,30 @@ func (s *seed) networkEvent(e netup.Event) {
 // question tells others that a machine is here. Through a proxy nobody has to
 // log in.
 func (s *seed) askPortal(ctx context.Context, network *netup.Network) (login portal.Login, err error) {
-	check, api := s.config.Network.PortalCheck, network.Portal
-	if s.noPortal || s.config.Network.Proxy != "" || check == "" && api == "" {
+	check, api, here := s.config.Network.PortalCheck, network.Portal, whichNetwork(network)
+	if s.noPortal == here || s.config.Network.Proxy != "" || check == "" && api == "" {
 		return login, nil
 	}
 	login, err = portal.Ask(ctx, portal.Config{CheckURL: check, API: api, Roots: s.pool})
-	s.noPortal = err == nil && !login.Found()
+	if s.noPortal = ""; err == nil && !login.Found() {
+		s.noPortal = here
+	}
 	s.system.Log.Info("captive portal", "url", login.URL, "from", login.From, "error", err)
 	return login, err
+}
+
+// whichNetwork tells one network from the next, into which a person has plugged
+// the cable meanwhile. IPv6 addresses come and go, and say nothing.
+func whichNetwork(n *netup.Network) string {
+	var b strings.Builder
+	for _, l := range n.Interfaces {
+		if !l.Carrier {
+			continue
+		}
+		own := slices.DeleteFunc(slices.Clone(l.Addresses), func(p netip.Prefix) bool { return p.Addr().Is6() })
+		fmt.Fprint(&b, l.Name, own, l.Gateway, l.Gateway6, l.Server)
+	}
+	return "on " + b.String()
 }
 
 // info is what the next system is told, but for the release.

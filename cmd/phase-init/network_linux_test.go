@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -43,8 +44,12 @@ func TestPortalIsAskedForOnceWhereThereIsNone(t *testing.T) {
 	}))
 	defer server.Close()
 	s, _ := newSeed(bootcfg.Config{Network: bootcfg.Network{PortalCheck: server.URL}})
+	cable := netup.Network{Interfaces: []netup.Link{
+		{Name: "eth0", Carrier: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.9/24")}, Gateway: netip.MustParseAddr("10.0.0.1")},
+		{Name: "eth1"},
+	}}
 	ask := func() bool {
-		login, err := s.askPortal(t.Context(), &netup.Network{})
+		login, err := s.askPortal(t.Context(), &cable)
 		if err != nil {
 			t.Error(err)
 		}
@@ -58,9 +63,18 @@ func TestPortalIsAskedForOnceWhereThereIsNone(t *testing.T) {
 	if first, again := ask(), ask(); first || again || asked != 3 {
 		t.Errorf("without one: asked %d times", asked)
 	}
+	eth0 := &cable.Interfaces[0]
+	eth0.Addresses = append(eth0.Addresses, netip.MustParsePrefix("2001:db8::9/64"))
+	if ask() || asked != 3 {
+		t.Errorf("with another address there: asked %d times", asked)
+	}
 	s.restartNetwork()
 	if ask() || asked != 4 {
 		t.Errorf("on another network: asked %d times", asked)
+	}
+	eth0.Gateway, asked = netip.MustParseAddr("10.0.0.254"), 3
+	if ask() || asked != 4 {
+		t.Errorf("with the cable in another network: asked %d times", asked-3)
 	}
 	s.restartNetwork()
 	s.config.Network.Proxy = "http://proxy.example:3128"
