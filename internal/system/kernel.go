@@ -25,19 +25,28 @@ func PrepareKernel(ctx context.Context, src Sources) (Kernel, error) {
 // k.Modules, in an order in which they can be loaded. What the kernel has built in
 // has no file. A module that it lacks is a *kmod.MissingError.
 func (k Kernel) ModuleFiles(names ...string) ([]string, error) {
-	index, err := indexFiles(k.Modules)
+	_, x, err := k.index()
 	if err != nil {
 		return nil, err
-	}
-	x, err := kmod.Load(mapFS(index), ".")
-	if err != nil {
-		return nil, fmt.Errorf("system: kernel %s: %w", k.Release, err)
 	}
 	files, err := x.Closure(names...)
 	if err != nil {
 		return nil, fmt.Errorf("system: kernel %s: %w", k.Release, err)
 	}
 	return files, nil
+}
+
+// index reads what the kernel's modules need and offer, and gives the files too.
+func (k Kernel) index() (map[string][]byte, *kmod.Index, error) {
+	files, err := indexFiles(k.Modules)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := kmod.Load(mapFS(files), ".")
+	if err != nil {
+		return nil, nil, fmt.Errorf("system: kernel %s: %w", k.Release, err)
+	}
+	return files, x, nil
 }
 
 // ReadModule returns a module as the kernel takes it, uncompressed.

@@ -63,13 +63,9 @@ type moduleSet struct {
 
 // selectModules resolves the lists to files with all they depend on.
 func selectModules(k Kernel, required, optional []string) (*moduleSet, error) {
-	index, err := indexFiles(k.Modules)
+	index, x, err := k.index()
 	if err != nil {
 		return nil, err
-	}
-	x, err := kmod.Load(mapFS(index), ".")
-	if err != nil {
-		return nil, fmt.Errorf("system: kernel %s: %w", k.Release, err)
 	}
 	set := &moduleSet{dir: k.Modules}
 	wanted := slices.Clone(required)
