@@ -44,7 +44,7 @@ func (s *seed) keyLine() string {
 	if s.config != nil {
 		line += "u type a provider's URL, n network settings, "
 		if len(s.radio().Interfaces()) > 0 {
-			line += "w Wi-Fi, "
+			line += "w choose a Wi-Fi network, "
 		}
 	}
 	return line + "b reboot, p power off."
@@ -183,7 +183,7 @@ func (s *seed) act(key byte) {
 func (s *seed) change(ctx context.Context, key sysinit.Key, keys <-chan sysinit.Key) bool {
 	f := forms{
 		ask:     &dialog.Asker{Keys: keys, Console: s.system.Console, From: key.Echo},
-		console: s.system.Console, mode: s.config.Mode,
+		console: s.system.Console, mode: s.config.Mode, country: s.config.Network.WiFi.Country,
 	}
 	var err error
 	switch lower(key.Byte) {

@@ -230,7 +230,7 @@ func newWiFiMachine(ctx context.Context, t *testing.T, mode bootcfg.Mode) *wifiM
 // person joins the network from the failure screen.
 func (m *wifiMachine) person(ctx context.Context) {
 	m.Helper()
-	if line := m.keyLine(); !strings.Contains(line, "w Wi-Fi") {
+	if line := m.keyLine(); !strings.Contains(line, "w choose a Wi-Fi network") {
 		m.Errorf("nobody is told of w: %s", line)
 	}
 	keys, end := readKeys(ctx, []sysinit.Console{m.tty.console}, m.system.Go)
