@@ -32,7 +32,8 @@ type offer struct {
 	lookEvery             time.Duration
 	serves                func(netip.Addr) bool // whom it answers; nil: everybody
 	// checked keeps what is not in order from being announced: the folder is no
-	// publisher's but a machine's own copy, and there will be others.
+	// publisher's but a machine's own copy, and there will be others. Nobody reads
+	// there who asked for what.
 	checked bool
 	blob    func(blob.Digest) (*os.File, error)        // further blobs to serve; nil: there are none
 	speak   func(mdns.Announcement) (announcer, error) // on the local network; nil: nothing is said there
@@ -90,7 +91,7 @@ func (s *server) open() (err error) {
 	o := s.offer
 	s.provider, err = provider.New(provider.Config{
 		Base: o.folder, Channel: o.channel, Arch: o.arch, Version: version.Version, Receipts: o.receipts,
-		Blob: o.blob, Network: s.network, Log: s.log,
+		Blob: o.blob, Network: s.network, Log: s.log, Quiet: o.checked,
 	})
 	if err != nil {
 		return err

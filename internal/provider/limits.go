@@ -2,6 +2,7 @@ package provider
 
 import (
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -103,7 +104,11 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p.counters.requests[min(max(rw.status/100, 0), 5)].Add(1)
 	p.counters.sent.Add(rw.sent)
-	p.cfg.Log.Info("request", "client", r.RemoteAddr, "method", clip(r.Method, 16), "path", clip(r.URL.Path, 200),
+	level := slog.LevelInfo
+	if p.cfg.Quiet {
+		level = slog.LevelDebug
+	}
+	p.cfg.Log.Log(r.Context(), level, "request", "client", r.RemoteAddr, "method", clip(r.Method, 16), "path", clip(r.URL.Path, 200),
 		"range", clip(r.Header.Get("Range"), 64), "status", rw.status, "bytes", rw.sent, "took", time.Since(start))
 }
 

@@ -58,6 +58,9 @@ type Config struct {
 	Now func() time.Time
 	// Log receives one line per request and per change; nil means none.
 	Log *slog.Logger
+	// Quiet makes the lines of requests debug messages: strangers decide how many
+	// there are, and would wash everything else out of a log of bounded size.
+	Quiet bool
 }
 
 // A Provider is an http.Handler. Its methods are safe for concurrent use.

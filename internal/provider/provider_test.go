@@ -754,3 +754,16 @@ func TestServerRefusesStrangers(t *testing.T) {
 		}
 	}
 }
+
+// TestRequestsFillNoSmallLog: where the log is bounded, strangers must not decide
+// what is in it.
+func TestRequestsFillNoSmallLog(t *testing.T) {
+	for quiet, want := range map[bool]bool{false: true, true: false} {
+		var log bytes.Buffer
+		p, _ := start(t, Config{Quiet: quiet, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/health", nil))
+		if got := strings.Contains(log.String(), "/health"); got != want {
+			t.Errorf("quiet %t: the request is logged: %t", quiet, got)
+		}
+	}
+}
