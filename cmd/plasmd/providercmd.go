@@ -125,7 +125,7 @@ func showStatus(w io.Writer, s providerStatus) error {
 // showTold says what a provider says that it told the network.
 func showTold(w io.Writer, t told) {
 	for _, p := range t.Published {
-		fmt.Fprintf(w, "on the DHT since %s: %s, confirmed by %d nodes\n", p.At.Format(time.RFC3339), plain(p.Key), len(p.AcknowledgedBy))
+		fmt.Fprintf(w, "on the DHT since %s: %s, confirmed by %s\n", p.At.Format(time.RFC3339), plain(p.Key), p.confirmed())
 		for _, id := range p.AcknowledgedBy {
 			fmt.Fprintf(w, "  %s\n", plain(id))
 		}

@@ -164,7 +164,8 @@ func TestNodeSharesWhatItBooted(t *testing.T) {
 			if said.Announced == nil || said.Announced.Version != 7 || said.AnnounceError != "" || said.PublishError != "" {
 				t.Errorf("announced: %s", e.Data)
 			}
-			if len(said.Published) != 1 || len(said.Published[0].AcknowledgedBy) != 1 || !strings.Contains(e.Text, "release 7 announced on the local network") {
+			if len(said.Published) != 1 || len(said.Published[0].AcknowledgedBy) != 1 || !strings.Contains(e.Text, "release 7 announced on the local network") ||
+				!strings.HasSuffix(e.Text, "confirmed by no other node") {
 				t.Errorf("published: %s %s", e.Text, e.Data)
 			}
 			for path, want := range map[string]string{
@@ -296,6 +297,8 @@ type dht struct {
 	list []p2p.Publication
 }
 
+func (d *dht) ID() string { return "a" }
+
 func (d *dht) Addrs() []string { return nil }
 
 func (d *dht) Publish(context.Context, []byte) (p2p.Published, error) { return p2p.Published{}, nil }
@@ -331,7 +334,7 @@ func TestReportFollowsTheDHT(t *testing.T) {
 
 	at := time.Now().Truncate(time.Second).UTC()
 	p := p2p.Publication{Expires: at.Add(time.Hour), Last: p2p.Published{Key: "k", At: at, AcknowledgedBy: []string{"a"}, Size: 9}}
-	holds := published{Key: "k", At: at, AcknowledgedBy: []string{"a"}, Size: 9, Expires: at.Add(time.Hour)}
+	holds := published{Key: "k", At: at, AcknowledgedBy: []string{"a"}, Self: true, Size: 9, Expires: at.Add(time.Hour)}
 	renewed, more := p, holds
 	renewed.Last.AcknowledgedBy, more.AcknowledgedBy = []string{"a", "b"}, []string{"a", "b"}
 	failing, expired := renewed, renewed
@@ -429,6 +432,24 @@ func TestNeighboursAreToldFirst(t *testing.T) {
 	s.fallSilent()
 	if n := <-peer.spoken; n != 1 || s.publishErr == nil {
 		t.Errorf("%d announcements before the DHT was asked; %v", n, s.publishErr)
+	}
+}
+
+// TestOwnWordConfirmsNothing: a node alone on its DHT holds what it published.
+func TestOwnWordConfirmsNothing(t *testing.T) {
+	for _, c := range []struct {
+		p    published
+		want string
+	}{
+		{published{}, "no other node"},
+		{published{AcknowledgedBy: []string{"a"}, Self: true}, "no other node"},
+		{published{AcknowledgedBy: []string{"b"}}, "1 other node"},
+		{published{AcknowledgedBy: []string{"a", "b"}, Self: true}, "1 other node"},
+		{published{AcknowledgedBy: []string{"a", "b", "c"}, Self: true}, "2 other nodes"},
+	} {
+		if got := c.p.confirmed(); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.p, got, c.want)
+		}
 	}
 }
 

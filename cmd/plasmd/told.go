@@ -23,7 +23,8 @@ type told struct {
 type published struct {
 	Key            string    `json:"key"`
 	At             time.Time `json:"at"`              // when it was published last
-	AcknowledgedBy []string  `json:"acknowledged_by"` // peers that confirmed then to hold it
+	AcknowledgedBy []string  `json:"acknowledged_by"` // nodes that were found then to hold it
+	Self           bool      `json:"self"`            // this node is one of them, which confirms nothing
 	Size           int       `json:"size"`            // bytes
 	Expires        time.Time `json:"expires_at"`      // of the pointer; it is not published after that
 }
@@ -48,7 +49,7 @@ func (s *server) now() told {
 			}
 			t.Published = append(t.Published, published{
 				Key: p.Last.Key, At: p.Last.At.UTC(), AcknowledgedBy: nonNil(p.Last.AcknowledgedBy), Size: p.Last.Size,
-				Expires: p.Expires.UTC(),
+				Self: slices.Contains(p.Last.AcknowledgedBy, s.peer.ID()), Expires: p.Expires.UTC(),
 			})
 			t.PublishError = cmp.Or(t.PublishError, text(p.Err))
 		}
@@ -90,9 +91,24 @@ func (t told) String() string {
 		line = fmt.Sprintf("release %d announced on the local network as %s", a.Version, name)
 	}
 	for _, p := range t.Published {
-		line += fmt.Sprintf(", and on the DHT, where %d nodes hold %s", len(p.AcknowledgedBy), p.Key)
+		line += fmt.Sprintf(", and on the DHT as %s, confirmed by %s", p.Key, p.confirmed())
 	}
 	return line
+}
+
+// confirmed says, for people, how many others hold the record.
+func (p published) confirmed() string {
+	others := len(p.AcknowledgedBy)
+	if p.Self && others > 0 {
+		others--
+	}
+	switch others {
+	case 0:
+		return "no other node"
+	case 1:
+		return "1 other node"
+	}
+	return fmt.Sprintf("%d other nodes", others)
 }
 
 func text(err error) string {
