@@ -73,7 +73,7 @@ func (s *seed) networkEvent(e netup.Event) {
 	s.system.Log.Info("network", "event", e.String())
 	switch e.State {
 	case netup.Refused, netup.NoAnswer, netup.Lost, netup.Failed,
-		netup.Waiting, netup.Configured, netup.AlsoIPv6, netup.IPv6Only:
+		netup.Waiting, netup.Configured, netup.AlsoIPv6:
 		s.system.Console.Line(e.String())
 	}
 	if e.State == netup.Waiting {
@@ -115,7 +115,11 @@ func whichNetwork(n *netup.Network) string {
 }
 
 // info is what the next system is told, but for the release.
-func (s *seed) info(*netup.Network) handover.Info {
+func (s *seed) info(network *netup.Network) handover.Info {
+	var claims []netup.Claim
+	if network != nil {
+		claims = network.Claims()
+	}
 	now := s.clock.Now()
 	if s.clock.State() == trust.Unknown {
 		now = time.Time{} // a clock that cannot be believed is not handed on
@@ -123,7 +127,7 @@ func (s *seed) info(*netup.Network) handover.Info {
 	info := handover.Info{
 		SchemaVersion: handover.SchemaVersion, Mode: s.config.Mode.String(),
 		Channel: s.config.Channel, Arch: s.config.Arch, Bootstrap: s.config.Bootstrap,
-		Network: pid1.WriteNetwork(s.config.Network), Cache: s.state != nil, Clock: now,
+		Network: pid1.WriteNetwork(s.config.Network, claims...), Cache: s.state != nil, Clock: now,
 	}
 	if info.Cache { // the node can offer what it booted to others
 		info.Documents = &handover.Documents{Roots: [][]byte{s.image.file}}
