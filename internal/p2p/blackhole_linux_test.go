@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/discover/discovertest"
@@ -77,12 +78,50 @@ func TestBlackHoles(t *testing.T) {
 }
 
 // Half of 50 nodes are gone: some drop every packet, some accept and say nothing.
-// The rest still name them.
+// The rest still name them, here and where each round trip takes 100 ms.
 func TestHalfBlackHoled(t *testing.T) {
 	t.Parallel() // it mostly waits
-	w := newTown(t, 25)
+	for name, latency := range map[string]time.Duration{"near": 0, "far": 50 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTown(t, 0)
+			w.settle(t, 25)
+			var bootstrap []string
+			for _, there := range w.nodes {
+				at := there.server.Addrs()
+				if latency > 0 {
+					at = []ma.Multiaddr{farAway(t, at[0], latency)}
+				}
+				bootstrap = append(bootstrap, at[0].String()+"/p2p/"+there.ID())
+				for _, n := range w.nodes {
+					if n != there {
+						meet(t, n, peer.AddrInfo{ID: there.swarm.LocalPeer(), Addrs: at})
+					}
+				}
+			}
+			w.bury(t, 25)
+			old, newest := discovertest.Pointer(t, stable, 1), discovertest.Pointer(t, stable, 2)
+			for i, n := range w.nodes {
+				if i%5 == 4 {
+					plant(t, n, stable, newest)
+				} else {
+					plant(t, n, stable, old)
+				}
+			}
+			found, first, whole := finds(t, start(t, Config{Bootstrap: bootstrap[:3], Log: discard}), newest)
+			t.Logf("found after %v, search ended after %v", first.Round(time.Millisecond), whole.Round(time.Millisecond))
+			if !found || whole > searchBudget {
+				t.Errorf("found: %t, after %v", found, whole)
+			}
+		})
+	}
+}
+
+// bury tells the town of peers that are gone.
+func (w *town) bury(t testing.TB, count int) {
+	t.Helper()
 	gone := []string{blackHole(t), silentPeer(t)}
-	for i := range 25 {
+	for i := range count {
 		_, id, err := identity(keyOf("gone", uint64(i)))
 		if err != nil {
 			t.Fatal(err)
@@ -95,17 +134,68 @@ func TestHalfBlackHoled(t *testing.T) {
 			meet(t, n, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{where}})
 		}
 	}
-	old, newest := discovertest.Pointer(t, stable, 1), discovertest.Pointer(t, stable, 2)
-	for _, n := range w.nodes {
-		plant(t, n, stable, old)
+}
+
+// farAway is an address that leads to another one, and what is said takes latency
+// in each direction, the handshake of TCP included.
+func farAway(t testing.TB, to ma.Multiaddr, latency time.Duration) ma.Multiaddr {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, n := range w.some(5) {
-		plant(t, n, stable, newest)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := manet.Dial(to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			go delayed(out, in, latency, 3*latency) // in believes to be connected a round trip too early
+			go delayed(in, out, latency, latency)
+		}
+	}()
+	at, err := manet.FromNetAddr(l.Addr())
+	if err != nil {
+		t.Fatal(err)
 	}
-	found, first, whole := finds(t, visitor(t, w.some(3)...), newest)
-	t.Logf("found after %v, search ended after %v", first.Round(time.Millisecond), whole.Round(time.Millisecond))
-	if !found || whole > searchBudget {
-		t.Errorf("found: %t, after %v", found, whole)
+	return at
+}
+
+// delayed carries what from says to another end, later; the first of it more.
+func delayed(to, from net.Conn, latency, first time.Duration) {
+	type piece struct {
+		due  time.Time
+		data []byte
+	}
+	pieces := make(chan piece, 1024)
+	go func() {
+		defer to.Close()
+		for p := range pieces {
+			time.Sleep(time.Until(p.due))
+			_, _ = to.Write(p.data)
+		}
+	}()
+	defer close(pieces)
+	open := time.Now().Add(first)
+	for {
+		b := make([]byte, 4096)
+		n, err := from.Read(b)
+		if n > 0 {
+			due := time.Now().Add(latency)
+			if due.Before(open) {
+				due = open
+			}
+			pieces <- piece{due, b[:n]}
+		}
+		if err != nil {
+			return
+		}
 	}
 }
 

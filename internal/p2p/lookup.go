@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
@@ -20,11 +21,17 @@ const (
 	closest      = 20   // peers nearest to the key that must answer
 	perNetwork   = 3    // of them from one network; more are asked but not counted
 	parallel     = 16   // requests at the same time
+	atOnce       = 4    // of them younger than soon
 	maxAsked     = 128  // requests in one walk
 	maxKnown     = 1024 // peers remembered in one walk
 	maxPeerAddrs = 16   // addresses remembered of one peer
 	maxTries     = 3    // requests to a bootstrap peer that gains addresses
 )
+
+// soon is when a request that has no answer waits for the network, or for nobody.
+// Before, it is handshakes, which are work: a few at once are answered earlier than
+// many.
+const soon = 25 * time.Millisecond
 
 // reply is what one peer said.
 type reply struct {
@@ -63,6 +70,7 @@ type contact struct {
 	state    state
 	tries    int
 	more     bool // gained addresses since it was asked
+	young    bool // asked less than soon ago, and not heard yet
 }
 
 // plan says where a walk goes and what it does there.
@@ -86,6 +94,10 @@ type lookup struct {
 	byID     map[peer.ID]*contact
 	starters map[peer.ID][]ma.Multiaddr
 	asked    int
+	running  int // requests under way
+	young    int // of them younger than soon
+	replies  chan reply
+	aged     chan *contact // was asked soon ago
 }
 
 // walk asks the peers to start from and, through them, the peers closest to the
@@ -94,6 +106,7 @@ func (n *Node) walk(ctx context.Context, p plan) []peer.ID {
 	l := &lookup{
 		plan: p, node: n, place: sha256.Sum256(p.key),
 		byID: map[peer.ID]*contact{}, starters: map[peer.ID][]ma.Multiaddr{},
+		replies: make(chan reply, parallel), aged: make(chan *contact, maxAsked),
 	}
 	if n.server != nil {
 		for _, p := range n.server.Nearest(l.place[:], closest) {
@@ -115,20 +128,15 @@ func (l *lookup) run(ctx context.Context) {
 	var asking sync.WaitGroup
 	defer asking.Wait() // runs last: the requests end with ctx
 	defer cancel()
-	replies := make(chan reply, parallel)
-	for running := 0; ; {
-		for c := l.next(); c != nil && running < parallel; c = l.next() {
-			c.state = asked
-			c.tries++
-			l.asked++
-			running++
-			asking.Go(func() {
-				r := l.ask(ctx, c.id)
-				r.from = c.id
-				replies <- r
-			})
+	for {
+		for l.running < parallel && l.young < atOnce {
+			c := l.next()
+			if c == nil {
+				break
+			}
+			asking.Go(l.request(ctx, c))
 		}
-		if running == 0 && l.leads == nil && l.after == nil {
+		if l.running == 0 && l.leads == nil && l.after == nil {
 			return
 		}
 		select {
@@ -136,13 +144,39 @@ func (l *lookup) run(ctx context.Context) {
 			l.follow(h, ok)
 		case <-l.after:
 			l.after = nil
-		case r := <-replies:
-			running--
+		case c := <-l.aged:
+			l.age(c)
+		case r := <-l.replies:
+			l.running--
+			l.age(l.byID[r.from])
 			l.learn(r)
 			l.heard(r)
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// request notes that a peer is asked, and returns what does it.
+func (l *lookup) request(ctx context.Context, c *contact) func() {
+	c.state, c.young = asked, true
+	c.tries++
+	l.asked++
+	l.running++
+	l.young++
+	return func() {
+		defer time.AfterFunc(soon, func() { l.aged <- c }).Stop()
+		r := l.ask(ctx, c.id)
+		r.from = c.id
+		l.replies <- r
+	}
+}
+
+// age notes that a request is no longer young.
+func (l *lookup) age(c *contact) {
+	if c.young {
+		c.young = false
+		l.young--
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -18,6 +19,9 @@ import (
 // network of 50 nodes had lost the record to 37 of 40 clients, though each knew
 // three honest peers. Each place costs an attacker as many nodes again.
 const places = 3
+
+// patience is how long the way to the key has the network for itself.
+const patience = time.Second
 
 // placeOf is the target of the i-th place of a key, 0 ≤ i < 4. The first is the
 // key. The others lie in other quarters of the network, first of the other half,
@@ -43,9 +47,9 @@ type fetching struct {
 	key  string
 	held func(peer.ID, []byte)
 
-	// begun is closed at the first answer on the way to the key, or failing that
-	// at the end of the way. The walks to the other places wait for it: their many
-	// handshakes would hold up the peers that most likely hold the record.
+	// begun is closed when the first record came, or the way to the key ended, or
+	// patience did. The walks to the other places wait for it: their many handshakes
+	// would hold up the peers that most likely hold the record.
 	begun chan struct{}
 	begin sync.Once
 
@@ -61,6 +65,7 @@ func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f := &fetching{node: n, key: key, held: held, begun: make(chan struct{}), failed: failures{}, told: map[peer.ID]bool{}}
+	defer time.AfterFunc(patience, f.start).Stop()
 	var walking sync.WaitGroup
 	for i, leads := range tee(ctx, n.leads(ctx), places) {
 		way := plan{key: []byte(key), leads: leads, ask: f.value, heard: f.hear}
@@ -138,6 +143,9 @@ func (f *fetching) tell(p peer.ID, value []byte) {
 	}
 	f.told[p] = true
 	f.held(p, value)
+	if value != nil {
+		f.start()
+	}
 }
 
 // hear notes who answered.
@@ -149,7 +157,6 @@ func (f *fetching) hear(r reply) {
 		f.node.log.Debug("peer failed", "peer", r.label(), "error", plain(r.err))
 		return
 	}
-	f.start()
 	delete(f.failed, r.label())
 	if !slices.Contains(f.answers, r.from) {
 		f.answers = append(f.answers, r.from)
