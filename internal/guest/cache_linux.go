@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -84,25 +83,25 @@ func (c *cache) kernel(ctx context.Context, cfg Config) (system.Kernel, []string
 	return system.Kernel{}, nil, fmt.Errorf("guest: %w", errors.Join(errs...))
 }
 
-// unpack returns the folder in which a Debian package is unpacked.
-func (c *cache) unpack(ctx context.Context, name string) (string, error) {
+// unpack returns a Debian package and the folder in which it is unpacked.
+func (c *cache) unpack(ctx context.Context, name string) (debpkg.Package, string, error) {
 	packages := debpkg.Cache{Dir: filepath.Join(c.dir, "packages")}
 	p, err := packages.Get(ctx, name, runtime.GOARCH)
 	if err != nil {
-		return "", err
+		return p, "", err
 	}
 	root := filepath.Join(c.dir, "unpacked", p.Name+"_"+p.SHA256.Hex()[:16])
 	if _, err := os.Stat(root); err == nil {
-		return root, nil
+		return p, root, nil
 	}
 	tmp := root + ".new" // nobody else is here: the cache is locked
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o755)); err != nil {
-		return "", err
+		return p, "", err
 	}
 	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", p.Path(), tmp).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("unpack %s: %w: %s", name, err, bytes.TrimSpace(out))
+		return p, "", fmt.Errorf("unpack %s: %w: %s", name, err, bytes.TrimSpace(out))
 	}
-	return root, os.Rename(tmp, root)
+	return p, root, os.Rename(tmp, root)
 }
 
 // supplier unpacks the packages that the packages asked for depend on, one by
@@ -120,7 +119,7 @@ const maxSupplied = 200
 // it depends on.
 func (s *supplier) add(ctx context.Context, b *builder, name string) error {
 	s.seen[name] = true
-	root, err := s.cache.unpack(ctx, name)
+	p, root, err := s.cache.unpack(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -129,13 +128,13 @@ func (s *supplier) add(ctx context.Context, b *builder, name string) error {
 		at--
 	}
 	b.roots = slices.Insert(b.roots, at, root)
-	cmd := exec.CommandContext(ctx, "apt-cache", "depends", "--important", name)
-	out, err := cmd.Output()
+	depends, err := p.Depends(ctx)
 	if err != nil {
-		return fmt.Errorf("apt-cache depends %s: %w", name, err)
+		return err
 	}
-	for _, dep := range libraries(out) {
-		if !s.seen[dep] && len(s.seen) < maxSupplied {
+	for _, dep := range depends {
+		library := strings.HasPrefix(dep, "lib") && dep != "libc6" // the host has that
+		if library && !s.seen[dep] && len(s.seen) < maxSupplied {
 			s.seen[dep] = true
 			s.queue = append(s.queue, dep)
 		}
@@ -151,17 +150,4 @@ func (s *supplier) next(ctx context.Context, b *builder) (bool, error) {
 	name := s.queue[0]
 	s.queue = s.queue[1:]
 	return true, s.add(ctx, b, name)
-}
-
-// libraries picks the library packages out of the answer of apt-cache depends.
-func libraries(out []byte) []string {
-	var names []string
-	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
-		kind, name, _ := strings.Cut(strings.TrimSpace(lines.Text()), ": ")
-		name, _, _ = strings.Cut(name, ":")
-		if strings.HasSuffix(kind, "Depends") && strings.HasPrefix(name, "lib") && name != "libc6" {
-			names = append(names, name)
-		}
-	}
-	return names
 }
