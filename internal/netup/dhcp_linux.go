@@ -7,8 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -21,13 +19,7 @@ var (
 	errNoAnswer = errors.New("no answer")
 	errNAK      = errors.New("the server took its offer back (NAK)")
 	errRanOut   = errors.New("the lease ran out and was not renewed")
-	errNoIPv6   = errors.New("the network wants IPv6 only, but has none; asking for an IPv4 address after all")
 )
-
-// ipv6OnlyError is an offer that is not taken: the network wants no IPv4.
-type ipv6OnlyError struct{ wait time.Duration }
-
-func (e *ipv6OnlyError) Error() string { return "the network wants IPv6 only" }
 
 // firstWait is how long the first request waits for its answer. RFC 2131,
 // section 4.1 suggests 4 s for 10 Mb/s Ethernet; the first packets on a
@@ -44,8 +36,8 @@ func backoff(try int) time.Duration {
 	return d - d/8 + rand.N(d/4)
 }
 
-// acquire asks for a lease until it has one or ctx ends; its only errors are that
-// of ctx and an *ipv6OnlyError.
+// acquire asks for a lease until it has one or ctx ends; its only error is that
+// of ctx.
 func (i *iface) acquire(ctx context.Context) (lease, error) {
 	i.trying("DHCP")
 	x := &exchange{i: i, began: time.Now(), xid: newXID()}
@@ -56,10 +48,6 @@ func (i *iface) acquire(ctx context.Context) (lease, error) {
 		l, err := x.lease(ctx, time.Until(window))
 		if err == nil {
 			return l, nil
-		}
-		var only *ipv6OnlyError
-		if errors.As(err, &only) {
-			return lease{}, err
 		}
 		if ctx.Err() != nil {
 			break
@@ -117,9 +105,6 @@ func (x *exchange) lease(ctx context.Context, wait time.Duration) (lease, error)
 	offer, err := ask(ctx, c, nclient4.DefaultServers, discover, wait, x.offerOrLate)
 	if err != nil {
 		return lease{}, err
-	}
-	if wait := parseIPv6Only(offer); wait > 0 && x.i.mayLeaveIPv4() {
-		return lease{}, &ipv6OnlyError{wait}
 	}
 	if isAnswer(offer) {
 		return accept(offer, nil)
@@ -200,26 +185,16 @@ func (x exchange) message(t dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	m.UpdateOption(dhcpv4.OptMessageType(t))
 	m.UpdateOption(dhcpv4.OptMaxMessageSize(nclient4.MaxMessageSize))
 	// RFC 3442: classless routes come before the router in this list.
-	wanted := []dhcpv4.OptionCode{
+	m.UpdateOption(dhcpv4.OptParameterRequestList(
 		dhcpv4.OptionSubnetMask, dhcpv4.OptionClasslessStaticRoute, dhcpv4.OptionRouter,
 		dhcpv4.OptionDomainNameServer, dhcpv4.OptionInterfaceMTU, dhcpv4.OptionIPAddressLeaseTime,
 		dhcpv4.OptionRenewTimeValue, dhcpv4.OptionRebindingTimeValue, dhcpv4.OptionNTPServers,
 		dhcpv4.OptionDomainName, dhcpv4.OptionDNSDomainSearchList, dhcpv4.OptionURL,
-	}
-	if x.i.mayLeaveIPv4() {
-		wanted = append(wanted, dhcpv4.OptionIPv6OnlyPreferred)
-	}
-	m.UpdateOption(dhcpv4.OptParameterRequestList(wanted...))
+	))
 	if name := x.i.m.cfg.Hostname; name != "" {
 		m.UpdateOption(dhcpv4.OptHostName(bounded(name, 63)))
 	}
 	return m
-}
-
-// mayLeaveIPv4 reports whether this interface can do with IPv6 alone.
-func (i *iface) mayLeaveIPv4() bool {
-	_, err := os.Stat(filepath.Join("/proc/sys/net/ipv6/conf", i.name()))
-	return err == nil && !i.insist
 }
 
 // newXID takes random bytes without waiting for the kernel's generator to

@@ -103,23 +103,6 @@ func TestParseLease(t *testing.T) {
 	}
 }
 
-func TestParseIPv6Only(t *testing.T) {
-	for name, c := range map[string]struct {
-		mods []dhcpv4.Modifier
-		want time.Duration
-	}{
-		"not said": {nil, 0},
-		"at once":  {[]dhcpv4.Modifier{generic(dhcpv4.OptionIPv6OnlyPreferred, 0, 0, 0, 0)}, minIPv6Only},
-		"an hour":  {[]dhcpv4.Modifier{generic(dhcpv4.OptionIPv6OnlyPreferred, 0, 0, 0x0e, 0x10)}, time.Hour},
-		"short":    {[]dhcpv4.Modifier{generic(dhcpv4.OptionIPv6OnlyPreferred, 0, 0, 1)}, 0},
-		"long":     {[]dhcpv4.Modifier{generic(dhcpv4.OptionIPv6OnlyPreferred, 0, 0, 1, 2, 3)}, 0},
-	} {
-		if got := parseIPv6Only(ack(t, c.mods...)); got != c.want {
-			t.Errorf("%s: %s, want %s", name, got, c.want)
-		}
-	}
-}
-
 func TestParseLeaseBoundsRoutes(t *testing.T) {
 	var raw []byte
 	for n := range 60 {
@@ -183,9 +166,6 @@ func FuzzLease(f *testing.F) {
 		}
 		if !namesLittle(l.dns, l.ntp, l.search, l.portal) {
 			t.Errorf("out of bounds: %+v", l)
-		}
-		if wait := parseIPv6Only(m); wait != 0 && wait < minIPv6Only {
-			t.Errorf("IPv6 only for %s", wait)
 		}
 		if len(l.routes) > maxRoutes || len(l.dns) > maxDNS || len(l.ntp) > maxNTP || l.mtu != 0 && (l.mtu < minMTU || l.mtu > maxMTU) {
 			t.Errorf("out of bounds: %+v", l)

@@ -30,6 +30,6 @@
 // Sources: RFC 2131 and 2132 (DHCP), RFC 3442 (classless routes), RFC 3927
 // (link-local), RFC 5227 (ARP probes), RFC 4861 and 8106 (router
 // advertisements and the names in them), RFC 4429 (optimistic addresses), RFC
-// 8415 (DHCPv6), RFC 3397 (search lists), RFC 8910 (captive portals), RFC 8925
-// (networks without IPv4), RFC 7844 (who may know a client by its messages).
+// 8415 (DHCPv6), RFC 3397 (search lists), RFC 8910 (captive portals), RFC
+// 7844 (who may know a client by its messages).
 package netup

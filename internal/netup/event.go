@@ -26,7 +26,6 @@ const (
 	Lost                    // the lease ran out or was withdrawn
 	Failed                  // a step failed; Err says which
 	Gone                    // the interface was removed
-	IPv6Only                // the network wants no IPv4 (RFC 8925); IPv6 is waited for
 )
 
 // Event is one thing that happened to one interface.
@@ -91,8 +90,6 @@ func (e Event) what() string {
 		return fmt.Sprintf("address lost: %v", e.Err)
 	case Gone:
 		return "removed"
-	case IPv6Only:
-		return "the network wants IPv6 only; no IPv4 address is taken"
 	default:
 		return fmt.Sprint(e.Err)
 	}

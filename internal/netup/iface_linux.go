@@ -36,15 +36,12 @@ type iface struct {
 
 	cancel context.CancelFunc // ends the worker; only Run's goroutine uses it
 	worker sync.WaitGroup
-
-	insist bool // on IPv4, whatever the network wishes; only the worker uses it
 }
 
 // start begins the work on an interface with a carrier. It and stop are
 // called by Run's goroutine only.
 func (i *iface) start(ctx context.Context) {
 	ctx, i.cancel = context.WithCancel(ctx)
-	i.insist = false
 	switch {
 	case i.cfg != nil && i.cfg.Off || i.trunk() || i.unused:
 		return
@@ -88,12 +85,8 @@ func (i *iface) dynamic(ctx context.Context) {
 		l, err := i.acquire(ctx)
 		stop()
 		side.Wait()
-		var only *ipv6OnlyError
-		switch {
-		case err == nil:
+		if err == nil {
 			i.hold(ctx, l)
-		case errors.As(err, &only):
-			i.leaveIPv4(ctx, only.wait)
 		}
 	}
 }
@@ -110,22 +103,6 @@ func (i *iface) expire(ctx context.Context) {
 	}
 	i.unbind()
 	i.emit(Lost, 0, errRanOut)
-}
-
-// leaveIPv4 does without an IPv4 address, as the network wishes, for as long as
-// IPv6 can be used, but at most for the time that the network named. A network
-// that wishes so and has no IPv6 is not believed again.
-func (i *iface) leaveIPv4(ctx context.Context, wait time.Duration) {
-	i.emit(IPv6Only, 0, nil)
-	ready := func() bool { return i.v6.ready }
-	if i.m.until(ctx, time.Now().Add(i.m.cfg.FallbackAfter), ready) {
-		i.m.until(ctx, time.Now().Add(wait), func() bool { return !ready() })
-		return
-	}
-	if ctx.Err() == nil {
-		i.insist = true
-		i.emit(Failed, 0, errNoIPv6)
-	}
 }
 
 // fallBack waits until DHCP has been silent for long enough, or knows that it was,

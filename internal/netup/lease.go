@@ -80,19 +80,6 @@ func parseDomains(m *dhcpv4.DHCPv4) []string {
 	return appendDomain(list, strings.TrimRight(string(m.Options.Get(dhcpv4.OptionDomainName)), "\x00"))
 }
 
-// minIPv6Only is MIN_V6ONLY_WAIT (RFC 8925, section 3.4).
-const minIPv6Only = 300 * time.Second
-
-// parseIPv6Only reads for how long a network wants no IPv4 on its hosts (RFC
-// 8925); 0: it wants it.
-func parseIPv6Only(m *dhcpv4.DHCPv4) time.Duration {
-	if len(m.Options.Get(dhcpv4.OptionIPv6OnlyPreferred)) != 4 {
-		return 0
-	}
-	wait, _ := m.IPv6OnlyPreferred()
-	return max(wait, minIPv6Only)
-}
-
 // prefixLength reads the subnet mask; a server that names none means the
 // address's class (RFC 2132, section 3.3 makes it optional).
 func prefixLength(m *dhcpv4.DHCPv4, addr netip.Addr) (int, error) {

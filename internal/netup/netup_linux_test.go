@@ -455,10 +455,12 @@ func TestClaimedAgain(t *testing.T) {
 	l.Address("srv0", taken.String()+"/16")
 	claims := []Claim{{MAC: mac0, Address: taken}, {MAC: mac1, Address: held}, {MAC: mac0, VLAN: 7, Address: held}}
 	c := begin(t, Config{LinkLocal: true, FallbackAfter: time.Hour, Claims: claims})
-	c.await("eth1", Configured)
+	var n Network
+	c.expect("an address on both cards", func() bool {
+		n = *c.snapshot()
+		return len(n.Interfaces) == 2 && n.Interfaces[0].Configured() && n.Interfaces[1].Configured()
+	})
 	want(t, "addresses", addresses(t, "eth1"), held.String()+"/16")
-	c.await("eth0", Configured)
-	n := c.Network()
 	if got := n.Interfaces[0]; got.Method != MethodLinkLocal || got.Addresses[0].Addr() == taken {
 		t.Errorf("link %+v with the address of another machine", got)
 	}

@@ -156,7 +156,7 @@ func TestEventsSpeak(t *testing.T) {
 		}
 	}
 	seen := map[string]bool{}
-	for s := Found; s <= IPv6Only; s++ {
+	for s := Found; s <= Gone; s++ {
 		text := Event{Interface: "e", State: s, Err: errors.New("why"), Attempt: 1}.String()
 		if seen[text] && s != Renewed {
 			t.Errorf("state %d says the same as another: %q", s, text)
