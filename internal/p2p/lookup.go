@@ -83,6 +83,9 @@ type plan struct {
 	// heard receives each reply, also a failure, one at a time and never after
 	// the walk.
 	heard func(reply)
+	// idle, if not nil, is called when the walk has got somewhere and can but wait
+	// for peers that take their time.
+	idle func()
 }
 
 // lookup is one walk. Only the goroutine in run touches it.
@@ -94,6 +97,7 @@ type lookup struct {
 	byID     map[peer.ID]*contact
 	starters map[peer.ID][]ma.Multiaddr
 	asked    int
+	answers  int
 	running  int // requests under way
 	young    int // of them younger than soon
 	replies  chan reply
@@ -138,6 +142,9 @@ func (l *lookup) run(ctx context.Context) {
 		}
 		if l.running == 0 && l.leads == nil && l.after == nil {
 			return
+		}
+		if l.idle != nil && l.answers > 0 && l.young == 0 {
+			l.idle()
 		}
 		select {
 		case h, ok := <-l.leads:
@@ -229,6 +236,7 @@ func (l *lookup) learn(r reply) {
 		return
 	}
 	c.state, c.network = answered, networkOf(r.at)
+	l.answers++
 	for i, info := range r.closer {
 		if i == 2*closest {
 			return

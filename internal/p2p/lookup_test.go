@@ -79,6 +79,37 @@ func TestWalkOfQuickPeers(t *testing.T) {
 	})
 }
 
+// A walk is idle when somebody answered and all others take their time.
+func TestWalkIdle(t *testing.T) {
+	n, peers := client(t), strangerIDs(t, 2)
+	synctest.Test(t, func(t *testing.T) {
+		leads := make(chan hint, len(peers))
+		for _, p := range peers {
+			leads <- hint{peer: peer.AddrInfo{ID: p, Addrs: []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/tcp/1")}}}
+		}
+		close(leads)
+		begin, idle := time.Now(), time.Duration(0)
+		n.walk(t.Context(), plan{key: []byte("key"), leads: leads, heard: func(reply) {},
+			ask: func(_ context.Context, p peer.ID) reply {
+				if p == peers[0] {
+					time.Sleep(4 * soon)
+				} else {
+					time.Sleep(2 * soon)
+				}
+				return reply{}
+			},
+			idle: func() {
+				if idle == 0 {
+					idle = time.Since(begin)
+				}
+			},
+		})
+		if idle != 2*soon {
+			t.Errorf("idle after %v", idle)
+		}
+	})
+}
+
 // The other places are asked once there is a record.
 func TestOtherPlacesWait(t *testing.T) {
 	n, peers := client(t), strangerIDs(t, 3)

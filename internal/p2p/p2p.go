@@ -9,9 +9,9 @@
 // three places of the network (places.go); its value is the signed pointer, at
 // most MaxRecord bytes. Nodes drop values that do not parse strictly, name another
 // channel or architecture than their key, or expired longer ago than they ever
-// were valid. A node that is given a root also
-// checks the signature, which keeps strangers' records from displacing real
-// ones; nodes that serve a network should be given one.
+// were valid. A node that is given a root also checks the signature, which keeps
+// strangers' records from displacing real ones; nodes that serve a network should
+// be given one.
 //
 // The protocol prefix is /phase, so this network and the public IPFS network
 // never mix. Nodes with Config.Server answer others, by kad-dht (dhtserver);

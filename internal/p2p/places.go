@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -19,9 +18,6 @@ import (
 // network of 50 nodes had lost the record to 37 of 40 clients, though each knew
 // three honest peers. Each place costs an attacker as many nodes again.
 const places = 3
-
-// patience is how long the way to the key has the network for itself.
-const patience = time.Second
 
 // placeOf is the target of the i-th place of a key, 0 ≤ i < 4. The first is the
 // key. The others lie in other quarters of the network, first of the other half,
@@ -47,8 +43,8 @@ type fetching struct {
 	key  string
 	held func(peer.ID, []byte)
 
-	// begun is closed when the first record came, or the way to the key ended, or
-	// patience did. The walks to the other places wait for it: their many handshakes
+	// begun is closed when the first record came, or the way to the key only waits
+	// or has ended. The walks to the other places wait for it: their many handshakes
 	// would hold up the peers that most likely hold the record.
 	begun chan struct{}
 	begin sync.Once
@@ -65,13 +61,12 @@ func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	f := &fetching{node: n, key: key, held: held, begun: make(chan struct{}), failed: failures{}, told: map[peer.ID]bool{}}
-	defer time.AfterFunc(patience, f.start).Stop()
 	var walking sync.WaitGroup
 	for i, leads := range tee(ctx, n.leads(ctx), places) {
-		way := plan{key: []byte(key), leads: leads, ask: f.value, heard: f.hear}
+		way := plan{key: []byte(key), leads: leads, ask: f.value, heard: f.hear, idle: f.start}
 		if i > 0 {
 			place := placeOf(key, i)
-			way.key, way.after = []byte(place), f.begun
+			way.key, way.after, way.idle = []byte(place), f.begun, nil
 			way.ask = func(ctx context.Context, p peer.ID) reply { return f.beside(ctx, p, place) }
 		}
 		walking.Go(func() {
