@@ -1,5 +1,5 @@
-// Package p2p finds and publishes boot pointers on Phase's own Kademlia DHT. It
-// is the only importer of libp2p.
+// Package p2p finds and publishes boot pointers on Phase's own Kademlia DHT. It and
+// dhtserver, which answers others, are the only importers of libp2p.
 //
 // The DHT is a hint that needs nobody's permission, not an authority: whoever
 // runs a node can answer anything. What comes out of Search is therefore
