@@ -29,6 +29,7 @@ const (
 	cacheLabel = "phase-cache"
 	resolvConf = "/run/resolv.conf"
 	bootedFile = pid1.RunDir + "/handover.json"
+	proxyFile  = pid1.RunDir + "/proxy"
 	eventsFile = pid1.RunDir + "/events"
 	syncLimit  = 10 * time.Second
 )
@@ -61,7 +62,8 @@ type node struct {
 
 	manager *netup.Manager
 	radios  *pid1.Radios
-	rooted  atomic.Bool // the root file system is entered
+	proxy   bootcfg.Proxy // the seed's, for plasmd; "": none
+	rooted  atomic.Bool   // the root file system is entered
 }
 
 // run builds the system and keeps it running; it returns only on failure.
@@ -249,6 +251,7 @@ func (n *node) networkManager(ctx context.Context) *netup.Manager {
 			network = earlier
 		}
 	}
+	n.proxy = network.Proxy
 	cfg := pid1.NetworkConfig(network, n.mode)
 	cfg.Claims = pid1.ReadClaims(n.info.Network)
 	cfg.ResolvConf, cfg.LoadModule = resolvConf, n.system.LoadModule

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/term"
@@ -44,6 +45,12 @@ func (n *node) serve(ctx context.Context, ephemeral bool, network <-chan struct{
 	}
 	if ephemeral {
 		args = append(args, "--ephemeral")
+	}
+	if n.proxy != "" { // it may hold a password, which arguments would show
+		if err := durable.WriteFile(proxyFile, []byte(n.proxy), 0o600); err != nil {
+			return err
+		}
+		args = append(args, "--proxy-file", proxyFile)
 	}
 	if n.published {
 		args = append(args, "--publish", publishedDir)

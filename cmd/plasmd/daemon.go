@@ -34,6 +34,7 @@ type daemon struct {
 	booted *node.Booted // nil if unknown
 	limits limits       // of the mode
 	shared sharing
+	proxy  proxy // to the providers; nil: none
 	speak  func(mdns.Announcement) (announcer, error)
 	rec    *timeline.Recorder
 	log    *slog.Logger
@@ -52,7 +53,7 @@ func (d *daemon) setup() error {
 	if d.modules, err = d.state.modules(); err != nil {
 		return err
 	}
-	d.net = newNetwork(d.bases(), d.limits.local, d.log)
+	d.net = newNetwork(d.bases(), d.limits.local, d.proxy, d.log)
 	var booted *receipt.Booted
 	if d.booted != nil {
 		booted = d.booted.Receipt()

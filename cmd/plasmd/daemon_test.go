@@ -96,7 +96,7 @@ func taker(t *testing.T, status int) (base string, got *atomic.Int32) {
 }
 
 func testNetwork(t *testing.T, local bool, bases ...string) *network {
-	n := newNetwork(bases, local, slog.New(slog.DiscardHandler))
+	n := newNetwork(bases, local, nil, slog.New(slog.DiscardHandler))
 	t.Cleanup(n.close)
 	return n
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -32,9 +33,13 @@ type network struct {
 	log     *slog.Logger
 }
 
-// newNetwork contacts nobody yet; local keeps it on the local network.
-func newNetwork(bases []string, local bool, log *slog.Logger) *network {
-	client := fetch.NewClient(nil, nil)
+// proxy chooses the proxy of a request; nil: none. See fetch.Proxy.
+type proxy func(*http.Request) (*url.URL, error)
+
+// newNetwork contacts nobody yet; local keeps it on the local network, without a
+// proxy.
+func newNetwork(bases []string, local bool, through proxy, log *slog.Logger) *network {
+	client := fetch.NewClient(nil, through)
 	if local {
 		client = fetch.NewLocalClient(nil, nil)
 	}

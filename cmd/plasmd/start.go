@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/node"
 	"github.com/phasebased/phase/internal/timeline"
@@ -16,7 +19,7 @@ import (
 // startFlags are those of plasmd start.
 type startFlags struct {
 	config, events, booted, state string
-	publish                       string
+	publish, proxyFile            string
 	listen, peers, modes          []string
 	ephemeral, verbose            bool
 	speak                         func(mdns.Announcement) (announcer, error) // on the local network
@@ -37,6 +40,7 @@ func newStart() *cobra.Command {
 	flags.StringVar(&f.events, "events", "", "file or device that receives events as JSON lines")
 	flags.StringVar(&f.booted, "booted", "", "the seed's hand-over file, which says what this machine booted")
 	flags.StringVar(&f.publish, "publish", "", "published folder of what this machine booted, to offer to others; needs --booted")
+	flags.StringVar(&f.proxyFile, "proxy-file", "", "file with the URL of a proxy for HTTP and HTTPS; never used in local mode")
 	flags.StringArrayVar(&f.modes, "mode", nil, "internet, local or private; the hand-over file's mode counts as well (default no limits)")
 	flags.StringVar(&f.state, "state", defaultState(), "folder of identity, receipts and modules")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a fresh identity that is never stored")
@@ -91,6 +95,9 @@ func (f *startFlags) prepare(d *daemon) error {
 	if f.publish != "" && d.booted == nil {
 		return usageError{errors.New("--publish needs --booted: what is published would have no name")}
 	}
+	if d.proxy, err = readProxy(f.proxyFile); err != nil {
+		return err
+	}
 	d.applyModes(f.modes)
 	if d.state, err = openState(f.state, f.ephemeral || d.limits.quiet); err != nil {
 		return err
@@ -99,6 +106,26 @@ func (f *startFlags) prepare(d *daemon) error {
 		return err
 	}
 	return d.setup()
+}
+
+// maxProxy bounds a proxy's URL in bytes.
+const maxProxy = 2 << 10
+
+// readProxy reads a proxy's URL from a file, as it may hold a password, which the
+// command line would show to everybody. No file is no proxy.
+func readProxy(path string) (proxy, error) {
+	if path == "" {
+		return nil, nil
+	}
+	raw, err := readBounded(path, maxProxy)
+	if err != nil {
+		return nil, fmt.Errorf("--proxy-file: %w", err)
+	}
+	p, err := fetch.Proxy(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return nil, fmt.Errorf("--proxy-file %s: %w", path, err)
+	}
+	return p, nil
 }
 
 // newLog writes logs for people, to standard error.
