@@ -23,8 +23,8 @@ type told struct {
 type published struct {
 	Key            string    `json:"key"`
 	At             time.Time `json:"at"`              // when it was published last
-	AcknowledgedBy []string  `json:"acknowledged_by"` // nodes that were found then to hold it
-	Self           bool      `json:"self"`            // this node is one of them, which confirms nothing
+	AcknowledgedBy []string  `json:"acknowledged_by"` // other nodes that were found then to hold it
+	Self           bool      `json:"self"`            // this node holds it as well, which confirms nothing
 	Size           int       `json:"size"`            // bytes
 	Expires        time.Time `json:"expires_at"`      // of the pointer; it is not published after that
 }
@@ -47,9 +47,10 @@ func (s *server) now() told {
 			if !p.Expires.After(time.Now()) {
 				continue
 			}
+			others := slices.DeleteFunc(slices.Clone(p.Last.AcknowledgedBy), func(id string) bool { return id == s.peer.ID() })
 			t.Published = append(t.Published, published{
-				Key: p.Last.Key, At: p.Last.At.UTC(), AcknowledgedBy: nonNil(p.Last.AcknowledgedBy), Size: p.Last.Size,
-				Self: slices.Contains(p.Last.AcknowledgedBy, s.peer.ID()), Expires: p.Expires.UTC(),
+				Key: p.Last.Key, At: p.Last.At.UTC(), AcknowledgedBy: nonNil(others), Size: p.Last.Size,
+				Self: len(others) < len(p.Last.AcknowledgedBy), Expires: p.Expires.UTC(),
 			})
 			t.PublishError = cmp.Or(t.PublishError, text(p.Err))
 		}
@@ -98,17 +99,14 @@ func (t told) String() string {
 
 // confirmed says, for people, how many others hold the record.
 func (p published) confirmed() string {
-	others := len(p.AcknowledgedBy)
-	if p.Self && others > 0 {
-		others--
-	}
-	switch others {
+	switch others := len(p.AcknowledgedBy); others {
 	case 0:
 		return "no other node"
 	case 1:
 		return "1 other node"
+	default:
+		return fmt.Sprintf("%d other nodes", others)
 	}
-	return fmt.Sprintf("%d other nodes", others)
 }
 
 func text(err error) string {
