@@ -187,7 +187,7 @@ func TestPrepareWiFi(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
-	if "/usr/sbin/wpa_supplicant" != SupplicantPath || !in.WiFi.Programs["usr/sbin/wpa_supplicant"] || !in.WiFi.Programs["lib64/ld-linux-x86-64.so.2"] {
+	if SupplicantPath != "/usr/sbin/wpa_supplicant" || !in.WiFi.Programs["usr/sbin/wpa_supplicant"] || !in.WiFi.Programs["lib64/ld-linux-x86-64.so.2"] {
 		t.Error("the programs are not programs")
 	}
 	if string(in.WiFi.Files["lib/firmware/regulatory.db"]) != "rules" || string(in.WiFi.Files["lib/firmware/regulatory.db.p7s"]) != "signature" {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -270,7 +269,7 @@ func (w *traffic) check() {
 	w.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.Log(fmt.Sprintf("%d frames, %.1f MiB served", w.frames, float64(w.served)/(1<<20)))
+	w.Logf("%d frames, %.1f MiB served", w.frames, float64(w.served)/(1<<20))
 	if len(w.strays) > 0 {
 		w.Errorf("on the LAN there were packets %v", w.strays)
 	}
