@@ -31,7 +31,7 @@ test: tools target ## install what the tests need and run all of them
 	$(BIN)/phase doctor --install --task test
 	go vet ./...
 	go test $(ARGS) $$(go list ./... | grep -v /test/)
-	go test -timeout 30m $(ARGS) ./test/...
+	go test -timeout 50m $(ARGS) ./test/...
 	go run ./test/fuzz -time $(FUZZTIME)
 
 fuzz: ## run every fuzz target for a short time each (FUZZTIME=2s)
@@ -61,7 +61,7 @@ release: tools target ## build and sign a release of the node system
 	$(BIN)/phase release build --install --arch $(ARCH) $(ARGS)
 
 test-qemu-x86: tools target ## only the tests that boot virtual machines
-	go test -v -timeout 30m $(ARGS) ./test/vm
+	go test -v -timeout 50m $(ARGS) ./test/vm
 
 deps: tools ## install what building, running and testing need
 	$(BIN)/phase doctor --install
