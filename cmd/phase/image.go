@@ -9,6 +9,7 @@ import (
 
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/system"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/media"
@@ -50,12 +51,7 @@ give the same bytes.`,
 			if err != nil {
 				return err
 			}
-			for _, part := range []string{"seed", "kernel"} {
-				fmt.Fprintf(os.Stderr, "%-12s %10s\n", part, term.Bytes(l.Built[part].Size))
-			}
-			for _, p := range report.Partitions {
-				fmt.Fprintf(os.Stderr, "%-12s %10s\n", p.Label, term.Bytes(p.Size))
-			}
+			showSizes(l, report)
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), report.Path)
 			return err
 		},
@@ -70,6 +66,16 @@ give the same bytes.`,
 	cmd.Flags().StringVar(&logPolicy, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
 	cmd.Flags().IntVar(&menu, "menu", 10, "seconds that the menu is shown")
 	return cmd
+}
+
+// showSizes says what takes the room, in the seed and on the medium.
+func showSizes(l *lab.Lab, report system.ImageReport) {
+	for _, part := range []string{"seed", "kernel"} {
+		fmt.Fprintf(os.Stderr, "%-12s %10s\n", part, term.Bytes(l.Built[part].Size))
+	}
+	for _, p := range report.Partitions {
+		fmt.Fprintf(os.Stderr, "%-12s %10s\n", p.Label, term.Bytes(p.Size))
+	}
 }
 
 // readLogPolicy reads a policy and refuses one that the machines could not.
