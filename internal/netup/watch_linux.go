@@ -157,21 +157,30 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 	if i.cfg != nil && i.cfg.Off {
 		return nil
 	}
-	full := false
-	m.update(func() {
-		if full = len(m.links) >= maxLinks; !full {
-			m.links[i.index] = i
-		}
-	})
-	if full {
+	if !m.admit(i) {
 		m.tooMany(attrs.Name)
 		return nil
 	}
-	if card && m.cfg.RandomMAC && !i.hide(link) {
-		return i
+	if !card || !m.cfg.RandomMAC || i.hide(link) {
+		i.setUp(link)
 	}
+	return i
+}
+
+// admit makes an interface one of those that are worked on, if there is room.
+func (m *Manager) admit(i *iface) (ok bool) {
+	m.update(func() {
+		if ok = len(m.links) < maxLinks; ok {
+			m.links[i.index] = i
+		}
+	})
+	return ok
+}
+
+// setUp sets the link up, with the kernel's settings that we need.
+func (i *iface) setUp(link netlink.Link) {
 	i.emit(Found, 0, nil)
-	if err := prepare(attrs.Name); err != nil {
+	if err := prepare(link.Attrs().Name); err != nil {
 		i.emit(Failed, 0, &stepError{NotConfigured, "the kernel's settings", err})
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
@@ -179,7 +188,6 @@ func (m *Manager) adopt(link netlink.Link) *iface {
 	}
 	i.readEarlier()
 	i.makeVLANs()
-	return i
 }
 
 // tooMany says once that a link is not used because there are others.
