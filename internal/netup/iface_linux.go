@@ -24,6 +24,7 @@ type iface struct {
 
 	link     Link
 	v6       ipv6
+	reading  sync.Mutex     // held by readIPv6
 	applied  []netip.Prefix // set by us, but for those of v6
 	unused   bool           // set once: it must not be used
 	seenUp   bool           // the kernel has confirmed that it is up

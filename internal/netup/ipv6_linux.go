@@ -126,8 +126,12 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// readIPv6 takes the kernel's list of the link's addresses, and its router.
+// readIPv6 takes the kernel's list of the link's addresses, and its router. It
+// is called by Run's goroutine and by the worker, one at a time: of two lists,
+// the older one must not be noted last, for no event would correct it.
 func (i *iface) readIPv6() {
+	i.reading.Lock()
+	defer i.reading.Unlock()
 	addresses, err := listIPv6(i.index)
 	if err != nil {
 		return // the link went away in between

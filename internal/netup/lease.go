@@ -159,13 +159,13 @@ func parseTimes(m *dhcpv4.DHCPv4) (length, t1, t2 time.Duration) {
 		return 0, 0, 0
 	}
 	length = max(length, minLease)
-	t2 = m.IPAddressRebindingTime(length * 7 / 8)
+	t2 = m.IPAddressRebindingTime(length / 8 * 7)
 	if t2 <= 0 || t2 >= length {
-		t2 = length * 7 / 8
+		t2 = length / 8 * 7
 	}
 	t1 = m.IPAddressRenewalTime(length / 2)
 	if t1 <= 0 || t1 >= t2 {
-		t1 = t2 * 4 / 7
+		t1 = t2 / 7 * 4
 	}
 	return length, t1, t2
 }

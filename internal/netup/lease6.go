@@ -105,10 +105,10 @@ func renewalTimes6(t1, t2, shortest time.Duration) (time.Duration, time.Duration
 	}
 	shortest = max(shortest, minLease)
 	if t2 <= 0 || t2 >= shortest {
-		t2 = shortest * 8 / 10
+		t2 = shortest / 10 * 8
 	}
 	if t1 <= 0 || t1 >= t2 {
-		t1 = t2 * 5 / 8
+		t1 = t2 / 8 * 5
 	}
 	return t1, t2
 }
