@@ -1,6 +1,8 @@
-// Fuzz runs every fuzz target of the module for a short, bounded time. It is
-// what continuous integration runs; who hunts for longer gives -time and
-// -match, or uses go test -fuzz directly.
+// Fuzz runs every fuzz target of the module for a short, bounded time: before
+// a release, and after a parser changed. What go test runs of them are their
+// committed inputs, each the same every time; a search at random would let a
+// change fail for a fault that is older than itself. Who hunts for longer gives
+// -time and -match, or uses go test -fuzz directly.
 //
 //	go run ./test/fuzz                        every target for 2 s
 //	go run ./test/fuzz -time 10m -match Root  some, thoroughly
