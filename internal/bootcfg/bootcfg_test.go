@@ -54,6 +54,9 @@ func TestLine(t *testing.T) {
 		{"phase.provider=http://10.0.2.2:8080/ phase.provider=https://a.example/x", func(c *Config) {
 			c.Providers = []string{"http://10.0.2.2:8080", "https://a.example/x"}
 		}},
+		{"phase.gateway=https://ipfs.example/ phase.gateway=http://10.0.0.9:8080", func(c *Config) {
+			c.Gateways = []string{"https://ipfs.example", "http://10.0.0.9:8080"}
+		}},
 		{`phase.channel="testing" "phase.cache=false" x="phase.mode=private"`, func(c *Config) { c.Channel, c.Cache = "testing", false }},
 		{`a="b c phase.mode=private" phase.mode=local`, func(c *Config) { c.Mode = Local }},
 		{"quiet -- phase.mode=local", func(c *Config) { c.Mode = Local }},
@@ -124,6 +127,11 @@ func TestLineRefuses(t *testing.T) {
 		{"phase.provider=http://[::1", BadValue, "not a URL"},
 		{"phase.provider=http://h/" + strings.Repeat("a", maxURL), BadValue, "2048"},
 		{strings.Repeat("phase.provider=http://h ", MaxProviders+1), BadValue, "too many"},
+		{"phase.gateway=", BadValue, "neither http nor https"},
+		{"phase.gateway=ipfs://bafy", BadValue, "neither http nor https"},
+		{"phase.gateway=https://u:p@gateway.example", BadValue, "user names"},
+		{"phase.gateway=https://gateway.example/?format=raw", BadValue, "query"},
+		{strings.Repeat("phase.gateway=http://h ", MaxGateways+1), BadValue, "too many"},
 		{"phase.time", BadValue, "<host>"},
 		{"phase.time=", BadValue, "<host> or <host>:<port>"},
 		{"phase.time=OFF:", BadValue, "host:port"},
@@ -259,6 +267,22 @@ func TestLocalKeepsLocalProvidersOnly(t *testing.T) {
 	}
 }
 
+// TestGatewaysAreForTheInternet: whoever runs one would hear of this boot.
+func TestGatewaysAreForTheInternet(t *testing.T) {
+	const line, policy = "phase.gateway=http://10.0.0.9", "[transfer]\ngateways = [\"https://ipfs.example/\"]"
+	if got := parse(t, "", policy).Gateways; !reflect.DeepEqual(got, []string{"https://ipfs.example"}) {
+		t.Errorf("policy: %q", got)
+	}
+	if got := parse(t, line, policy).Gateways; !reflect.DeepEqual(got, []string{"http://10.0.0.9"}) {
+		t.Errorf("the line does not win: %q", got)
+	}
+	for _, mode := range []string{"local", "private"} {
+		if got := parse(t, line+" phase.mode="+mode, policy); len(got.Gateways) > 0 || len(got.Warnings) != 1 {
+			t.Errorf("%s: %q, warnings %q", mode, got.Gateways, got.Warnings)
+		}
+	}
+}
+
 func TestLocalKeepsLocalTimeServersOnly(t *testing.T) {
 	local := []string{"192.168.0.1", "[fd00::1]:123", "clock.local:1123"}
 	const policy = "[time]\nservers = [\"192.168.0.1\", \"192.0.2.1\", \"[fd00::1]:123\", \"clock.local:1123\"]\nnts = [\"time.example\", \"nts.local\"]"
@@ -390,6 +414,9 @@ func TestPolicyRefuses(t *testing.T) {
 		{"channel = \"beta\"", PolicyValue, "stable, testing, nightly"},
 		{"min_version = -1", PolicyValue, "-1"},
 		{"providers = [\"ftp://x\"]", PolicyValue, "ftp://x"},
+		{"transfer.gateways = [\"ipfs://x\"]", PolicyValue, "ipfs://x"},
+		{"[transfer]\ngateway = []", PolicyKey, "transfer.gateway"},
+		{"[transfer]\ngateways = [" + strings.Repeat("\"http://x\",", MaxGateways+1) + "]", PolicyValue, "at most 8"},
 		{"providers = [" + strings.Repeat("\"http://x\",", MaxProviders+1) + "]", PolicyValue, "at most 16"},
 		{"[time]\nntp = []", PolicyKey, "time.ntp"},
 		{"[time]\nNTS = []", PolicyKey, "NTS"},
@@ -540,12 +567,12 @@ func TestShippedFiles(t *testing.T) {
 	if w := c.Network.WiFi; len(w.Networks) != 1 || w.Networks[0].Passphrase == "" {
 		t.Errorf("example of a wireless network: %+v", w)
 	}
-	c.Network.Interfaces, c.Network.WiFi, c.Providers, c.Time.Servers = nil, WiFi{}, nil, nil
+	c.Network.Interfaces, c.Network.WiFi, c.Providers, c.Gateways, c.Time.Servers = nil, WiFi{}, nil, nil, nil
 	if !reflect.DeepEqual(c, Default(arch)) {
 		t.Errorf("uncommented: %+v, want the defaults %+v", c, Default(arch))
 	}
 	for _, key := range []string{"mode", "channel", "cache_enabled", "min_version", "providers", "timeout_seconds", "link_local", "dhcp", "servers", "nts",
-		"proxy", "portal_check", "keep_mac", "country", "ssid", "passphrase", "hidden"} {
+		"gateways", "proxy", "portal_check", "keep_mac", "country", "ssid", "passphrase", "hidden"} {
 		if !strings.Contains(string(uncommented), "\n"+key+" = ") {
 			t.Errorf("policy.toml does not show the key %s", key)
 		}

@@ -19,6 +19,7 @@ type line struct {
 	cache     *bool
 	noWrite   *bool
 	providers []string
+	gateways  []string
 	network   *netWish
 	vlan      *Interface
 	vlanText  string // as it was written
@@ -42,6 +43,7 @@ func lineKeys() map[string]lineKey {
 		"phase.cache":    {switchNames, func(l *line, v string) error { return setSwitch(&l.cache, v) }},
 		"phase.nowrite":  {switchNames, func(l *line, v string) error { return setSwitch(&l.noWrite, v) }},
 		"phase.provider": {"an http or https URL, repeatable, at most 16", (*line).addProvider},
+		"phase.gateway":  {"an http or https URL, repeatable, at most 8", (*line).addGateway},
 		"phase.ip":       {"dhcp, off, or <address>/<length>,<gateway>,<dns>[,<interface or MAC>]", (*line).setIP},
 		"phase.vlan":     {vlanNames, (*line).setVLAN},
 		"phase.time":     {"off, or " + timeNames + ", repeatable, at most 4", (*line).addTime},
@@ -82,7 +84,7 @@ func parseLine(cmdline string) (line, error) {
 }
 
 func keyNames() string {
-	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.ip, phase.vlan, phase.time, phase.proxy"
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy"
 }
 
 // isPhaseKey also claims "Phase.mode" and the like: passing over a
@@ -166,6 +168,15 @@ func (l *line) addProvider(v string) error {
 	return err
 }
 
+func (l *line) addGateway(v string) error {
+	if len(l.gateways) == MaxGateways {
+		return errors.New("too many gateways")
+	}
+	u, err := checkProvider(v)
+	l.gateways = append(l.gateways, u)
+	return err
+}
+
 func (l *line) setIP(v string) error {
 	wish, err := parseIP(v)
 	l.network = &wish
@@ -234,6 +245,9 @@ func (l line) apply(c *Config) {
 	}
 	if len(l.providers) > 0 {
 		c.Providers = l.providers
+	}
+	if len(l.gateways) > 0 {
+		c.Gateways = l.gateways
 	}
 	if l.network != nil {
 		c.Network.Off = l.network.off

@@ -12,6 +12,7 @@ const (
 	MaxCommandLine = 8 << 10  // bytes; Linux itself allows 2048 on our architectures
 	MaxFile        = 64 << 10 // bytes of policy.toml and of bootstrap-nodes.toml
 	MaxProviders   = 16
+	MaxGateways    = 8
 	MaxBootstrap   = 32
 	MaxTimeServers = 4 // with NTS, and without
 	MaxInterfaces  = 16
@@ -52,6 +53,10 @@ type Config struct {
 	// Providers are the base URLs given by hand (http or https, no trailing
 	// slash). In Local mode only addresses of the local network are left.
 	Providers []string
+	// Gateways are the base URLs of trustless IPFS gateways (http or https, no
+	// trailing slash), which are asked for the artifacts of a verified release.
+	// They are set in Internet mode only.
+	Gateways []string
 	// Bootstrap are the DHT's entry points as multiaddrs ending in
 	// /p2p/<peer id>. Their syntax is checked, their ids are not decoded. One of
 	// the form /dnsaddr/<name> alone stands for the addresses that are found in
@@ -191,6 +196,7 @@ func combine(c *Config) {
 	}
 	if c.Mode != Internet {
 		c.Network.PortalCheck = ""
+		c.dropGateways()
 	}
 }
 
@@ -206,6 +212,14 @@ func (c *Config) keepLocalProviders() {
 		c.warn("provider %s is not used: %s mode stays on the local network", quote(p), c.Mode)
 	}
 	c.Providers = kept
+}
+
+// dropGateways lets nobody hear of a boot who is not needed for it.
+func (c *Config) dropGateways() {
+	if len(c.Gateways) > 0 {
+		c.warn("gateways are not used: %s mode asks none", c.Mode)
+	}
+	c.Gateways = nil
 }
 
 // keepLocalTimeServers does the same with time servers. It says nothing of the

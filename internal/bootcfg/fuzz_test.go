@@ -34,7 +34,10 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("too many time servers: %+v", c.Time)
 		}
 		checkNetwork(t, c)
-		if len(c.Providers) > MaxProviders || len(c.Bootstrap) > MaxBootstrap || len(c.Network.Interfaces) > MaxInterfaces ||
+		if len(c.Gateways) > 0 && c.Mode != Internet {
+			t.Errorf("%s mode would ask %q", c.Mode, c.Gateways)
+		}
+		if len(c.Providers) > MaxProviders || len(c.Gateways) > MaxGateways || len(c.Bootstrap) > MaxBootstrap || len(c.Network.Interfaces) > MaxInterfaces ||
 			c.Network.Timeout < MinTimeout || c.Network.Timeout > MaxTimeout {
 			t.Errorf("out of bounds: %+v", c)
 		}

@@ -26,6 +26,7 @@ type policy struct {
 	Providers    []string       `toml:"providers"`
 	Network      *networkPolicy `toml:"network"`
 	Time         *timePolicy    `toml:"time"`
+	Transfer     transferPolicy `toml:"transfer"`
 
 	interfaces []Interface
 	wifi       WiFi
@@ -40,6 +41,10 @@ type networkPolicy struct {
 	KeepMAC        *bool           `toml:"keep_mac"`
 	Interfaces     []InterfaceSpec `toml:"interfaces"`
 	WiFi           wifiPolicy      `toml:"wifi"`
+}
+
+type transferPolicy struct {
+	Gateways []string `toml:"gateways"`
 }
 
 // refusal makes the error for a value that is not allowed.
@@ -77,19 +82,30 @@ func (p *policy) check() error {
 	if p.MinVersion != nil && *p.MinVersion < 0 {
 		return bad("min_version", fmt.Sprint(*p.MinVersion), "0 and above", nil)
 	}
-	if len(p.Providers) > MaxProviders {
-		return bad("providers", fmt.Sprint(len(p.Providers), " entries"), "at most 16", nil)
+	if err := checkURLs("providers", p.Providers, MaxProviders, bad); err != nil {
+		return err
 	}
-	for i, u := range p.Providers {
-		var err error
-		if p.Providers[i], err = checkProvider(u); err != nil {
-			return bad("providers", u, "http and https URLs", err)
-		}
+	if err := checkURLs("transfer.gateways", p.Transfer.Gateways, MaxGateways, bad); err != nil {
+		return err
 	}
 	if err := p.checkTime(bad); err != nil {
 		return err
 	}
 	return p.checkNetwork(bad)
+}
+
+// checkURLs tests a list of base URLs, and normalises it.
+func checkURLs(key string, urls []string, most int, bad refusal) error {
+	if len(urls) > most {
+		return bad(key, fmt.Sprint(len(urls), " entries"), fmt.Sprint("at most ", most), nil)
+	}
+	for i, u := range urls {
+		var err error
+		if urls[i], err = checkProvider(u); err != nil {
+			return bad(key, u, "http and https URLs", err)
+		}
+	}
+	return nil
 }
 
 func (p *policy) checkTime(bad refusal) error {
@@ -176,6 +192,7 @@ func (p policy) apply(c *Config) {
 		c.MinVersion = *p.MinVersion
 	}
 	c.Providers = p.Providers
+	c.Gateways = p.Transfer.Gateways
 	p.applyTime(&c.Time)
 	p.applyNetwork(&c.Network)
 }
