@@ -176,7 +176,8 @@ func TestNetworkPageNumbers(t *testing.T) {
 	text := strings.Join(strings.Fields(networkPage(t)), " ")
 	seconds := func(d time.Duration) int { return int(d.Seconds()) }
 	for _, want := range []string{
-		fmt.Sprintf("may be given %d times | | `phase.ip`", bootcfg.MaxProviders),
+		fmt.Sprintf("may be given %d times | | `phase.gateway`", bootcfg.MaxProviders),
+		fmt.Sprintf("may be given %d times | | `phase.ip`", bootcfg.MaxGateways),
 		fmt.Sprintf("a time server without NTS; may be given %d times", bootcfg.MaxTimeServers),
 		fmt.Sprintf("tag from %d to %d", bootcfg.MinVLAN, bootcfg.MaxVLAN),
 		fmt.Sprintf("usable interface, %d to %d; %d |", seconds(bootcfg.MinTimeout), seconds(bootcfg.MaxTimeout), seconds(bootcfg.Default("x86_64").Network.Timeout)),
