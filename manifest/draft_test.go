@@ -188,9 +188,9 @@ func TestDraftsKeepBytes(t *testing.T) {
 
 func TestUnknownMembersAreShown(t *testing.T) {
 	g := newGenerator(t)
-	raw := manifestEdit(`"hash":"`+kernelHash, `"chunks":[1,2],"hash":"`+kernelHash)(g)
+	raw := manifestEdit(`"hash":"`+kernelHash, `"also":[1,2],"hash":"`+kernelHash)(g)
 	d, err := OpenManifestDraft(raw)
-	if err != nil || !slices.Equal(d.Unknown(), []string{`"artifacts.kernel.chunks"`}) {
+	if err != nil || !slices.Equal(d.Unknown(), []string{`"artifacts.kernel.also"`}) {
 		t.Errorf("%v, %v", d.Unknown(), err)
 	}
 	raw = rootEdit(`"keytype":"ed25519"`, `"hint":1,"keytype":"ed25519"`, `"consistent_snapshot":false`, `"consistent_snapshot":true`)(g)

@@ -60,14 +60,22 @@ func (w wireManifest) extras() []extra {
 	list := []extra{
 		{"", w.Extra},
 		{"artifacts.", w.Artifacts.Extra},
-		{"artifacts.kernel.", w.Artifacts.Kernel.Extra},
-		{"artifacts.initramfs.", w.Artifacts.Initramfs.Extra},
 	}
+	list = append(list, w.Artifacts.Kernel.extras("artifacts.kernel.")...)
+	list = append(list, w.Artifacts.Initramfs.extras("artifacts.initramfs.")...)
 	if w.Artifacts.Rootfs != nil {
-		list = append(list, extra{"artifacts.rootfs.", w.Artifacts.Rootfs.Extra})
+		list = append(list, w.Artifacts.Rootfs.extras("artifacts.rootfs.")...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.Artifacts.DTBs)) {
-		list = append(list, extra{"artifacts.dtbs." + name + ".", w.Artifacts.DTBs[name].Extra})
+		list = append(list, w.Artifacts.DTBs[name].extras("artifacts.dtbs."+name+".")...)
+	}
+	return list
+}
+
+func (w wireArtifact) extras(place string) []extra {
+	list := []extra{{place, w.Extra}}
+	for i, d := range w.Deltas {
+		list = append(list, extra{fmt.Sprintf("%sdeltas[%d].", place, i), d.Extra})
 	}
 	return list
 }

@@ -78,6 +78,20 @@ type Artifact struct {
 	Size int64    // bytes, at least 1
 	URLs []string // absolute http or https, at most 16; may be empty
 	IPFS string   // CID, optional
+
+	// Chunks names the chunk list: a blob of blob.ListSize(Size) bytes, optional.
+	// It serves to check parts early; what counts in the end is Hash.
+	Chunks blob.Digest
+	Deltas []Delta // patches, at most MaxDeltas, of distinct origins; optional
+}
+
+// Delta is a patch: a blob that turns the blob From into the artifact. Whoever
+// lacks From, or cannot read the patch, fetches the artifact as a whole; what a
+// patch made is checked by the artifact's own Hash.
+type Delta struct {
+	From blob.Digest // not the artifact itself
+	Hash blob.Digest // of the patch
+	Size int64       // of the patch in bytes, from 1 to the artifact's
 }
 
 // Manifest says what to boot. As a plain value it carries no trust; a manifest
@@ -123,7 +137,7 @@ func (m Manifest) clone() Manifest {
 }
 
 func (a Artifact) clone() Artifact {
-	a.URLs = slices.Clone(a.URLs)
+	a.URLs, a.Deltas = slices.Clone(a.URLs), slices.Clone(a.Deltas)
 	return a
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/phasebased/phase/blob"
 )
 
 // What a correctly signed document may still not ask for. A signer applies the
@@ -19,6 +21,7 @@ const (
 	MaxDTBsBytes      = 64 << 20 // of all device trees together
 	MaxURLs           = 16       // per list
 	MaxURLBytes       = 2048     // per URL
+	MaxDeltas         = 8        // per artifact
 	MaxCmdlineBytes   = 2048
 	maxSafeNameLength = 128
 )
@@ -123,6 +126,38 @@ func (a Artifact) check(name string, maxSize int64) error {
 	}
 	if err := checkURLs(a.URLs); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
+	}
+	if a.Chunks == a.Hash {
+		return fmt.Errorf("%s is named as its own chunk list", name)
+	}
+	if err := a.checkDeltas(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// checkDeltas refuses what could only be a mistake, or waste: a patch from or to
+// nothing else, two from the same blob, and one that is larger than what it saves
+// fetching.
+func (a Artifact) checkDeltas() error {
+	if len(a.Deltas) > MaxDeltas {
+		return fmt.Errorf("%d patches, at most %d are allowed", len(a.Deltas), MaxDeltas)
+	}
+	from := map[blob.Digest]bool{}
+	for i, d := range a.Deltas {
+		switch {
+		case d.From.IsZero() || d.Hash.IsZero():
+			return fmt.Errorf("patch %d lacks a hash", i+1)
+		case d.From == a.Hash:
+			return fmt.Errorf("patch %d is from the artifact itself", i+1)
+		case from[d.From]:
+			return fmt.Errorf("patch %d is from the same blob as one before it", i+1)
+		case d.Hash == a.Hash || d.Hash == d.From || d.Hash == a.Chunks:
+			return fmt.Errorf("patch %d is a blob that is named for something else as well", i+1)
+		case d.Size < 1 || d.Size > a.Size:
+			return fmt.Errorf("patch %d has size %d, allowed are 1 to the artifact's %d bytes", i+1, d.Size, a.Size)
+		}
+		from[d.From] = true
 	}
 	return nil
 }

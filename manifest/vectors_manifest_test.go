@@ -20,7 +20,7 @@ var manifestVectors = []vector{
 	{name: "manifest-ok-all-keys", item: 0, make: manifestSigned("targets-1", "targets-2", "targets-3")},
 	{name: "manifest-ok-strangers-signature-beside", item: 17, make: manifestSigned("stranger", "targets-3", "targets-1")},
 	{name: "manifest-ok-unknown-member", item: 16, make: manifestEdit(`"version":"0.1"`, `"version":"0.2","zone":{"A":[1]}`)},
-	{name: "manifest-ok-unknown-member-of-artifact", item: 16, make: manifestEdit(`"hash":"`+kernelHash, `"chunks":[1,2],"hash":"`+kernelHash)},
+	{name: "manifest-ok-unknown-member-of-artifact", item: 16, make: manifestEdit(`"hash":"`+kernelHash, `"also":[1,2],"hash":"`+kernelHash)},
 	{name: "manifest-ok-no-product", item: 0, make: manifestEdit(`"product":"phase-boot",`, ``)},
 	{name: "manifest-ok-no-rootfs", item: 0, make: manifestPayload(func(p string) string {
 		i := strings.Index(p, `,"rootfs":`)

@@ -41,10 +41,19 @@ type wireArtifacts struct {
 }
 
 type wireArtifact struct {
+	Hash   blob.Digest    `json:"hash"`
+	Size   int64          `json:"size"`
+	URLs   []string       `json:"urls"`
+	IPFS   string         `json:"ipfs,omitempty"`
+	Chunks blob.Digest    `json:"chunks,omitzero"`
+	Deltas []wireDelta    `json:"deltas,omitempty"`
+	Extra  strictjson.Raw `json:",embed"`
+}
+
+type wireDelta struct {
+	From  blob.Digest    `json:"from"`
 	Hash  blob.Digest    `json:"hash"`
 	Size  int64          `json:"size"`
-	URLs  []string       `json:"urls"`
-	IPFS  string         `json:"ipfs,omitempty"`
 	Extra strictjson.Raw `json:",embed"`
 }
 
@@ -223,7 +232,11 @@ func (w wireManifest) manifest() Manifest {
 }
 
 func (w wireArtifact) artifact() Artifact {
-	return Artifact{Hash: w.Hash, Size: w.Size, URLs: w.URLs, IPFS: w.IPFS}
+	a := Artifact{Hash: w.Hash, Size: w.Size, URLs: w.URLs, IPFS: w.IPFS, Chunks: w.Chunks}
+	for _, d := range w.Deltas {
+		a.Deltas = append(a.Deltas, Delta{From: d.From, Hash: d.Hash, Size: d.Size})
+	}
+	return a
 }
 
 func (w wirePointer) pointer() Pointer {
@@ -271,7 +284,11 @@ func wireOf(m Manifest) wireManifest {
 }
 
 func wireArtifactOf(a Artifact) wireArtifact {
-	return wireArtifact{Hash: a.Hash, Size: a.Size, URLs: a.URLs, IPFS: a.IPFS}
+	w := wireArtifact{Hash: a.Hash, Size: a.Size, URLs: a.URLs, IPFS: a.IPFS, Chunks: a.Chunks}
+	for _, d := range a.Deltas {
+		w.Deltas = append(w.Deltas, wireDelta{From: d.From, Hash: d.Hash, Size: d.Size})
+	}
+	return w
 }
 
 func wirePointerOf(p Pointer) wirePointer {
