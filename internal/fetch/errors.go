@@ -32,6 +32,8 @@ var (
 	ErrWebPage = errors.New("answered with a web page instead of the file (a sign-in page of the network?)")
 	// ErrRange: the answer to a range request was not the range asked for.
 	ErrRange = errors.New("wrong range in the answer")
+	// ErrAbsent: the source does not have the blob.
+	ErrAbsent = errors.New("the source does not have it")
 	// ErrRedirect: the source redirected too often or to a forbidden place.
 	ErrRedirect = errors.New("redirect refused")
 	// ErrProxy: the proxy cannot be reached.

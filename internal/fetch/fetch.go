@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -62,6 +63,21 @@ type Fetcher struct {
 	// Store is asked before the network and receives what the network gave;
 	// nil means none. Its faults are logged and never fail a download.
 	Store *store.Store
+	// Sources are asked beside an artifact's URLs: given by the program or typed
+	// by a person, never by a document.
+	Sources []Source
+	// Finders look for further sources of an artifact beside its transfer.
+	Finders []Finder
+	// Gateways are base URLs of trustless IPFS gateways, asked for the chunks of
+	// an artifact one by one.
+	Gateways []string
+	// Old returns the content of a blob that this machine has outside the Store,
+	// to make an artifact from it with a patch. What it gives is not trusted. nil
+	// means none.
+	Old func(d blob.Digest) (content io.ReaderAt, size int64, ok bool)
+	// Report, if not nil, is called once at the end of each artifact, whether it
+	// came or not.
+	Report func(Report)
 	// Progress, if not nil, is called at most 20 times a second and once
 	// at the end of each artifact, from the goroutine that fetches it.
 	Progress func(Progress)
@@ -69,12 +85,33 @@ type Fetcher struct {
 	Log *slog.Logger
 }
 
-// Progress says how far one artifact is. Done can fall back to 0 when another
-// source has to start from the beginning.
+// Progress says how far one artifact is. With a chunk list Done only grows;
+// without one it falls back to 0 when another source has to start from the
+// beginning.
 type Progress struct {
 	Name        string
 	Done, Total int64  // bytes
-	Source      string // URL, or "cache"
+	Source      string // that gave the last bytes: URL, or "cache"
+	Sources     int    // that are giving bytes at the moment
+}
+
+// Report says where an artifact came from, for people and for JSON.
+type Report struct {
+	Name    string         `json:"name"`
+	Size    int64          `json:"size"`    // bytes
+	Kept    int64          `json:"kept"`    // bytes that were here before: an interrupted transfer's, the cache's
+	Seconds float64        `json:"seconds"` // of the whole
+	Sources []SourceReport `json:"sources"` // in the order in which they became known
+	Error   string         `json:"error,omitempty"`
+}
+
+// SourceReport is what one source did for an artifact.
+type SourceReport struct {
+	Source  string  `json:"source"`
+	Bytes   int64   `json:"bytes"`   // that were right
+	Seconds float64 `json:"seconds"` // that it was reading
+	Rate    float64 `json:"rate"`    // bytes per second
+	Verdict string  `json:"verdict"` // "good", "unused", "wrong bytes", or its last error
 }
 
 // BlobURLs are the places where providers with the given base URLs would have
