@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, logproof, media, schemas;
+	  internal/wifi, internal/delta, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -42,12 +42,13 @@ const importLaw = `
 	internal/kmod < internal/sysinit;
 	internal/sysinit, internal/term < internal/dialog;
 	manifest, blob < internal/discover;
-	internal/discover < internal/mdns;
-	internal/discover, manifest < internal/p2p;
-	internal/p2p < internal/p2p/dhtserver;
 	manifest, internal/durable < internal/trust;
 	blob, internal/durable < internal/store;
-	manifest, internal/store < internal/fetch;
+	manifest, internal/store, internal/delta < internal/fetch;
+	internal/discover, internal/fetch < internal/mdns;
+	blob < internal/p2p/blobwire;
+	internal/discover, internal/fetch, internal/p2p/blobwire, manifest < internal/p2p;
+	internal/p2p < internal/p2p/dhtserver;
 	manifest, internal/fetch, internal/timeline < internal/handover;
 	internal/bootcfg, internal/netup, internal/discover, internal/trust, internal/fetch,
 	internal/store, internal/handover, internal/timeline, internal/portal
@@ -64,7 +65,7 @@ const importLaw = `
 	internal/image, internal/debpkg, manifest, media < internal/system;
 	dsse, internal/durable, internal/strictjson < internal/keyfile;
 	logproof, internal/durable < internal/translog;
-	manifest, internal/durable, internal/keyfile < internal/release;
+	manifest, internal/durable, internal/keyfile, internal/delta < internal/release;
 	internal/vm < internal/doctor;
 
 	# A publisher, a provider and a machine on one computer: demo, tests, benchmark.
@@ -98,7 +99,7 @@ const importLaw = `
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab < test/vm;
-	internal/lab, test/bench/delay < test/bench;
+	internal/lab, test/bench/delay, internal/delta, internal/image, internal/debpkg < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
@@ -124,7 +125,7 @@ var walls = []wall{
 	{"github.com/vishvananda/netlink", []string{"internal/netup", "test/bench/delay", "internal/nettest"}, "only the bring-up configures networks, and tests their own"},
 	{"github.com/insomniacslk/dhcp", []string{"internal/netup"}, "DHCP belongs to the bring-up"},
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
-	{"github.com/klauspost/compress", []string{"internal/image", "internal/system"}, "the kernel decompresses; only the builder compresses"},
+	{"github.com/klauspost/compress", []string{"internal/image", "internal/system", "internal/delta"}, "the kernel decompresses; only the builder and patches compress"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
 	{"filippo.io/age", []string{"internal/keyfile"}, "private keys at rest are read and written in one place"},
 	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},
