@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Config says what a Recorder records for. Only Kernel and Now are required.
@@ -55,19 +58,33 @@ func (r *Recorder) Begin(name string) *Running {
 
 // End finishes the stage with a one-line note and its error, if any. Only the
 // first call counts. An error with a Code method gives the event its code.
-func (run *Running) End(note string, err error) {
+func (run *Running) End(note string, err error) { run.EndWith(note, nil, err) }
+
+// EndWith is End with JSON for programs that look closer, of at most maxDetail
+// bytes: it is the "data" of the stage's event and the "detail" of its file, and
+// not part of the Stage.
+func (run *Running) EndWith(note string, detail []byte, err error) {
 	run.once.Do(func() {
 		s := Stage{Name: run.name, Start: run.start, End: run.r.cfg.Now(), Note: clip(note, maxText)}
 		if err != nil {
 			s.Err = clip(err.Error(), maxText)
 		}
-		run.r.finish(s, err)
+		run.r.finish(s, detail, err)
 	})
 }
 
-func (r *Recorder) finish(s Stage, err error) {
-	r.Add(s)
-	e := Event{Event: EventStageEnd, Stage: s.Name, AtNS: int64(s.End), Text: s.Note}
+// maxDetail leaves room for the rest of an event, or of a file.
+const maxDetail = MaxEventBytes - 2*maxText
+
+func (r *Recorder) finish(s Stage, detail jsontext.Value, err error) {
+	if len(detail) > maxDetail || len(detail) > 0 && !detail.IsValid() {
+		r.mu.Lock()
+		r.fail(fmt.Errorf("the detail of stage %s is not %d bytes of JSON", s.Name, maxDetail))
+		r.mu.Unlock()
+		detail = nil
+	}
+	r.add(s, detail)
+	e := Event{Event: EventStageEnd, Stage: s.Name, AtNS: int64(s.End), Text: s.Note, Data: detail}
 	if err != nil {
 		e.Text, e.Code = s.Err, code(err)
 	}
@@ -76,7 +93,9 @@ func (r *Recorder) finish(s Stage, err error) {
 
 // Add records a stage that was measured elsewhere, such as the firmware's. An
 // empty Kernel becomes the recorder's own.
-func (r *Recorder) Add(s Stage) {
+func (r *Recorder) Add(s Stage) { r.add(s, nil) }
+
+func (r *Recorder) add(s Stage, detail jsontext.Value) {
 	if s.Kernel == "" {
 		s.Kernel = r.cfg.Kernel
 	}
@@ -87,7 +106,7 @@ func (r *Recorder) Add(s Stage) {
 		return
 	}
 	r.stages = append(r.stages, s)
-	r.fail(r.store(len(r.stages), s))
+	r.fail(r.store(len(r.stages), s, detail))
 }
 
 // Send writes one event to the report port. An empty Kernel becomes the
@@ -142,15 +161,18 @@ func (r *Recorder) fail(err error) {
 
 // store writes the stage's file; r.mu is held. No fsync: the directory lives in
 // memory, and nobody reads the file back.
-func (r *Recorder) store(n int, s Stage) error {
+func (r *Recorder) store(n int, s Stage, detail jsontext.Value) error {
 	if r.cfg.Dir == "" {
 		return nil
 	}
-	data, err := Marshal([]Stage{s})
+	data, err := json.Marshal(s)
 	if err != nil {
-		return err
+		return fmt.Errorf("keep stage %s: %w", s.Name, err)
 	}
-	data = append(data[1:len(data)-1], '\n') // the single element of the array
+	if len(detail) > 0 {
+		data = fmt.Appendf(data[:len(data)-1], `,"detail":%s}`, detail)
+	}
+	data = append(data, '\n')
 	if err := os.MkdirAll(r.cfg.Dir, 0o755); err != nil {
 		return fmt.Errorf("keep stage %s: %w", s.Name, err)
 	}

@@ -68,6 +68,31 @@ func TestRecorderKeepsStagesFilesAndEvents(t *testing.T) {
 	}
 }
 
+func TestDetailIsNoPartOfTheStage(t *testing.T) {
+	dir := t.TempDir()
+	var events bytes.Buffer
+	r := NewRecorder(Config{Kernel: KernelSeed, Now: ticks(), Dir: dir, Events: &events})
+	r.Begin("fetch").EndWith("30 MB", []byte(`[{"name":"rootfs"}]`), nil)
+	if got := r.Stages()[0]; got.Note != "30 MB" || r.Err() != nil {
+		t.Errorf("%+v, %v", got, r.Err())
+	}
+	file, err := os.ReadFile(filepath.Join(dir, "01-fetch.json"))
+	if err != nil || !strings.HasSuffix(string(file), `"note":"30 MB","detail":[{"name":"rootfs"}]}`+"\n") {
+		t.Errorf("the file is %s, %v", file, err)
+	}
+	_, line, _ := strings.Cut(strings.TrimSpace(events.String()), "\n")
+	if e, err := ParseEvent([]byte(line)); err != nil || string(e.Data) != `[{"name":"rootfs"}]` {
+		t.Errorf("the event is %+v, %v", e, err)
+	}
+	for _, detail := range []string{"{", `"` + strings.Repeat("x", maxDetail) + `"`} {
+		r := NewRecorder(Config{Kernel: KernelSeed, Now: ticks()})
+		r.Begin("fetch").EndWith("", []byte(detail), nil)
+		if r.Err() == nil || len(r.Stages()) != 1 {
+			t.Errorf("detail %.20q: %v", detail, r.Err())
+		}
+	}
+}
+
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("port gone") }
