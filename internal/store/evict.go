@@ -2,9 +2,13 @@ package store
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -14,109 +18,192 @@ import (
 // after everything that may go was removed.
 type FullError struct {
 	Need, Used, Limit int64 // bytes
+	Protected         int64 // of Used, what may not be removed
 }
 
 func (e *FullError) Error() string {
-	return fmt.Sprintf("store is full: %d bytes needed, %d of %d in use", e.Need, e.Used, e.Limit)
+	return fmt.Sprintf("store is full: %d bytes needed, %d of %d in use, %d of them protected", e.Need, e.Used, e.Limit, e.Protected)
 }
 
-// An entry is one stored blob; used is when it was last opened or written,
-// kept as the file's modification time so that it survives a reboot.
-type entry struct {
+// Hint says what to do next.
+func (e *FullError) Hint() string {
+	if e.Need > e.Limit {
+		return "Give the cache a larger limit: this one is smaller than the blob."
+	}
+	return "Give the cache a larger limit; what is pinned or being written is never removed."
+}
+
+// kind is what an item is, in the order of going.
+type kind int
+
+const (
+	rotten kind = iota // in quarantine: kept only while there is room
+	stored
+	part
+)
+
+// An item takes up room in the store. used is when it was last opened or
+// written, kept as the file's modification time so that it survives a reboot.
+type item struct {
+	kind   kind
+	name   string // below the store's directory
 	digest blob.Digest
 	size   int64
 	used   time.Time
 }
 
-// touch marks d as used now. On a read-only medium it does nothing.
-func (s *Store) touch(d blob.Digest) {
-	now := time.Now()
-	_ = s.root.Chtimes(name(d), now, now)
-}
-
-// reserve makes room for size bytes, or fails with a *FullError before
-// removing anything that would not help.
-func (s *Store) reserve(size int64) error {
-	if s.limit.Bytes == 0 {
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	entries, err := s.entries()
-	if err != nil {
-		return fmt.Errorf("make room: %w", err)
-	}
-	used, removable := s.reserved, int64(0)
-	for _, e := range entries {
-		used += e.size
-		if !slices.Contains(s.limit.Keep, e.digest) {
-			removable += e.size
-		}
-	}
-	if size > s.limit.Bytes || used-removable > s.limit.Bytes-size {
-		return &FullError{Need: size, Used: used, Limit: s.limit.Bytes}
-	}
-	slices.SortFunc(entries, func(a, b entry) int {
-		return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.digest.Hex(), b.digest.Hex()))
-	})
-	for _, e := range entries {
-		if used <= s.limit.Bytes-size {
-			break
-		}
-		if slices.Contains(s.limit.Keep, e.digest) {
-			continue
-		}
-		if err := s.Remove(e.digest); err != nil {
-			return err
-		}
-		used -= e.size
-	}
-	s.reserved += size
-	return nil
-}
-
-func (s *Store) release(size int64) {
-	if s.limit.Bytes == 0 {
-		return
-	}
-	s.mu.Lock()
-	s.reserved -= size
-	s.mu.Unlock()
-}
-
-// entries lists the blobs, in no order. Files with other names are ignored.
-func (s *Store) entries() ([]entry, error) {
-	dirs, err := s.list(blobDir)
+// items lists all that counts against a limit.
+func (s *Store) items() ([]item, error) {
+	out, err := s.entries()
 	if err != nil {
 		return nil, err
 	}
-	var out []entry
+	temps, err := s.temps()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range temps {
+		out = append(out, item{kind: part, name: t.name, digest: t.part, size: t.size, used: t.used})
+	}
+	return append(out, s.quarantined()...), nil
+}
+
+// makeRoom makes room for size bytes, or fails with a *FullError before
+// removing anything that would not help. The caller has the store's lock.
+func (s *Store) makeRoom(size int64) error {
+	if s.limit.Bytes == 0 || size <= 0 {
+		return nil
+	}
+	_, err := s.evict(context.Background(), s.limit, size)
+	return err
+}
+
+// evict removes what was used longest ago until size more bytes fit under the
+// limit. If that cannot be it fails with a *FullError and removes nothing. The
+// caller has the store's lock.
+func (s *Store) evict(ctx context.Context, limit Limit, size int64) (removed []item, err error) {
+	items, err := s.items()
+	if err != nil {
+		return nil, fmt.Errorf("make room: %w", err)
+	}
+	used := int64(0)
+	for _, i := range items {
+		used += i.size
+	}
+	if size <= limit.Bytes && used <= limit.Bytes-size {
+		return nil, nil
+	}
+	items, err = s.removable(items, limit)
+	if err != nil {
+		return nil, fmt.Errorf("make room: %w", err)
+	}
+	fixed := used
+	for _, i := range items {
+		fixed -= i.size
+	}
+	if size > limit.Bytes || fixed > limit.Bytes-size {
+		return nil, &FullError{Need: size, Used: used, Limit: limit.Bytes, Protected: fixed}
+	}
+	for _, i := range items {
+		if used <= limit.Bytes-size || ctx.Err() != nil {
+			return removed, ctx.Err()
+		}
+		if err := s.root.Remove(i.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, fmt.Errorf("make room: %w", err)
+		}
+		removed = append(removed, i)
+		used -= i.size
+	}
+	return removed, nil
+}
+
+// removable returns the items that may go, the first to go first: neither kept
+// by the limit, nor pinned, nor being written.
+func (s *Store) removable(items []item, limit Limit) ([]item, error) {
+	pinned, err := s.pinned()
+	if err != nil {
+		return nil, err
+	}
+	out := slices.DeleteFunc(items, func(i item) bool {
+		switch i.kind {
+		case stored:
+			return len(pinned[i.digest]) > 0 || slices.Contains(limit.Keep, i.digest)
+		case part:
+			idle, err := s.idle(temp{name: i.name})
+			return err != nil || !idle
+		}
+		return false
+	})
+	slices.SortFunc(out, func(a, b item) int {
+		return cmp.Or(cmp.Compare(min(a.kind, stored), min(b.kind, stored)), a.used.Compare(b.used), strings.Compare(a.name, b.name))
+	})
+	return out, nil
+}
+
+// entries lists the blobs, in no order. Files with other names are ignored.
+func (s *Store) entries() ([]item, error) {
+	var out []item
+	err := s.names(func(d blob.Digest) {
+		if info, err := s.lstat(d); err == nil {
+			out = append(out, item{kind: stored, name: name(d), digest: d, size: info.Size(), used: info.ModTime()})
+		}
+	})
+	return out, err
+}
+
+// names calls found for each name of a blob, whatever lies under it.
+func (s *Store) names(found func(blob.Digest)) error {
+	dirs, err := s.list(blobDir)
+	if err != nil {
+		return err
+	}
 	for _, dir := range dirs {
 		names, err := s.list(filepath.Join(blobDir, dir))
 		if err != nil {
 			continue // not a directory of ours
 		}
 		for _, n := range names {
-			hex, ok := cutBin(n)
+			hex, ok := strings.CutSuffix(n, ".bin")
 			if !ok {
 				continue
 			}
-			d, err := blob.Parse("sha256:" + hex)
-			if err != nil || hex[:2] != dir {
-				continue
-			}
-			if info, err := s.lstat(d); err == nil {
-				out = append(out, entry{digest: d, size: info.Size(), used: info.ModTime()})
+			if d, err := blob.Parse(blob.Prefix + hex); err == nil && hex[:2] == dir {
+				found(d)
 			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
-func cutBin(name string) (string, bool) {
-	const ext = ".bin"
-	if filepath.Ext(name) != ext {
-		return "", false
+// touch marks d as used now. On a read-only medium it does nothing.
+func (s *Store) touch(d blob.Digest) { s.touchName(name(d)) }
+
+// touchName marks a file as used now, and as used after all others even if the
+// clock has gone back or was never set: the order is what counts.
+func (s *Store) touchName(name string) {
+	if s.readOnly {
+		return
 	}
-	return name[:len(name)-len(ext)], true
+	s.use.Lock()
+	defer s.use.Unlock()
+	if s.newest.IsZero() {
+		s.newest = s.newestUse()
+	}
+	now := time.Now()
+	if !now.After(s.newest) {
+		now = s.newest.Add(time.Millisecond)
+	}
+	s.newest = now
+	_ = s.root.Chtimes(name, now, now)
+}
+
+// newestUse is the latest time that any blob was used.
+func (s *Store) newestUse() (newest time.Time) {
+	entries, _ := s.entries() // in doubt the clock is right
+	for _, e := range entries {
+		if e.used.After(newest) {
+			newest = e.used
+		}
+	}
+	return newest
 }

@@ -2,8 +2,21 @@
 
 package store
 
-import "os"
+import (
+	"io/fs"
+	"os"
+)
 
-// lock knows no advisory locks here: no temporary file is ever taken for
-// abandoned.
-func lock(*os.File) bool { return false }
+const (
+	openFlags  = 0
+	locksExist = false
+)
+
+// tryLock knows no advisory locks here: every file is in use by somebody, so
+// that no temporary file is ever taken for abandoned, except to its own writer.
+func tryLock(*os.File) (bool, error) { return false, nil }
+
+// waitLock excludes nobody: here one process at a time may use a store.
+func waitLock(*os.File) error { return nil }
+
+func links(fs.FileInfo) uint64 { return 1 }

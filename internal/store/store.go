@@ -1,13 +1,20 @@
 // Package store keeps blobs in files named by their SHA-256 digest:
 //
 //	<dir>/blobs/<aa>/<hex>.bin
-//	<dir>/tmp/               files that are still being written
+//	<dir>/tmp/<hex>.part     what has arrived of a blob; survives a reboot
+//	<dir>/tmp/               other files that are still being written
+//	<dir>/pins/<name>        lists of blobs that are never removed to make room
+//	<dir>/corrupt/           blobs that were found rotten
 //
 // The directory is not trusted. It lies on a medium that other systems can
 // write, that loses power and that rots, so a name promises nothing: every
 // reader hashes what it reads, and a blob appears under its name only after
 // its bytes were hashed, synced and renamed. A power cut leaves either the
-// whole blob, or nothing but a file in tmp that the next Open removes.
+// whole blob, or nothing but a file in tmp that is gone on with or removed.
+//
+// Several processes may use one directory at the same time, each with a limit
+// of its own. Whoever makes room, pins or renames has a lock, and a file in tmp
+// has its whole length from the start, so that everybody counts it.
 //
 // Symbolic links are never followed, neither inside the directory nor out of
 // it; dir itself may be one. Blobs are public data: directories are made with
@@ -23,6 +30,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/phasebased/phase/blob"
 )
@@ -35,30 +43,35 @@ const (
 // Limit bounds a store. The zero value is no limit.
 type Limit struct {
 	// Bytes is the most that all blobs together may occupy, in bytes of
-	// content; 0 means unlimited. Blobs already there are only removed when
-	// room is needed for another one.
+	// content, with those that are being written and those in quarantine; 0
+	// means unlimited. What is there is only removed when room is needed.
 	Bytes int64
-	// Keep names the blobs that are never removed to make room.
+	// Keep names the blobs that are never removed to make room, as if they were
+	// pinned.
 	Keep []blob.Digest
 }
 
 // A Store is one directory of blobs. It is safe for concurrent use, also by
-// several processes, as long as only one of them has a Limit.
+// several processes.
 type Store struct {
-	dir   string
-	root  *os.Root
-	limit Limit
+	dir      string
+	root     *os.Root
+	limit    Limit
+	readOnly bool
 
-	mu       sync.Mutex // guards making room and reserved
-	reserved int64      // bytes promised to Writers that are not finished
+	mu sync.Mutex // with the lock on the tmp folder, see locked
+
+	use    sync.Mutex // guards newest
+	newest time.Time  // the latest time that was given to a blob
 }
 
 // Open opens the store in dir, making it if needed, without a limit.
 func Open(dir string) (*Store, error) { return OpenLimited(dir, Limit{}) }
 
 // OpenLimited opens the store in dir, making it if needed, and removes what
-// interrupted writers left in its tmp folder. A read-only directory that
-// already has the layout can be opened; writing to it then fails.
+// interrupted writers left in its tmp folder, but for parts of the last seven
+// days. A read-only directory that already has the layout can be opened; writing
+// to it then fails.
 func OpenLimited(dir string, limit Limit) (*Store, error) {
 	if limit.Bytes < 0 {
 		return nil, fmt.Errorf("open store: negative limit %d", limit.Bytes)
@@ -70,19 +83,57 @@ func OpenLimited(dir string, limit Limit) (*Store, error) {
 	if err := os.MkdirAll(abs, 0o755); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	s, err := openRoot(abs)
+	if err != nil {
+		return nil, err
+	}
+	s.limit = limit
+	for _, name := range []string{blobDir, tempDir} {
+		if err := s.ensureDir(name); err != nil {
+			s.root.Close()
+			return nil, fmt.Errorf("open store %s: %w", abs, err)
+		}
+	}
+	// What is left for now is tried again by the next one who opens the store.
+	_ = s.locked(func() error {
+		_, err := s.sweep(time.Now())
+		return err
+	})
+	return s, nil
+}
+
+// OpenReadOnly opens a store that exists, without writing to it: not at once,
+// and not when a blob is used. All that would write is refused with
+// fs.ErrPermission. A directory that is no store is fs.ErrNotExist.
+func OpenReadOnly(dir string) (*Store, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s, err := openRoot(abs)
+	if err != nil {
+		return nil, err
+	}
+	s.readOnly = true
+	if err := s.checkDir(blobDir); err != nil {
+		s.root.Close()
+		return nil, fmt.Errorf("open store %s: %w", abs, err)
+	}
+	return s, nil
+}
+
+func openRoot(abs string) (*Store, error) {
 	root, err := os.OpenRoot(abs)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{dir: abs, root: root, limit: limit}
-	for _, name := range []string{blobDir, tempDir} {
-		if err := s.ensureDir(name); err != nil {
-			root.Close()
-			return nil, fmt.Errorf("open store %s: %w", abs, err)
-		}
-	}
-	s.removeStale()
-	return s, nil
+	return &Store{dir: abs, root: root}, nil
+}
+
+// refuseWrite is the error of all that would write to a store that was opened
+// for reading.
+func (s *Store) refuseWrite() error {
+	return &fs.PathError{Op: "write", Path: s.dir, Err: fs.ErrPermission}
 }
 
 // Close releases the directory. Readers and Writers must be closed before.
@@ -131,7 +182,7 @@ func (s *Store) OpenUnverified(d blob.Digest, size int64) (*os.File, error) {
 		return nil, &CorruptError{Digest: d, Path: s.Path(d),
 			Err: &blob.MismatchError{Want: d, WantSize: size, GotSize: before.Size()}}
 	}
-	f, err := s.root.Open(name(d))
+	f, err := s.root.OpenFile(name(d), os.O_RDONLY|openFlags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open blob: %w", err)
 	}
@@ -140,7 +191,7 @@ func (s *Store) OpenUnverified(d blob.Digest, size int64) (*os.File, error) {
 	after, err := f.Stat()
 	if err != nil || !os.SameFile(before, after) {
 		f.Close()
-		return nil, fmt.Errorf("open blob %s: changed while it was opened", d)
+		return nil, fmt.Errorf("open blob %s: %w", d, errChanged)
 	}
 	s.touch(d)
 	return f, nil
@@ -167,7 +218,10 @@ func (s *Store) lstat(d blob.Digest) (fs.FileInfo, error) {
 var (
 	errNotRegular = errors.New("not a regular file")
 	errNotDir     = errors.New("not a directory")
+	errChanged    = errors.New("another file was put in its place meanwhile")
 )
+
+func notDir(name string) error { return &fs.PathError{Op: "open", Path: name, Err: errNotDir} }
 
 func (s *Store) checkDir(name string) error {
 	info, err := s.root.Lstat(name)
@@ -175,7 +229,7 @@ func (s *Store) checkDir(name string) error {
 		return err
 	}
 	if !info.IsDir() {
-		return &fs.PathError{Op: "open", Path: name, Err: errNotDir}
+		return notDir(name)
 	}
 	return nil
 }
@@ -197,7 +251,7 @@ func (s *Store) ensureDir(name string) error {
 }
 
 func (s *Store) syncDir(name string) error {
-	d, err := s.root.Open(name)
+	d, err := s.openDir(name)
 	if err != nil {
 		return err
 	}
@@ -205,28 +259,16 @@ func (s *Store) syncDir(name string) error {
 	return d.Sync()
 }
 
-// Remove deletes the blob d. One that is not there is no error.
+// Remove deletes the blob d, pinned or not. One that is not there is no error.
 func (s *Store) Remove(d blob.Digest) error {
+	if s.readOnly {
+		return s.refuseWrite()
+	}
 	err := s.root.Remove(name(d))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove blob: %w", err)
 	}
 	return nil
-}
-
-// Quarantine moves the blob d out of the way for a person to look at, and
-// returns where it is now. A later corrupt blob of the same digest replaces
-// it, so there is at most one per digest; they do not count against Limit.
-func (s *Store) Quarantine(d blob.Digest) (string, error) {
-	const dir = "corrupt"
-	if err := s.ensureDir(dir); err != nil {
-		return "", fmt.Errorf("quarantine blob: %w", err)
-	}
-	to := filepath.Join(dir, d.Hex()+".bin")
-	if err := s.root.Rename(name(d), to); err != nil {
-		return "", fmt.Errorf("quarantine blob: %w", err)
-	}
-	return filepath.Join(s.dir, to), nil
 }
 
 // A CorruptError says that a stored file is not the blob that its name

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -44,19 +45,37 @@ func (s *Store) Create(d blob.Digest, size int64) (*Writer, error) {
 // entry, no trust: whoever opens the blob hashes it again.
 func (s *Store) CreateUnverified(d blob.Digest, size int64) (*Writer, error) {
 	if d.IsZero() || size < 0 {
-		return nil, fmt.Errorf("store blob: no digest or a negative size")
+		return nil, errNoBlob
 	}
-	if err := s.reserve(size); err != nil {
-		return nil, err
-	}
-	temp := filepath.Join(tempDir, d.Hex()[:16]+"-"+rand.Text())
-	f, err := s.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		s.release(size)
+	w := &Writer{s: s, d: d, size: size, temp: filepath.Join(tempDir, d.Hex()[:16]+"-"+rand.Text())}
+	if err := s.locked(w.open); err != nil {
 		return nil, fmt.Errorf("store blob: %w", err)
 	}
-	lock(f) // tells removeStale that somebody still writes it
-	return &Writer{s: s, d: d, size: size, file: f, temp: temp}, nil
+	return w, nil
+}
+
+var errNoBlob = errors.New("store blob: no digest or a negative size")
+
+// open makes the file, locked so that nobody takes it for abandoned and with
+// its whole length so that other processes count it. The caller has the store's
+// lock.
+func (w *Writer) open() error {
+	if err := w.s.makeRoom(w.size); err != nil {
+		return err
+	}
+	f, err := w.s.root.OpenFile(w.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = tryLock(f)
+	if err == nil {
+		err = f.Truncate(w.size)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close(), w.s.root.Remove(w.temp))
+	}
+	w.file = f
+	return nil
 }
 
 // Write appends to the blob. It takes no byte beyond the stated size.
@@ -103,17 +122,51 @@ func (w *Writer) Commit() error {
 // commit is the crash-critical order: content, directory, name, directory
 // entry. A cut before the rename leaves a file in tmp; after it, the blob.
 func (w *Writer) commit() error {
+	w.s.touchName(w.temp)
 	if err := w.file.Sync(); err != nil {
 		return err
 	}
-	to := name(w.d)
-	if err := w.s.ensureDir(filepath.Dir(to)); err != nil {
+	return w.s.publish(w.file, w.temp, w.d)
+}
+
+// publish gives the flushed file f, which is at temp, the name of the blob d.
+func (s *Store) publish(f *os.File, temp string, d blob.Digest) error {
+	to := name(d)
+	if err := s.ensureDir(filepath.Dir(to)); err != nil {
 		return err
 	}
-	if err := w.s.root.Rename(w.temp, to); err != nil {
+	err := s.locked(func() error {
+		if err := s.stillAt(f, temp); err != nil {
+			return err
+		}
+		// What is no file there gives way: nobody would ever read it.
+		if info, err := s.root.Lstat(to); err == nil && info.IsDir() {
+			if _, err := s.moveAway(d); err != nil {
+				return err
+			}
+		}
+		return s.root.Rename(temp, to)
+	})
+	if err != nil {
 		return err
 	}
-	return w.s.syncDir(filepath.Dir(to))
+	return s.syncDir(filepath.Dir(to))
+}
+
+// stillAt makes sure that nobody put another file under a name.
+func (s *Store) stillAt(f *os.File, name string) error {
+	there, err := s.root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	ours, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(ours, there) {
+		return &fs.PathError{Op: "rename", Path: name, Err: errChanged}
+	}
+	return nil
 }
 
 // Abort drops what was written. It may be called at any time, also twice.
@@ -124,7 +177,6 @@ func (w *Writer) Abort() {
 	w.s.root.Remove(w.temp) // fails after a successful rename, as it should
 	w.file.Close()
 	w.file = nil
-	w.s.release(w.size)
 }
 
 // Put stores the blob d of size bytes from r, which is read to its end and
@@ -141,47 +193,4 @@ func (s *Store) Put(d blob.Digest, size int64, r io.Reader) error {
 		return err
 	}
 	return w.Commit()
-}
-
-// removeStale deletes files of writers that are gone: a living one holds a
-// lock. A writer of another process that made its file a moment ago and has
-// not locked it yet loses it, and fails at Commit; that costs a cache entry.
-func (s *Store) removeStale() {
-	names, err := s.list(tempDir)
-	if err != nil {
-		return
-	}
-	for _, n := range names {
-		path := filepath.Join(tempDir, n)
-		if info, err := s.root.Lstat(path); err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		f, err := s.root.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			continue
-		}
-		if lock(f) {
-			s.root.Remove(path)
-		}
-		f.Close()
-	}
-}
-
-// maxEntries bounds how many names of one directory are looked at.
-const maxEntries = 1 << 14
-
-func (s *Store) list(dir string) ([]string, error) {
-	if err := s.checkDir(dir); err != nil {
-		return nil, err
-	}
-	d, err := s.root.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(maxEntries)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return names, nil
 }
