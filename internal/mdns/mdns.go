@@ -77,7 +77,7 @@ func (s Source) Search(ctx context.Context, q discover.Query, found func(discove
 	}
 	h := &hearing{
 		source: s, query: q, found: found,
-		asked: map[string]bool{}, perSender: map[netip.Addr]int{}, peers: map[netip.Addr]int{}, slots: make(chan struct{}, maxAsking),
+		census: newCensus(q), peers: map[netip.Addr]int{}, slots: make(chan struct{}, maxAsking),
 	}
 	err := browse(listening, func(a announced) { h.hear(ctx, a) })
 	s.Peers.Done(err)
@@ -98,9 +98,8 @@ type hearing struct {
 	found  func(discover.Candidate)
 
 	// Of the goroutine that hears.
-	asked     map[string]bool
-	perSender map[netip.Addr]int // bases
-	peers     map[netip.Addr]int // DHT nodes, by sender as well
+	census *census
+	peers  map[netip.Addr]int // DHT nodes, by sender
 
 	asking sync.WaitGroup
 	slots  chan struct{}
@@ -118,17 +117,37 @@ func (h *hearing) hear(ctx context.Context, a announced) {
 			h.source.Peers.Add(peer)
 		}
 	}
-	if !offers(a.text, h.query) {
-		return
-	}
-	for _, base := range a.bases() {
-		if h.asked[base] || len(h.asked) == maxBases || h.perSender[a.from] == maxSenderBases {
-			continue
-		}
-		h.asked[base] = true
-		h.perSender[a.from]++
+	for _, base := range h.census.add(a) {
 		h.asking.Go(func() { h.ask(ctx, base, a.instance) })
 	}
+}
+
+// census picks what is worth asking out of what is heard.
+type census struct {
+	query     discover.Query
+	known     map[string]bool
+	perSender map[netip.Addr]int // bases
+}
+
+func newCensus(q discover.Query) *census {
+	return &census{query: q, known: map[string]bool{}, perSender: map[netip.Addr]int{}}
+}
+
+// add returns the base URLs of an announcement that are new, if it is about the
+// query and as far as there is room for more.
+func (c *census) add(a announced) (fresh []string) {
+	if !offers(a.text, c.query) {
+		return nil
+	}
+	for _, base := range a.bases() {
+		if c.known[base] || len(c.known) == maxBases || c.perSender[a.from] == maxSenderBases {
+			continue
+		}
+		c.known[base] = true
+		c.perSender[a.from]++
+		fresh = append(fresh, base)
+	}
+	return fresh
 }
 
 // ask fetches the pointer from one provider.
