@@ -30,7 +30,13 @@ func public(name string) ed25519.PublicKey { return key(name).Public().(ed25519.
 
 // fullManifest has every member that there is.
 func fullManifest() manifest.Manifest {
-	rootfs := manifest.Artifact{Hash: blob.Of([]byte("rootfs")), Size: 6}
+	rootfs := manifest.Artifact{
+		Hash: blob.Of([]byte("rootfs")), Size: 6, Chunks: blob.Of([]byte("chunk list")),
+		Deltas: []manifest.Delta{
+			{From: blob.Of([]byte("rootfs 5")), Hash: blob.Of([]byte("from 5")), Size: 2},
+			{From: blob.Of([]byte("rootfs 4")), Hash: blob.Of([]byte("from 4")), Size: 3},
+		},
+	}
 	return manifest.Manifest{
 		ManifestVersion: 7, SecurityFloor: 3,
 		Channel: manifest.ChannelStable, Arch: manifest.ArchX8664,
@@ -199,9 +205,10 @@ func mutate(doc any, use func(what string)) {
 }
 
 func mutateArray(v []any, try func(string, any)) {
-	for _, n := range []int{15, 16, 17} {
+	for _, n := range []int{8, 9, 15, 16, 17} {
 		if len(v) > 0 {
 			try(fmt.Sprintf("of %d", n), slices.Repeat(v[:1], n))
+			try(fmt.Sprintf("of %d unlike", n), unlike(v[0], n))
 		}
 	}
 	for i := range v {
@@ -215,6 +222,20 @@ func mutateArray(v []any, try func(string, any)) {
 	for _, s := range []any{nil, number("1"), "x", map[string]any{}} {
 		try(fmt.Sprintf("and %v", s), append(slices.Clone(v), s))
 	}
+}
+
+// unlike is n copies of a value that differ in the file, if any, which they are
+// from.
+func unlike(v any, n int) []any {
+	list := slices.Repeat([]any{v}, n)
+	for i := range list {
+		if object, ok := v.(map[string]any); ok && object["from"] != nil {
+			object = maps.Clone(object)
+			object["from"] = blob.Of(fmt.Appendf(nil, "origin %d", i)).String()
+			list[i] = object
+		}
+	}
+	return list
 }
 
 func mutateObject(path string, v map[string]any, use func(string)) {
