@@ -22,6 +22,9 @@ type FullError struct {
 }
 
 func (e *FullError) Error() string {
+	if e.Need == 0 {
+		return fmt.Sprintf("store is over its limit of %d bytes: %d are protected", e.Limit, e.Protected)
+	}
 	return fmt.Sprintf("store is full: %d bytes needed, %d of %d in use, %d of them protected", e.Need, e.Used, e.Limit, e.Protected)
 }
 

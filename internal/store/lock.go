@@ -29,6 +29,11 @@ func (s *Store) locked(do func() error) error {
 	if s.readOnly {
 		return s.refuseWrite()
 	}
+	return s.hold(do)
+}
+
+// hold is locked for one who only looks.
+func (s *Store) hold(do func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	dir, err := s.openDir(tempDir)

@@ -45,3 +45,11 @@ func links(info fs.FileInfo) uint64 {
 	}
 	return 1
 }
+
+// onDisk is how many bytes of its medium a file occupies.
+func onDisk(info fs.FileInfo) int64 {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return stat.Blocks * 512 // inode(7): in units of 512 bytes everywhere
+	}
+	return info.Size()
+}

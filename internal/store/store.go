@@ -174,27 +174,37 @@ func (s *Store) Open(d blob.Digest, size int64) (io.ReadCloser, error) {
 // OpenUnverified is Open for a caller that hashes the bytes itself, so that
 // large blobs are not hashed twice. Only the size was compared.
 func (s *Store) OpenUnverified(d blob.Digest, size int64) (*os.File, error) {
+	f, info, err := s.open(d)
+	if err != nil {
+		return nil, fmt.Errorf("open blob %s: %w", d, err)
+	}
+	if info.Size() != size {
+		f.Close()
+		return nil, &CorruptError{Digest: d, Path: s.Path(d),
+			Err: &blob.MismatchError{Want: d, WantSize: size, GotSize: info.Size()}}
+	}
+	s.touch(d)
+	return f, nil
+}
+
+// open finds the blob's file and opens it, whatever its size.
+func (s *Store) open(d blob.Digest) (*os.File, fs.FileInfo, error) {
 	before, err := s.lstat(d)
 	if err != nil {
-		return nil, err
-	}
-	if before.Size() != size {
-		return nil, &CorruptError{Digest: d, Path: s.Path(d),
-			Err: &blob.MismatchError{Want: d, WantSize: size, GotSize: before.Size()}}
+		return nil, nil, err
 	}
 	f, err := s.root.OpenFile(name(d), os.O_RDONLY|openFlags, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open blob: %w", err)
+		return nil, nil, err
 	}
 	// os.Root confines links to the directory but follows them; a file that
 	// is not the one that Lstat saw came through a link made in between.
 	after, err := f.Stat()
 	if err != nil || !os.SameFile(before, after) {
 		f.Close()
-		return nil, fmt.Errorf("open blob %s: %w", d, errChanged)
+		return nil, nil, errChanged
 	}
-	s.touch(d)
-	return f, nil
+	return f, after, nil
 }
 
 // lstat finds the blob's file without following links.
@@ -202,15 +212,15 @@ func (s *Store) lstat(d blob.Digest) (fs.FileInfo, error) {
 	n := name(d)
 	for _, dir := range []string{blobDir, filepath.Dir(n)} {
 		if err := s.checkDir(dir); err != nil {
-			return nil, fmt.Errorf("blob %s: %w", d, err)
+			return nil, err
 		}
 	}
 	info, err := s.root.Lstat(n)
 	if err != nil {
-		return nil, fmt.Errorf("blob %s: %w", d, err)
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("blob %s: %w", d, errNotRegular)
+		return nil, errNotRegular
 	}
 	return info, nil
 }

@@ -83,6 +83,7 @@ func (s *Store) sweep(now time.Time) (removed []temp, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.dropPinTemps()
 	var errs []error
 	for _, t := range all {
 		if !t.expired(now) {
