@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
@@ -76,30 +77,47 @@ func (n *Node) FindProviders(ctx context.Context, key string) ([]Provider, error
 		return nil, fmt.Errorf("p2p: find %s: %w", key, err)
 	}
 	var out []Provider
-	seen := map[peer.ID]bool{n.swarm.LocalPeer(): true}
-	take := func(info peer.AddrInfo) {
-		if seen[info.ID] || len(out) == maxFound || len(info.Addrs) == 0 || info.ID.Validate() != nil {
-			return
+	seen := map[peer.ID]bool{}
+	_, err = n.providers(ctx, hash, func(infos []peer.AddrInfo) {
+		for _, info := range infos {
+			if !seen[info.ID] && len(out) < maxFound {
+				seen[info.ID] = true
+				out = append(out, providerOf(info))
+			}
 		}
-		seen[info.ID] = true
-		out = append(out, providerOf(info))
+	})
+	return out, err
+}
+
+// providers asks the network who announced what hash names, and passes on what
+// each peer says, without this node and addresses that are not worth a try. It
+// returns the peers that answered, nearest first, and fails with
+// *UnreachableError if there are none.
+func (n *Node) providers(ctx context.Context, hash multihash.Multihash, heard func([]peer.AddrInfo)) ([]peer.ID, error) {
+	pass := func(infos []peer.AddrInfo) {
+		infos = slices.DeleteFunc(infos, func(p peer.AddrInfo) bool {
+			return p.ID == n.swarm.LocalPeer() || p.ID.Validate() != nil || len(p.Addrs) == 0
+		})
+		if len(infos) > 0 {
+			heard(infos)
+		}
 	}
-	for _, info := range n.localProviders(ctx, hash) {
-		take(info)
-	}
+	pass(n.localProviders(ctx, hash))
 	failed := failures{}
 	answers := n.walk(ctx, plan{key: hash, leads: n.leads(ctx), ask: n.askProviders(hash), heard: func(r reply) {
 		if r.err != nil {
 			failed[r.label()] = r.err
 		}
+		var infos []peer.AddrInfo
 		for _, info := range r.providers {
-			take(peer.AddrInfo{ID: info.ID, Addrs: credibles(info.Addrs, r.at)})
+			infos = append(infos, peer.AddrInfo{ID: info.ID, Addrs: credibles(info.Addrs, r.at)})
 		}
+		pass(infos)
 	}})
 	if len(answers) == 0 && n.server == nil {
 		return nil, n.unreachable(ctx, failed)
 	}
-	return out, nil
+	return answers, nil
 }
 
 func (n *Node) askProviders(hash multihash.Multihash) func(context.Context, peer.ID) reply {

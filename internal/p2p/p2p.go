@@ -1,5 +1,5 @@
-// Package p2p finds and publishes boot pointers on Phase's own Kademlia DHT. It and
-// dhtserver, which answers others, are the only importers of libp2p.
+// Package p2p finds and publishes boot pointers on Phase's own Kademlia DHT, and who
+// has the blobs that they lead to. It and dhtserver, which answers others, are the only importers of libp2p.
 //
 // The DHT is a hint that needs nobody's permission, not an authority: whoever
 // runs a node can answer anything. What comes out of Search is therefore
@@ -25,6 +25,11 @@
 // behind which there are peers. DNS is unsigned as well; it can hide peers and
 // name wrong ones, which then count as bootstrap peers, so a name is no substitute
 // for peers named by ID, but leads to their successors.
+//
+// Nodes also announce in the DHT which blobs they hold, and those with
+// Config.Server lend them (Hold, Lend). Such announcements are unsigned; Finder
+// takes them for hints where to ask, prefers HTTP from there, and otherwise reads
+// over a stream (blobs.go), whose bytes package fetch verifies like any others.
 //
 // Nodes speak Noise over TCP with yamux; who dials does not wait for the other
 // end's consent to that (eager.go). There is no QUIC: it adds 2.8 MB to every seed,
@@ -110,6 +115,8 @@ type Node struct {
 	server    Server // nil if the node only asks
 	validator validator
 	root      atomic.Pointer[manifest.Root]
+	lent      atomic.Pointer[Offer]
+	held      announcing
 
 	closing, judging sync.Once
 
@@ -137,6 +144,8 @@ func New(cfg Config) (*Node, error) {
 		n.resolver = net.DefaultResolver
 	}
 	n.root.Store(cfg.Root)
+	n.lent.Store(&Offer{})
+	n.held.changed = make(chan struct{}, 1)
 	n.validator = validator{root: n.root.Load, now: n.now}
 	var err error
 	if n.bootstrap, err = parseLeads(cfg.Bootstrap); err != nil {
@@ -165,7 +174,10 @@ func (n *Node) serve() (err error) {
 	if err := n.swarm.Listen(listen...); err != nil {
 		return fmt.Errorf("p2p: listen on %v: %w", n.cfg.Listen, err)
 	}
-	half := Half{Swarm: n.swarm, Bus: n.bus, Prefix: prefix, Namespace: "phase", Validator: n.validator}
+	half := Half{
+		Swarm: n.swarm, Bus: n.bus, Prefix: prefix, Namespace: "phase", Validator: n.validator,
+		Offer: func() Offer { return *n.lent.Load() }, Believe: credibles, Network: networkOf, Log: n.log,
+	}
 	n.server, err = n.cfg.Server(half)
 	return err
 }

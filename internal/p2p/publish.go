@@ -113,17 +113,23 @@ func (n *Node) put(ctx context.Context, key string, value []byte) (Published, er
 
 // offer asks peers to store a record and returns those that then hold it.
 func (n *Node) offer(ctx context.Context, key string, value []byte, peers []peer.ID) []string {
+	return n.each(peers, func(p peer.ID) error { return n.give(ctx, p, key, value) })
+}
+
+// each tells peers something, several at the same time, and returns those that
+// took it.
+func (n *Node) each(peers []peer.ID, tell func(peer.ID) error) []string {
 	refusals := make([]error, len(peers))
-	var offering sync.WaitGroup
+	var telling sync.WaitGroup
 	slots := make(chan struct{}, parallel)
 	for i, p := range peers {
-		offering.Go(func() {
+		telling.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			refusals[i] = n.give(ctx, p, key, value)
+			refusals[i] = tell(p)
 		})
 	}
-	offering.Wait()
+	telling.Wait()
 	var accepted []string
 	for i, err := range refusals {
 		if err != nil {

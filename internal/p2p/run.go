@@ -25,9 +25,10 @@ const (
 )
 
 // Run connects to the bootstrap peers, looks up their names and connects again
-// when it lost all of them, and keeps alive what Publish published and, if it has
-// a root, what it stores for others. It blocks until ctx is done and then
-// returns nil; it fails only if the node cannot watch its own network.
+// when it lost all of them, announces what Hold says, and keeps alive what Publish
+// published and, if it has a root, what it stores for others. It blocks until ctx
+// is done and then returns nil; it fails only if the node cannot watch its own
+// network.
 func (n *Node) Run(ctx context.Context) error {
 	sub, err := n.bus.Subscribe([]any{
 		new(event.EvtPeerIdentificationCompleted),
@@ -39,11 +40,13 @@ func (n *Node) Run(ctx context.Context) error {
 	defer sub.Close()
 
 	// The network waits for its watchers, so the work is done elsewhere.
-	arrived, left := make(chan struct{}, 1), make(chan struct{}, 1)
+	left, records, blobs := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	arrived := func() { signal(records); signal(blobs) }
 	var working sync.WaitGroup
 	defer working.Wait()
 	working.Go(func() { n.stayConnected(ctx, left, arrived) })
-	working.Go(func() { n.keepAlive(ctx, arrived) })
+	working.Go(func() { n.keepAlive(ctx, records) })
+	working.Go(func() { n.keepHeld(ctx, blobs) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -52,7 +55,7 @@ func (n *Node) Run(ctx context.Context) error {
 			switch e := e.(type) {
 			case event.EvtPeerIdentificationCompleted:
 				if slices.Contains(e.Protocols, protoKad) {
-					signal(arrived)
+					arrived()
 				}
 			case event.EvtPeerConnectednessChanged:
 				if e.Connectedness != network.Connected {
@@ -72,7 +75,7 @@ func signal(c chan<- struct{}) {
 
 // stayConnected reaches the bootstrap peers at once, and again when the last of
 // them left.
-func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}, arrived chan<- struct{}) {
+func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}, arrived func()) {
 	if len(n.bootstrap) == 0 {
 		return
 	}
@@ -91,7 +94,7 @@ func (n *Node) stayConnected(ctx context.Context, left <-chan struct{}, arrived 
 				continue
 			}
 			if n.reconnect(ctx) > 0 {
-				signal(arrived)
+				arrived()
 				continue
 			}
 			retry.Reset(wait)

@@ -2,6 +2,8 @@ package p2p
 
 import (
 	"context"
+	"log/slog"
+	"net/netip"
 
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/event"
@@ -42,4 +44,12 @@ type Half struct {
 	Prefix    protocol.ID      // of the protocols to speak
 	Namespace string           // of all keys
 	Validator record.Validator // of all values
+	Offer     func() Offer     // what is lent at the moment
+	// Believe are the addresses among some that are worth a try, having been named
+	// by a peer at an address.
+	Believe func(addrs []ma.Multiaddr, by netip.Addr) []ma.Multiaddr
+	// Network is the network that one operator is likely to hold whole; the zero
+	// Prefix for local addresses.
+	Network func(netip.Addr) netip.Prefix
+	Log     *slog.Logger
 }

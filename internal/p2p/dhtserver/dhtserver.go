@@ -1,11 +1,11 @@
 // Package dhtserver is the half of a DHT node that answers others: kad-dht as a
-// server, on a libp2p host with identify, with bounds that neither has by itself.
-// It is for programs that stay: kad-dht and the host are half of a node's size
-// and of its memory, and who only asks does without.
+// server, on a libp2p host with identify, with bounds that neither has by itself,
+// and what lends blobs over streams. It is for programs that stay: kad-dht and the
+// host are half of a node's size and of its memory, and who only asks does without.
 //
 // Nobody who asks is trusted. Records pass the node's validator, keys and
 // providers are limited in number, requests in length, connections by libp2p's
-// managers.
+// managers; what is lent is limited in streams, and each in bytes and time.
 package dhtserver
 
 import (
@@ -25,14 +25,15 @@ import (
 	"github.com/multiformats/go-multihash"
 
 	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/internal/p2p/blobwire"
 )
 
 const (
 	// recordLife is how long a record is kept that nobody renews.
 	recordLife = 48 * time.Hour
-	// providerLife bounds how long a capability is believed after its last
-	// announcement.
-	providerLife = 60 * time.Minute
+	// providerLife bounds how long it is believed after its last announcement that
+	// a node has a capability, or a blob.
+	providerLife = p2p.HoldLife
 
 	// Idle connections are pruned down to lowWater when there are highWater.
 	lowWater, highWater = 160, 320
@@ -57,6 +58,7 @@ func New(half p2p.Half) (p2p.Server, error) {
 		return nil, errors.Join(fmt.Errorf("p2p: host: %w", err), manager.Close())
 	}
 	h.Start()
+	h.SetStreamHandler(blobwire.Protocol, newLending(half.Offer, half.Log).handle)
 	store := newBoundedStore(maxRecords)
 	namespaces := record.NamespacedValidator{half.Namespace: half.Validator}
 	d, err := dht.New(guardedHost{h},
@@ -67,8 +69,9 @@ func New(half p2p.Half) (p2p.Server, error) {
 		dht.Validator(namespaces),
 		dht.ValueDatastore(store),
 		dht.ProviderDatastore(newBoundedStore(maxProviders)),
-		dht.ProviderManagerOpts(records.ProvideValidity(providerLife), records.ProviderAddrTTL(providerLife)),
+		dht.ProviderManagerOpts(records.ProvideValidity(providerLife), records.ProviderAddrTTL(providerLife), records.CleanupInterval(providerLife/3)),
 		dht.MaxRecordAge(recordLife),
+		dht.OnRequestHook(newLedger(half, providerLife).look),
 		// No address or diversity filter: all nodes of a classroom share one
 		// network, often one host's loopback.
 	)
