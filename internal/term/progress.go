@@ -15,12 +15,16 @@ type Progress struct {
 	start time.Duration
 	drawn time.Duration // when the bar was last redrawn
 	tenth int64         // the last ten percent that had its line
+	from  string
 	ended bool
 }
 
 // settled is how long a download must run before its speed is shown: before
 // that, it says what a buffer holds and not what the network does.
 const settled = 500 * time.Millisecond
+
+// leastBar is the narrowest bar, in columns.
+const leastBar = 6
 
 // redraw is how often a bar is drawn again at most.
 const redraw = 100 * time.Millisecond
@@ -52,6 +56,14 @@ func (p *Progress) Set(done int64) {
 	p.line(done)
 }
 
+// From says where the bytes come from, in as few words as "2 sources". It is
+// shown with what Set writes next, where the line has room for it.
+func (p *Progress) From(text string) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.from = p.c.text(text)
+}
+
 // End takes the bar away. The step's line says what came out of it.
 func (p *Progress) End() {
 	p.c.mu.Lock()
@@ -77,7 +89,7 @@ func (p *Progress) bar(done int64) {
 		full, empty = "#", "."
 	}
 	numbers := p.numbers(done, now)
-	cells := min(24, max(6, p.c.cfg.Width-stepWidth-1-width(numbers)))
+	cells := min(24, max(leastBar, p.c.cfg.Width-stepWidth-1-width(numbers)))
 	filled := 0
 	if p.total > 0 {
 		filled = int(float64(done) / float64(p.total) * float64(cells))
@@ -109,11 +121,19 @@ func (p *Progress) numbers(done int64, now time.Duration) string {
 	if took := now - p.start; took >= settled {
 		rate = "  " + Bytes(int64(float64(done)/took.Seconds())) + "/s"
 	}
-	if p.total == 0 {
-		return Bytes(done) + rate
+	numbers := Bytes(done) + rate
+	if p.total > 0 {
+		percent := int64(float64(done) / float64(p.total) * 100)
+		numbers = fmt.Sprintf("%3d %%  %s of %s%s", percent, Bytes(done), Bytes(p.total), rate)
 	}
-	percent := int64(float64(done) / float64(p.total) * 100)
-	return fmt.Sprintf("%3d %%  %s of %s%s", percent, Bytes(done), Bytes(p.total), rate)
+	least := 1 // columns of the bar and the blank behind it
+	if p.c.cfg.Live {
+		least += leastBar
+	}
+	if p.from != "" && stepWidth+least+width(numbers)+2+width(p.from) <= p.c.cfg.Width {
+		numbers += "  " + p.from
+	}
+	return numbers
 }
 
 // Bytes writes a number of bytes in decimal units, as storage is sold:

@@ -190,6 +190,24 @@ func TestProgressSpeed(t *testing.T) {
 	}
 }
 
+// TestProgressFrom: where the bytes come from is shown where there is room.
+func TestProgressFrom(t *testing.T) {
+	for _, live := range []bool{false, true} {
+		for from, shown := range map[string]bool{"2 sources": true, strings.Repeat("far away ", 8): false} {
+			var out bytes.Buffer
+			p := New(Config{Out: &out, Now: func() time.Duration { return time.Second }, Live: live}).Progress("rootfs", 2000)
+			p.From(from)
+			p.Set(1000)
+			if got := out.String(); strings.Contains(got, from) != shown || !strings.Contains(got, "1.0 kB of 2.0 kB") {
+				t.Errorf("%q: %q", from, got)
+			}
+			if n := width(strings.TrimSpace(out.String())) - len(noteIndent); !live && n > DefaultWidth {
+				t.Errorf("%q: a line of %d columns", from, n)
+			}
+		}
+	}
+}
+
 func TestBytes(t *testing.T) {
 	for n, want := range map[int64]string{
 		0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_950: "1.0 MB",
