@@ -2,13 +2,13 @@ package release
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/phasebased/phase/blob"
@@ -29,6 +29,7 @@ type layout struct {
 	dir, home string // the folder that is served; <dir>/<channel>/<arch>
 	artifacts []placed
 	blobs     []string // paths of further files
+	patches   string   // folder with patches, as Patcher.Dir; empty: none but dir
 	roots     []RootFile
 	manifest  []byte
 	proof     []byte // nil: none
@@ -42,6 +43,9 @@ type placed struct {
 	path string
 	want blob.Digest
 	size int64
+
+	chunks blob.Digest // of its chunk list; zero: none
+	deltas []manifest.Delta
 }
 
 // named reports whether the artifact is served under its name as well.
@@ -60,7 +64,7 @@ func (l layout) write() error {
 		return fmt.Errorf("make the release folder: %w", err)
 	}
 	for _, a := range l.artifacts {
-		if err := l.place(a.path, blobPath(l.dir, a.want), a); err != nil {
+		if err := l.placeWhole(a); err != nil {
 			return fmt.Errorf("publish %s: %w", a.name, err)
 		}
 	}
@@ -74,7 +78,7 @@ func (l layout) write() error {
 		if !a.named() {
 			continue
 		}
-		if err := l.place(blobPath(l.dir, a.want), filepath.Join(l.home, a.name), a); err != nil {
+		if _, err := l.place(blobPath(l.dir, a.want), filepath.Join(l.home, a.name), a); err != nil {
 			return fmt.Errorf("publish %s: %w", a.name, err)
 		}
 	}
@@ -136,45 +140,67 @@ func writeChanged(path string, data []byte) error {
 	return durable.WriteFile(path, data, 0o644)
 }
 
+// placeWhole places an artifact with all that belongs to it, by digest.
+func (l layout) placeWhole(a placed) error {
+	chunks, err := l.place(a.path, blobPath(l.dir, a.want), a)
+	if err != nil {
+		return err
+	}
+	if err := l.placeChunks(a, chunks); err != nil {
+		return err
+	}
+	for _, d := range a.deltas {
+		if err := l.placePatch(a, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // place copies the file at from to the path to, unless it is there already, and
 // refuses it if it is not the one that was signed. The new file appears whole
 // or not at all.
-func (l layout) place(from, to string, a placed) error {
-	if digest, size, err := Digest(to, nil); err == nil && digest == a.want && size == a.size {
-		return nil
+func (l layout) place(from, to string, a placed) (blob.Chunks, error) {
+	if f, err := Describe(to, nil); err == nil && f.Digest == a.want && f.Size == a.size {
+		return f.Chunks, nil
 	}
+	f, err := l.copy(from, to, a)
+	return f.Chunks, err
+}
+
+func (l layout) copy(from, to string, a placed) (File, error) {
 	in, err := os.Open(from)
 	if err != nil {
-		return err
+		return File{}, err
 	}
 	defer in.Close()
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
+		return File{}, err
 	}
 	out, err := os.CreateTemp(filepath.Dir(to), partial)
 	if err != nil {
-		return err
+		return File{}, err
 	}
 	defer os.Remove(out.Name())
 	defer out.Close()
-	digest, size, err := copyHashed(out, in, l.watch(a))
+	f, err := copyHashed(out, in, l.watch(a))
 	if err != nil {
-		return err
+		return File{}, err
 	}
-	if digest != a.want || size != a.size {
-		return &blob.MismatchError{Want: a.want, Got: digest, WantSize: a.size, GotSize: size}
+	if f.Digest != a.want || f.Size != a.size {
+		return f, &blob.MismatchError{Want: a.want, Got: f.Digest, WantSize: a.size, GotSize: f.Size}
 	}
 	if err := errors.Join(out.Chmod(0o644), out.Sync(), out.Close(), os.Rename(out.Name(), to)); err != nil {
-		return err
+		return File{}, err
 	}
-	return durable.SyncDir(filepath.Dir(to))
+	return f, durable.SyncDir(filepath.Dir(to))
 }
 
 // partial is the name of a file that is being copied.
 const partial = ".part-*"
 
 func (l layout) sweep() error {
-	for _, pattern := range []string{filepath.Join(l.home, partial), filepath.Join(l.dir, "blobs", "*", partial)} {
+	for _, pattern := range []string{filepath.Join(l.home, partial), filepath.Join(l.dir, "blobs", partial), filepath.Join(l.dir, "blobs", "*", partial)} {
 		left, err := filepath.Glob(pattern)
 		if err != nil {
 			return fmt.Errorf("look for what an interruption has left: %w", err)
@@ -196,11 +222,12 @@ func (l layout) watch(a placed) func(int64) error {
 }
 
 func (l layout) placeExtra(path string) error {
-	digest, size, err := Digest(path, nil)
+	f, err := Describe(path, nil)
 	if err != nil {
 		return err
 	}
-	return l.place(path, blobPath(l.dir, digest), placed{name: filepath.Base(path), want: digest, size: size})
+	_, err = l.place(path, blobPath(l.dir, f.Digest), placed{name: filepath.Base(path), want: f.Digest, size: f.Size})
+	return err
 }
 
 func blobPath(dir string, d blob.Digest) string {
@@ -218,62 +245,19 @@ func ManifestURL(base, channel, arch string) string {
 	return strings.TrimRight(base, "/") + "/" + channel + "/" + arch + "/" + manifestName
 }
 
-// Digest hashes the file at path, which must be a regular one, and returns its
-// size as well. watch is told how many of its bytes were read so far, and ends
-// the work with an error; it may be nil.
-func Digest(path string, watch func(done, size int64) error) (blob.Digest, int64, error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return blob.Digest{}, 0, err
-	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return blob.Digest{}, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return blob.Digest{}, 0, fmt.Errorf("%s is not a regular file", path)
-	}
-	if watch == nil {
-		return copyHashed(io.Discard, in, nil)
-	}
-	return copyHashed(io.Discard, in, func(done int64) error { return watch(done, info.Size()) })
-}
-
-func copyHashed(out io.Writer, in io.Reader, watch func(done int64) error) (blob.Digest, int64, error) {
-	hash := sha256.New()
-	counted := &counter{watch: watch}
-	size, err := io.Copy(io.MultiWriter(out, hash, counted), in)
-	if err != nil {
-		return blob.Digest{}, 0, err
-	}
-	return blob.FromSum([32]byte(hash.Sum(nil))), size, nil
-}
-
-// counter tells how many bytes passed.
-type counter struct {
-	done  int64
-	watch func(int64) error
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.done += int64(len(p))
-	if c.watch != nil {
-		return len(p), c.watch(c.done)
-	}
-	return len(p), nil
-}
-
 // artifactsOf lists the artifacts of a manifest.
 func artifactsOf(m manifest.Manifest) []placed {
 	var list []placed
+	add := func(name string, a manifest.Artifact) {
+		list = append(list, placed{name: name, want: a.Hash, size: a.Size, chunks: a.Chunks, deltas: a.Deltas})
+	}
 	for _, name := range []string{"kernel", "initramfs", "rootfs"} {
 		if a, ok := m.Artifact(name); ok {
-			list = append(list, placed{name: name, want: a.Hash, size: a.Size})
+			add(name, a)
 		}
 	}
-	for name, a := range m.DTBs {
-		list = append(list, placed{name: "dtb " + name, want: a.Hash, size: a.Size})
+	for _, name := range slices.Sorted(maps.Keys(m.DTBs)) {
+		add("dtb "+name, m.DTBs[name])
 	}
 	return list
 }

@@ -6,6 +6,11 @@
 //	                       manifest.tlog-proof, kernel, initramfs, rootfs
 //	<dir>/blobs/<aa>/<hex>.bin
 //
+// Among the blobs are, beside the files themselves, the chunk list of each that
+// is larger than a chunk, and patches from earlier releases. A manifest names
+// both, and both save machines time and traffic; what a machine boots is decided
+// by the digest of the whole file alone.
+//
 // There are two ways in. A Set was signed by people on their own machines;
 // Check applies every check that a machine makes before anything is written.
 // Publish signs with a ring of Keys that lies on this one machine, which is for
@@ -38,7 +43,9 @@ type Release struct {
 	Cmdline   string   // kernel command line the publisher asks for
 	Blobs     []string // further files to serve by digest, for instance job modules
 
-	Bases []string // base URLs of providers, named in the pointer
+	Previous []Previous // releases from which there shall be patches, at most 8
+	Progress Progress   // nil: nobody is told
+	Bases    []string   // base URLs of providers, named in the pointer
 }
 
 // Published says what Publish wrote.
@@ -47,6 +54,7 @@ type Published struct {
 	Manifest blob.Digest // of the signed payload: the manifest's identity
 	Version  int64
 	Blobs    map[string]blob.Digest // by file name: kernel, initramfs, rootfs and the further blobs
+	Patches  []Patch                // that were made, also those that were not kept
 }
 
 // Publish signs the release with the keys of one ring and writes it below dir.
@@ -81,6 +89,7 @@ func (r Release) describe(l *layout, out *Published) (manifest.Manifest, error) 
 		ManifestVersion: r.Version, Channel: r.Channel, Arch: r.Arch,
 		CreatedAt: r.Created, ExpiresAt: r.Expires, Cmdline: r.Cmdline,
 	}
+	paths := map[string]string{}
 	for _, a := range []struct {
 		name, path string
 		into       func(manifest.Artifact)
@@ -92,22 +101,38 @@ func (r Release) describe(l *layout, out *Published) (manifest.Manifest, error) 
 		if a.path == "" {
 			continue
 		}
-		digest, size, err := Digest(a.path, nil)
+		artifact, err := r.artifact(l.dir, a.name, a.path, out)
 		if err != nil {
 			return m, fmt.Errorf("publish %s: %w", a.name, err)
 		}
-		l.artifacts = append(l.artifacts, placed{a.name, a.path, digest, size})
-		out.Blobs[a.name] = digest
-		a.into(manifest.Artifact{Hash: digest, Size: size})
+		paths[a.name] = a.path
+		a.into(artifact)
+	}
+	for _, a := range artifactsOf(m) {
+		a.path = paths[a.name]
+		l.artifacts = append(l.artifacts, a)
 	}
 	for _, path := range r.Blobs {
-		digest, _, err := Digest(path, nil)
+		f, err := Describe(path, nil)
 		if err != nil {
 			return m, fmt.Errorf("publish %s: %w", path, err)
 		}
-		out.Blobs[filepath.Base(path)] = digest
+		out.Blobs[filepath.Base(path)] = f.Digest
 	}
 	return m, nil
+}
+
+// artifact describes one file, and has the patches to it made.
+func (r Release) artifact(dir, name, path string, out *Published) (manifest.Artifact, error) {
+	f, err := Describe(path, nil)
+	if err != nil {
+		return manifest.Artifact{}, err
+	}
+	a := f.Artifact()
+	made, err := Patcher{dir, r.Previous, r.Progress}.Make(name, path, &a)
+	out.Patches = append(out.Patches, made...)
+	out.Blobs[name] = f.Digest
+	return a, err
 }
 
 // check reads the manifest back as a machine that trusts these keys would, on

@@ -29,6 +29,7 @@ type Set struct {
 	Roots    [][]byte          // root files, in any order; those of the folder are added
 	Files    map[string]string // paths by name: kernel, initramfs, rootfs, "dtb NAME"
 	Blobs    []string          // further files to serve by digest
+	Patches  string            // folder to take patches from, as Patcher.Dir; empty: they are in Dir
 
 	Log      *logproof.Policy // what media ask of log proofs; nil: nothing
 	Now      time.Time
@@ -87,7 +88,7 @@ func (s Set) Check() (*Checked, error) {
 	}
 	c := &Checked{
 		layout: layout{
-			dir: s.Dir, home: home, blobs: s.Blobs, roots: chain,
+			dir: s.Dir, home: home, blobs: s.Blobs, patches: s.Patches, roots: chain,
 			manifest: s.Manifest, proof: s.Proof, pointer: s.Pointer, progress: s.Progress,
 		},
 		Channel: meant.Channel, Arch: meant.Arch, Release: meant.ManifestVersion, Expires: meant.ExpiresAt,
@@ -96,8 +97,10 @@ func (s Set) Check() (*Checked, error) {
 	for version := range root.Version() {
 		c.Roots = append(c.Roots, version+1)
 	}
-	c.layout.artifacts, err = s.sources(verified.Manifest())
-	return c, err
+	if c.layout.artifacts, err = s.sources(verified.Manifest()); err != nil {
+		return nil, err
+	}
+	return c, c.layout.findPatches()
 }
 
 // Dir is <dir>/<channel>/<arch>.

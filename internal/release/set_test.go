@@ -32,11 +32,11 @@ func newHouse(t *testing.T) *house {
 	h.content = manifest.Manifest{ManifestVersion: 5, Channel: "stable", Arch: "x86_64", CreatedAt: day, ExpiresAt: day.AddDate(0, 2, 0)}
 	for _, name := range []string{"kernel", "initramfs", "rootfs", "dtb board.dtb"} {
 		h.files[name] = write(t, source, name)
-		digest, size, err := Digest(h.files[name], nil)
+		f, err := Describe(h.files[name], nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := manifest.Artifact{Hash: digest, Size: size}
+		a := f.Artifact()
 		switch name {
 		case "kernel":
 			h.content.Kernel = a
@@ -412,14 +412,14 @@ func TestLeftoversAreRemoved(t *testing.T) {
 	}
 }
 
-// TestDigestEnds: neither a device without an end nor a person's Ctrl-C keeps it
+// TestDescribeEnds: neither a device without an end nor a person's Ctrl-C keeps it
 // going.
-func TestDigestEnds(t *testing.T) {
-	if _, _, err := Digest(os.DevNull, nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+func TestDescribeEnds(t *testing.T) {
+	if _, err := Describe(os.DevNull, nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("%v", err)
 	}
 	stop := errors.New("stop")
-	if _, _, err := Digest(write(t, t.TempDir(), "kernel"), func(int64, int64) error { return stop }); !errors.Is(err, stop) {
+	if _, err := Describe(write(t, t.TempDir(), "kernel"), func(int64, int64) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("%v", err)
 	}
 }

@@ -70,11 +70,20 @@ func (a *parts) compare(cmd *cobra.Command, m manifest.Manifest) (rows []string,
 			rows = append(rows, "not compared\t"+artifact.name)
 		}
 	}
-	err = hashFiles(cmd, paths, func(name, path string, digest blob.Digest, size int64) error {
+	for _, artifact := range artifactsOf(m) {
+		if len(artifact.Deltas) > 0 {
+			rows = append(rows, fmt.Sprintf("not compared\tpatches of %s; machines check what a patch makes", artifact.name))
+		}
+	}
+	err = hashFiles(cmd, paths, func(name, path string, f release.File) error {
 		want, ok := named[name]
-		if !ok || want.Hash != digest || want.Size != size {
+		switch {
+		case !ok || want.Hash != f.Digest || want.Size != f.Size:
 			return refuse("Find out which of the two is right before anybody signs.",
-				"%s is not the %s of this manifest (it has %s, %d bytes)", path, name, digest, size)
+				"%s is not the %s of this manifest (it has %s, %d bytes)", path, name, f.Digest, f.Size)
+		case !want.Chunks.IsZero() && want.Chunks != blob.Of(f.Chunks.Bytes()):
+			return refuse("Have the manifest made anew: machines would take good parts of the file for damaged ones.",
+				"the chunk list that this manifest names is not that of its %s", name)
 		}
 		return nil
 	})
@@ -83,14 +92,14 @@ func (a *parts) compare(cmd *cobra.Command, m manifest.Manifest) (rows []string,
 
 // hashFiles hashes files, given by their names in a manifest, until the person
 // interrupts it.
-func hashFiles(cmd *cobra.Command, paths map[string]string, found func(name, path string, d blob.Digest, size int64) error) error {
+func hashFiles(cmd *cobra.Command, paths map[string]string, found func(name, path string, f release.File) error) error {
 	meter := newMeter(cmd)
 	for _, name := range slices.Sorted(maps.Keys(paths)) {
-		digest, size, err := release.Digest(paths[name], func(done, size int64) error { return meter.progress(name, done, size) })
+		f, err := release.Describe(paths[name], func(done, size int64) error { return meter.progress(name, done, size) })
 		if err != nil {
 			return fmt.Errorf("hash the %s: %w", name, err)
 		}
-		if err := found(name, paths[name], digest, size); err != nil {
+		if err := found(name, paths[name], f); err != nil {
 			return err
 		}
 	}
@@ -104,14 +113,28 @@ type creation struct {
 	channel, arch, cmdline string
 	expires, out           string
 	urls, bases            []string
+	previous               []string // FOLDER or MANIFEST=FOLDER
+	patches                string
+	made                   []release.Patch
 }
 
 func newManifestCreate(cfg Config) *cobra.Command {
 	var c creation
 	cmd := &cobra.Command{
 		Use: "create", Short: "Describe a release: hash its files and write the unsigned manifest", Args: arguments(0, 0, ""),
+		Long: `Hashes the files of a release and writes the unsigned manifest. Of every file that
+is larger than 1 MiB it names the list of its chunks' hashes as well; "publish" lays
+that list out.
+
+With --previous it makes patches, so that machines which have that release fetch
+little more than what has changed. A patch that is larger than half of the file is
+not kept. The others are written to the folder --patches, applied once, and named in
+the manifest; carry that folder to where you publish, or let it be the published
+folder itself.`,
 		Example: `  phase release manifest create --number 42 --kernel vmlinuz --initramfs initrd.img --rootfs root.squashfs \
-    --cmdline quiet --base https://boot.example.org`,
+    --cmdline quiet --base https://boot.example.org
+  phase release manifest create --number 43 --kernel vmlinuz --initramfs initrd.img --rootfs root.squashfs \
+    --previous published --patches patches`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := c.draft(cmd, cfg.today())
 			if err != nil {
@@ -125,6 +148,7 @@ func newManifestCreate(cfg Config) *cobra.Command {
 				return err
 			}
 			rows := append([]string{c.out + "\tmanifest, to be signed"}, manifestRows(d.Manifest(), cfg.today())...)
+			rows = append(rows, patchRows(c.made)...)
 			return table(cmd.OutOrStdout(), append(rows, digestRows(d)...))
 		},
 	}
@@ -138,6 +162,8 @@ func newManifestCreate(cfg Config) *cobra.Command {
 	flags.StringVar(&c.expires, "expires", "90d", "end of its life: a time span or a date, at most 180 days from now")
 	flags.StringArrayVar(&c.urls, "url", nil, "where a file can be fetched, as `NAME=URL` (kernel, initramfs, rootfs or a device tree), repeatable")
 	flags.StringArrayVar(&c.bases, "base", nil, "base `URL` of a published folder, for all files, repeatable")
+	flags.StringArrayVar(&c.previous, "previous", nil, "make patches from the release in this published `FOLDER`, or from that of MANIFEST=FOLDER; repeatable, at most 8")
+	flags.StringVar(&c.patches, "patches", "patches", "`folder` to put patches in")
 	flags.StringVar(&c.out, "out", "manifest.json", "`file` to write")
 	return cmd
 }
@@ -180,14 +206,37 @@ func (c *creation) describe(cmd *cobra.Command, m *manifest.Manifest) error {
 	if err != nil {
 		return err
 	}
-	return hashFiles(cmd, paths, func(name, _ string, digest blob.Digest, size int64) error {
-		a := manifest.Artifact{Hash: digest, Size: size, URLs: urls[name]}
+	patcher, err := c.patcher(cmd, m)
+	if err != nil {
+		return err
+	}
+	return hashFiles(cmd, paths, func(name, path string, f release.File) error {
+		a := f.Artifact()
+		a.URLs = urls[name]
 		for _, base := range c.bases {
-			a.URLs = append(a.URLs, release.BlobURL(base, digest))
+			a.URLs = append(a.URLs, release.BlobURL(base, f.Digest))
 		}
+		made, err := patcher.Make(name, path, &a)
+		c.made = append(c.made, made...)
 		setArtifact(m, name, a)
-		return nil
+		return err
 	})
+}
+
+// patcher knows the releases that --previous means.
+func (c *creation) patcher(cmd *cobra.Command, m *manifest.Manifest) (release.Patcher, error) {
+	p := release.Patcher{Dir: c.patches, Progress: newMeter(cmd).progress}
+	if len(c.previous) > manifest.MaxDeltas {
+		return p, usage("--previous: %d releases, at most %d are allowed", len(c.previous), manifest.MaxDeltas)
+	}
+	for _, text := range c.previous {
+		previous, err := release.ParsePrevious(text, m.Channel, m.Arch)
+		if err != nil {
+			return p, err
+		}
+		p.Previous = append(p.Previous, previous)
+	}
+	return p, nil
 }
 
 func setArtifact(m *manifest.Manifest, name string, a manifest.Artifact) {

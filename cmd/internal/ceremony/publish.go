@@ -13,8 +13,8 @@ import (
 // publication is a release to be laid out.
 type publication struct {
 	parts
-	to, pointer, manifest, proof, logPolicy string
-	roots, blobs                            []string
+	to, pointer, manifest, proof, logPolicy, patches string
+	roots, blobs                                     []string
 }
 
 func newPublish(cfg Config) *cobra.Command {
@@ -23,7 +23,8 @@ func newPublish(cfg Config) *cobra.Command {
 		Use: "publish", Short: "Check signed documents and files, and lay them out to be served", Args: arguments(0, 0, ""),
 		Long: `Lays a release out in DIR/<channel>/<arch>, for plasmd or any web server. Before
 anything is written it makes every check that a machine makes: the roots from
-version 1 to the newest, pointer, manifest, log proof, and the hash of every file.
+version 1 to the newest, pointer, manifest, log proof, and the hash of every file
+and of each of its chunks.
 It never replaces what is published by something older. The pointer is written
 last, so that a machine never meets half a release.
 
@@ -42,6 +43,7 @@ release that is published already, give only --pointer.`,
 	flags.StringVar(&p.proof, "proof", "", "log proof `file` of the manifest; needs --log-policy")
 	flags.StringVar(&p.logPolicy, "log-policy", "", "log policy `file` that media carry, to check the proof")
 	flags.StringArrayVar(&p.roots, "root", nil, "root `file`, or folder with N.root.json; repeatable")
+	flags.StringVar(&p.patches, "patches", "", "`folder` in which \"manifest create\" has put patches, if it is not the published one")
 	flags.StringArrayVar(&p.blobs, "blob", nil, "further `file` to serve by its hash, repeatable")
 	return cmd
 }
@@ -88,7 +90,7 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 // set reads what was named.
 func (p *publication) set(cmd *cobra.Command, cfg Config) (set release.Set, err error) {
 	meter := newMeter(cmd)
-	set = release.Set{Dir: p.to, Blobs: p.blobs, Now: cfg.today(), Progress: meter.progress}
+	set = release.Set{Dir: p.to, Blobs: p.blobs, Patches: p.patches, Now: cfg.today(), Progress: meter.progress}
 	if set.Files, err = p.paths(); err != nil {
 		return set, err
 	}

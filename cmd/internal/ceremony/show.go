@@ -12,6 +12,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/dsse"
+	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/manifest"
@@ -146,8 +147,31 @@ func manifestRows(m manifest.Manifest, now time.Time) []string {
 		if a.IPFS != "" {
 			rows = append(rows, "\tipfs "+a.IPFS)
 		}
+		if !a.Chunks.IsZero() {
+			rows = append(rows, "\tchunk list "+a.Chunks.String())
+		}
+		for _, d := range a.Deltas {
+			rows = append(rows, fmt.Sprintf("\tpatch from %s: %s", d.From, share(d.Size, a.Size)))
+		}
 	}
 	return append(rows, folded("cmdline", m.Cmdline)...)
+}
+
+// share is the size of a patch, also as a part of what it makes.
+func share(size, full int64) string {
+	return fmt.Sprintf("%s, %.1f %% of %s", term.Bytes(size), 100*float64(size)/float64(full), term.Bytes(full))
+}
+
+// patchRows tells what came of patches.
+func patchRows(list []release.Patch) (rows []string) {
+	for _, p := range list {
+		row := fmt.Sprintf("patch\t%s from release %d: %s", p.Artifact, p.Release, share(p.Delta.Size, p.Full))
+		if !p.Kept {
+			row += "; not kept, as it is more than half"
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // folded shows a text that its author chose in lines that no terminal breaks:
