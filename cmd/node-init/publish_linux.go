@@ -45,7 +45,7 @@ func (n *node) publish() error {
 	if err := writeDocuments(folder, d); err != nil {
 		return err
 	}
-	cache, err := store.Open(filepath.Join(cacheDir, "store"))
+	cache, err := openCache()
 	if err != nil {
 		return err
 	}
@@ -55,12 +55,66 @@ func (n *node) publish() error {
 		if !named {
 			continue
 		}
-		if err := show(cache, artifact, filepath.Join(folder, name)); err != nil {
+		if err := show(cache, artifact.Hash, artifact.Size, filepath.Join(folder, name)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		n.publishParts(cache, artifact)
 	}
 	n.published = true
 	return nil
+}
+
+// publishParts offers what else the cache has of an artifact: its chunk list, and
+// patches. Nobody needs them who can have the whole.
+func (n *node) publishParts(cache *store.Store, a manifest.Artifact) {
+	parts := map[blob.Digest]int64{}
+	if !a.Chunks.IsZero() {
+		parts[a.Chunks] = blob.ListSize(a.Size)
+	}
+	for _, d := range a.Deltas {
+		parts[d.Hash] = d.Size
+	}
+	for d, size := range parts {
+		if !cache.Has(d) {
+			continue
+		}
+		path := filepath.Join(publishedDir, "blobs", d.Hex()[:2], d.Hex()+".bin")
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if err == nil {
+			err = show(cache, d, size, path)
+		}
+		if err != nil {
+			n.system.Log.Warn("a part of what was booted cannot be offered", "blob", d, "error", err)
+		}
+	}
+}
+
+func openCache() (*store.Store, error) { return store.Open(filepath.Join(cacheDir, "store")) }
+
+// keep protects what was booted in the cache, in place of what came up before it:
+// no room is made at its cost.
+func (n *node) keep() error {
+	d := n.info.Documents
+	if d == nil {
+		return nil
+	}
+	draft, err := manifest.OpenManifestDraft(d.Manifest)
+	if err != nil {
+		return err
+	}
+	cache, err := openCache()
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	return keep(cache, draft.Manifest(), d.Manifest)
+}
+
+func keep(cache *store.Store, m manifest.Manifest, file []byte) error {
+	if err := cache.Pin(handover.PinLastGood, handover.Blobs(m, file)); err != nil {
+		return err
+	}
+	return cache.Unpin(handover.PinBooting)
 }
 
 // pointerFile keeps the pointer for a boot from the cache, which finds none: with
@@ -112,8 +166,8 @@ func writeDocuments(folder string, d *handover.Documents) error {
 
 // show mounts a file of the cache at path. The cache lies on a medium that others
 // can write: the descriptor makes sure that it is a regular file in there.
-func show(cache *store.Store, a manifest.Artifact, path string) error {
-	kept, err := cache.OpenUnverified(a.Hash, a.Size)
+func show(cache *store.Store, d blob.Digest, size int64, path string) error {
+	kept, err := cache.OpenUnverified(d, size)
 	if err != nil {
 		return err
 	}

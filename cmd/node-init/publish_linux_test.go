@@ -3,13 +3,16 @@ package main
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/handover"
+	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -63,6 +66,37 @@ func TestPointerIsKept(t *testing.T) {
 	next := &handover.Documents{Manifest: release}
 	if err := keepPointer(file, next); err != nil || !bytes.Equal(next.Pointer, pointer) {
 		t.Errorf("the next boot has the pointer %.60q, %v", next.Pointer, err)
+	}
+}
+
+// TestComingUpMovesThePin: what came up is kept in place of what did before it,
+// and is not the release that is being booted any more.
+func TestComingUpMovesThePin(t *testing.T) {
+	cache, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Close()
+	of := func(s string) blob.Digest { return blob.Of([]byte(s)) }
+	old := manifest.Manifest{Kernel: manifest.Artifact{Hash: of("old kernel")}, Initramfs: manifest.Artifact{Hash: of("old initramfs")}}
+	file := []byte("new manifest")
+	m := manifest.Manifest{Kernel: manifest.Artifact{Hash: of("kernel"), Chunks: of("chunks")}, Initramfs: manifest.Artifact{Hash: of("initramfs")}}
+	err = errors.Join(
+		cache.Pin(handover.PinLastGood, handover.Blobs(old, []byte("old manifest"))),
+		cache.Pin(handover.PinBooting, handover.Blobs(m, file)),
+		keep(cache, m, file),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pins, err := cache.Pins()
+	if err != nil || len(pins) != 1 || len(pins[handover.PinLastGood]) != 4 {
+		t.Fatalf("%v, %v", pins, err)
+	}
+	for _, d := range handover.Blobs(m, file) {
+		if !slices.Contains(pins[handover.PinLastGood], d) {
+			t.Errorf("%s is not kept", d)
+		}
 	}
 }
 

@@ -168,6 +168,10 @@ func (n *node) confirm() {
 		n.system.Console.Line("WARNING: " + err.Error())
 		return
 	}
+	// Until then the seed's pin protects it, and the other one what came up before.
+	if err := n.keep(); err != nil {
+		n.system.Console.Line("WARNING: the cache may lose parts of this release again: " + err.Error())
+	}
 	n.system.Log.Info("confirmed as good to go back to", "release", m.Version, "manifest", m.Digest)
 }
 
