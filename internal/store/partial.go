@@ -191,19 +191,6 @@ func (p *Partial) ReadAt(b []byte, off int64) (int, error) {
 	return io.NewSectionReader(p.file, 0, p.size).ReadAt(b, off)
 }
 
-// Written returns how many bytes from the beginning on were written as far as
-// the file system knows, without a gap. It is a hint for a caller that has no
-// list of chunks: a power cut may have left zeros among them, and a file system
-// that keeps no gaps answers with the whole size.
-func (p *Partial) Written() int64 {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if p.file == nil {
-		return 0
-	}
-	return min(firstHole(p.file, p.size), p.size)
-}
-
 // Commit gives the blob its name if, and only if, the whole of it, read from its
 // file, hashes to its digest. Otherwise it fails with a *CorruptError and removes
 // the part: each chunk may have been right when it was written, so nobody knows

@@ -63,9 +63,6 @@ func TestPartialIsResumed(t *testing.T) {
 	if want := data[:4096] + strings.Repeat("\x00", 15_000-4096) + data[15_000:]; string(got) != want {
 		t.Error("what was written is not there")
 	}
-	if n := p.Written(); n < 4096 {
-		t.Errorf("%d bytes written", n)
-	}
 	writeAt(t, p, data[4096:15_000], 4096)
 	if err := p.Commit(); err != nil {
 		t.Fatal(err)
@@ -132,7 +129,7 @@ func TestPartialEndsOnce(t *testing.T) {
 				t.Errorf("%s after %s: %v", what, name, err)
 			}
 		}
-		if err := p.Abort(); err != nil || p.Written() != 0 {
+		if err := p.Abort(); err != nil {
 			t.Errorf("abort after %s: %v", name, err)
 		}
 	}

@@ -187,8 +187,21 @@ func (s *Store) OpenUnverified(d blob.Digest, size int64) (*os.File, error) {
 	return f, nil
 }
 
+// openTries is how often a blob is looked for that others replace meanwhile: by
+// a rename, so it is there at any time.
+const openTries = 5
+
 // open finds the blob's file and opens it, whatever its size.
-func (s *Store) open(d blob.Digest) (*os.File, fs.FileInfo, error) {
+func (s *Store) open(d blob.Digest) (f *os.File, info fs.FileInfo, err error) {
+	for range openTries {
+		if f, info, err = s.openOnce(d); !errors.Is(err, errChanged) {
+			break
+		}
+	}
+	return f, info, err
+}
+
+func (s *Store) openOnce(d blob.Digest) (*os.File, fs.FileInfo, error) {
 	before, err := s.lstat(d)
 	if err != nil {
 		return nil, nil, err
