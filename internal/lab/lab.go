@@ -12,6 +12,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,23 +107,44 @@ func (l *Lab) buildSystems(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.Node, err = l.buildNode(ctx, out, nil)
+	l.Built["seed"], l.Built["kernel"] = seed, l.Node.Kernel
+	l.Built["initramfs"], l.Built["rootfs"] = l.Node.Initramfs, l.Node.Rootfs
+	return err
+}
+
+// buildNode builds the node system into a folder, with further files beside the
+// hello job.
+func (l *Lab) buildNode(ctx context.Context, dir string, more map[string][]byte) (system.NodeSystem, error) {
 	helloJob, err := HelloJob()
 	if err != nil {
-		return err
+		return system.NodeSystem{}, err
 	}
+	jobs := map[string][]byte{"hello.json": helloJob}
+	maps.Copy(jobs, more)
 	config, err := strictjson.MarshalCanonical(map[string]any{
 		"boot_jobs": []string{"/usr/share/phase/jobs/hello.json"},
 	})
 	if err != nil {
-		return fmt.Errorf("write the node's configuration: %w", err)
+		return system.NodeSystem{}, fmt.Errorf("write the node's configuration: %w", err)
 	}
-	l.Node, err = l.build.Node(ctx, system.NodeConfig{
-		Dir: out, Init: filepath.Join(l.cfg.Target, "node-init"), Plasmd: filepath.Join(l.cfg.Target, "plasmd"),
-		Config: config, Jobs: map[string][]byte{"hello.json": helloJob}, WiFi: l.cfg.WiFi,
+	return l.build.Node(ctx, system.NodeConfig{
+		Dir: dir, Init: filepath.Join(l.cfg.Target, "node-init"), Plasmd: filepath.Join(l.cfg.Target, "plasmd"),
+		Config: config, Jobs: jobs, WiFi: l.cfg.WiFi,
 	})
-	l.Built["seed"], l.Built["kernel"] = seed, l.Node.Kernel
-	l.Built["initramfs"], l.Built["rootfs"] = l.Node.Initramfs, l.Node.Rootfs
-	return err
+}
+
+// Changed is the same lab with another node system, whose root file system has
+// one more file, as the next release of a publisher might.
+func (l *Lab) Changed(ctx context.Context, content []byte) (*Lab, error) {
+	dir := filepath.Join(l.cfg.Work, "out", l.cfg.Arch, "changed")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the output folder: %w", err)
+	}
+	changed := *l
+	var err error
+	changed.Node, err = l.buildNode(ctx, dir, map[string][]byte{"another.json": content})
+	return &changed, err
 }
 
 func (l *Lab) buildSeed(ctx context.Context) (system.Output, error) {
