@@ -2,11 +2,13 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/vm"
@@ -15,14 +17,15 @@ import (
 
 // Outcome is how far a machine came.
 type Outcome struct {
-	Accel   string        // the accelerator in use
-	Elapsed time.Duration // power on to the last event
-	Stages  []Stage       // the walk, in host time since power on
-	Node    *NodeInfo     // nil: the node never came up
-	Receipt *Receipt      // nil: none was delivered
-	Failure *Failure      // nil: no stage failed
-	Events  []string      // all events in order: "seed/stage-start network", "seed/handover"
-	Memory  SeedMemory    // of the seed at hand-over; zero: it did not say
+	Accel   string         // the accelerator in use
+	Elapsed time.Duration  // power on to the last event
+	Stages  []Stage        // the walk, in host time since power on
+	Node    *NodeInfo      // nil: the node never came up
+	Receipt *Receipt       // nil: none was delivered
+	Failure *Failure       // nil: no stage failed
+	Events  []string       // all events in order: "seed/stage-start network", "seed/handover"
+	Fetched []fetch.Report // where the artifacts came from, by the seed's own account
+	Memory  SeedMemory     // of the seed at hand-over; zero: it did not say
 
 	last  LastWord
 	shown []byte // the receipt on the report port
@@ -146,6 +149,12 @@ func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 		f.stages = append(f.stages, timeline.Stage{
 			Name: e.Stage, Kernel: e.Kernel, Start: time.Duration(f.running[e.Stage]), End: time.Duration(e.AtNS), Note: e.Text,
 		})
+		if e.Stage == timeline.StageFetch && e.Kernel == timeline.KernelSeed && len(e.Data) > 0 {
+			f.out.Fetched = nil
+			if err := json.Unmarshal(e.Data, &f.out.Fetched); err != nil {
+				return true, fmt.Errorf("the seed's report about its fetch: %w", err)
+			}
+		}
 		if strings.HasPrefix(e.Stage, "receipt ") { // the last word: delivered, or not
 			if e.Code != "" {
 				f.out.Failure = &Failure{Stage: e.Stage, Code: e.Code, Text: e.Text}

@@ -135,3 +135,12 @@ func TestParseKey(t *testing.T) {
 		}
 	}
 }
+
+func TestWhereArtifactsCameFrom(t *testing.T) {
+	end := at("seed", timeline.EventStageEnd, timeline.StageFetch, 2*time.Second)
+	end.Data = []byte(`[{"name":"kernel","size":3,"seconds":0.5,"sources":[{"source":"http://m","bytes":3,"rate":6.0,"verdict":"good"}]}]`)
+	f, _ := walkOf(t, ReceiptDelivered, time.Second, at("seed", timeline.EventStageStart, timeline.StageFetch, time.Second), 2*time.Second, end)
+	if got := f.out.Fetched; len(got) != 1 || got[0].Name != "kernel" || len(got[0].Sources) != 1 || got[0].Sources[0].Bytes != 3 {
+		t.Errorf("%+v", got)
+	}
+}
