@@ -8,10 +8,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +96,7 @@ func TestRehearsals(t *testing.T) {
 	params := testscript.Params{
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"person": newPerson,
+			"image":  writeImage,
 			"keep": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Check(copyTree(kept, ts.Getenv("WORK")))
 			},
@@ -151,6 +154,23 @@ func newPerson(ts *testscript.TestScript, _ bool, names []string) {
 		ts.Check(os.MkdirAll(dir, 0o700))
 		ts.Check(os.WriteFile(filepath.Join(dir, "pass"), []byte(name+" keeps "+strings.ToLower(rand.Text())+"\n"), 0o600))
 	}
+}
+
+// writeImage makes a file of 3 MiB. Those whose numbers have the same hundreds differ
+// in a few bytes, others in all.
+func writeImage(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: image FILE NUMBER")
+	}
+	number, err := strconv.ParseUint(args[1], 10, 64)
+	ts.Check(err)
+	data := make([]byte, 3<<20)
+	source := mathrand.New(mathrand.NewPCG(number/100, 0))
+	for i := range data {
+		data[i] = byte(source.Uint32())
+	}
+	copy(data[1<<20:], "This is number "+args[1])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
 }
 
 // transcript is a testing.T that remembers everything the scripts logged.

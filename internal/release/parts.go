@@ -173,15 +173,17 @@ func (l layout) patchPath(d manifest.Delta) (string, error) {
 }
 
 // findPatches looks for the patch of every artifact, before anything is written.
-func (l layout) findPatches() error {
+func (l layout) findPatches() ([]Patch, error) {
+	var found []Patch
 	for _, a := range l.artifacts {
 		for _, d := range a.deltas {
 			if _, err := l.patchPath(d); err != nil {
-				return fmt.Errorf("%s: %w", a.name, err)
+				return nil, fmt.Errorf("%s: %w", a.name, err)
 			}
+			found = append(found, Patch{Artifact: a.name, Full: a.size, Delta: d, Kept: true})
 		}
 	}
-	return nil
+	return found, nil
 }
 
 // placePatch places a patch and, if it came from elsewhere and the folder has what

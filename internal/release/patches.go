@@ -77,7 +77,7 @@ func (p Previous) artifact(name string) (placed, bool) {
 // Patch says what came of patching an artifact of a previous release.
 type Patch struct {
 	Artifact string
-	Release  int64 // the previous one's number
+	Release  int64 // the previous one's number; 0: not known
 	Full     int64 // size of the artifact, bytes
 	Delta    manifest.Delta
 	Kept     bool // false: the patch was too large to be worth it and is not there

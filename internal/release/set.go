@@ -44,6 +44,7 @@ type Checked struct {
 	Release int64     // manifest version
 	Roots   []int64   // versions
 	Expires time.Time // of the pointer
+	Patches []Patch   // that the manifest names; of what releases is not known
 	Notes   []string  // what a person should know before it is written
 }
 
@@ -100,7 +101,8 @@ func (s Set) Check() (*Checked, error) {
 	if c.layout.artifacts, err = s.sources(verified.Manifest()); err != nil {
 		return nil, err
 	}
-	return c, c.layout.findPatches()
+	c.Patches, err = c.layout.findPatches()
+	return c, err
 }
 
 // Dir is <dir>/<channel>/<arch>.

@@ -80,11 +80,12 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 	for _, version := range checked.Roots {
 		roots = append(roots, fmt.Sprint(version))
 	}
-	return table(cmd.OutOrStdout(), []string{
+	rows := []string{
 		fmt.Sprintf("%s\trelease %d for %s, %s", checked.Dir(), checked.Release, checked.Channel, checked.Arch),
 		"roots\t" + strings.Join(roots, ", "),
 		fmt.Sprintf("pointer\texpires %s (%s)", moment(checked.Expires), until(checked.Expires, set.Now)),
-	})
+	}
+	return table(cmd.OutOrStdout(), append(rows, patchRows(checked.Patches)...))
 }
 
 // set reads what was named.

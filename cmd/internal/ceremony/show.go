@@ -162,14 +162,23 @@ func share(size, full int64) string {
 	return fmt.Sprintf("%s, %.1f %% of %s", term.Bytes(size), 100*float64(size)/float64(full), term.Bytes(full))
 }
 
-// patchRows tells what came of patches.
+// PatchText tells a person what came of a patch: from where to where, and its
+// size beside that of what it makes.
+func PatchText(p release.Patch) string {
+	from := fmt.Sprintf("release %d", p.Release)
+	if p.Release == 0 {
+		from = p.Delta.From.String()
+	}
+	text := fmt.Sprintf("%s from %s: %s", p.Artifact, from, share(p.Delta.Size, p.Full))
+	if !p.Kept {
+		text += "; not kept, as it is more than half"
+	}
+	return text
+}
+
 func patchRows(list []release.Patch) (rows []string) {
 	for _, p := range list {
-		row := fmt.Sprintf("patch\t%s from release %d: %s", p.Artifact, p.Release, share(p.Delta.Size, p.Full))
-		if !p.Kept {
-			row += "; not kept, as it is more than half"
-		}
-		rows = append(rows, row)
+		rows = append(rows, "patch\t"+PatchText(p))
 	}
 	return rows
 }
