@@ -16,31 +16,26 @@ import (
 	"github.com/phasebased/phase/blob"
 )
 
-// MirrorConfig says whose mirror it is and how it misbehaves. The zero value of
-// each fault is none.
-type MirrorConfig struct {
-	Backend int // the port of the provider on this machine
-
-	// Fault is the blob that the following are about.
-	Fault blob.Digest
-	// DiesAfter is how many bytes of it the mirror sends, to everybody and in
-	// all, before it cuts every connection and closes its door.
-	DiesAfter int64
-	// LastRites is called when the mirror has sent them, before it dies: nobody
-	// gets another byte meanwhile. nil: it dies at once.
-	LastRites func()
+// A Fault is how a mirror misbehaves. The zero value is none.
+type Fault struct {
+	Blob blob.Digest // that all of the following are about, but for Absent
+	// After is how many bytes of it the mirror sends, to everybody and in all,
+	// before it calls Then, once. Nobody gets another byte of it meanwhile.
+	After int64
+	Then  func(*Mirror)
 	// Lies changes a byte in each MiB of it.
 	Lies bool
 	// Rate is how many bytes of it one connection gets in a second; 0: as many as
 	// it can take.
 	Rate int64
+	// Absent answers every request with 404.
+	Absent bool
 }
 
 // A Mirror stands between machines and a provider, as mirrors do: it passes
 // requests on, counts what was asked and what it sent, and misbehaves as it was
 // told to.
 type Mirror struct {
-	cfg    MirrorConfig
 	listen net.Listener
 	server *http.Server
 	gone   chan struct{}
@@ -48,8 +43,15 @@ type Mirror struct {
 	served chan struct{} // the server has ended
 
 	mu       sync.Mutex
+	fault    *fault
 	requests []*Request
-	left     int64 // bytes of the fault's blob until the mirror dies
+}
+
+// fault is a Fault that happens.
+type fault struct {
+	Fault
+	left int64     // bytes until Then
+	once sync.Once // of Then
 }
 
 // Request is one that a mirror was asked.
@@ -59,24 +61,44 @@ type Request struct {
 	Sent  int64  // bytes of the answer's body
 }
 
-// NewMirror starts a mirror on a free port of this machine's loopback interface.
-func NewMirror(cfg MirrorConfig) (*Mirror, error) {
+// NewMirror starts a mirror of the provider at a port of this machine, on another
+// one, both of the loopback interface.
+func NewMirror(provider int) (*Mirror, error) {
 	listen, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("start a mirror: %w", err)
 	}
-	m := &Mirror{cfg: cfg, listen: listen, gone: make(chan struct{}), served: make(chan struct{}), left: cfg.DiesAfter}
+	m := &Mirror{listen: listen, gone: make(chan struct{}), served: make(chan struct{}), fault: &fault{}}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{
-		Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.Backend)),
+		Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(provider)),
 	})
 	proxy.ModifyResponse = m.pass
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
-	m.server = &http.Server{Handler: proxy}
+	m.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.now().Absent {
+			http.NotFound(w, r)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})}
 	go func() {
 		defer close(m.served)
-		m.server.Serve(listen) // ends with Stop
+		m.server.Serve(listen) // ends with Stop or Die
 	}()
 	return m, nil
+}
+
+// Misbehave makes the mirror misbehave so from the next request on.
+func (m *Mirror) Misbehave(f Fault) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fault = &fault{Fault: f, left: f.After}
+}
+
+func (m *Mirror) now() *fault {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fault
 }
 
 // Base is the mirror's URL as a guest reaches it.
@@ -87,13 +109,18 @@ func (m *Mirror) Base() string {
 // Gone is closed when the mirror has died or was stopped.
 func (m *Mirror) Gone() <-chan struct{} { return m.gone }
 
-// Stop closes the door and every open connection. It may be called again.
-func (m *Mirror) Stop() {
+// Die closes the door and cuts every connection. It may be called from Then.
+func (m *Mirror) Die() {
 	m.once.Do(func() {
 		close(m.gone)
 		m.listen.Close()
 		m.server.Close()
 	})
+}
+
+// Stop is Die, and waits until nothing is served any more.
+func (m *Mirror) Stop() {
+	m.Die()
 	<-m.served
 }
 
@@ -141,10 +168,13 @@ func blobName(d blob.Digest) string { return "/blobs/" + d.Hex()[:2] + "/" + d.H
 func (m *Mirror) pass(r *http.Response) error {
 	request := &Request{Path: r.Request.URL.Path, Range: r.Request.Header.Get("Range")}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.requests = append(m.requests, request)
-	m.mu.Unlock()
-	faulty := !m.cfg.Fault.IsZero() && strings.HasSuffix(request.Path, blobName(m.cfg.Fault))
-	r.Body = &mirrored{ReadCloser: r.Body, mirror: m, request: request, faulty: faulty, at: offset(r)}
+	body := &mirrored{ReadCloser: r.Body, mirror: m, request: request, at: offset(r)}
+	if f := m.fault; !f.Blob.IsZero() && strings.HasSuffix(request.Path, blobName(f.Blob)) {
+		body.fault = f
+	}
+	r.Body = body
 	return nil
 }
 
@@ -161,8 +191,8 @@ type mirrored struct {
 	io.ReadCloser
 	mirror  *Mirror
 	request *Request
-	faulty  bool
-	at      int64 // of the next byte in the file
+	fault   *fault // nil: none
+	at      int64  // of the next byte in the file
 	due     time.Time
 }
 
@@ -171,15 +201,18 @@ var errDied = fmt.Errorf("the mirror died: %w", io.ErrUnexpectedEOF)
 
 // Read implements io.Reader.
 func (b *mirrored) Read(p []byte) (int, error) {
-	m := b.mirror
-	if b.faulty {
-		if p = m.allow(p); len(p) == 0 {
-			return 0, errDied
-		}
+	m, f := b.mirror, b.fault
+	if f != nil {
+		p = f.allow(m, p)
 		b.pace(len(p))
+		select {
+		case <-m.gone:
+			return 0, errDied
+		default:
+		}
 	}
 	n, err := b.ReadCloser.Read(p)
-	if b.faulty && m.cfg.Lies {
+	if f != nil && f.Lies {
 		for i := range p[:n] {
 			if (b.at+int64(i))%blob.ChunkSize == 0 {
 				p[i] ^= 1
@@ -190,48 +223,36 @@ func (b *mirrored) Read(p []byte) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b.request.Sent += int64(n)
-	if b.faulty {
-		m.left -= int64(n)
+	if f != nil {
+		f.left -= int64(n)
 	}
 	return n, err
 }
 
-// allow is as much of p as the mirror may still fill, nothing once it has died.
-func (m *Mirror) allow(p []byte) []byte {
-	if m.cfg.DiesAfter == 0 {
+// allow is as much of p as may be filled now.
+func (f *fault) allow(m *Mirror, p []byte) []byte {
+	if f.Then == nil {
 		return p
 	}
 	m.mu.Lock()
-	left := m.left
+	left := f.left
 	m.mu.Unlock()
 	if left > 0 {
 		return p[:min(int64(len(p)), left)]
 	}
-	m.die()
-	return nil
-}
-
-// die is called by each connection that finds nothing left, and waits for the end.
-func (m *Mirror) die() {
-	m.once.Do(func() {
-		if m.cfg.LastRites != nil {
-			m.cfg.LastRites()
-		}
-		close(m.gone)
-		m.listen.Close()
-		go m.server.Close() // it would wait for this handler
-	})
+	f.once.Do(func() { f.Then(m) }) // the others wait here
+	return p
 }
 
 // pace waits until n further bytes are due.
 func (b *mirrored) pace(n int) {
-	if b.mirror.cfg.Rate <= 0 {
+	if b.fault.Rate <= 0 {
 		return
 	}
 	if now := time.Now(); b.due.Before(now) {
 		b.due = now
 	}
-	b.due = b.due.Add(time.Duration(n) * time.Second / time.Duration(b.mirror.cfg.Rate))
+	b.due = b.due.Add(time.Duration(n) * time.Second / time.Duration(b.fault.Rate))
 	timer := time.NewTimer(time.Until(b.due))
 	defer timer.Stop()
 	select {

@@ -20,7 +20,7 @@ var content = bytes.Repeat([]byte("a release "), 300_000)
 
 // mirrorOf starts a provider of content and a mirror of it, and returns the
 // content's URL there.
-func mirrorOf(t *testing.T, cfg MirrorConfig) (*Mirror, string) {
+func mirrorOf(t *testing.T, f Fault) (*Mirror, string) {
 	t.Helper()
 	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeContent(w, r, "", time.Unix(1, 0), bytes.NewReader(content))
@@ -30,14 +30,16 @@ func mirrorOf(t *testing.T, cfg MirrorConfig) (*Mirror, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Backend, err = strconv.Atoi(at.Port()); err != nil {
+	port, err := strconv.Atoi(at.Port())
+	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := NewMirror(cfg)
+	m, err := NewMirror(port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Stop)
+	m.Misbehave(f)
 	return m, strings.Replace(m.Base(), GuestHost, "127.0.0.1", 1) + blobName(blob.Of(content))
 }
 
@@ -60,7 +62,7 @@ func get(t *testing.T, url, ranged string) ([]byte, error) {
 }
 
 func TestMirrorCounts(t *testing.T) {
-	m, url := mirrorOf(t, MirrorConfig{})
+	m, url := mirrorOf(t, Fault{})
 	whole, err := get(t, url, "")
 	if err != nil || !bytes.Equal(whole, content) {
 		t.Fatalf("%d bytes, %v", len(whole), err)
@@ -86,7 +88,7 @@ func TestMirrorCounts(t *testing.T) {
 
 func TestMirrorDies(t *testing.T) {
 	rites := make(chan struct{})
-	m, url := mirrorOf(t, MirrorConfig{Fault: blob.Of(content), DiesAfter: 2_000_000, LastRites: func() { close(rites) }})
+	m, url := mirrorOf(t, Fault{Blob: blob.Of(content), After: 2_000_000, Then: func(m *Mirror) { close(rites); m.Die() }})
 	if part, err := get(t, url, "bytes=0-999999"); err != nil || len(part) != 1_000_000 {
 		t.Fatalf("%d bytes, %v", len(part), err)
 	}
@@ -105,7 +107,7 @@ func TestMirrorDies(t *testing.T) {
 }
 
 func TestMirrorLies(t *testing.T) {
-	_, url := mirrorOf(t, MirrorConfig{Fault: blob.Of(content), Lies: true})
+	_, url := mirrorOf(t, Fault{Blob: blob.Of(content), Lies: true})
 	whole, err := get(t, url, "")
 	if err != nil || len(whole) != len(content) {
 		t.Fatalf("%d bytes, %v", len(whole), err)
@@ -120,12 +122,29 @@ func TestMirrorLies(t *testing.T) {
 	}
 }
 
+func TestMirrorGoesOn(t *testing.T) {
+	m, url := mirrorOf(t, Fault{Absent: true})
+	if body, err := get(t, url, ""); err != nil || len(body) > 100 {
+		t.Errorf("%d bytes, %v", len(body), err)
+	}
+	called := 0
+	m.Misbehave(Fault{Blob: blob.Of(content), After: 1000, Then: func(*Mirror) { called++ }, Rate: 1 << 30})
+	for range 2 {
+		if whole, err := get(t, url, ""); err != nil || !bytes.Equal(whole, content) {
+			t.Errorf("%d bytes, %v", len(whole), err)
+		}
+	}
+	if called != 1 {
+		t.Errorf("it was told %d times", called)
+	}
+}
+
 func TestMirrorWithoutProvider(t *testing.T) {
 	ports, err := FreePorts()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := NewMirror(MirrorConfig{Backend: ports.HTTP})
+	m, err := NewMirror(ports.HTTP)
 	if err != nil {
 		t.Fatal(err)
 	}
