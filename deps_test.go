@@ -131,6 +131,7 @@ var walls = []wall{
 	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},
 	{"github.com/beevik", []string{"internal/nettime"}, "network time has one door"},
 	{"golang.org/x/term", []string{"cmd", "internal/sysinit", "internal/term"}, "terminals"},
+	{"golang.org/x/time", []string{"internal/provider"}, "a limit of bytes per second, for whoever serves"},
 	{"golang.org/x/sys", []string{"cmd", "internal", "test/bench/delay"}, "system calls; never in the public verifier"},
 	{"github.com/rogpeppe/go-internal/testscript", []string{"cmd"}, "commands tested as people type them"},
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/provider"
 	"github.com/phasebased/phase/internal/strictjson"
 )
 
@@ -39,8 +40,11 @@ type providerStatus struct {
 			Matches bool   `json:"matches"`
 		} `json:"artifacts"`
 	} `json:"releases"`
-	Blobs   int64 `json:"blobs"`
-	Network told  `json:"network"`
+	Blobs    int64         `json:"blobs"`
+	Served   int64         `json:"served"`
+	Withheld int64         `json:"withheld"`
+	Load     provider.Load `json:"load"`
+	Network  told          `json:"network"`
 }
 
 func newProvider() *cobra.Command {
@@ -115,11 +119,32 @@ func showStatus(w io.Writer, s providerStatus) error {
 			fmt.Fprintf(w, "  %q\n", p)
 		}
 	}
+	showLoad(w, s.Load)
 	showTold(w, s.Network)
 	if !s.Healthy {
 		return exitStatus(1)
 	}
 	return nil
+}
+
+// showLoad says how busy a provider is. One of before it counted says nothing.
+func showLoad(w io.Writer, l provider.Load) {
+	if l.Limit == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%d of %d requests under way, of %d addresses; %d connections\n", l.Requests, l.Limit, l.Clients, l.Connections)
+	fmt.Fprintf(w, "%d requests answered, %s sent; %d refused, %d clients cut\n", l.Answered, size(l.Sent), l.Refused, l.Slow)
+}
+
+// size is for people.
+func size(n int64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%d GiB", n>>30)
+	case n >= 10<<20:
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 // showTold says what a provider says that it told the network.
@@ -148,7 +173,11 @@ func showList(w io.Writer, s providerStatus) error {
 			fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%s\t%t\n", plain(r.Channel), plain(r.Arch), r.Version, plain(a.Name), a.Size, plain(a.Hash), a.Matches)
 		}
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d contents by digest, %d files of blobs, %d of them withheld\n", s.Served, s.Blobs, s.Withheld)
+	return err
 }
 
 // plain shows foreign text without quotes where it needs none.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,14 +33,27 @@ type serveFlags struct {
 	speak                                func(mdns.Announcement) (announcer, error) // on the local network
 	p2pListen, bootstrap                 []string
 	state, receipts, advertise, readyFor string
+	accessLog, maxRate                   string
+	limits                               serveLimits
 }
+
+const serveExample = `  plasmd serve -a site                           # to everybody, on port 8080
+  plasmd serve -a site -b 127.0.0.1 -p 9000 --no-dht --no-mdns
+  plasmd serve -a site --max-rate 20M --access-log /var/log/plasmd-access.log
+  curl -C - -O http://localhost:8080/stable/x86_64/rootfs`
 
 func newServe() *cobra.Command {
 	f := serveFlags{lookEvery: lookEvery, speak: speakMDNS}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve a published folder over HTTP and announce it on the DHT and the local network",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: `Serve a published folder over HTTP and announce it on the DHT and the local network.
+
+Clients may take as long as they like, as long as they take something. Who finds
+no room is answered 429 or 503 and asked to come again. GET /metrics has figures
+for Prometheus; plasmd provider status shows the most important ones.`,
+		Example: serveExample,
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return usageError{err}
@@ -62,8 +77,29 @@ func newServe() *cobra.Command {
 	flags.StringVar(&f.receipts, "receipts", "", "folder for receipts that nodes deliver (default: take none)")
 	flags.StringVar(&f.advertise, "advertise", "", "base URL to announce on the local network (default this machine's addresses)")
 	flags.StringVar(&f.readyFor, "ready-file", "", "file to write, as JSON, once all is served and published, and whenever that changes")
+	flags.IntVar(&f.limits.requests, "max-requests", 0, "requests under way in all (default what this machine has room for, at most 2048)")
+	flags.IntVar(&f.limits.perClient, "max-per-client", 0, "requests under way of one address, or IPv6 /64 (default a sixteenth of all)")
+	flags.StringVar(&f.maxRate, "max-rate", "", "bytes per second sent in all, such as 500k, 20M or 1G (default no limit)")
+	flags.StringVar(&f.accessLog, "access-log", "-", "file for a line per request, put aside as FILE.1 when it has 16 MiB; - is the log on standard error, off is none")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 	return cmd
+}
+
+// parseRate reads bytes per second: a number, and k, M or G for powers of 1024.
+// An empty text is 0, no limit.
+func parseRate(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	digits, unit := text, int64(1)
+	if i := strings.IndexByte("kmg", text[len(text)-1]|0x20); i >= 0 {
+		digits, unit = text[:len(text)-1], 1<<(10*(i+1))
+	}
+	n, err := strconv.ParseUint(digits, 10, 40)
+	if err != nil || n == 0 || int64(n) > math.MaxInt64/unit {
+		return 0, fmt.Errorf("--max-rate %q is not a number of bytes per second, such as 20M", text)
+	}
+	return int64(n) * unit, nil
 }
 
 func (f *serveFlags) check() error {
@@ -72,6 +108,12 @@ func (f *serveFlags) check() error {
 		return err
 	}
 	f.arch = arch
+	if f.limits.rate, err = parseRate(f.maxRate); err != nil {
+		return err
+	}
+	if f.limits.requests < 0 || f.limits.perClient < 0 {
+		return errors.New("--max-requests and --max-per-client are numbers above 0")
+	}
 	if f.artifacts == "" {
 		return errors.New("--artifacts is required: name the published folder")
 	}
@@ -96,6 +138,7 @@ func (f *serveFlags) offer() offer {
 	o := offer{
 		folder: f.artifacts, channel: f.channel, arch: f.arch, bind: f.bind, port: f.port,
 		receipts: f.receipts, advertise: f.advertise, lookEvery: f.lookEvery, speak: f.speak,
+		limits: f.limits,
 	}
 	if f.noMDNS {
 		o.speak = nil
@@ -105,7 +148,14 @@ func (f *serveFlags) offer() offer {
 
 // serve works until ctx ends or a part fails.
 func (f *serveFlags) serve(ctx context.Context, log *slog.Logger) error {
-	s, err := openServer(f.offer(), log)
+	offer := f.offer()
+	access, closer, err := openAccessLog(f.accessLog, log)
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	offer.access = access
+	s, err := openServer(offer, log)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
@@ -31,6 +30,8 @@ type offer struct {
 	advertise             string // base URL to announce; empty: this machine's addresses
 	lookEvery             time.Duration
 	serves                func(netip.Addr) bool // whom it answers; nil: everybody
+	limits                serveLimits           // of its clients
+	access                *slog.Logger          // of requests; nil: they are told with the rest
 	// checked keeps what is not in order from being announced: the folder is no
 	// publisher's but a machine's own copy, and there will be others. Nobody reads
 	// there who asked for what.
@@ -91,7 +92,8 @@ func (s *server) open() (err error) {
 	o := s.offer
 	s.provider, err = provider.New(provider.Config{
 		Base: o.folder, Channel: o.channel, Arch: o.arch, Version: version.Version, Receipts: o.receipts,
-		Blob: o.blob, Network: s.network, Log: s.log, Quiet: o.checked,
+		Blob: o.blob, Network: s.network, Log: s.log, Quiet: o.checked, Access: o.access, Serves: o.serves,
+		Total: o.limits.total(), PerClient: o.limits.perClient, MaxRate: o.limits.rate,
 	})
 	if err != nil {
 		return err
@@ -116,10 +118,8 @@ func (s *server) run(ctx context.Context) error {
 	defer tasks.Wait()
 	defer fail(nil)
 	tasks.Go(func() { s.web(ctx, fail) })
-	if s.offer.checked {
-		if err := s.provider.Refresh(ctx); err != nil {
-			return ended(ctx, err)
-		}
+	if err := s.provider.Refresh(ctx); err != nil { // what is announced is there
+		return ended(ctx, err)
 	}
 	tasks.Go(func() { _ = s.provider.Run(ctx) })
 	s.announce(ctx)
@@ -139,26 +139,11 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// stopTimeout is how long answers under way may take when the program ends.
-const stopTimeout = 3 * time.Second
-
 // web answers over HTTP until ctx ends.
 func (s *server) web(ctx context.Context, fail context.CancelCauseFunc) {
-	web := provider.Server(s.provider, s.offer.serves)
-	web.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
-	var stopping sync.WaitGroup
-	stopping.Go(func() {
-		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		if web.Shutdown(grace) != nil {
-			_ = web.Close()
-		}
-	})
-	if err := web.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.provider.Serve(ctx, s.listener); err != nil {
 		fail(fmt.Errorf("HTTP: %w", err))
 	}
-	stopping.Wait()
 }
 
 // url is where this machine reaches its own HTTP server.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"regexp"
 	"time"
@@ -16,8 +15,13 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-// maxFiles bounds how many files are hashed; more are served without a tag.
-const maxFiles = 4096
+// maxBlobs bounds how many files of the blobs folder are measured. More are not
+// served.
+const maxBlobs = 1 << 16
+
+// recheckAfter is how long a digest is believed of a file that did not change:
+// media rot without telling anybody. One file is looked at again in each scan.
+const recheckAfter = 24 * time.Hour
 
 // The names of the documents of a release.
 const (
@@ -36,25 +40,14 @@ var (
 	arches    = []string{manifest.ArchX8664, manifest.ArchARM64}
 
 	numberedRoot = regexp.MustCompile(`^[1-9][0-9]{0,8}\.root\.json$`)
-	blobFile     = regexp.MustCompile(`^[0-9a-f]{64}\.bin$`)
 )
 
-// A state is what the last scan found. It does not change once stored.
+// A state is what the last scan said of the releases. It does not change once
+// stored.
 type state struct {
-	files    map[string]measured    // by path below the base
-	byDigest map[blob.Digest]string // artifacts by what they are
 	releases []release
+	tooMany  bool      // more blobs than are measured
 	at       time.Time // zero: nothing was scanned yet
-}
-
-// measured is a file's digest, valid while size and modification time stay.
-type measured struct {
-	info   fs.FileInfo
-	digest blob.Digest
-}
-
-func (m measured) matches(info fs.FileInfo) bool {
-	return m.info != nil && m.info.Size() == info.Size() && m.info.ModTime().Equal(info.ModTime()) && os.SameFile(m.info, info)
 }
 
 // A release is one <channel>/<arch> folder with a manifest.
@@ -90,16 +83,21 @@ type artifactStatus struct {
 
 // Run keeps the digests up to date until ctx ends, and returns its error.
 func (p *Provider) Run(ctx context.Context) error {
-	tick := time.NewTicker(p.cfg.Rescan)
-	defer tick.Stop()
 	for {
-		if err := p.Refresh(ctx); err != nil {
+		if err := p.Refresh(ctx); err != nil && ctx.Err() == nil {
 			p.cfg.Log.Warn("cannot scan the published folder", "err", err)
+		}
+		early := time.After(p.cfg.Rescan / 5) // no sooner, whoever asks for what
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-early:
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-p.wanted:
+		case <-time.After(p.cfg.Rescan - p.cfg.Rescan/5):
 		}
 	}
 }
@@ -109,20 +107,25 @@ func (p *Provider) Run(ctx context.Context) error {
 // that of reading the folder itself; faults of single files are problems of
 // their release.
 func (p *Provider) Refresh(ctx context.Context) error {
-	s := &scan{ctx: ctx, p: p, old: p.state.Load(), seen: map[int64][]measured{}}
-	s.state = state{files: map[string]measured{}, byDigest: map[blob.Digest]string{}, at: p.cfg.Now()}
+	p.scanning.Lock()
+	defer p.scanning.Unlock()
 	if _, err := p.root.Stat("."); err != nil {
 		return err
 	}
+	s := &scan{
+		ctx: ctx, p: p, old: p.state.Load(), found: map[string]bool{}, seen: map[int64][]measured{},
+		lists: map[blob.Digest][]byte{}, state: state{at: p.cfg.Now()},
+	}
+	s.blobs()
 	for _, channel := range channels {
 		for _, arch := range arches {
 			s.release(channel, arch)
 		}
 	}
-	s.blobs()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	p.files.keep(s.found, s.lists)
 	p.state.Store(&s.state)
 	return nil
 }
@@ -130,11 +133,14 @@ func (p *Provider) Refresh(ctx context.Context) error {
 // A scan builds a state. seen finds hard links, so that a blob and the
 // artifact that is the same file are hashed once.
 type scan struct {
-	ctx   context.Context
-	p     *Provider
-	old   *state
-	state state
-	seen  map[int64][]measured // by size
+	ctx       context.Context
+	p         *Provider
+	old       *state
+	state     state
+	found     map[string]bool        // files that were measured
+	lists     map[blob.Digest][]byte // chunk lists that no file holds
+	seen      map[int64][]measured   // by size
+	rechecked bool                   // a file that did not change was looked at again
 }
 
 // measure returns the file's digest, from memory if it did not change.
@@ -143,21 +149,33 @@ func (s *scan) measure(name string) (measured, error) {
 	if err != nil {
 		return measured{}, err
 	}
-	if !info.Mode().IsRegular() {
-		return measured{}, errNotRegular
-	}
-	if len(s.state.files) >= maxFiles {
-		return measured{}, errors.New("too many files")
-	}
-	m, ok := s.old.files[name]
-	if !ok || !m.matches(info) {
+	m, ok := s.p.files.get(name)
+	if !ok || !m.matches(info) || s.due(m) {
 		if m, err = s.hash(name, info); err != nil {
 			return measured{}, err
 		}
+		s.p.files.put(name, m)
+		s.judgeBlob(name, m)
 	}
-	s.state.files[name] = m
+	s.found[name] = true
 	s.seen[info.Size()] = append(s.seen[info.Size()], m)
 	return m, nil
+}
+
+// due says that a file is to be looked at again though it did not change.
+func (s *scan) due(m measured) bool {
+	if s.rechecked || s.state.at.Sub(m.at) < recheckAfter {
+		return false
+	}
+	s.rechecked = true
+	return true
+}
+
+// judgeBlob tells the log of a blob that is withheld.
+func (s *scan) judgeBlob(name string, m measured) {
+	if want, ok := blobDigest(name); ok && want != m.digest {
+		s.p.cfg.Log.Warn("a blob is not what its name says, and is not served", "file", name, "digest", m.digest, "size", m.info.Size())
+	}
 }
 
 var errNotRegular = errors.New("not a regular file")
@@ -168,21 +186,21 @@ func (s *scan) hash(name string, info fs.FileInfo) (measured, error) {
 			return m, nil
 		}
 	}
-	f, err := s.p.root.Open(name)
+	f, info, err := s.p.open(name)
 	if err != nil {
 		return measured{}, err
 	}
 	defer f.Close()
 	start := time.Now()
 	h := sha256.New()
-	if err := copyContext(s.ctx, h, f); err != nil {
+	if _, err := io.CopyBuffer(h, &contextReader{s.ctx, f}, make([]byte, 256<<10)); err != nil {
 		return measured{}, err
 	}
 	after, err := f.Stat()
 	if err != nil {
 		return measured{}, err
 	}
-	m := measured{info: info, digest: blob.FromSum([sha256.Size]byte(h.Sum(nil)))}
+	m := measured{info: info, digest: blob.FromSum([sha256.Size]byte(h.Sum(nil))), at: s.state.at}
 	if !m.matches(after) {
 		return measured{}, errors.New("changed while it was read")
 	}
@@ -190,22 +208,17 @@ func (s *scan) hash(name string, info fs.FileInfo) (measured, error) {
 	return m, nil
 }
 
-// copyContext is io.Copy that stops when ctx does.
-func copyContext(ctx context.Context, w io.Writer, r io.Reader) error {
-	buf := make([]byte, 256<<10)
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := r.Read(buf)
-		w.Write(buf[:n]) // a hash does not fail
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+// A contextReader ends when ctx does.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
 	}
+	return c.r.Read(b)
 }
 
 // release measures one folder and compares it with its manifest.
@@ -219,7 +232,6 @@ func (s *scan) release(channel, arch string) {
 	for _, name := range artifacts {
 		if m, err := s.measure(path.Join(dir, name)); err == nil {
 			found[name] = m
-			s.state.byDigest[m.digest] = path.Join(dir, name)
 		}
 	}
 	doc, err := s.measure(path.Join(dir, manifestFile))
@@ -286,6 +298,10 @@ func (s *scan) judge(r *release, dir string, found map[string]measured) error {
 			r.Problems = append(r.Problems, name+" is missing or unreadable")
 		case !st.Matches:
 			r.Problems = append(r.Problems, name+" does not match the manifest")
+		default:
+			if err := s.chunks(path.Join(dir, name), a); err != nil {
+				r.Problems = append(r.Problems, fmt.Sprintf("chunk list of %s: %v", name, err))
+			}
 		}
 	}
 	return nil
@@ -330,19 +346,61 @@ func (s *scan) report(r release) {
 // blobs measures blobs/<aa>/<hex>.bin.
 func (s *scan) blobs() {
 	fsys := s.p.root.FS()
-	dirs, err := fs.ReadDir(fsys, "blobs")
+	dirs, err := fs.ReadDir(fsys, blobDir)
 	if err != nil {
 		return
 	}
 	for _, dir := range dirs {
-		files, err := fs.ReadDir(fsys, path.Join("blobs", dir.Name()))
-		if err != nil || len(dir.Name()) != 2 {
+		files, err := fs.ReadDir(fsys, path.Join(blobDir, dir.Name()))
+		if err != nil {
 			continue
 		}
 		for _, f := range files {
-			if blobFile.MatchString(f.Name()) && f.Name()[:2] == dir.Name() {
-				s.measure(path.Join("blobs", dir.Name(), f.Name()))
+			name := path.Join(blobDir, dir.Name(), f.Name())
+			if _, ok := blobDigest(name); !ok {
+				continue
 			}
+			if s.state.tooMany = len(s.found) >= maxBlobs; s.state.tooMany {
+				return
+			}
+			_, _ = s.measure(name) // what cannot be read is not there
 		}
 	}
+}
+
+// chunks makes the chunk list that the manifest names if no blob holds it. So
+// whoever has an artifact has its list, wherever the artifact came from.
+func (s *scan) chunks(name string, a manifest.Artifact) error {
+	if a.Chunks.IsZero() || s.holds(a.Chunks) {
+		return nil
+	}
+	if raw, ok := s.p.files.list(a.Chunks); ok {
+		s.lists[a.Chunks] = raw
+		return nil
+	}
+	f, _, err := s.p.open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	list, whole, _, err := blob.ChunksOf(&contextReader{s.ctx, f})
+	if err != nil {
+		return err
+	}
+	raw := list.Bytes()
+	if whole != a.Hash || blob.Of(raw) != a.Chunks {
+		return errors.New("it is not what the manifest says")
+	}
+	s.lists[a.Chunks] = raw
+	return nil
+}
+
+// holds says that a file of this scan has the digest.
+func (s *scan) holds(d blob.Digest) bool {
+	for _, name := range s.p.files.named(d) {
+		if s.found[name] {
+			return true
+		}
+	}
+	return false
 }

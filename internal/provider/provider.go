@@ -2,12 +2,17 @@
 // that boot and to whoever mirrors them.
 //
 // The provider is not trusted by its clients and does not try to be: they
-// verify every byte against a signed manifest. So it serves what lies in the
-// folder, and only reports, in /status and /health, when a file is not what
-// the manifest beside it says. What it does protect is itself and its host:
-// it answers to a fixed list of names, opens nothing outside the folder, not
-// even through symbolic links, and bounds every request in size, number and
-// time.
+// verify every byte against a signed manifest. So it serves by name what lies in
+// the folder, and only reports, in /status and /health, when a file is not what
+// the manifest beside it says. Under a digest, though, it serves only what it
+// read through and found to have that digest: clients drop a source whose bytes
+// are wrong, and one bad file must not cost them a good source.
+//
+// What it does protect is itself and its host: it answers to a fixed list of
+// names, opens nothing outside the folder, not even through symbolic links, and
+// bounds every request in size and number. It does not bound how long a download
+// takes, only how long a client may take nothing: thousands of slow clients cost
+// a goroutine and two descriptors each, and no buffers.
 //
 // The folder:
 //
@@ -21,10 +26,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/manifest"
@@ -47,21 +56,37 @@ type Config struct {
 	// Network tells, as JSON, what the network was told of this provider, for
 	// /status; nil: nobody knows.
 	Network func() any
-	// PerClient is how many requests one client address (or IPv6 /64) may
-	// have under way; 0 means 16, enough for a few machines behind one NAT.
-	PerClient int
-	// Total is how many requests may be under way in all; 0 means 256.
+	// Total is how many requests may be under way in all; 0 means 2048. Each takes
+	// about 32 KiB of memory and two descriptors.
 	Total int
+	// PerClient is how many requests one client address (or IPv6 /64) may have
+	// under way; 0 means a sixteenth of Total, and 16 at least. With 128, a
+	// classroom of thirty machines with four connections each finds room behind
+	// one NAT, and it takes sixteen addresses to keep everybody else out.
+	PerClient int
+	// MaxRate is how many bytes of bodies are sent per second in all; 0 means no
+	// limit.
+	MaxRate int64
+	// Patience is how long a client may take nothing to speak of before it is cut;
+	// 0 means a minute.
+	Patience time.Duration
+	// Serves says which addresses are answered; nil means all.
+	Serves func(netip.Addr) bool
 	// Rescan is how often Run looks for changed files; 0 means 5 s.
 	Rescan time.Duration
 	// Now is the clock, for expiry dates; nil means time.Now.
 	Now func() time.Time
-	// Log receives one line per request and per change; nil means none.
+	// Log receives one line per change; nil means none.
 	Log *slog.Logger
+	// Access receives one line per request; nil means Log.
+	Access *slog.Logger
 	// Quiet makes the lines of requests debug messages: strangers decide how many
 	// there are, and would wash everything else out of a log of bounded size.
 	Quiet bool
 }
+
+// DefaultTotal is the default of Config.Total.
+const DefaultTotal = 2048
 
 // A Provider is an http.Handler. Its methods are safe for concurrent use.
 type Provider struct {
@@ -69,8 +94,14 @@ type Provider struct {
 	root     *os.Root
 	mux      *http.ServeMux
 	started  time.Time
+	scanning sync.Mutex // held by Refresh
+	wanted   chan struct{}
 	state    atomic.Pointer[state]
-	gate     gate
+	files    files
+	others   others
+	gate     gate          // requests
+	conns    gate          // connections
+	rate     *rate.Limiter // nil: no limit
 	counters counters
 	receipts *receipts // nil: route absent
 }
@@ -84,8 +115,12 @@ func New(cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provider: %w", err)
 	}
-	p := &Provider{cfg: cfg, root: root, started: cfg.Now()}
+	p := &Provider{cfg: cfg, root: root, started: cfg.Now(), wanted: make(chan struct{}, 1)}
 	p.gate = gate{perClient: cfg.PerClient, total: cfg.Total, open: map[client]int{}}
+	p.conns = gate{perClient: room(cfg.PerClient), total: room(cfg.Total), open: map[client]int{}}
+	if cfg.MaxRate > 0 {
+		p.rate = rate.NewLimiter(rate.Limit(cfg.MaxRate), rateStep)
+	}
 	p.state.Store(&state{})
 	if cfg.Receipts != "" {
 		if p.receipts, err = openReceipts(cfg.Receipts, cfg.Now); err != nil {
@@ -112,11 +147,12 @@ func (c *Config) fill() error {
 		return err
 	}
 	c.Arch = arch
-	if c.PerClient < 0 || c.Total < 0 || c.Rescan < 0 {
+	if c.PerClient < 0 || c.Total < 0 || c.Rescan < 0 || c.MaxRate < 0 || c.Patience < 0 {
 		return errors.New("negative limit")
 	}
-	setDefault(&c.PerClient, 16)
-	setDefault(&c.Total, 256)
+	setDefault(&c.Total, DefaultTotal)
+	setDefault(&c.PerClient, max(16, c.Total/16))
+	setDefault(&c.Patience, time.Minute)
 	setDefault(&c.Rescan, 5*time.Second)
 	if c.Now == nil {
 		c.Now = time.Now
@@ -124,6 +160,7 @@ func (c *Config) fill() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	setDefault(&c.Access, c.Log)
 	return nil
 }
 

@@ -1,11 +1,16 @@
 package provider
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/manifest"
@@ -26,52 +31,33 @@ func (p *Provider) serveRelease(w http.ResponseWriter, r *http.Request) {
 	p.serveFile(w, r, path.Join(channel, arch, file))
 }
 
-// serveBlob answers /blobs/<aa>/<hex>.bin, from the blobs folder or from the
-// artifact that has this digest.
+// serveBlob answers /blobs/<aa>/<hex>.bin. A blob that is not known to be what
+// its name says is withheld: its clients would take this provider for a liar.
 func (p *Provider) serveBlob(w http.ResponseWriter, r *http.Request) {
-	aa, file := r.PathValue("aa"), r.PathValue("file")
-	if !blobFile.MatchString(file) || file[:2] != aa {
+	d, ok := blobDigest(path.Join(blobDir, r.PathValue("aa"), r.PathValue("file")))
+	if !ok {
 		http.NotFound(w, r)
 		return
 	}
-	name := path.Join("blobs", aa, file)
-	if _, err := p.root.Stat(name); err != nil {
-		d, err := blob.Parse(blob.Prefix + strings.TrimSuffix(file, ".bin"))
-		if err != nil {
-			http.NotFound(w, r)
-			return
-		}
-		if artifact, ok := p.state.Load().byDigest[d]; ok {
-			name = artifact
-		} else if p.cfg.Blob != nil {
-			p.serveOther(w, r, d)
-			return
-		}
+	b, err := p.OpenBlob(d)
+	switch {
+	case errors.Is(err, ErrUnchecked):
+		p.counters.refused(refusedUnchecked)
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, ErrUnchecked.Error(), http.StatusServiceUnavailable)
+		return
+	case err != nil:
+		http.NotFound(w, r)
+		return
 	}
-	p.serveFile(w, r, name)
+	defer b.Close()
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	p.send(w, r, ".bin", content{b.Content, b.Size, b.modified, d})
 }
 
-// serveOther sends a blob from outside the folder.
-func (p *Provider) serveOther(w http.ResponseWriter, r *http.Request, d blob.Digest) {
-	f, err := p.cfg.Blob(d)
-	if err != nil {
-		http.NotFound(w, r)
-		return
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		http.NotFound(w, r)
-		return
-	}
-	setHeaders(w.Header(), d.Hex())
-	http.ServeContent(w, r, "", info.ModTime(), f)
-}
-
-// serveFile sends a file of the folder, with ranges and conditions (RFC 9110)
-// by http.ServeContent, which hands an *os.File to sendfile(2). The entity tag
-// is the digest of the bytes as measured, so a range can never continue
-// another file; a file that was not measured yet has none.
+// serveFile sends a file of the folder under its name. One that was not measured
+// yet, or changed since, is sent without tag and date, so that no range can
+// continue another file.
 func (p *Provider) serveFile(w http.ResponseWriter, r *http.Request, name string) {
 	f, info, err := p.open(name)
 	if err != nil {
@@ -79,23 +65,69 @@ func (p *Provider) serveFile(w http.ResponseWriter, r *http.Request, name string
 		return
 	}
 	defer f.Close()
-	h := w.Header()
-	setHeaders(h, name)
-	if m, ok := p.state.Load().files[name]; ok && m.matches(info) {
-		h.Set("ETag", `"`+m.digest.String()+`"`)
-		h.Set("X-Artifact-Hash", m.digest.String())
+	w.Header().Set("Cache-Control", "no-cache") // that is: ask again with the tag
+	c := content{ReadSeeker: f, size: info.Size()}
+	if m, ok := p.files.get(name); ok && m.matches(info) {
+		c.digest = m.digest
+		if time.Since(info.ModTime()) > dateAfter {
+			c.modified = info.ModTime()
+		}
 	}
-	http.ServeContent(w, r, "", info.ModTime(), f)
+	p.send(w, r, path.Ext(name), c)
 }
 
-func setHeaders(h http.Header, name string) {
+// dateAfter is how old a file must be for its date to be told: dates have whole
+// seconds, and a younger file may be replaced by one of the same date.
+const dateAfter = 2 * time.Second
+
+// content is what is about to be sent.
+type content struct {
+	io.ReadSeeker
+	size     int64
+	modified time.Time   // zero: not known
+	digest   blob.Digest // zero: not known
+}
+
+// maxRanges is how many ranges one request may have. Each costs the headers of a
+// part, and leaves the way by sendfile(2).
+const maxRanges = 8
+
+// send answers with ranges and conditions (RFC 9110) by http.ServeContent, which
+// hands a plain file to sendfile(2).
+func (p *Provider) send(w http.ResponseWriter, r *http.Request, ext string, c content) {
+	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-cache") // that is: ask again with the tag
-	h.Set("Content-Type", contentType(name))
+	h.Set("Content-Type", contentType(ext))
+	if !c.digest.IsZero() {
+		h.Set("ETag", `"`+c.digest.String()+`"`)
+		h.Set("X-Artifact-Hash", c.digest.String())
+	}
+	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
+		p.counters.refused(refusedRanges)
+		h.Set("Content-Range", fmt.Sprintf("bytes */%d", c.size))
+		http.Error(w, fmt.Sprintf("more than %d ranges", maxRanges), http.StatusRequestedRangeNotSatisfiable)
+		return
+	}
+	strict(r, c.modified)
+	http.ServeContent(w, r, "", c.modified, c.ReadSeeker)
 }
 
-func contentType(name string) string {
-	switch path.Ext(name) {
+// strict drops the conditions that http.ServeContent would take too lightly.
+// Files are replaced within a second, and by older ones: of dates only the very
+// same is a reason to send nothing, and none is a reason to continue a file. HEAD
+// knows no ranges (RFC 9110, 14.2).
+func strict(r *http.Request, modified time.Time) {
+	h := r.Header
+	if tag := h.Get("If-Range"); r.Method == http.MethodHead || tag != "" && !strings.HasPrefix(tag, `"`) {
+		h.Del("Range")
+	}
+	if h.Get("If-Modified-Since") != modified.UTC().Format(http.TimeFormat) {
+		h.Del("If-Modified-Since")
+	}
+}
+
+func contentType(ext string) string {
+	switch ext {
 	case ".json":
 		return "application/json"
 	case ".tlog-proof":
@@ -104,7 +136,9 @@ func contentType(name string) string {
 	return "application/octet-stream"
 }
 
-// open opens a regular file. The test comes first: opening a pipe would wait.
+// open opens a regular file of the folder. The first test keeps devices closed,
+// which may do something when opened; a pipe that takes the file's place after
+// that is not waited for.
 func (p *Provider) open(name string) (*os.File, os.FileInfo, error) {
 	info, err := p.root.Stat(name)
 	if err != nil {
@@ -113,11 +147,15 @@ func (p *Provider) open(name string) (*os.File, os.FileInfo, error) {
 	if !info.Mode().IsRegular() {
 		return nil, nil, errNotRegular
 	}
-	f, err := p.root.Open(name)
+	f, err := p.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}
-	if info, err = f.Stat(); err != nil {
+	info, err = f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotRegular
+	}
+	if err != nil {
 		f.Close()
 		return nil, nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +18,12 @@ func (p *Provider) problems() []string {
 	var out []string
 	if _, ok := s.release(p.cfg.Channel, p.cfg.Arch); !ok {
 		out = append(out, fmt.Sprintf("no manifest is published for %s/%s", p.cfg.Channel, p.cfg.Arch))
+	}
+	if n := p.files.sum().rotten; n > 0 {
+		out = append(out, fmt.Sprintf("blobs that are not what their names say, and are withheld: %d", n))
+	}
+	if s.tooMany {
+		out = append(out, fmt.Sprintf("more than %d blobs: the others are not served", maxBlobs))
 	}
 	for _, r := range s.releases {
 		for _, problem := range r.Problems {
@@ -54,7 +59,10 @@ type Status struct {
 	Channel  string     `json:"channel"`    // of /manifest.json
 	Arch     string     `json:"arch"`       // of /manifest.json
 	Releases []release  `json:"releases"`
-	Blobs    int        `json:"blobs"` // files under blobs/
+	Blobs    int        `json:"blobs"`    // files under blobs/
+	Served   int        `json:"served"`   // different contents that are served by their digest
+	Withheld int        `json:"withheld"` // files under blobs/ that are not what their name says
+	Load     Load       `json:"load"`
 	Receipts *int       `json:"receipts,omitempty"`
 	Network  any        `json:"network,omitempty"` // Config.Network
 }
@@ -72,11 +80,8 @@ func (p *Provider) Status() Status {
 	if !s.at.IsZero() {
 		st.Checked = &s.at
 	}
-	for name := range s.files {
-		if len(name) > 6 && name[:6] == "blobs/" {
-			st.Blobs++
-		}
-	}
+	sum := p.files.sum()
+	st.Blobs, st.Served, st.Withheld, st.Load = sum.blobs, sum.digests, sum.rotten, p.load()
 	if p.receipts != nil {
 		n := p.receipts.count()
 		st.Receipts = &n
@@ -119,52 +124,4 @@ func (p *Provider) serveIndex(w http.ResponseWriter, _ *http.Request) {
 	if err := indexPage.Execute(w, p.Status()); err != nil {
 		p.cfg.Log.Debug("index page", "err", err)
 	}
-}
-
-// counters count since the start.
-type counters struct {
-	requests [6]atomic.Int64 // by first digit of the status
-	sent     atomic.Int64    // bytes of bodies
-	refused  atomic.Int64    // by limits
-}
-
-// serveMetrics writes the Prometheus text exposition format, version 0.0.4.
-func (p *Provider) serveMetrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	metric := func(name, kind, help string) {
-		fmt.Fprintf(w, "# HELP phase_provider_%s %s\n# TYPE phase_provider_%s %s\n", name, help, name, kind)
-	}
-	metric("requests_total", "counter", "Requests answered, by class of status.")
-	for i := 1; i < len(p.counters.requests); i++ {
-		fmt.Fprintf(w, "phase_provider_requests_total{code=\"%dxx\"} %d\n", i, p.counters.requests[i].Load())
-	}
-	metric("sent_bytes_total", "counter", "Bytes of bodies sent.")
-	fmt.Fprintf(w, "phase_provider_sent_bytes_total %d\n", p.counters.sent.Load())
-	metric("refused_total", "counter", "Requests refused by a limit.")
-	fmt.Fprintf(w, "phase_provider_refused_total %d\n", p.counters.refused.Load())
-	metric("requests_in_flight", "gauge", "Requests under way.")
-	fmt.Fprintf(w, "phase_provider_requests_in_flight %d\n", p.gate.inFlight())
-	metric("healthy", "gauge", "1 if everything published is what its manifest says.")
-	fmt.Fprintf(w, "phase_provider_healthy %d\n", number(len(p.problems()) == 0))
-	if p.receipts != nil {
-		metric("receipts", "gauge", "Receipts in the folder.")
-		fmt.Fprintf(w, "phase_provider_receipts %d\n", p.receipts.count())
-	}
-	metric("artifact_matches", "gauge", "1 if the file is what the manifest says.")
-	for _, r := range p.state.Load().releases {
-		for _, a := range r.Artifacts {
-			fmt.Fprintf(w, "phase_provider_artifact_matches{channel=%q,arch=%q,name=%q} %d\n", r.Channel, r.Arch, a.Name, number(a.Matches))
-		}
-	}
-	metric("manifest_version", "gauge", "Version of the published manifest.")
-	for _, r := range p.state.Load().releases {
-		fmt.Fprintf(w, "phase_provider_manifest_version{channel=%q,arch=%q} %d\n", r.Channel, r.Arch, r.Version)
-	}
-}
-
-func number(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
