@@ -1,5 +1,5 @@
-// Package blob names byte strings by their SHA-256 digest and checks streams
-// against such a name.
+// Package blob names byte strings by their SHA-256 digest, checks streams against
+// such a name, and lists the digests of a string's chunks.
 //
 // A Digest is the only way the project writes down a hash: one type, one text
 // form ("sha256:" and 64 lower-case hexadecimal digits), so that a digest with

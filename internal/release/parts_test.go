@@ -252,6 +252,29 @@ func TestOpenPreviousRefuses(t *testing.T) {
 	}
 }
 
+// TestParsePrevious: a folder is a folder, whatever its name.
+func TestParsePrevious(t *testing.T) {
+	t.Chdir(t.TempDir())
+	publishAll(t, "a=b", testKeys(t), testRelease(t))
+	for text, dir := range map[string]string{"a=b": "a=b", "a=b/stable/x86_64/manifest.json=c": ""} {
+		p, err := ParsePrevious(text, "stable", "x86_64")
+		if (err == nil) != (dir != "") || p.Dir != dir {
+			t.Errorf("%s: %+v, %v", text, p, err)
+		}
+	}
+	if err := os.Rename(filepath.Join("a=b", "stable", "x86_64", manifestName), "m.json"); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := ParsePrevious("m.json=c", "", ""); err != nil || p.Dir != "c" || p.Manifest.ManifestVersion != 3 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for _, text := range []string{"", "none", "=a=b", "m.json="} {
+		if p, err := ParsePrevious(text, "stable", "x86_64"); err == nil {
+			t.Errorf("%q is %+v", text, p)
+		}
+	}
+}
+
 // parted is a set whose root file system has a chunk list and a patch from the
 // release that is published, which lies in patches.
 func parted(t *testing.T) (h *house, s Set, one, two []byte, patches string) {

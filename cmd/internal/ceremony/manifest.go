@@ -210,6 +210,13 @@ func (c *creation) describe(cmd *cobra.Command, m *manifest.Manifest) error {
 	if err != nil {
 		return err
 	}
+	if len(patcher.Previous) > 0 { // a publisher removes what looks unfinished there
+		unlock, err := release.Lock(c.patches)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
 	return hashFiles(cmd, paths, func(name, path string, f release.File) error {
 		a := f.Artifact()
 		a.URLs = urls[name]
