@@ -316,8 +316,10 @@ func TestQuarantineOfWhatWasRepaired(t *testing.T) {
 // TestOpenReadOnlyWritesNothing: not to a store, and it makes none.
 func TestOpenReadOnlyWritesNothing(t *testing.T) {
 	for _, dir := range []string{t.TempDir(), filepath.Join(t.TempDir(), "none")} {
-		if s, err := OpenReadOnly(dir); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("opened %v, %v", s, err)
+		for _, how := range []func(string) (*Store, error){OpenReadOnly, OpenExisting} {
+			if s, err := how(dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("opened %v, %v", s, err)
+			}
 		}
 	}
 	w, all := filled(t, 2)
@@ -350,6 +352,15 @@ func TestOpenReadOnlyWritesNothing(t *testing.T) {
 	}
 	if after := state(t, w.Dir()); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	existing, err := OpenExisting(w.Dir())
+	nettest.Check(t, err)
+	t.Cleanup(func() { existing.Close() })
+	if after := state(t, w.Dir()); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if report, err := existing.GC(context.Background(), Limit{}); err != nil || report.Files != 1 || report.Freed != 10 {
+		t.Errorf("%+v, %v", report, err)
 	}
 }
 

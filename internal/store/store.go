@@ -106,6 +106,17 @@ func OpenLimited(dir string, limit Limit) (*Store, error) {
 // and not when a blob is used. All that would write is refused with
 // fs.ErrPermission. A directory that is no store is fs.ErrNotExist.
 func OpenReadOnly(dir string) (*Store, error) {
+	s, err := OpenExisting(dir)
+	if err == nil {
+		s.readOnly = true
+	}
+	return s, err
+}
+
+// OpenExisting opens a store that exists, without a limit, as it is: nothing is
+// made, and nothing removed before GC is called. A directory that is no store is
+// fs.ErrNotExist.
+func OpenExisting(dir string) (*Store, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -114,7 +125,6 @@ func OpenReadOnly(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.readOnly = true
 	if err := s.checkDir(blobDir); err != nil {
 		s.root.Close()
 		return nil, fmt.Errorf("open store %s: %w", abs, err)
