@@ -1,6 +1,10 @@
 package delta
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"io"
+)
 
 // Reason says why a patch was not made or applied.
 type Reason int
@@ -54,4 +58,15 @@ func (e *Error) Hint() string { return "The whole file is downloaded instead." }
 
 func malformed(format string, args ...any) error {
 	return &Error{Reason: Malformed, Detail: fmt.Sprintf(format, args...)}
+}
+
+func unreadable(err error) error { return &Error{Reason: Unreadable, Err: err} }
+
+// cut is the error of a patch that could not be read to its end: it is too
+// short, its compression is damaged, or its source failed.
+func cut(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return malformed("it is cut")
+	}
+	return &Error{Reason: Unreadable, Detail: "the patch", Err: err}
 }
