@@ -133,7 +133,7 @@ func (s *Store) removable(items []item, limit Limit) ([]item, error) {
 			return len(pinned[i.digest]) > 0 || slices.Contains(limit.Keep, i.digest)
 		case part:
 			idle, err := s.idle(temp{name: i.name})
-			return err != nil || !idle
+			return !idle && !errors.Is(err, fs.ErrNotExist) // gone is as good
 		}
 		return false
 	})

@@ -405,6 +405,20 @@ func TestLockIsWaitedFor(t *testing.T) {
 	if _, err := stdout.Read(make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
+	hasty := open(t, t.TempDir(), Limit{})
+	hasty.patience = 10 * time.Millisecond
+	nettest.Check(t, os.RemoveAll(filepath.Join(hasty.Dir(), tempDir)))
+	if err := hasty.Pin("x", []blob.Digest{blob.Of(nil)}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("pinned without a lock: %v", err)
+	}
+	hasty, err = OpenExisting(s.Dir())
+	nettest.Check(t, err)
+	t.Cleanup(func() { hasty.Close() })
+	hasty.patience = 10 * time.Millisecond
+	var locked *LockedError
+	if err := hasty.Pin("x", []blob.Digest{blob.Of(nil)}); !errors.As(err, &locked) || locked.Hint() == "" || !strings.Contains(err.Error(), s.Dir()) {
+		t.Errorf("did not give up: %v", err)
+	}
 	got := make(chan error, 1)
 	go func() { got <- s.Pin("x", []blob.Digest{blob.Of(nil)}) }()
 	select {

@@ -11,10 +11,13 @@ import (
 const lockPatience = 30 * time.Second
 
 // A LockedError says that another process keeps the store locked.
-type LockedError struct{ Dir string }
+type LockedError struct {
+	Dir    string
+	Waited time.Duration
+}
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("store %s: another process has it locked for more than %s", e.Dir, lockPatience)
+	return fmt.Sprintf("store %s: another process has had it locked for more than %s", e.Dir, e.Waited)
 }
 
 // Hint says what to do next.
@@ -41,14 +44,14 @@ func (s *Store) hold(do func() error) error {
 		return fmt.Errorf("lock store: %w", err)
 	}
 	got := make(chan error, 1)
-	late := time.NewTimer(lockPatience)
+	late := time.NewTimer(s.patience)
 	defer late.Stop()
 	go func() { got <- waitLock(dir) }()
 	select {
 	case err = <-got:
 	case <-late.C:
 		go func() { <-got; dir.Close() }() // the lock that comes too late ends at once
-		return &LockedError{Dir: s.dir}
+		return &LockedError{Dir: s.dir, Waited: s.patience}
 	}
 	defer dir.Close()
 	if err != nil {

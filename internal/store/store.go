@@ -58,6 +58,7 @@ type Store struct {
 	root     *os.Root
 	limit    Limit
 	readOnly bool
+	patience time.Duration // how long the lock is waited for
 
 	mu sync.Mutex // with the lock on the tmp folder, see locked
 
@@ -137,7 +138,7 @@ func openRoot(abs string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	return &Store{dir: abs, root: root}, nil
+	return &Store{dir: abs, root: root, patience: lockPatience}, nil
 }
 
 // refuseWrite is the error of all that would write to a store that was opened

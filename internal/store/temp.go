@@ -46,6 +46,9 @@ func (s *Store) temps() ([]temp, error) {
 // did. The caller has the store's lock, so nobody begins to write it meanwhile.
 func (s *Store) removeIdle(t temp) (bool, error) {
 	idle, err := s.idle(t)
+	if errors.Is(err, fs.ErrNotExist) { // its writer was quicker
+		return false, nil
+	}
 	if err != nil || !idle {
 		return false, err
 	}
