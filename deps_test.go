@@ -60,7 +60,7 @@ const importLaw = `
 	internal/store, manifest, receipt, internal/durable < internal/provider;
 
 	# The publisher's rooms.
-	blob, internal/kmod, internal/durable < internal/image;
+	blob, internal/kmod, internal/durable, internal/delta < internal/image;
 	blob, internal/durable < internal/debpkg;
 	internal/image, internal/debpkg, manifest, media < internal/system;
 	dsse, internal/durable, internal/strictjson < internal/keyfile;

@@ -21,6 +21,11 @@ type Squashfs struct {
 
 // Write makes a squashfs of the tree at path, replacing what is there, with
 // mksquashfs 4.5 or newer. Owners are root and there are no extended attributes.
+//
+// mksquashfs compresses nothing: data blocks are compressed here, by the codec of
+// package delta, so that a machine can make the same bytes again from a patch of
+// their contents. The tables stay as they are, which costs 0.6 % of a Debian
+// system.
 func (s Squashfs) Write(ctx context.Context, path string, t *Tree) error {
 	entries, err := t.Entries()
 	if err != nil {
@@ -29,9 +34,25 @@ func (s Squashfs) Write(ctx context.Context, path string, t *Tree) error {
 	if len(entries) == 0 {
 		return errors.New("image: squashfs: the tree is empty")
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("image: squashfs: %w", err)
+	plain := path + ".plain"
+	defer os.Remove(plain)
+	for _, old := range []string{path, plain} {
+		if err := os.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("image: squashfs: %w", err)
+		}
 	}
+	if err := s.writePlain(ctx, plain, entries); err != nil {
+		return err
+	}
+	if err := s.pack(path, plain); err != nil {
+		os.Remove(path)
+		return err
+	}
+	return nil
+}
+
+// writePlain makes a squashfs in which nothing is compressed.
+func (s Squashfs) writePlain(ctx context.Context, path string, entries []*Entry) error {
 	r, w := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
@@ -39,20 +60,26 @@ func (s Squashfs) Write(ctx context.Context, path string, t *Tree) error {
 		w.CloseWithError(err)
 		packed <- err
 	}()
-	err = runTool(ctx, "squashfs-tools", r, nil, "mksquashfs", s.args(path)...)
+	err := runTool(ctx, "squashfs-tools", r, nil, "mksquashfs", s.args(path)...)
 	r.Close() // releases the packer if the tool ended early
 	if perr := <-packed; perr != nil && !errors.Is(perr, io.ErrClosedPipe) {
 		err = perr // the cause; the tool only saw its input end
 	}
-	if err != nil {
-		os.Remove(path)
-	}
 	return err
 }
 
-// squashLevel is the zstd level. For a Go program of 24 MB, level 9 takes half a
-// second for 8.9 MB; level 19 takes nine seconds of a core for 8.2 MB.
-const squashLevel = "9"
+func (s Squashfs) pack(path, plain string) error {
+	in, err := os.Open(plain)
+	if err != nil {
+		return fmt.Errorf("image: squashfs: %w", err)
+	}
+	defer in.Close()
+	out, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("image: squashfs: %w", err)
+	}
+	return errors.Join(packSquashfs(out, in, s.Processors), out.Close())
+}
 
 func (s Squashfs) args(path string) []string {
 	stamp := strconv.FormatInt(s.Time.Unix(), 10)
@@ -62,7 +89,7 @@ func (s Squashfs) args(path string) []string {
 	}
 	args := []string{"-", path, "-tar", "-noappend", "-quiet", "-no-progress", "-no-xattrs", "-all-root",
 		"-reproducible", "-mkfs-time", stamp, "-all-time", stamp, "-root-mode", "0755",
-		"-comp", "zstd", "-Xcompression-level", squashLevel, "-b", strconv.Itoa(block)}
+		"-comp", "zstd", "-noD", "-noF", "-noI", "-noId", "-b", strconv.Itoa(block)}
 	if s.Processors > 0 {
 		args = append(args, "-processors", strconv.Itoa(s.Processors))
 	}

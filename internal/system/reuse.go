@@ -53,7 +53,7 @@ func (b *Build) key(kind string, t *image.Tree) (string, error) {
 		return "", err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "phase output 1\n%s\n%d\n", kind, b.Time.Unix())
+	fmt.Fprintf(h, "phase output 2\n%s\n%d\n", kind, b.Time.Unix())
 	for _, e := range entries {
 		fmt.Fprintf(h, "%q %o %d %q %d %d\n", e.Path, uint32(e.Mode), e.Size, e.Link, e.Major, e.Minor)
 		if err := addContent(h, e); err != nil {
