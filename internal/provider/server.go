@@ -25,16 +25,7 @@ const (
 // way then have a few seconds. It closes l.
 func (p *Provider) Serve(ctx context.Context, l net.Listener) error {
 	d := p.door()
-	web := &http.Server{
-		Handler:           p,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ConnState:         d.watch,
-		ConnContext:       withConn,
-		ErrorLog:          slog.NewLogLogger(p.cfg.Log.Handler(), slog.LevelDebug),
-	}
+	web := p.httpServer(d)
 	var stopping sync.WaitGroup
 	defer stopping.Wait()
 	ended, end := context.WithCancel(ctx)
@@ -51,6 +42,20 @@ func (p *Provider) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	return nil
+}
+
+// httpServer has no deadline for writing: that of a conn moves.
+func (p *Provider) httpServer(d *door) *http.Server {
+	return &http.Server{
+		Handler:           p,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ConnState:         d.watch,
+		ConnContext:       withConn,
+		ErrorLog:          slog.NewLogLogger(p.cfg.Log.Handler(), slog.LevelDebug),
+	}
 }
 
 // connKey is where a request's context has its *conn.
