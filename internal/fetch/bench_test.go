@@ -54,7 +54,7 @@ func BenchmarkPlain(b *testing.B) {
 	client := NewClient(nil, nil)
 	defer client.CloseIdleConnections()
 	for b.Loop() {
-		mem, err := newMemory("bench")
+		mem, err := newMemory("bench", benchSize)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func BenchmarkPlain(b *testing.B) {
 			b.Fatal(err)
 		}
 		h := sha256.New()
-		if _, err := io.Copy(io.MultiWriter(mem, h), resp.Body); err != nil {
+		if _, err := io.Copy(io.MultiWriter(mem.file, h), resp.Body); err != nil {
 			b.Fatal(err)
 		}
 		h.Sum(nil)

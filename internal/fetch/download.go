@@ -2,16 +2,17 @@ package fetch
 
 import (
 	"context"
-	"crypto/sha256"
+	"encoding/hex"
 	"errors"
-	"fmt"
+	"io"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/store"
+	"github.com/phasebased/phase/manifest"
 )
 
 const (
@@ -21,14 +22,22 @@ const (
 	defaultMinRate = 16 << 10 // bytes per second
 
 	cacheSource = "cache"
+	keptSource  = "what was here before"
 )
 
 // A job is one blob and where it may be.
 type job struct {
-	name   string
-	digest blob.Digest
-	size   int64
-	urls   []string
+	name     string
+	digest   blob.Digest
+	size     int64
+	urls     []string
+	bases    []string // where its chunk list and patches may be
+	chunks   blob.Digest
+	deltas   []manifest.Delta
+	sources  []Source
+	gateways []string
+	finders  []Finder
+	hedged   bool // small, and yet asked of several sources at once
 }
 
 // newJob keeps the order of urls and drops repetitions.
@@ -42,126 +51,237 @@ func newJob(name string, d blob.Digest, size int64, urls []string) job {
 	return j
 }
 
-// A download is the state of one job. The bytes in out always come from one
-// source: since only the hash of the whole is known, nobody could say whose
-// part was wrong if they were mixed.
-type download struct {
-	f   *Fetcher
-	job job
-	out *output
-
-	owner     string // the URL that out's bytes came from
-	validator string // what If-Range needs to go on there; empty: cannot
-
-	round    int
-	attempts []Attempt
-	lied     map[string]bool // gave other bytes; never asked again
-	absent   map[string]bool // last answer was that it has no such file
-	log      *slog.Logger
-	report   *reporter
+// beside is the job of another blob that is where j's is.
+func (j job) beside(what string, d blob.Digest, size int64) job {
+	side := newJob(j.name+"'s "+what, d, size, BlobURLs(d, j.bases))
+	side.sources, side.gateways, side.finders = j.sources, j.gateways, j.finders
+	return side
 }
 
-// fetch fills dst with the job's bytes, or returns an *Error, a *LocalError.
-// After an error dst's content is meaningless.
-func (f *Fetcher) fetch(ctx context.Context, j job, dst sink) error {
+// A download is the state of one job, in the order in which things are tried:
+// the cache, what an interrupted transfer left, a patch, everybody.
+type download struct {
+	f      *Fetcher
+	job    job
+	dst    target
+	out    *output
+	log    *slog.Logger
+	roster *roster
+	report *reporter
+	began  time.Time
+	list   *blob.Chunks // nil: there is none, or nobody gave it
+	board  *board       // nil until list is there
+	kept   int64        // bytes that need not be transferred
+}
+
+// fetch fills dst with the job's bytes, or returns an *Error, a *LocalError, a
+// *ListError. What dst holds before is used, if there is a chunk list; after an
+// error its content is meaningless to anybody else.
+func (f *Fetcher) fetch(ctx context.Context, j job, dst target) error {
 	log := f.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	log = log.With("artifact", j.name)
 	d := &download{
-		f: f, job: j, log: log,
-		out: &output{job: j, dst: dst, hash: sha256.New(), store: f.Store,
-			warn: func(msg string, err error) { log.Warn(msg, "err", err) }},
-		lied: map[string]bool{}, absent: map[string]bool{},
+		f: f, job: j, dst: dst, log: log, began: time.Now(),
+		out:    &output{dst: dst},
+		roster: &roster{f: f, log: log, retries: f.Retries},
 		report: &reporter{call: f.Progress, last: Progress{Name: j.name, Total: j.size}},
 	}
-	defer d.out.dropTee()
-	err := d.run(ctx)
+	if f.Retries <= 0 {
+		d.roster.retries = defaultRetries
+	}
+	err := d.told(ctx, d.run(ctx))
 	if err == nil {
-		d.out.keep()
 		d.report.final(j.size)
-		return nil
 	}
+	d.tell(err)
+	return err
+}
+
+// told is the error that a caller sees.
+func (d *download) told(ctx context.Context, err error) error {
 	var local localError
-	if errors.As(err, &local) {
-		return &LocalError{Artifact: j.name, Err: local.error}
+	var list *ListError
+	switch {
+	case err == nil, errors.As(err, &list):
+		return err
+	case errors.As(err, &local):
+		return &LocalError{Artifact: d.job.name, Err: local.error}
 	}
-	return d.failure(ctx)
+	return d.roster.failure(ctx, d.job)
+}
+
+func (d *download) tell(err error) {
+	if d.f.Report == nil {
+		return
+	}
+	r := Report{Name: d.job.name, Size: d.job.size, Kept: d.kept, Seconds: time.Since(d.began).Seconds(), Sources: d.roster.report()}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	d.f.Report(r)
 }
 
 var errNoSource = errors.New("no source gave it")
 
-// run asks the cache once, then all sources in rounds.
 func (d *download) run(ctx context.Context) error {
 	if done, err := d.fromStore(ctx); done || err != nil {
 		return err
 	}
-	d.dropRemote()
-	retries := d.f.Retries
-	if retries <= 0 {
-		retries = defaultRetries
+	d.invite()
+	d.chunkList(ctx)
+	d.out.cache = openCache(d.f.Store, d.job.digest, d.job.size, func(msg string, err error) { d.log.Warn(msg, "err", err) })
+	defer d.out.cache.drop()
+	if d.list == nil {
+		if p := d.patchFor(d.job.size); p != nil && d.patched(ctx, p) {
+			d.out.cache.keep()
+			return nil
+		}
+		return d.straight(ctx)
 	}
-	for d.round = 1; d.round <= retries; d.round++ {
-		urls := d.order()
-		if len(urls) == 0 {
-			break
-		}
-		if d.round > 1 && !d.pause(ctx) {
-			break
-		}
-		for _, u := range urls {
-			if ctx.Err() != nil {
-				return errNoSource
-			}
-			err := d.try(ctx, u)
-			var local localError
-			if err == nil || errors.As(err, &local) {
-				return err
-			}
-		}
-	}
-	d.round--
-	return errNoSource
+	defer d.out.cache.leave()
+	return d.swarm(ctx)
 }
 
-// order is the sources still worth asking. After the first round the one
-// whose bytes we hold comes first: it can go on where it stopped.
-func (d *download) order() []string {
-	var urls []string
+// invite makes everybody known who may have it, but those that must not be asked.
+func (d *download) invite() {
+	client := d.f.client()
 	for _, u := range d.job.urls {
-		switch {
-		case d.lied[u]:
-		case u == d.owner && d.out.n > 0:
-			urls = slices.Insert(urls, 0, u)
-		default:
-			urls = append(urls, u)
+		if d.mayAsk(u) {
+			d.roster.add(NewHTTP(client, u))
 		}
 	}
-	return urls
+	for _, s := range d.job.sources {
+		d.roster.add(s)
+	}
+	for _, g := range d.job.gateways {
+		if d.mayAsk(g) && (!d.job.chunks.IsZero() || d.job.size <= blob.ChunkSize) {
+			d.roster.add(NewGateway(client, g))
+		}
+	}
 }
 
-// pause waits before a further round, between half and one and a half of the
-// nominal time so that machines that started together spread out. It is false
-// if the caller gave up meanwhile.
-func (d *download) pause(ctx context.Context) bool {
-	mean := d.f.Backoff
-	if mean <= 0 {
-		mean = defaultBackoff
-	}
-	mean <<= d.round - 2
-	t := time.NewTimer(mean/2 + rand.N(mean))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
+// mayAsk is false for what is not local in Local mode. A malformed URL is told
+// by its attempt.
+func (d *download) mayAsk(u string) bool {
+	err := d.f.permitted(u)
+	if errors.Is(err, ErrNotLocal) {
+		d.roster.note(Attempt{URL: u, Err: err})
 		return false
 	}
+	return true
 }
 
+// straight gets the whole from one source at a time.
+func (d *download) straight(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer d.roster.search(ctx, d.job)()
+	defer cancel()
+	s := &straight{f: d.f, job: d.job, roster: d.roster, out: d.out, report: d.report}
+	if err := s.run(ctx); err != nil {
+		return err
+	}
+	d.out.cache.keep()
+	return nil
+}
+
+// swarm gets the missing chunks from everybody, and then looks at the whole.
+func (d *download) swarm(ctx context.Context) error {
+	whole, err := d.resume(ctx)
+	if err != nil {
+		return err
+	}
+	if p := d.patchFor(int64(d.board.left()) * blob.ChunkSize); p != nil {
+		whole.stop() // a patch that fails half way leaves nobody knows what
+		if d.patched(ctx, p) {
+			d.out.cache.keep()
+			return nil
+		}
+		if whole, err = d.resume(ctx); err != nil {
+			return err
+		}
+	}
+	defer whole.stop()
+	if err := d.gather(ctx); err != nil {
+		return err
+	}
+	got, err := whole.sum()
+	if err != nil {
+		return err
+	}
+	if got != d.job.digest {
+		return d.blame(ctx, got)
+	}
+	d.out.cache.keep()
+	return nil
+}
+
+// gather reads the missing chunks.
+func (d *download) gather(ctx context.Context) error {
+	search, cancel := context.WithCancel(ctx)
+	defer d.roster.search(search, d.job)()
+	defer cancel()
+	s := &swarm{f: d.f, job: d.job, roster: d.roster, board: d.board, out: d.out, report: d.report}
+	return s.run(ctx)
+}
+
+// blame says who is at fault when the chunks were right and the whole is not:
+// this machine, if it does not give back what was written, or the publisher.
+func (d *download) blame(ctx context.Context, got blob.Digest) error {
+	if d.job.size > blob.ChunkSize {
+		again := newBoard(*d.list, func(int64) {})
+		if err := scan(ctx, d.dst, again, nil); err != nil {
+			return err
+		}
+		if again.left() == 0 {
+			return &ListError{Artifact: d.job.name, List: d.job.chunks, Want: d.job.digest, Got: got}
+		}
+	}
+	return localError{errors.New("it gives back other bytes than were written")}
+}
+
+// chunkList gets the list. Without it the transfer is slower, and as safe.
+func (d *download) chunkList(ctx context.Context) {
+	if d.job.hedged && d.job.size <= blob.ChunkSize { // its digest is its list
+		raw, _ := hex.DecodeString(d.job.digest.Hex())
+		list, err := blob.ParseChunks(raw, d.job.size)
+		if err == nil {
+			d.list = &list
+		}
+		return
+	}
+	if d.job.chunks.IsZero() || d.job.size <= blob.ChunkSize {
+		return
+	}
+	var raw document
+	side := d.job.beside("chunk list", d.job.chunks, blob.ListSize(d.job.size))
+	side.hedged = true // nothing else can begin before it is here
+	err := d.side().fetch(ctx, side, &raw)
+	if err == nil {
+		var list blob.Chunks
+		if list, err = blob.ParseChunks(raw.data, d.job.size); err == nil {
+			d.list = &list
+			return
+		}
+	}
+	d.log.Warn("no chunk list, going on without", "err", err)
+}
+
+// side is the Fetcher of what is needed beside the artifact.
+func (d *download) side() *Fetcher {
+	f := *d.f
+	f.Progress, f.Report, f.Retries = nil, nil, 1
+	f.Stall = min(d.f.stall(), sideStall)
+	return &f
+}
+
+// sideStall is how long it is waited for what is not strictly needed.
+const sideStall = 5 * time.Second
+
 // fromStore copies the blob from the cache, hashing it on the way like any
-// other source. A corrupt one is removed.
+// other source. A corrupt one is removed; its right chunks are used.
 func (d *download) fromStore(ctx context.Context) (bool, error) {
 	if d.f.Store == nil || !d.f.Store.Has(d.job.digest) {
 		return false, nil
@@ -169,17 +289,17 @@ func (d *download) fromStore(ctx context.Context) (bool, error) {
 	start := time.Now()
 	err := d.copyStored(ctx)
 	if err == nil {
+		d.kept = d.job.size
 		return true, nil
 	}
-	d.record(cacheSource, start, err)
+	d.roster.note(Attempt{URL: cacheSource, Err: err, Took: time.Since(start)})
 	var corrupt *store.CorruptError
-	if isMismatch(err) || errors.As(err, &corrupt) || errors.Is(err, ErrShort) {
+	if isMismatch(err) || errors.As(err, &corrupt) {
 		if err := d.f.Store.Remove(d.job.digest); err != nil {
 			d.log.Warn("cannot remove the corrupt blob from the cache", "err", err)
 		}
 	}
-	var local localError
-	if errors.As(err, &local) {
+	if isLocal(err) {
 		return false, err
 	}
 	return false, nil
@@ -191,76 +311,46 @@ func (d *download) copyStored(ctx context.Context) error {
 		return err
 	}
 	defer file.Close()
-	d.report.source(cacheSource, 0)
-	if err := d.out.copy(d.report.reader(&ctxReader{ctx, file})); err != nil {
+	return d.fill(cacheSource, func(w io.Writer) error {
+		_, err := io.Copy(w, &ctxReader{ctx, file})
+		return err
+	})
+}
+
+// fill writes what give gives into dst and checks the whole of it.
+func (d *download) fill(name string, give func(io.Writer) error) error {
+	s := &straight{f: d.f, job: d.job, out: &output{dst: d.dst, cache: d.out.cache}, report: d.report}
+	defer s.reset()
+	d.report.from(name)
+	if err := give(&filling{s}); err != nil {
 		return err
 	}
-	return d.out.verify()
+	return s.verify()
 }
 
-// try asks one source once, or twice: when the bytes of two answers together
-// gave the wrong hash, or the server cannot do ranges, the same source gets
-// one chance alone from the beginning before it is judged.
-func (d *download) try(ctx context.Context, u string) error {
-	from := d.resumable(u)
-	err := d.attempt(ctx, u, from)
-	if err != nil && from > 0 && (isMismatch(err) || errors.Is(err, ErrRange)) {
-		d.log.Warn("resumed download does not fit together, starting again", "source", u, "from", from, "err", err)
-		d.owner = ""
-		err = d.attempt(ctx, u, 0)
+// filling is where the bytes of this machine's own disks enter.
+type filling struct{ s *straight }
+
+// Write implements io.Writer.
+func (w *filling) Write(p []byte) (int, error) {
+	if err := w.s.write(p); err != nil {
+		return 0, err
 	}
-	if isMismatch(err) {
-		d.lied[u], d.owner = true, ""
-	}
-	var status *StatusError
-	d.absent[u] = errors.As(err, &status) && status.absent()
-	return err
+	w.s.report.show(w.s.n, 0, 0)
+	return len(p), nil
 }
 
-// resumable is how many bytes of u's are held and can be continued.
-func (d *download) resumable(u string) int64 {
-	if d.owner != u || d.validator == "" || d.out.n >= d.job.size {
-		return 0
-	}
-	return d.out.n
-}
-
-func (d *download) record(source string, start time.Time, err error) {
-	took := time.Since(start)
-	d.attempts = append(d.attempts, Attempt{URL: source, Round: d.round, Err: err, Took: took})
-	if err != nil {
-		d.log.Warn("source failed", "source", source, "round", d.round, "took", took.Round(time.Millisecond), "err", err)
-	}
-}
-
-// failure makes the error that a person sees. A mismatch is the headline when
-// every source that has the file was caught with other bytes: "could not
-// fetch" would hide an attack, and one honest source that was merely
-// unreachable means that nobody knows yet.
-func (d *download) failure(ctx context.Context) *Error {
-	e := &Error{Artifact: d.job.name, Want: d.job.digest, Rounds: d.round, Attempts: d.attempts}
-	if err := ctx.Err(); err != nil {
-		e.Cause = context.Cause(ctx)
-		return e
-	}
-	e.Mismatch = len(d.lied) > 0
-	for _, u := range d.job.urls {
-		if !d.lied[u] && !d.absent[u] {
-			e.Mismatch = false
+// basesOf are the providers that have an artifact's URLs, by the layout that they
+// share: <base>/<channel>/<arch>/<name> and <base>/blobs/<aa>/<hex>.bin.
+func basesOf(m manifest.Manifest, name string, a manifest.Artifact) []string {
+	hex := a.Hash.Hex()
+	var bases []string
+	for _, u := range a.URLs {
+		for _, end := range []string{"/" + m.Channel + "/" + m.Arch + "/" + name, "/blobs/" + hex[:2] + "/" + hex + ".bin"} {
+			if base, ok := strings.CutSuffix(u, end); ok {
+				bases = append(bases, base)
+			}
 		}
 	}
-	return e
-}
-
-// ctxReader lets a copy from a slow disk be given up between two reads.
-type ctxReader struct {
-	ctx context.Context
-	r   interface{ Read([]byte) (int, error) }
-}
-
-func (c *ctxReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, fmt.Errorf("given up: %w", err)
-	}
-	return c.r.Read(p)
+	return bases
 }

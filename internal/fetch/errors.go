@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -59,16 +60,22 @@ var (
 )
 
 // A StatusError is an HTTP answer that is neither 200 nor a wanted 206.
-type StatusError struct{ Code int }
+type StatusError struct {
+	Code       int
+	RetryAfter time.Duration // that the source asked for, bounded; 0: none
+}
 
 func (e *StatusError) Error() string { return fmt.Sprintf("HTTP status %d", e.Code) }
 
 // absent says that the source does not have the object at all.
 func (e *StatusError) absent() bool { return e.Code == 404 || e.Code == 410 }
 
+// busy says that the source has no room for another connection now.
+func (e *StatusError) busy() bool { return e.Code == 429 || e.Code == 503 }
+
 // An Attempt is one source asked once.
 type Attempt struct {
-	URL   string // or "cache"
+	URL   string // of the source, or what it is called; or "cache"
 	Round int    // from 1; 0 for the cache and for a source that was not asked
 	Err   error  // nil only for the attempt that succeeded
 	Took  time.Duration
@@ -173,7 +180,31 @@ func (e *LocalError) Code() string { return "FETCH-005" }
 
 // Hint says what to do next, in one sentence.
 func (e *LocalError) Hint() string {
+	if errors.Is(e, syscall.ENOSPC) || errors.Is(e, syscall.EDQUOT) || errors.Is(e, syscall.EFBIG) {
+		return "Make room on the disk, or choose another folder, and start again."
+	}
 	return "Free memory or disk space, or use a machine with more of it."
+}
+
+// A ListError says that the chunks of an artifact are those of its chunk list and
+// the whole is not what the manifest names: whoever signed them made a mistake.
+// No source is to blame.
+type ListError struct {
+	Artifact  string
+	List      blob.Digest // of the chunk list
+	Want, Got blob.Digest // of the whole
+}
+
+func (e *ListError) Error() string {
+	return fmt.Sprintf("Artifact %s does not fit its own chunk list %s (expected %s, got %s)", e.Artifact, e.List, e.Want, e.Got)
+}
+
+// Code is FETCH-006.
+func (e *ListError) Code() string { return "FETCH-006" }
+
+// Hint says what to do next, in one sentence.
+func (e *ListError) Hint() string {
+	return "Tell the publisher that this release contradicts itself, and use another one."
 }
 
 func isMismatch(err error) bool {
@@ -226,6 +257,15 @@ func attemptError(ctx context.Context, err error) error {
 		return errNoTimeLeft
 	}
 	return cause
+}
+
+// givenReason is attemptError for a source that may have done the same already,
+// and added to it.
+func givenReason(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
+		return err
+	}
+	return attemptError(ctx, err)
 }
 
 // errNoTimeLeft is context.DeadlineExceeded in words.

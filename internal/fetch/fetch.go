@@ -135,7 +135,7 @@ func BlobURLs(d blob.Digest, bases []string) []string {
 // The error is an *Error that keeps every attempt, or a *LocalError if this
 // machine could not take the bytes. The caller closes the File.
 func (f *Fetcher) Artifact(ctx context.Context, v *manifest.Verified, name string, bases []string) (*File, error) {
-	j, err := artifactJob(v, name, bases)
+	j, err := f.artifactJob(v, name, bases)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (f *Fetcher) Artifact(ctx context.Context, v *manifest.Verified, name strin
 }
 
 func (f *Fetcher) file(ctx context.Context, j job) (*File, error) {
-	mem, err := newMemory(j.name)
+	mem, err := newMemory(j.name, j.size)
 	if err != nil {
 		return nil, &LocalError{Artifact: j.name, Err: err}
 	}
@@ -159,9 +159,11 @@ func (f *Fetcher) file(ctx context.Context, j job) (*File, error) {
 }
 
 // ArtifactTo is Artifact into a file: path appears, replacing what was there,
-// only when all its bytes were right and on disk.
+// only when all its bytes were right and on disk. Until then they are in a hidden
+// file beside it. If the artifact has a chunk list, that file stays when the
+// transfer is interrupted, and the next ArtifactTo goes on with it.
 func (f *Fetcher) ArtifactTo(ctx context.Context, v *manifest.Verified, name string, bases []string, path string) error {
-	j, err := artifactJob(v, name, bases)
+	j, err := f.artifactJob(v, name, bases)
 	if err != nil {
 		return err
 	}
@@ -169,22 +171,22 @@ func (f *Fetcher) ArtifactTo(ctx context.Context, v *manifest.Verified, name str
 }
 
 func (f *Fetcher) toPath(ctx context.Context, j job, path string) error {
-	temp, err := newTemp(path)
+	temp, err := openTemp(path, j.digest, j.size)
 	if err != nil {
 		return &LocalError{Artifact: j.name, Err: err}
 	}
-	defer temp.Abort()
+	defer func() { temp.end(!j.chunks.IsZero()) }()
 	if err := f.fetch(ctx, j, temp); err != nil {
 		return err
 	}
-	if err := temp.Commit(path); err != nil {
+	if err := temp.commit(); err != nil {
 		return &LocalError{Artifact: j.name, Err: err}
 	}
 	return nil
 }
 
-// Small fetches a document of at most MaxSmall bytes by its digest. name is
-// for messages. Errors are those of Artifact.
+// Small fetches a document of at most MaxSmall bytes by its digest, from the store
+// or from urls. name is for messages. Errors are those of Artifact.
 func (f *Fetcher) Small(ctx context.Context, name string, d blob.Digest, size int64, urls []string) ([]byte, error) {
 	if size < 0 || size > MaxSmall {
 		return nil, fmt.Errorf("fetch %s: size %d is not within 0 and %d bytes", name, size, MaxSmall)
@@ -192,7 +194,7 @@ func (f *Fetcher) Small(ctx context.Context, name string, d blob.Digest, size in
 	if d.IsZero() {
 		return nil, fmt.Errorf("fetch %s: no digest", name)
 	}
-	var mem memory
+	var mem document
 	if err := f.fetch(ctx, newJob(name, d, size, urls), &mem); err != nil {
 		return nil, err
 	}
@@ -202,15 +204,20 @@ func (f *Fetcher) Small(ctx context.Context, name string, d blob.Digest, size in
 // ErrNoArtifact says that a manifest does not have the artifact asked for.
 var ErrNoArtifact = errors.New("the manifest has no such artifact")
 
-func artifactJob(v *manifest.Verified, name string, bases []string) (job, error) {
+func (f *Fetcher) artifactJob(v *manifest.Verified, name string, bases []string) (job, error) {
 	if !v.Valid() {
 		return job{}, fmt.Errorf("fetch %s: no verified manifest", name)
 	}
-	a, ok := v.Manifest().Artifact(name)
+	m := v.Manifest()
+	a, ok := m.Artifact(name)
 	if !ok {
 		return job{}, fmt.Errorf("fetch %s: %w", name, ErrNoArtifact)
 	}
-	return newJob(name, a.Hash, a.Size, slices.Concat(a.URLs, BlobURLs(a.Hash, bases))), nil
+	j := newJob(name, a.Hash, a.Size, slices.Concat(a.URLs, BlobURLs(a.Hash, bases)))
+	j.bases = slices.Concat(bases, basesOf(m, name, a))
+	j.chunks, j.deltas = a.Chunks, a.Deltas
+	j.sources, j.gateways, j.finders = f.Sources, f.Gateways, f.Finders
+	return j, nil
 }
 
 // A File is an artifact whose digest was right. Only this package makes one.

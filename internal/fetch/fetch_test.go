@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,7 +165,7 @@ func verified(t *testing.T, m manifest.Manifest) *manifest.Verified {
 }
 
 func TestSizesAroundTheBuffer(t *testing.T) {
-	for _, size := range []int{0, 1, bufferSize - 1, bufferSize, bufferSize + 1, 5*bufferSize + 7} {
+	for _, size := range []int{0, 1, bufferSize + 1, blob.ChunkSize - 1, blob.ChunkSize, blob.ChunkSize + 1, blob.ChunkSize + 2*bufferSize, 9*bufferSize + 7} {
 		data := content(size)
 		for name, chunked := range map[string]bool{"length": false, "chunked": true} {
 			t.Run(fmt.Sprintf("%s %d", name, size), func(t *testing.T) {
@@ -349,22 +350,35 @@ func TestFailingCacheDoesNotFailTheFetch(t *testing.T) {
 	})
 }
 
-// fullSink fails as a full disk does, after some bytes.
-type fullSink struct{ room int }
-
-func (s *fullSink) Write(p []byte) (int, error) {
-	if s.room -= len(p); s.room < 0 {
-		return 0, errors.New("no space left on device")
+// inMemory is a memory file for targets that misbehave.
+func inMemory(t *testing.T) *memFile {
+	t.Helper()
+	m, err := newMemory("test", 1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return len(p), nil
+	t.Cleanup(func() { m.Close() })
+	return m
 }
-func (s *fullSink) Reset() error { return nil }
+
+// fullSink fails as a full disk does, after some bytes.
+type fullSink struct {
+	*memFile
+	room int64
+}
+
+func (s *fullSink) WriteAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > s.room {
+		return 0, syscall.ENOSPC
+	}
+	return s.memFile.WriteAt(p, off)
+}
 
 func TestLocalFaultIsNotBlamedOnSources(t *testing.T) {
-	data := content(3 * bufferSize)
+	data := content(7 * bufferSize)
 	var hits atomic.Int32
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) { hits.Add(1); honest(data)(w, r) })
-	err := quick(t).fetch(context.Background(), jobFor(data, url, url+"/2"), &fullSink{bufferSize})
+	err := quick(t).fetch(context.Background(), jobFor(data, url, url+"/2"), &fullSink{inMemory(t), bufferSize})
 	var local *LocalError
 	if !errors.As(err, &local) || local.Code() != "FETCH-005" {
 		t.Fatalf("got %v, want a LocalError", err)

@@ -17,8 +17,9 @@ import (
 	"github.com/phasebased/phase/blob"
 )
 
-// body is the artifact of these tests: more than one buffer.
-var body = content(bufferSize + 50_000)
+// body is the artifact of these tests: more than one buffer, and more than can
+// be checked without a chunk list before its end.
+var body = content(blob.ChunkSize + bufferSize + 50_000)
 
 func gzipped(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Encoding", "gzip")
@@ -195,10 +196,15 @@ func TestEndlessBodyIsCutAtTheStatedSize(t *testing.T) {
 	}
 }
 
-type countingSink struct{ n int64 }
+type countingSink struct {
+	document
+	n int64
+}
 
-func (s *countingSink) Write(p []byte) (int, error) { s.n += int64(len(p)); return len(p), nil }
-func (s *countingSink) Reset() error                { s.n = 0; return nil }
+func (s *countingSink) WriteAt(p []byte, off int64) (int, error) {
+	s.n += int64(len(p))
+	return s.document.WriteAt(p, off)
+}
 
 func TestMixedFaultsAreNotCalledAMismatch(t *testing.T) {
 	liar := serve(t, honest(flipped()))
@@ -252,16 +258,18 @@ func TestSlowConsumerIsNotTheSourcesFault(t *testing.T) {
 	data := content(12 * bufferSize) // more than sockets buffer
 	f := quick(t)
 	f.Stall = 100 * time.Millisecond
-	if err := f.fetch(context.Background(), jobFor(data, serve(t, honest(data))), slowSink{}); err != nil {
+	if err := f.fetch(context.Background(), jobFor(data, serve(t, honest(data))), slowSink{inMemory(t)}); err != nil {
 		t.Errorf("%v%s", err, attempts(err))
 	}
 }
 
 // slowSink blocks longer than the source may.
-type slowSink struct{}
+type slowSink struct{ *memFile }
 
-func (slowSink) Write(p []byte) (int, error) { time.Sleep(150 * time.Millisecond); return len(p), nil }
-func (slowSink) Reset() error                { return nil }
+func (s slowSink) WriteAt(p []byte, off int64) (int, error) {
+	time.Sleep(150 * time.Millisecond)
+	return s.memFile.WriteAt(p, off)
+}
 
 func TestRedirectsFromTLS(t *testing.T) {
 	plain := serve(t, honest(body))

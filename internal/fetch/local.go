@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // ErrNotLocal: the address is beyond the local network, and this client does
@@ -112,18 +111,4 @@ func (f *Fetcher) permitted(u string) error {
 		return nil
 	}
 	return CheckLocal(u)
-}
-
-// dropRemote takes the URLs out of the job that may not be asked, and records
-// why.
-func (d *download) dropRemote() {
-	var kept []string
-	for _, u := range d.job.urls {
-		if err := d.f.permitted(u); errors.Is(err, ErrNotLocal) {
-			d.record(u, time.Now(), err)
-			continue
-		}
-		kept = append(kept, u) // a malformed one is told by its attempt
-	}
-	d.job.urls = kept
 }

@@ -8,10 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memFile is the sink of Artifact: an anonymous file in memory, memfd_create(2).
+// memFile is the target of Artifact: an anonymous file in memory, memfd_create(2).
 type memFile struct{ file *os.File }
 
-func newMemory(name string) (*memFile, error) {
+// newMemory makes one for size bytes, unless this machine has not even as much
+// memory in all. How much of it is free, callers know better.
+func newMemory(name string, size int64) (*memFile, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err == nil && uint64(size) > uint64(info.Totalram)*uint64(info.Unit) {
+		return nil, fmt.Errorf("%s has %d MiB, and this machine only %d MiB of memory", name, mib(size), mib(int64(uint64(info.Totalram)*uint64(info.Unit))))
+	}
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	name = "phase-" + name
 	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
@@ -24,9 +30,8 @@ func newMemory(name string) (*memFile, error) {
 	return &memFile{os.NewFile(uintptr(fd), name)}, nil
 }
 
-func (m *memFile) Write(p []byte) (int, error) { return m.file.Write(p) }
-
-func (m *memFile) Reset() error { return rewind(m.file) }
+func (m *memFile) WriteAt(p []byte, off int64) (int, error) { return m.file.WriteAt(p, off) }
+func (m *memFile) ReadAt(p []byte, off int64) (int, error)  { return m.file.ReadAt(p, off) }
 
 // Seal freezes size and content for everybody and for ever, and returns a
 // descriptor that is read-only too: the kernel refuses to read a new kernel

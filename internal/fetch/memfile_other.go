@@ -8,7 +8,7 @@ import "os"
 // before it holds a byte, so that nobody else can open it.
 type memFile struct{ file, ro *os.File }
 
-func newMemory(name string) (*memFile, error) {
+func newMemory(name string, _ int64) (*memFile, error) {
 	f, err := os.CreateTemp("", "phase-"+name+"-*")
 	if err != nil {
 		return nil, err
@@ -25,9 +25,8 @@ func newMemory(name string) (*memFile, error) {
 	return m, nil
 }
 
-func (m *memFile) Write(p []byte) (int, error) { return m.file.Write(p) }
-
-func (m *memFile) Reset() error { return rewind(m.file) }
+func (m *memFile) WriteAt(p []byte, off int64) (int, error) { return m.file.WriteAt(p, off) }
+func (m *memFile) ReadAt(p []byte, off int64) (int, error)  { return m.file.ReadAt(p, off) }
 
 // Seal returns the read-only descriptor and closes the writable one.
 func (m *memFile) Seal() (*os.File, error) {

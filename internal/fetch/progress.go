@@ -1,49 +1,44 @@
 package fetch
 
-import (
-	"io"
-	"time"
-)
+import "time"
 
 // progressInterval keeps the callback below 20 calls per second.
 const progressInterval = 50 * time.Millisecond
 
-// reporter turns reads into rate-limited calls.
+// reporter turns what happens into rate-limited calls. It belongs to the
+// goroutine that runs the download.
 type reporter struct {
 	call func(Progress)
 	last Progress
 	next time.Time
-	r    io.Reader
 }
 
-func (p *reporter) source(name string, done int64) {
-	p.last.Source, p.last.Done = name, done
-}
+func (p *reporter) from(source string) { p.last.Source = source }
 
-// reader counts what is read from r; with no callback it is r itself.
-func (p *reporter) reader(r io.Reader) io.Reader {
+// show tells how many bytes are here, and how many of chunks that are not yet
+// complete. What has been shown of those stays when they turn out to be wrong,
+// until others are right in their place.
+func (p *reporter) show(here, coming int64, sources int) {
 	if p.call == nil {
-		return r
+		return
 	}
-	p.r = r
-	return p
-}
-
-// Read implements io.Reader.
-func (p *reporter) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	p.last.Done = min(p.last.Done+int64(n), p.last.Total)
-	if now := time.Now(); now.After(p.next) {
-		p.next = now.Add(progressInterval)
-		p.call(p.last)
+	now := time.Now()
+	if now.Before(p.next) {
+		return
 	}
-	return n, err
+	p.next = now.Add(progressInterval)
+	done := here
+	if coming > 0 {
+		done = max(p.last.Done, here+coming)
+	}
+	p.last.Done, p.last.Sources = min(done, p.last.Total), sources
+	p.call(p.last)
 }
 
 func (p *reporter) final(size int64) {
 	if p.call == nil {
 		return
 	}
-	p.last.Done = size
+	p.last.Done, p.last.Sources = size, 0
 	p.call(p.last)
 }

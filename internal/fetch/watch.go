@@ -2,11 +2,7 @@ package fetch
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptrace"
 	"time"
 )
 
@@ -20,29 +16,35 @@ func (f *Fetcher) bounded(ctx context.Context) (context.Context, context.CancelF
 
 // A watch ends an attempt whose source is too slow. Only time spent waiting
 // for the source counts: a slow disk or processor on our side is not blamed
-// on the network.
+// on the network. It is for one goroutine at a time.
 type watch struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	stall   time.Duration
 	minRate int64
 	timer   *time.Timer
-	way     *route
 
-	src    io.Reader
+	since  time.Time     // when waiting began; zero: not waiting
 	waited time.Duration // in the current window
 	got    int64         // bytes in the current window
 }
 
+func (f *Fetcher) stall() time.Duration {
+	if f.Stall <= 0 {
+		return defaultStall
+	}
+	return f.Stall
+}
+
+func (f *Fetcher) minRate() int64 {
+	if f.MinRate == 0 {
+		return defaultMinRate
+	}
+	return f.MinRate
+}
+
 func (f *Fetcher) newWatch(ctx context.Context) *watch {
-	w := &watch{stall: f.Stall, minRate: f.MinRate}
-	if w.stall <= 0 {
-		w.stall = defaultStall
-	}
-	if w.minRate == 0 {
-		w.minRate = defaultMinRate
-	}
-	ctx, w.way = withRoute(ctx)
+	w := &watch{stall: f.stall(), minRate: f.minRate()}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.timer = time.AfterFunc(w.stall, func() {
 		w.cancel(fmt.Errorf("%w for %v", ErrStalled, w.stall))
@@ -56,76 +58,26 @@ func (w *watch) close() {
 	w.cancel(nil)
 }
 
-// request sends a GET and waits for the head of the answer.
-func (w *watch) request(c *http.Client, u string, header http.Header) (*http.Response, error) {
-	if err := checkURL(u); err != nil {
-		return nil, err
+// wait begins a time of waiting for the source, if none has begun.
+func (w *watch) wait() {
+	if w.since.IsZero() {
+		w.since = time.Now()
+		w.timer.Reset(w.stall)
 	}
-	ctx := httptrace.WithClientTrace(w.ctx, w.way.trace())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrURL, shorten(err))
-	}
-	if header != nil {
-		req.Header = header
-	}
-	req.Header.Set("Accept-Encoding", "identity")
-	req.Header.Set("User-Agent", "phase-fetch")
-	w.timer.Reset(w.stall)
-	defer w.timer.Stop()
-	resp, err := c.Do(req)
-	if err != nil {
-		return nil, w.where(attemptError(w.ctx, inWords(shorten(err))))
-	}
-	return resp, nil
 }
 
-// where adds to the end of an attempt's time what it was spent on.
-func (w *watch) where(err error) error {
-	if at, _ := w.way.stage.Load().(string); at != "" && w.ctx.Err() != nil {
-		return fmt.Errorf("%w, while %s", err, at)
-	}
-	return err
-}
-
-// tell adds to the error of an attempt that a proxy stood in between: what is
-// wrong may be its doing.
-func (w *watch) tell(err error) error {
-	if err == nil || !w.way.proxied.Load() {
-		return err
-	}
-	var status *StatusError
-	if errors.As(err, &status) && status.Code == http.StatusUnauthorized {
-		err = proxyAuth(status.Code) // a mirror that wants one would have its own way to ask
-	}
-	return fmt.Errorf("through the proxy: %w", err)
-}
-
-// body is r under watch.
-func (w *watch) body(r io.Reader) io.Reader {
-	w.src = r
-	return w
-}
-
-// Read implements io.Reader.
-func (w *watch) Read(p []byte) (int, error) {
-	start := time.Now()
-	w.timer.Reset(w.stall)
-	n, err := w.src.Read(p)
+// arrived ends it with n bytes, and judges each window of waiting that is as
+// long as stall.
+func (w *watch) arrived(n int) error {
 	w.timer.Stop()
+	if !w.since.IsZero() {
+		w.waited += time.Since(w.since)
+		w.since = time.Time{}
+	}
 	w.got += int64(n)
-	w.waited += time.Since(start)
-	if err == io.EOF {
-		return n, err
+	if w.ctx.Err() != nil {
+		return attemptError(w.ctx, w.ctx.Err())
 	}
-	if err != nil {
-		return n, attemptError(w.ctx, err)
-	}
-	return n, w.checkRate()
-}
-
-// checkRate judges each window of waiting that is as long as stall.
-func (w *watch) checkRate() error {
 	if w.waited < w.stall {
 		return nil
 	}

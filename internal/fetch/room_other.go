@@ -1,0 +1,7 @@
+//go:build !linux
+
+package fetch
+
+import "os"
+
+func freeSpace(*os.File) (int64, bool) { return 0, false }

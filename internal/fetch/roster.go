@@ -1,0 +1,236 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// maxRest bounds how long a source is left alone, also when it asks for more.
+	maxRest = 30 * time.Second
+	// maxPeers bounds the sources of one artifact: finders believe strangers.
+	maxPeers = 64
+	// maxAttempts bounds what is remembered of them.
+	maxAttempts = 128
+)
+
+// A peer is a source and what became of asking it. It belongs to the goroutine
+// that runs the download.
+type peer struct {
+	src  Source
+	name string
+	last bool // of last resort
+
+	conns    int       // reading now
+	failures int       // since it last gave right bytes
+	rest     time.Time // is left alone until then
+	lied     bool      // gave other bytes; never asked again
+	absent   bool      // the last answer was that it has no such file
+	wholes   bool      // knows no ranges
+	single   bool      // wants one connection only
+
+	bytes int64         // that were right
+	busy  time.Duration // reading
+	rate  float64       // lately, in bytes per second; 0: never gave any
+	err   error         // the last
+}
+
+// A roster is everybody who may have a blob.
+type roster struct {
+	f       *Fetcher
+	log     *slog.Logger
+	retries int
+	peers   []*peer
+
+	attempts []Attempt
+	rounds   int
+
+	found     chan Source
+	ended     chan struct{} // one for each finder
+	searching int           // finders that have not ended
+	news      time.Time     // when there last was reason to hope for one
+}
+
+// add makes s known; a second one of the same name is not.
+func (r *roster) add(s Source) {
+	name := s.String()
+	for _, p := range r.peers {
+		if p.name == name {
+			return
+		}
+	}
+	if len(r.peers) >= maxPeers {
+		return
+	}
+	last, ok := s.(LastResort)
+	r.peers = append(r.peers, &peer{src: s, name: name, last: ok && last.LastResort()})
+}
+
+// search starts the finders, until ctx ends. wait waits for them.
+func (r *roster) search(ctx context.Context, j job) (wait func()) {
+	r.found, r.ended, r.news = make(chan Source), make(chan struct{}, len(j.finders)), time.Now()
+	r.searching = len(j.finders)
+	for _, finder := range j.finders {
+		go func() {
+			defer func() { r.ended <- struct{}{} }()
+			err := guarded(func() error {
+				return finder.Find(ctx, j.digest, func(s Source) {
+					select {
+					case r.found <- s:
+					case <-ctx.Done():
+					}
+				})
+			})
+			if err != nil && ctx.Err() == nil {
+				r.log.Info("looking for further sources failed", "err", err)
+			}
+		}()
+	}
+	return func() {
+		for ; r.searching > 0; r.searching-- {
+			<-r.ended
+		}
+	}
+}
+
+// await waits for a new source, the end of a finder, one of wake, or d.
+func (r *roster) await(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case s := <-r.found:
+		r.meet(s)
+	case <-r.ended:
+		r.searching--
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (r *roster) meet(s Source) {
+	r.news = time.Now()
+	r.log.Info("found a source", "source", s.String())
+	r.add(s)
+}
+
+// usable says that p may be asked now.
+func (p *peer) usable(now time.Time) bool { return !p.lied && !now.Before(p.rest) }
+
+// worn says that p had all its chances. It is still asked while others give
+// something.
+func (r *roster) worn(p *peer) bool { return p.lied || p.failures >= r.retries }
+
+// hope says that it makes sense to wait: somebody will be asked again, or may
+// yet be found.
+func (r *roster) hope(now time.Time) bool {
+	for _, p := range r.peers {
+		if !r.worn(p) {
+			return true
+		}
+	}
+	return r.searching > 0 && now.Sub(r.news) < r.f.stall()
+}
+
+// pause is how long nothing will happen by itself, at most limit.
+func (r *roster) pause(now time.Time, limit time.Duration) time.Duration {
+	for _, p := range r.peers {
+		if rest := p.rest.Sub(now); rest > 0 && !p.lied {
+			limit = min(limit, rest)
+		}
+	}
+	return limit
+}
+
+// gave says that p sent so many bytes in that time, and how many of them were
+// right and new.
+func (r *roster) gave(p *peer, came, right int64, took time.Duration) {
+	p.busy += took
+	rate := float64(came+1) / max(took.Seconds(), 1e-6)
+	if p.rate > 0 {
+		rate = (rate + p.rate) / 2
+	}
+	p.rate = rate
+	if right > 0 {
+		p.bytes += right
+		p.failures, p.absent, p.err, r.news = 0, false, nil, time.Now()
+	}
+}
+
+// failed says that p did not give what it was asked for, and why.
+func (r *roster) failed(p *peer, err error, took time.Duration) {
+	p.failures++
+	p.err, p.absent, p.lied = err, absent(err), isMismatch(err)
+	r.rounds = max(r.rounds, min(p.failures, r.retries))
+	var status *StatusError
+	rest := r.backoff(p.failures)
+	if errors.As(err, &status) {
+		rest = max(rest, status.RetryAfter)
+	}
+	p.rest = time.Now().Add(rest)
+	r.note(Attempt{URL: p.name, Round: p.failures, Err: err, Took: took})
+}
+
+// note keeps an attempt for the error that a person may see.
+func (r *roster) note(a Attempt) {
+	if len(r.attempts) == maxAttempts {
+		r.attempts = append(r.attempts[:1], r.attempts[2:]...)
+	}
+	r.attempts = append(r.attempts, a)
+	if a.Err != nil {
+		r.log.Warn("source failed", "source", a.URL, "round", a.Round, "took", a.Took.Round(time.Millisecond), "err", a.Err)
+	}
+}
+
+// backoff is between half and one and a half of the nominal time, so that
+// machines that started together spread out.
+func (r *roster) backoff(failures int) time.Duration {
+	mean := r.f.Backoff
+	if mean <= 0 {
+		mean = defaultBackoff
+	}
+	mean = min(mean<<min(failures-1, 20), maxRest)
+	return mean/2 + rand.N(mean)
+}
+
+// failure makes the error that a person sees. A mismatch is the headline when
+// every source that has the file was caught with other bytes: "could not
+// fetch" would hide an attack, and one honest source that was merely
+// unreachable means that nobody knows yet.
+func (r *roster) failure(ctx context.Context, j job) *Error {
+	e := &Error{Artifact: j.name, Want: j.digest, Rounds: r.rounds, Attempts: r.attempts}
+	if ctx.Err() != nil {
+		e.Cause = context.Cause(ctx)
+		return e
+	}
+	others := false
+	for _, p := range r.peers {
+		e.Mismatch = e.Mismatch || p.lied
+		others = others || !p.lied && !p.absent
+	}
+	e.Mismatch = e.Mismatch && !others
+	return e
+}
+
+// report is what each source did.
+func (r *roster) report() []SourceReport {
+	var out []SourceReport
+	for _, p := range r.peers {
+		s := SourceReport{Source: p.name, Bytes: p.bytes, Seconds: p.busy.Seconds(), Verdict: "good"}
+		if p.busy > 0 {
+			s.Rate = float64(p.bytes) / p.busy.Seconds()
+		}
+		switch {
+		case p.lied:
+			s.Verdict = "wrong bytes"
+		case p.err != nil:
+			s.Verdict = p.err.Error()
+		case p.bytes == 0:
+			s.Verdict = "unused"
+		}
+		out = append(out, s)
+	}
+	return out
+}

@@ -1,0 +1,241 @@
+package fetch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+)
+
+const (
+	maxConns = 4
+	// twice is the speed, in bytes per second, from which on a second connection
+	// to the same source lets another processor hash.
+	twice = 64 << 20
+	// spanTime is for how long a connection is given work at once, if all goes as
+	// before: long enough that the time between two requests does not count.
+	spanTime = 2 * time.Second
+	maxSpan  = 32 // chunks
+	newSpan  = 4  // chunks, for a source of unknown speed
+	// tick is how often it is looked for work that nobody announces: slow readers.
+	tick = 50 * time.Millisecond
+)
+
+// A swarm fetches the missing chunks of a board from many sources at once. One
+// goroutine decides who reads what; each reading is one of its own.
+type swarm struct {
+	f       *Fetcher
+	job     job
+	roster  *roster
+	board   *board
+	out     *output
+	report  *reporter
+	results chan result
+	spare   [][]byte // buffers of one chunk, at most maxConns in all
+	active  int
+}
+
+// A result is how the reading of one span ended.
+type result struct {
+	span *span
+	recv *receiver
+	err  error
+	took time.Duration
+}
+
+// run returns nil when all chunks are here, or errNoSource, or a localError.
+func (s *swarm) run(ctx context.Context) error {
+	s.results = make(chan result, maxConns)
+	inner, cancel := context.WithCancelCause(ctx)
+	var readers sync.WaitGroup
+	defer s.drain(ctx, &readers)
+	defer cancel(errEnough)
+	for s.board.left() > 0 {
+		now := time.Now()
+		for s.active < maxConns {
+			p, sp := s.assign(now)
+			if sp == nil {
+				break
+			}
+			s.begin(inner, p, sp, &readers)
+		}
+		if ctx.Err() != nil || s.active == 0 && !s.roster.hope(now) {
+			return errNoSource
+		}
+		if err := s.await(ctx); err != nil {
+			return err
+		}
+		here, coming := s.board.bytes()
+		s.report.show(here, coming, s.active)
+	}
+	return nil
+}
+
+// drain waits for those who still read when nothing is wanted any more.
+func (s *swarm) drain(ctx context.Context, readers *sync.WaitGroup) {
+	readers.Wait()
+	for ; s.active > 0; s.active-- {
+		r := <-s.results
+		p := r.span.peer
+		s.roster.gave(p, r.recv.came, r.recv.right, r.took)
+		switch {
+		case ctx.Err() != nil && r.err != nil:
+			s.roster.failed(p, r.err, r.took) // the caller gave up; it is told what was waited for
+		case p.err == nil && p.bytes == 0:
+			p.err = errSlower
+		}
+	}
+}
+
+var errSlower = errors.New("others were faster")
+
+// await takes what happens next.
+func (s *swarm) await(ctx context.Context) error {
+	t := time.NewTimer(s.roster.pause(time.Now(), tick))
+	defer t.Stop()
+	select {
+	case r := <-s.results:
+		return s.finish(r)
+	case src := <-s.roster.found:
+		s.roster.meet(src)
+	case <-s.roster.ended:
+		s.roster.searching--
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// assign finds the best source that is free and something for it to read.
+func (s *swarm) assign(now time.Time) (*peer, *span) {
+	for _, p := range s.candidates(now) {
+		if sp := s.board.take(p, s.spanFor(p)); sp != nil {
+			return p, sp
+		}
+		if sp := s.board.hedge(p, cmp.Or(p.rate, blob.ChunkSize)); sp != nil {
+			return p, sp
+		}
+	}
+	return nil, nil
+}
+
+// candidates are those who may be asked now, best first: those that nobody asked
+// yet in their order, so that all are known soon, then the fastest.
+func (s *swarm) candidates(now time.Time) []*peer {
+	var out []*peer
+	last := s.onlyLast(now)
+	for _, p := range s.roster.peers {
+		if p.usable(now) && p.conns < p.limit() && (!p.last || last) {
+			out = append(out, p)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *peer) int {
+		return cmp.Or(
+			cmp.Compare(btoi(a.last), btoi(b.last)),
+			cmp.Compare(a.conns, b.conns),
+			cmp.Compare(min(a.failures, 1), min(b.failures, 1)),
+			cmp.Compare(btoi(a.rate > 0), btoi(b.rate > 0)),
+			cmp.Compare(b.rate, a.rate))
+	})
+	return out
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// limit is how many connections p may have.
+func (p *peer) limit() int {
+	if p.rate >= twice && !p.single && !p.wholes {
+		return 2
+	}
+	return 1
+}
+
+// onlyLast says that nobody but sources of last resort gives anything.
+func (s *swarm) onlyLast(now time.Time) bool {
+	for _, p := range s.roster.peers {
+		if !p.last && p.conns == 0 && p.usable(now) {
+			return false
+		}
+	}
+	return !s.board.flowing(s.f.minRate())
+}
+
+func (s *swarm) spanFor(p *peer) int {
+	if p.rate == 0 {
+		return newSpan
+	}
+	share := max(1, s.board.left()/max(1, min(maxConns, len(s.roster.peers))))
+	return min(max(1, int(p.rate*spanTime.Seconds()/blob.ChunkSize)), maxSpan, share)
+}
+
+// begin starts to read a span.
+func (s *swarm) begin(ctx context.Context, p *peer, sp *span, readers *sync.WaitGroup) {
+	p.conns++
+	s.active++
+	s.report.from(p.name)
+	buf := make([]byte, 0)
+	if n := len(s.spare); n > 0 {
+		buf, s.spare = s.spare[n-1], s.spare[:n-1]
+	} else {
+		buf = make([]byte, 0, min(blob.ChunkSize, s.job.size))
+	}
+	part := s.board.part(s.job.digest, sp)
+	ctx, stop := s.f.bounded(ctx)
+	w := s.f.newWatch(ctx)
+	s.board.cancellable(sp, w.cancel)
+	recv := &receiver{board: s.board, span: sp, out: s.out, watch: w, buf: buf, asked: part.Length}
+	readers.Go(func() {
+		defer stop()
+		defer w.close()
+		began := time.Now()
+		w.wait()
+		err := guarded(func() error { return p.src.Read(w.ctx, part, recv) })
+		s.results <- result{span: sp, recv: recv, err: recv.verdict(err), took: time.Since(began)}
+	})
+}
+
+// guarded makes a source's panic its failure, since nobody else could catch it.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// finish judges a source by how it read its span.
+func (s *swarm) finish(r result) error {
+	p := r.span.peer
+	p.conns--
+	s.active--
+	s.board.drop(r.span)
+	s.spare = append(s.spare, r.recv.buf[:0])
+	s.roster.gave(p, r.recv.came, r.recv.right, r.took)
+	var status *StatusError
+	var dial *net.OpError
+	switch {
+	case r.err == nil || errors.Is(r.err, errEnough):
+	case isLocal(r.err):
+		return r.err
+	case errors.Is(r.err, errNoRanges) && !p.wholes:
+		p.wholes = true
+	case p.conns > 0 && (errors.As(r.err, &status) && status.busy() || errors.As(r.err, &dial) && dial.Op == "dial"):
+		p.single = true // it only has no room for a second connection
+	default:
+		s.roster.failed(p, r.err, r.took)
+	}
+	return nil
+}
