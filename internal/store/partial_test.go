@@ -251,3 +251,41 @@ func TestPartsCountAgainstTheLimit(t *testing.T) {
 	p.Close()
 	partial(t, s, first).Close()
 }
+
+// TestNobodyPromisesTheSameRoom: of many stores on one folder, as in many
+// processes, only as many begin a blob as there is room for.
+func TestNobodyPromisesTheSameRoom(t *testing.T) {
+	dir := t.TempDir()
+	var stores []*Store
+	for range 12 {
+		stores = append(stores, open(t, dir, Limit{Bytes: 1000}))
+	}
+	for round := range 20 {
+		start := make(chan struct{})
+		begun := make(chan *Writer, len(stores))
+		var wg sync.WaitGroup
+		for i, s := range stores {
+			wg.Go(func() {
+				<-start
+				w, err := s.Create(blob.Of([]byte{byte(i)}), 300)
+				if full := (*FullError)(nil); err != nil && !errors.As(err, &full) {
+					t.Error(err)
+				}
+				begun <- w
+			})
+		}
+		close(start)
+		wg.Wait()
+		close(begun)
+		n := 0
+		for w := range begun {
+			if w != nil {
+				n++
+				w.Abort()
+			}
+		}
+		if n != 3 {
+			t.Fatalf("round %d: %d blobs of 300 bytes were begun under a limit of 1000", round, n)
+		}
+	}
+}

@@ -66,6 +66,7 @@ const (
 	testLimit = 1 << 20
 	testChunk = 4 << 10
 	goods     = 8 // the first ones are the last good release
+	slots     = 4 // processes at a time
 )
 
 // content is the nth blob, of up to 32 KiB.
@@ -201,7 +202,6 @@ func (l *life) collect() error {
 // name is right and what is pinned is there; afterwards all that is left is counted
 // and nothing is locked.
 func TestKilledAtAnyPoint(t *testing.T) {
-	const slots = 4
 	kills := 200
 	if testing.Short() {
 		kills = 20
@@ -268,6 +268,9 @@ func (k *killer) round(seed uint64) {
 
 // checkBlobs looks while other processes go on.
 func (k *killer) checkBlobs(good []blob.Digest) {
+	if used, err := room(k.s); err != nil || used > testLimit+slots<<10 {
+		k.t.Errorf("%d bytes are in use, more than any limit; %v", used, err)
+	}
 	list, err := k.s.List()
 	if err != nil {
 		k.t.Error(err)
@@ -295,6 +298,18 @@ func (k *killer) checkBlobs(good []blob.Digest) {
 			k.t.Errorf("pinned and stored: %v", err)
 		}
 	}
+}
+
+// room is how many bytes count against a limit at one moment.
+func room(s *Store) (used int64, err error) {
+	err = s.hold(func() error {
+		items, err := s.items()
+		for _, i := range items {
+			used += i.size
+		}
+		return err
+	})
+	return used, err
 }
 
 // checkRest looks at what the dead have left.
