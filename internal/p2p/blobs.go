@@ -57,12 +57,13 @@ type stream struct {
 	node  *Node
 	peer  peer.AddrInfo
 	slots chan struct{}
+	block time.Duration // blockTimeout; tests wait less
 }
 
 var _ fetch.LastResort = (*stream)(nil)
 
 func (n *Node) stream(p peer.AddrInfo) *stream {
-	return &stream{node: n, peer: p, slots: make(chan struct{}, perSource)}
+	return &stream{node: n, peer: p, slots: make(chan struct{}, perSource), block: blockTimeout}
 }
 
 // String is the peer's ID, as in the origin of a candidate.
@@ -119,6 +120,9 @@ func (s *stream) ask(ctx context.Context, r blobwire.Request, take func(*answer)
 	}
 	conn, err := s.open(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		return err
 	}
 	// Streams know deadlines, not contexts. Reset also ends what the peer still
@@ -151,10 +155,10 @@ func (s *stream) exchange(conn network.Stream, request []byte, take func(*answer
 	if err := conn.SetProtocol(protoBlob); err != nil {
 		return err
 	}
-	if err := conn.SetWriteDeadline(time.Now().Add(blockTimeout)); err != nil {
+	if err := conn.SetWriteDeadline(time.Now().Add(s.block)); err != nil {
 		return err
 	}
-	in := &answer{stream: conn, rw: msmux.NewMSSelect[protocol.ID](conn, protoBlob)}
+	in := &answer{stream: conn, block: s.block, rw: msmux.NewMSSelect[protocol.ID](conn, protoBlob)}
 	if _, err := in.rw.Write(request); err != nil {
 		return fmt.Errorf("send request: %w", err)
 	}
@@ -171,12 +175,13 @@ func (s *stream) exchange(conn network.Stream, request []byte, take func(*answer
 // answer is what a peer sends.
 type answer struct {
 	stream network.Stream
+	block  time.Duration
 	rw     msmux.LazyConn
 }
 
 // fill reads exactly len(b) bytes, in the time of one block.
 func (a *answer) fill(b []byte) error {
-	if err := a.stream.SetReadDeadline(time.Now().Add(blockTimeout)); err != nil {
+	if err := a.stream.SetReadDeadline(time.Now().Add(a.block)); err != nil {
 		return err
 	}
 	_, err := io.ReadFull(a.rw, b)
@@ -189,7 +194,7 @@ func (a *answer) copy(w io.Writer, length int64) error {
 	for block := int64(0); length > 0; {
 		if block <= 0 {
 			block = blockSize
-			if err := a.stream.SetReadDeadline(time.Now().Add(blockTimeout)); err != nil {
+			if err := a.stream.SetReadDeadline(time.Now().Add(a.block)); err != nil {
 				return err
 			}
 		}
@@ -211,15 +216,18 @@ func (a *answer) copy(w io.Writer, length int64) error {
 // explain puts what a stream fails with into words.
 func (a *answer) explain(err error) error {
 	var timeout net.Error
+	var reset *network.StreamError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed:
+		return fmt.Errorf("the peer lends nothing: %w", fetch.ErrAbsent)
 	case errors.Is(err, network.ErrReset):
 		return fmt.Errorf("the peer broke the transfer off: %w", err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("the peer ended the transfer early: %w", io.ErrUnexpectedEOF)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("the peer sent less than %d KiB in %v: %w", blockSize>>10, blockTimeout, err)
+		return fmt.Errorf("the peer sent less than %d KiB in %v: %w", blockSize>>10, a.block, err)
 	}
 	return err
 }

@@ -29,6 +29,8 @@ const (
 	headerTimeout = 5 * time.Second
 	blockTimeout  = 5 * time.Second
 	blockSize     = 64 << 10
+	// windowBlocks is how many blocks can be under way: the window of a stream.
+	windowBlocks = 4
 )
 
 // lending answers requests for blobs.
@@ -55,22 +57,32 @@ func newLending(offer func() p2p.Offer, log *slog.Logger) *lending {
 func (l *lending) handle(s network.Stream) {
 	from, at := s.Conn().RemotePeer(), addressOf(s.Conn())
 	if !l.enter(from, at) {
-		// What was asked for is not even read.
-		l.finish(s, l.send(s, []byte{byte(blobwire.StatusBusy)}))
+		_ = l.send(s, []byte{byte(blobwire.StatusBusy)})
+		_ = s.Close() // what was asked for is not even read
 		return
 	}
 	defer l.leave(from, at)
-	l.finish(s, l.answer(s))
+	defer s.Reset()
+	err := l.answer(s)
+	if err == nil {
+		err = l.finish(s)
+	}
+	if err != nil {
+		l.log.Debug("blob not lent", "peer", from, "error", err)
+	}
 }
 
-// finish ends a stream in order, or at once if it failed.
-func (l *lending) finish(s network.Stream, err error) {
-	if err != nil {
-		l.log.Debug("blob not lent", "peer", s.Conn().RemotePeer(), "error", err)
-		_ = s.Reset()
-		return
+// finish waits until the other end has taken what is under way, at most as long as
+// that may take. Until then the stream counts.
+func (l *lending) finish(s network.Stream) error {
+	if err := s.CloseWrite(); err != nil {
+		return err
 	}
-	_ = s.Close()
+	if err := s.SetReadDeadline(time.Now().Add(windowBlocks * l.blocks)); err != nil {
+		return err
+	}
+	_, _ = s.Read(make([]byte, 1)) // its end, or a second request, which is one too many
+	return nil
 }
 
 func (l *lending) answer(s network.Stream) error {
