@@ -309,6 +309,8 @@ func fullMedium(t *testing.T, s *Store, old blob.Digest) {
 
 // readOnlyMedium: all is read, nothing written, and each refusal says why.
 func readOnlyMedium(t *testing.T, s *Store, medium string, old blob.Digest) {
+	rot := put(t, s, "rot")
+	nettest.Check(t, os.WriteFile(s.Path(rot), []byte("rat"), 0o644))
 	before := state(t, s.Dir())
 	nettest.Check(t, syscall.Mount("", medium, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 	again := open(t, s.Dir(), Limit{Bytes: 10})
@@ -323,17 +325,33 @@ func readOnlyMedium(t *testing.T, s *Store, medium string, old blob.Digest) {
 	if got, err := read(again, old, 21); err != nil || got != "the last good release" {
 		t.Errorf("%q, %v", got, err)
 	}
-	list, err := again.List()
-	if err != nil || len(list) != 1 || !slices.Equal(list[0].Pins, []string{"one"}) {
-		t.Errorf("%v, %v", list, err)
-	}
-	if report, err := again.VerifyAll(context.Background(), nil); err != nil || report.Blobs != 1 || len(report.Findings) != 0 {
-		t.Errorf("%+v, %v", report, err)
+	existing, err := OpenExisting(s.Dir())
+	nettest.Check(t, err)
+	t.Cleanup(func() { existing.Close() })
+	reading, err := OpenReadOnly(s.Dir())
+	nettest.Check(t, err)
+	t.Cleanup(func() { reading.Close() })
+	for _, s := range []*Store{again, existing, reading} {
+		list, err := s.List()
+		pinned := slices.IndexFunc(list, func(i Info) bool { return i.Digest == old && slices.Equal(i.Pins, []string{"one"}) })
+		if err != nil || len(list) != 2 || pinned < 0 {
+			t.Errorf("%v, %v", list, err)
+		}
+		if parts, err := s.Partials(); err != nil || len(parts) != 0 {
+			t.Errorf("%v, %v", parts, err)
+		}
+		report, err := s.VerifyAll(context.Background(), nil)
+		if err != nil || report.Blobs != 2 || len(report.Findings) != 1 || report.Findings[0].Moved != "" {
+			t.Errorf("%+v, %v", report, err)
+		} else if left := report.Findings[0].Left; !errors.Is(left, syscall.EROFS) && !errors.Is(left, fs.ErrPermission) {
+			t.Errorf("left because of %v", left)
+		}
 	}
 	if s, err := Open(filepath.Join(medium, "none")); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("made a store: %v, %v", s, err)
 	}
 	nettest.Check(t, syscall.Mount("", medium, "tmpfs", syscall.MS_REMOUNT, ""))
+	defer func() { nettest.Check(t, s.Remove(rot)) }()
 	if after := state(t, s.Dir()); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
