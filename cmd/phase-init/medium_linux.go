@@ -272,7 +272,7 @@ func (s *seed) equip(ctx context.Context) error {
 	}
 	s.pool = x509.NewCertPool()
 	s.pool.AppendCertsFromPEM(pem)
-	fetcher := &fetch.Fetcher{LocalOnly: !s.config.Mode.MayUseWAN(), Log: s.system.Log}
+	fetcher := &fetch.Fetcher{LocalOnly: !s.config.Mode.MayUseWAN(), Gateways: s.config.Gateways, Log: s.system.Log}
 	if fetcher.Client, err = s.client(); err != nil {
 		return err
 	}
@@ -330,7 +330,17 @@ func (s *seed) openCache(ctx context.Context, fetcher *fetch.Fetcher) error {
 		return errors.Join(err, sysinit.Unmount(cacheDir))
 	}
 	s.state = trust.OpenState(filepath.Join(cacheDir, pid1.StateDir))
+	s.writeSoon()
 	return nil
+}
+
+// writeSoon makes the kernel write what a download gave to the medium within about
+// two seconds, instead of half a minute: that much a power cut takes away. What
+// is remembered of releases does not rest on it, it is synced.
+func (s *seed) writeSoon() {
+	for knob, centiseconds := range map[string]string{"dirty_expire_centisecs": "200", "dirty_writeback_centisecs": "100"} {
+		s.warn("write to the medium soon", os.WriteFile("/proc/sys/vm/"+knob, []byte(centiseconds), 0))
+	}
 }
 
 // MediaError says that more than one medium of this kind is plugged in.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,6 +31,7 @@ type observer struct {
 	mu      sync.Mutex
 	running map[string]*timeline.Running
 	steps   map[string]*term.Step
+	fetched []fetch.Report // of the fetch that runs
 	bar     *term.Progress
 	barName string
 	failed  string // the stage that failed last
@@ -56,12 +58,15 @@ func (o *observer) End(stage, note string, err error) {
 		return // a stage ends once; the search may outlive its stage
 	}
 	delete(o.running, stage)
-	running.End(note, err)
+	running.EndWith(note, o.detail(stage), err)
 	if step == nil {
 		return
 	}
 	delete(o.steps, stage)
 	o.endBar()
+	if stage == timeline.StageFetch {
+		defer o.account()
+	}
 	var asked *wish
 	switch {
 	case errors.As(err, &asked):
@@ -88,7 +93,41 @@ func (o *observer) Progress(p fetch.Progress) {
 		o.endBar()
 		o.bar, o.barName = o.system.Console.Progress(p.Name, p.Total), p.Name
 	}
+	if p.Sources > 1 {
+		o.bar.From(fmt.Sprintf("%d sources", p.Sources))
+	}
 	o.bar.Set(p.Done)
+}
+
+// Fetched keeps where an artifact came from until the fetch ends.
+func (o *observer) Fetched(r fetch.Report) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fetched = append(o.fetched, r)
+}
+
+// detail is where the artifacts came from, as JSON for the stage's record; o.mu
+// is held.
+func (o *observer) detail(stage string) []byte {
+	if stage != timeline.StageFetch || len(o.fetched) == 0 {
+		return nil
+	}
+	data, err := json.Marshal(o.fetched)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// account shows where the artifacts came from, and who gave wrong bytes; o.mu is
+// held.
+func (o *observer) account() {
+	for _, r := range o.fetched {
+		for _, line := range account(r) {
+			o.system.Console.Line(line)
+		}
+	}
+	o.fetched = nil
 }
 
 func (o *observer) endBar() {

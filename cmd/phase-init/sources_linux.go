@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/steps"
+	"github.com/phasebased/phase/internal/boot"
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/p2p"
@@ -50,37 +52,49 @@ func nets(log *slog.Logger) steps.DiscoverNets {
 }
 
 // sources are where this boot may look, by its mode, and what closes them.
-func (s *seed) sources(_ context.Context, _ *netup.Network) ([]discover.Source, func()) {
-	var sources []discover.Source
-	end := func() {}
+func (s *seed) sources(_ context.Context, _ *netup.Network) (out boot.Reach) {
 	mode, reach := s.config.Mode, nets(s.system.Log)
 	if !mode.MayUseDHT() {
 		reach.DHT = nil
-	}
-	if reach.DHT != nil && len(s.config.Bootstrap) > 0 {
-		node, closeNode, err := reach.DHT(s.config.Bootstrap)
-		if err != nil {
-			s.system.Console.Line("WARNING: going on without the DHT: " + err.Error())
-		} else {
-			if s.config.Network.Proxy != "" {
-				s.system.Console.Line("WARNING: mirrors are asked through the proxy, and the DHT directly: it cannot be asked through one.")
-			}
-			sources = append(sources, node)
-			end = func() {
-				if err := closeNode(); err != nil {
-					s.system.Log.Debug("close the DHT node", "error", err)
-				}
-			}
-		}
+	} else if len(s.config.Bootstrap) > 0 {
+		s.joinDHT(&out)
 	}
 	if mode.MayUseLAN() {
-		sources = append(sources, reach.Neighbours(s.fetcher.Get, lanWait(mode))...)
+		query := discover.Query{Channel: s.config.Channel, Arch: s.config.Arch}
+		out.Finders = append(out.Finders, mdns.NewFinder(query, provider))
+		out.Search = append(out.Search, reach.Neighbours(s.fetcher.Get, lanWait(mode))...)
 	}
 	for _, base := range s.config.Providers {
-		sources = append(sources, &discover.HTTP{Base: base, Get: s.fetcher.Get})
+		out.Search = append(out.Search, &discover.HTTP{Base: base, Get: s.fetcher.Get})
 	}
-	return sources, end
+	return out
 }
+
+// joinDHT looks for releases in the DHT, and for machines that have announced their
+// artifacts there. In Private mode it does not ask the latter: that would tell
+// whoever cares to announce them what this machine boots.
+func (s *seed) joinDHT(out *boot.Reach) {
+	node, err := p2p.New(p2p.Config{Bootstrap: s.config.Bootstrap, Log: s.system.Log})
+	if err != nil {
+		s.system.Console.Line("WARNING: going on without the DHT: " + err.Error())
+		return
+	}
+	if s.config.Network.Proxy != "" {
+		s.system.Console.Line("WARNING: mirrors are asked through the proxy, and the DHT directly: it cannot be asked through one.")
+	}
+	out.Search = append(out.Search, node)
+	out.Close = func() {
+		if err := node.Close(); err != nil {
+			s.system.Log.Debug("close the DHT node", "error", err)
+		}
+	}
+	if s.config.Mode == bootcfg.Internet {
+		out.Finders = append(out.Finders, p2p.Finder{Node: node, HTTP: provider})
+	}
+}
+
+// provider is a source by the base URL that a finder heard of.
+func provider(base string) fetch.Source { return boot.Provider(base) }
 
 // memoryUsed is, as JSON, the most memory this process held and what the whole
 // seed uses now, in bytes.

@@ -63,6 +63,7 @@ type Observer interface {
 	Note(stage, text string)          // a line worth a person's attention
 	Skipped(origin string, err error) // a candidate that did not verify
 	Progress(p fetch.Progress)
+	Fetched(r fetch.Report) // where an artifact came from, or that it did not come
 }
 
 // Loaded is a kernel ready to be jumped into.
@@ -94,10 +95,9 @@ type Corridor struct {
 	// SetClock is told the time whenever the Clock has moved; nil: nobody is. It
 	// must not take time.
 	SetClock func(time.Time)
-	// Sources are where to look, by mode, and what closes them: nil if nothing
-	// need be closed. It is called once, when nobody uses them any more and
-	// before Run returns or jumps, and may take 3 s.
-	Sources func(ctx context.Context, n *netup.Network) (sources []discover.Source, end func())
+	// Sources are where to look, by mode. What closes them is called once, when
+	// nobody uses them any more and before a kernel is loaded.
+	Sources func(ctx context.Context, n *netup.Network) Reach
 }
 
 // choice is a release that is complete and verified: what the machine is given
@@ -264,7 +264,8 @@ func (c *Corridor) verify(ctx context.Context, h *hunt) (*group, error) {
 	g, err := h.release(ctx)
 	note := ""
 	if err == nil {
-		note = signedBy(h.verified(g))
+		verified, _ := h.verified(g)
+		note = signedBy(verified)
 	}
 	c.Observe.End(timeline.StageVerify, note, err)
 	return g, err

@@ -48,14 +48,15 @@ type world struct {
 	state    *trust.State
 	started  time.Time
 
-	mu     sync.Mutex
-	loaded *handover.Set
-	asked  []string                 // host and path of each request
-	told   []string                 // what the observer was told
-	at     map[string]time.Duration // when it was first told that
-	notes  map[string][]string      // the notes with which stages ended
-	fail   error                    // what Load answers
-	clocks []time.Time              // to what the machine's clock was set
+	mu      sync.Mutex
+	loaded  *handover.Set
+	asked   []string                 // host and path of each request
+	told    []string                 // what the observer was told
+	at      map[string]time.Duration // when it was first told that
+	notes   map[string][]string      // the notes with which stages ended
+	fail    error                    // what Load answers
+	reports []fetch.Report
+	clocks  []time.Time // to what the machine's clock was set
 
 	unloaded int // how often the loaded kernel was
 }
@@ -115,16 +116,26 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	}
-	recorder := httptest.NewRecorder()
-	handler.ServeHTTP(recorder, r)
-	return recorder.Result(), nil
+	recorder, served := httptest.NewRecorder(), make(chan any)
+	go func() {
+		defer func() { served <- recover() }()
+		handler.ServeHTTP(recorder, r)
+	}()
+	select {
+	case defect := <-served:
+		if defect != nil {
+			panic(defect)
+		}
+		return recorder.Result(), nil
+	case <-r.Context().Done():
+		go func() { <-served }()
+		return nil, r.Context().Err()
+	}
 }
 
 // ask makes these the sources of the search.
 func (w *world) ask(sources ...discover.Source) {
-	w.corridor.Sources = func(context.Context, *netup.Network) ([]discover.Source, func()) {
-		return sources, nil
-	}
+	w.corridor.Sources = func(context.Context, *netup.Network) Reach { return Reach{Search: sources} }
 }
 
 func (w *world) load(set handover.Set) (Loaded, error) {
@@ -166,6 +177,11 @@ func (w *world) End(stage, note string, err error) {
 func (w *world) Note(_, text string)            { w.tell("note", text) }
 func (w *world) Skipped(origin string, _ error) { w.tell("skipped", origin) }
 func (w *world) Progress(fetch.Progress)        {}
+func (w *world) Fetched(r fetch.Report) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reports = append(w.reports, r)
+}
 
 // publish puts a release into the web server's folder and returns its pointer.
 func (w *world) publish(version int64, keys *release.Keys) []byte {

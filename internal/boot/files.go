@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/phasebased/phase/internal/fetch"
@@ -35,6 +36,10 @@ func (f *files) Close() {
 // this one is refused after all.
 var errGaveWay = errors.New("gave way to another release")
 
+// patience is how long artifacts of which nobody is left to give more are still
+// hoped for, while somebody looks for others who have them.
+const patience = SettleBudget
+
 // maxRounds bounds how often artifacts are looked for with further bases.
 const maxRounds = 4
 
@@ -42,11 +47,12 @@ const maxRounds = 4
 // machine has the memory to boot it: a person should not wait for a download
 // that cannot be used.
 func (c *Corridor) fetch(ctx context.Context, h *hunt, g *group) (*files, error) {
-	verified := h.verified(g)
+	verified, file := h.verified(g)
 	return c.fetchStage(verified.Manifest(), func(f *files) error {
 		if !verified.Valid() {
 			return errGaveWay
 		}
+		c.pin(verified.Manifest(), file)
 		return c.fetchRounds(ctx, h, g, verified, f)
 	})
 }
@@ -71,6 +77,17 @@ func (c *Corridor) fetchStage(m manifest.Manifest, get func(*files) error) (*fil
 	return f, nil
 }
 
+// pin keeps the cache from dropping what is going to be booted to make room. A
+// download that its medium cannot keep goes on without.
+func (c *Corridor) pin(m manifest.Manifest, file []byte) {
+	if c.Fetcher.Store == nil {
+		return
+	}
+	if err := c.Fetcher.Store.Pin(handover.PinBooting, handover.Blobs(m, file)); err != nil {
+		c.Observe.Note(timeline.StageFetch, fmt.Sprintf("WARNING: the cache may lose parts of this release again: %v", err))
+	}
+}
+
 func (c *Corridor) fits(m manifest.Manifest) error {
 	available, err := c.Memory()
 	if err != nil {
@@ -86,15 +103,26 @@ func (c *Corridor) fetchRounds(ctx context.Context, h *hunt, g *group, verified 
 	ctx, end := h.untilOther(ctx, g)
 	defer end()
 	fetcher := *c.Fetcher
+	fetcher.Patience = patience
 	for round := 1; ; round++ {
 		bases := h.bases(g)
+		trail := h.newTrail(g, bases)
+		fetcher.Finders = nil
+		for _, finder := range slices.Concat(h.reach.Finders, []fetch.Finder{trail}) {
+			fetcher.Finders = append(fetcher.Finders, careful{finder, c.Fetcher})
+		}
 		fetcher.Progress = c.progress("download", verified.Manifest(), f)
+		fetcher.Report = func(r fetch.Report) {
+			a, _ := verified.Manifest().Artifact(r.Name)
+			h.update(func() { g.judge(a.Hash, r) })
+			c.Observe.Fetched(r)
+		}
 		err := c.fetchAll(ctx, fetcher, verified, bases, f)
 		var failed *fetch.Error
 		if !errors.As(err, &failed) {
 			return err // nil; local; given up
 		}
-		more := h.more(ctx, g, bases)
+		more := h.more(ctx, g, trail.bases())
 		if h.newest() != g {
 			return errGaveWay
 		}

@@ -163,11 +163,39 @@ func (g *group) deliver(p *place) {
 func (g *group) fail(p *place, err error) {
 	p.failed = true
 	var failure *fetch.Error
-	if errors.As(err, &failure) {
-		g.attempts = append(g.attempts, failure.Attempts...)
+	if !errors.As(err, &failure) {
+		g.unlogged = err
 		return
 	}
-	g.unlogged = err
+	g.attempts = append(g.attempts, failure.Attempts...)
+	if failure.Cause != nil && len(p.urls) > 0 { // it was given up while asking
+		g.attempts = append(g.attempts, fetch.Attempt{URL: p.urls[0], Round: 1, Err: failure.Cause})
+	}
+}
+
+// judge remembers who gave the artifact d, finders' providers among them, and who
+// could not.
+func (g *group) judge(d blob.Digest, r fetch.Report) {
+	const somewhere = "http://somewhere"
+	path := strings.TrimPrefix(fetch.BlobURLs(d, []string{somewhere})[0], somewhere)
+	for _, s := range r.Sources {
+		base, isProvider := strings.CutSuffix(s.Source, path)
+		known := slices.ContainsFunc(g.places, func(p *place) bool { return p.base == base })
+		if isProvider && !known && s.Bytes > 0 {
+			g.add(&place{base: base, urls: []string{base + manifestPath(g.pointer.Pointer())}, origin: base})
+		}
+		for _, p := range g.places {
+			if p.base == "" || !strings.HasPrefix(s.Source, p.base+"/") {
+				continue
+			}
+			switch {
+			case s.Verdict != "good" && s.Verdict != "unused":
+				p.failed = true
+			case s.Bytes > 0:
+				p.served, p.failed = true, false
+			}
+		}
+	}
 }
 
 // maxPerRank bounds how many bases of each rank are used at once: a flood of

@@ -34,6 +34,7 @@ const (
 // what was refused may be verified.
 type hunt struct {
 	corridor *Corridor
+	reach    Reach
 	floor    floors
 	started  time.Time
 	ctx      context.Context
@@ -70,13 +71,10 @@ type hunt struct {
 func (c *Corridor) startHunt(ctx context.Context, network *netup.Network, floor floors) *hunt {
 	h := newHunt(c, floor)
 	h.ctx, h.cancel = context.WithTimeout(ctx, SearchBudget)
-	sources, closeSources := c.Sources(h.ctx, network)
+	h.reach = c.Sources(h.ctx, network)
 	h.askTime(network)
 	h.askPortal(network)
-	h.tasks.Go(func() {
-		h.search(sources)
-		closeWithin(closeSources, closeLimit)
-	})
+	h.tasks.Go(func() { h.search(h.reach.Search) })
 	return h
 }
 
@@ -87,11 +85,13 @@ func newHunt(c *Corridor, floor floors) *hunt {
 	}
 }
 
-// stop ends the hunt and returns when nothing of it runs any more.
+// stop ends the hunt and returns when nothing of it runs any more. Nobody may
+// fetch with its finders then.
 func (h *hunt) stop() {
 	h.update(func() { h.stopped = true })
 	h.cancel()
 	h.tasks.Wait()
+	closeWithin(h.reach.Close, closeLimit)
 }
 
 // closeWithin waits for end, which stops networks and must not stop the boot.
@@ -248,11 +248,12 @@ func (h *hunt) notFound() *NotFoundError {
 	}
 }
 
-// verified is the group's manifest, or nil if it is refused after all.
-func (h *hunt) verified(g *group) *manifest.Verified {
+// verified is the group's manifest, or nil if it is refused after all, and the
+// file that it came in.
+func (h *hunt) verified(g *group) (v *manifest.Verified, file []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return g.verified
+	return g.verified, g.manifest
 }
 
 // choice is what was concluded.

@@ -238,7 +238,8 @@ func TestFetchFailureWaitsForTheSearchToSettle(t *testing.T) {
 		w.drop("kernel")
 		w.ask(&discover.HTTP{Base: w.base, Get: w.corridor.Fetcher.Get}, silent())
 		w.refused("FETCH-001")
-		if took := time.Since(w.started); took < SettleBudget || took > SettleBudget+time.Second {
+		// The silent one may still know another place.
+		if took := time.Since(w.started); took < SettleBudget || took > SettleBudget+patience {
 			w.Errorf("it took %v", took)
 		}
 	})
@@ -284,8 +285,8 @@ func TestHuntEndsBeforeTheJump(t *testing.T) {
 			found(discover.Candidate{Pointer: []byte("late"), Origin: "late"})
 			panic("late")
 		}}
-		w.corridor.Sources = func(context.Context, *netup.Network) ([]discover.Source, func()) {
-			return []discover.Source{babbler}, func() { closed = true }
+		w.corridor.Sources = func(context.Context, *netup.Network) Reach {
+			return Reach{Search: []discover.Source{babbler}, Close: func() { closed = true }}
 		}
 		load := w.corridor.Load
 		w.corridor.Load = func(set handover.Set) (Loaded, error) {
@@ -309,8 +310,8 @@ func TestHangingCloseDoesNotStopTheBoot(t *testing.T) {
 		pointer := w.publish(1, w.keys)
 		stop := make(chan struct{})
 		defer close(stop)
-		w.corridor.Sources = func(context.Context, *netup.Network) ([]discover.Source, func()) {
-			return []discover.Source{after(0, "honest", pointer)}, func() { <-stop }
+		w.corridor.Sources = func(context.Context, *netup.Network) Reach {
+			return Reach{Search: []discover.Source{after(0, "honest", pointer)}, Close: func() { <-stop }}
 		}
 		w.boots(closeLimit + time.Second)
 	})
@@ -544,7 +545,7 @@ func TestPanicsBecomeErrors(t *testing.T) {
 				arm(w)
 				err := w.refused("BOOT-090")
 				var defect *PanicError
-				if !errors.As(err, &defect) || defect.Value != "boom" || !strings.Contains(defect.Stack, "hunt_test.go") {
+				if !errors.As(err, &defect) || defect.Value != "boom" || !strings.Contains(defect.Stack, "_test.go") {
 					w.Errorf("%#v", err)
 				}
 			})

@@ -101,9 +101,11 @@ func (c *Corridor) revive(ctx context.Context, k trust.Release, floor floors, on
 	}
 	c.announce(verified, k.Confirmed, online)
 	f, err := c.fetchStage(verified.Manifest(), func(f *files) error {
+		c.pin(verified.Manifest(), k.Manifest)
 		fetcher := *c.Fetcher
 		fetcher.Retries, fetcher.Timeout = 1, missingLimit
 		fetcher.Progress = c.progress("cache", verified.Manifest(), f)
+		fetcher.Report = c.Observe.Fetched
 		return c.fetchAll(ctx, fetcher, verified, nil, f)
 	})
 	if err != nil {
