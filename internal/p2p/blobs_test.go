@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -42,7 +43,14 @@ func lend(t testing.TB, n *Node, port uint16, contents ...[]byte) {
 			t.Fatal(err)
 		}
 	}
-	n.Lend(Offer{HTTPPort: port, Open: func(d blob.Digest) (*os.File, error) { return os.Open(filepath.Join(dir, d.Hex())) }})
+	n.Lend(Offer{HTTPPort: port, Open: func(d blob.Digest) (Content, int64, error) {
+		f, err := os.Open(filepath.Join(dir, d.Hex()))
+		if err != nil {
+			return nil, 0, err
+		}
+		info, err := f.Stat()
+		return f, info.Size(), err
+	}})
 }
 
 // from is n as c sees it as a source.
@@ -132,16 +140,25 @@ func TestStreamRefusals(t *testing.T) {
 	if err := read(part(content, 1000, 1)); !errors.As(err, &refusal) || refusal.Status != blobwire.StatusBeyond {
 		t.Errorf("beyond the end: %v", err)
 	}
-	dir := t.TempDir()
-	n.Lend(Offer{Open: func(blob.Digest) (*os.File, error) { return os.Open(dir) }})
-	if err := read(part(content, 0, 1)); !errors.As(err, &refusal) || refusal.Status != blobwire.StatusFailed {
-		t.Errorf("a folder: %v", err)
+	n.Lend(Offer{Open: func(blob.Digest) (Content, int64, error) { return nil, 0, fmt.Errorf("x: %w", ErrLater) }})
+	if err := read(part(content, 0, 1)); !errors.As(err, &refusal) || refusal.Status != blobwire.StatusBusy || errors.Is(err, fetch.ErrAbsent) {
+		t.Errorf("of who cannot lend it yet: %v", err)
+	}
+	n.Lend(Offer{Open: func(blob.Digest) (Content, int64, error) { return empty{}, 1000, nil }})
+	if err := read(part(content, 0, 1)); err == nil || errors.Is(err, fetch.ErrAbsent) {
+		t.Errorf("of who has less than it says: %v", err)
 	}
 	n.Lend(Offer{})
 	if err := read(part(content, 0, 1)); !errors.Is(err, fetch.ErrAbsent) {
 		t.Errorf("of who lends nothing any more: %v", err)
 	}
 }
+
+// empty is a blob that became shorter since it was opened.
+type empty struct{}
+
+func (empty) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+func (empty) Close() error                      { return nil }
 
 // errNoMore is of a writer that has seen enough.
 var errNoMore = errors.New("no more")

@@ -39,15 +39,14 @@ const (
 // so that nobody can aim this machine at another one.
 //
 // A node with LocalOnly neither connects to anybody beyond the local network nor
-// names an HTTP server there. Private mode may use a Finder: a node that asks
-// announces nothing and learns no more of this machine than a mirror does, namely
-// its address and what it fetches; but while a mirror is somebody the medium
-// names, this is anybody who announced the blob.
+// names an HTTP server there. Private mode does without: whoever announces a blob
+// learns the address of each machine that asks for it and what it boots, and while
+// mirrors are chosen by the medium, announcing is open to everybody.
 type Finder struct {
 	Node *Node
 	// HTTP makes a source out of the base URL of a provider, such as
 	// http://192.0.2.7:8080; nil: blobs are read over streams only. It may be called
-	// concurrently.
+	// concurrently. In Local mode what it makes has to stay there.
 	HTTP func(base string) fetch.Source
 }
 

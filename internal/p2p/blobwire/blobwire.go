@@ -52,7 +52,6 @@ const (
 	StatusBeyond    Status = 2 // the stretch does not lie within the blob
 	StatusBusy      Status = 3 // later, or elsewhere
 	StatusMalformed Status = 4 // that was no request
-	StatusFailed    Status = 5 // the blob is here and cannot be read
 )
 
 func (s Status) String() string {
@@ -67,8 +66,6 @@ func (s Status) String() string {
 		return "is busy"
 	case StatusMalformed:
 		return "does not understand the request"
-	case StatusFailed:
-		return "cannot read the blob"
 	}
 	return fmt.Sprintf("answers with the unknown status %d", byte(s))
 }

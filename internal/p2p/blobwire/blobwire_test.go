@@ -66,10 +66,10 @@ func TestPlaces(t *testing.T) {
 
 func TestStatusInWords(t *testing.T) {
 	seen := map[string]bool{}
-	for s := range Status(StatusFailed + 2) {
+	for s := range Status(StatusMalformed + 2) {
 		seen[s.String()] = true
 	}
-	if len(seen) != int(StatusFailed)+2 {
+	if len(seen) != int(StatusMalformed)+2 {
 		t.Error(seen)
 	}
 }

@@ -1,10 +1,10 @@
 package dhtserver
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -98,9 +98,12 @@ func (l *lending) answer(s network.Stream) error {
 		return l.send(s, []byte{byte(blobwire.StatusMalformed)})
 	}
 	offer := l.offer()
-	f, size, status := open(offer, r)
-	if status != blobwire.StatusOK {
-		return l.send(s, []byte{byte(status)})
+	if offer.Open == nil {
+		return l.send(s, []byte{byte(blobwire.StatusAbsent)})
+	}
+	f, size, err := offer.Open(r.Blob)
+	if err != nil {
+		return l.send(s, []byte{byte(statusOf(err))})
 	}
 	defer f.Close()
 	switch {
@@ -113,25 +116,15 @@ func (l *lending) answer(s network.Stream) error {
 	return l.copy(s, f, r)
 }
 
-// open opens what is asked for, if it is lent.
-func open(offer p2p.Offer, r blobwire.Request) (*os.File, int64, blobwire.Status) {
-	if offer.Open == nil {
-		return nil, 0, blobwire.StatusAbsent
+func statusOf(err error) blobwire.Status {
+	if errors.Is(err, p2p.ErrLater) {
+		return blobwire.StatusBusy
 	}
-	f, err := offer.Open(r.Blob)
-	if err != nil {
-		return nil, 0, blobwire.StatusAbsent
-	}
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		f.Close()
-		return nil, 0, blobwire.StatusFailed
-	}
-	return f, info.Size(), blobwire.StatusOK
+	return blobwire.StatusAbsent
 }
 
 // copy sends the status and then exactly what r asks for, or fails.
-func (l *lending) copy(s network.Stream, f *os.File, r blobwire.Request) error {
+func (l *lending) copy(s network.Stream, f io.ReaderAt, r blobwire.Request) error {
 	in := io.NewSectionReader(f, r.Offset, r.Length)
 	buf := make([]byte, 1+min(r.Length, blockSize))
 	buf[0] = byte(blobwire.StatusOK)
