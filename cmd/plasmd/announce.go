@@ -75,6 +75,7 @@ func (s *server) watch(ctx context.Context) {
 		if s.offer.checked {
 			s.recheck()
 		}
+		s.hold()
 		if err := s.tellCaller(); err != nil {
 			s.log.Warn("what was announced could not be reported", "err", err)
 		}
@@ -132,14 +133,7 @@ var errNoRoot = errors.New("there is no root.json beside the pointer, so that no
 // pointer verifies the folder's pointer as a seed would: what this machine cannot
 // verify it does not announce.
 func (s *server) pointer() (manifest.Pointer, error) {
-	if s.seen.pointerErr != nil {
-		return manifest.Pointer{}, s.seen.pointerErr
-	}
-	if s.root == nil {
-		return manifest.Pointer{}, errNoRoot
-	}
-	v := manifest.Verifier{Root: s.root, Want: manifest.Want{Channel: s.offer.channel, Arch: s.offer.arch}}
-	verified, err := v.Pointer(s.seen.pointer, time.Now())
+	verified, err := s.verify()
 	if err != nil {
 		return manifest.Pointer{}, err
 	}
@@ -147,6 +141,20 @@ func (s *server) pointer() (manifest.Pointer, error) {
 		err = s.checkRelease(verified.Pointer())
 	}
 	return verified.Pointer(), err
+}
+
+func (s *server) verify() (*manifest.VerifiedPointer, error) {
+	if s.seen.pointerErr != nil {
+		return nil, s.seen.pointerErr
+	}
+	if s.root == nil {
+		return nil, errNoRoot
+	}
+	return s.verifier().Pointer(s.seen.pointer, time.Now())
+}
+
+func (s *server) verifier() manifest.Verifier {
+	return manifest.Verifier{Root: s.root, Want: manifest.Want{Channel: s.offer.channel, Arch: s.offer.arch}}
 }
 
 // checkRelease says why the folder is not, byte for byte, what a pointer leads to.
@@ -177,6 +185,8 @@ func (s *server) announce(ctx context.Context) {
 	if s.peer == nil {
 		return
 	}
+	s.lend()
+	s.hold()
 	if s.publishErr = err; err == nil {
 		s.publishErr = s.publish(ctx)
 	}

@@ -150,15 +150,18 @@ func size(n int64) string {
 // showTold says what a provider says that it told the network.
 func showTold(w io.Writer, t told) {
 	for _, p := range t.Published {
-		fmt.Fprintf(w, "on the DHT since %s: %s, confirmed by %s\n", p.At.Format(time.RFC3339), plain(p.Key), p.confirmed())
+		fmt.Fprintf(w, "on the DHT since %s: %s, confirmed by %s\n", p.At.Format(time.RFC3339), plain(p.Key), confirmed(p.AcknowledgedBy))
 		for _, id := range p.AcknowledgedBy {
 			fmt.Fprintf(w, "  %s\n", plain(id))
 		}
 	}
+	for _, h := range t.Held {
+		fmt.Fprintf(w, "on the DHT since %s: %s, confirmed by %s\n", h.At.Format(time.RFC3339), h.Blob, confirmed(h.AcknowledgedBy))
+	}
 	if a := t.Announced; a != nil {
 		fmt.Fprintf(w, "on the local network since %s: version %d, as %s\n", a.At.Format(time.RFC3339), a.Version, plain(a.Instance))
 	}
-	for _, failed := range []string{t.PublishError, t.AnnounceError} {
+	for _, failed := range []string{t.PublishError, t.HoldError, t.AnnounceError} {
 		if failed != "" {
 			fmt.Fprintf(w, "  %q\n", failed)
 		}

@@ -64,6 +64,8 @@ type server struct {
 	spoken     spoken         // what it says
 	publishErr error          // why the newest pointer is not on the DHT
 	speakErr   error          // why the newest pointer is not told on the local network
+	held       []blob.Digest  // what the DHT node announces that is here
+	holdErr    error          // why it does not
 }
 
 // publisher is a node of the DHT.
@@ -73,6 +75,9 @@ type publisher interface {
 	SetRoot(*manifest.Root)
 	Publish(ctx context.Context, pointer []byte) (p2p.Published, error)
 	Publications() []p2p.Publication
+	Lend(p2p.Offer)
+	Hold([]blob.Digest) error
+	Held() []p2p.Holding
 }
 
 var _ publisher = (*p2p.Node)(nil)

@@ -303,6 +303,12 @@ func (d *dht) Addrs() []string { return nil }
 
 func (d *dht) Publish(context.Context, []byte) (p2p.Published, error) { return p2p.Published{}, nil }
 
+func (d *dht) Lend(p2p.Offer) {}
+
+func (d *dht) Hold([]blob.Digest) error { return nil }
+
+func (d *dht) Held() []p2p.Holding { return nil }
+
 func (d *dht) Publications() []p2p.Publication {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -343,11 +349,11 @@ func TestReportFollowsTheDHT(t *testing.T) {
 		list []p2p.Publication
 		want told
 	}{
-		{nil, told{Published: []published{}}},
-		{[]p2p.Publication{p}, told{Published: []published{holds}}},
-		{[]p2p.Publication{renewed}, told{Published: []published{more}}},
-		{[]p2p.Publication{failing}, told{Published: []published{more}, PublishError: "nobody answered"}},
-		{[]p2p.Publication{expired}, told{Published: []published{}}},
+		{nil, told{Published: []published{}, Held: []held{}}},
+		{[]p2p.Publication{p}, told{Published: []published{holds}, Held: []held{}}},
+		{[]p2p.Publication{renewed}, told{Published: []published{more}, Held: []held{}}},
+		{[]p2p.Publication{failing}, told{Published: []published{more}, PublishError: "nobody answered", Held: []held{}}},
+		{[]p2p.Publication{expired}, told{Published: []published{}, Held: []held{}}},
 	} {
 		peer.becomes(step.list...)
 		select {
@@ -446,7 +452,7 @@ func TestOwnWordConfirmsNothing(t *testing.T) {
 		{published{AcknowledgedBy: []string{"b"}}, "1 other node"},
 		{published{AcknowledgedBy: []string{"b", "c"}, Self: true}, "2 other nodes"},
 	} {
-		if got := c.p.confirmed(); got != c.want {
+		if got := confirmed(c.p.AcknowledgedBy); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.p, got, c.want)
 		}
 	}
