@@ -29,7 +29,8 @@ func TestRottenBlobIsWithheld(t *testing.T) {
 	write(t, base, rotten, []byte("l0st"))
 	write(t, base, blobPath(contents["kernel"]), []byte("not the kernel"))
 	var log bytes.Buffer
-	p, url := start(t, Config{Base: base, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	quiet := slog.New(slog.DiscardHandler)
+	p, url := start(t, Config{Base: base, Log: slog.New(slog.NewTextHandler(&log, nil)), Access: quiet})
 	if resp, data := get(t, url+"/"+rotten); resp.StatusCode != 404 {
 		t.Errorf("rotten blob: %s %q", resp.Status, data)
 	}

@@ -362,11 +362,7 @@ func TestRunNoticesChanges(t *testing.T) {
 	go func() { ended <- p.Run(ctx) }()
 	wait := func(what string, ok func(Status) bool) {
 		t.Helper()
-		for deadline := time.Now().Add(5 * time.Second); !ok(p.Status()); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: %+v", what, p.Status())
-			}
-		}
+		eventually(t, what, func() bool { return ok(p.Status()) })
 	}
 	wait("healthy", func(s Status) bool { return s.Healthy })
 	write(t, base, "stable/x86_64/kernel", []byte("other"))
@@ -605,16 +601,10 @@ func TestConcurrencyLimits(t *testing.T) {
 				done <- resp.StatusCode
 			}()
 			feed.Write([]byte("{"))
-			var last int
-			for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			eventually(t, fmt.Sprintf("status %d", c.want), func() bool {
 				resp, _ := get(t, url+"/health")
-				if last = resp.StatusCode; last == c.want {
-					break
-				}
-			}
-			if last != c.want {
-				t.Errorf("status %d, want %d", last, c.want)
-			}
+				return resp.StatusCode == c.want
+			})
 			feed.Write([]byte("}"))
 			feed.Close()
 			if code := <-done; code != 201 {
