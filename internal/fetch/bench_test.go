@@ -15,7 +15,7 @@ import (
 // least that any program could do for the same: copy into a memory file and
 // hash, without sealing, checks or time-outs. Server and client share the
 // processors.
-const benchSize = 64 << 20
+const benchSize = 256 << 20
 
 // benchServer sends a file the way providers do.
 func benchServer(b *testing.B) (string, job) {
@@ -39,6 +39,20 @@ func benchServer(b *testing.B) (string, job) {
 
 func BenchmarkFile(b *testing.B) {
 	_, j := benchServer(b)
+	f := quick(b)
+	for b.Loop() {
+		file, err := f.file(context.Background(), j)
+		if err != nil {
+			b.Fatal(err)
+		}
+		file.Close()
+	}
+}
+
+// BenchmarkChunked is BenchmarkFile with a chunk list.
+func BenchmarkChunked(b *testing.B) {
+	url, _ := benchServer(b)
+	j := chunkedJob(b, content(benchSize), url)
 	f := quick(b)
 	for b.Loop() {
 		file, err := f.file(context.Background(), j)

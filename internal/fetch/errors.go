@@ -70,6 +70,9 @@ func (e *StatusError) Error() string { return fmt.Sprintf("HTTP status %d", e.Co
 // absent says that the source does not have the object at all.
 func (e *StatusError) absent() bool { return e.Code == 404 || e.Code == 410 }
 
+// Is makes a StatusError that says so an ErrAbsent.
+func (e *StatusError) Is(target error) bool { return target == ErrAbsent && e.absent() }
+
 // busy says that the source has no room for another connection now.
 func (e *StatusError) busy() bool { return e.Code == 429 || e.Code == 503 }
 

@@ -68,9 +68,6 @@ type Fetcher struct {
 	Sources []Source
 	// Finders look for further sources of an artifact beside its transfer.
 	Finders []Finder
-	// Patience is how long a transfer that has no source left waits for one that
-	// Finders may still find, since there last was reason to hope; 0 means Stall.
-	Patience time.Duration
 	// Gateways are base URLs of trustless IPFS gateways, asked for the chunks of
 	// an artifact one by one.
 	Gateways []string

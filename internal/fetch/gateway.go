@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base32"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,10 +83,4 @@ var cidBase = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding
 func CID(d blob.Digest) string {
 	sum, _ := hex.DecodeString(d.Hex())
 	return "b" + cidBase.EncodeToString(append([]byte{0x01, 0x55, 0x12, 0x20}, sum...))
-}
-
-// absent says that an answer means: it is not here, and will not be soon.
-func absent(err error) bool {
-	var status *StatusError
-	return errors.Is(err, ErrAbsent) || errors.As(err, &status) && status.absent()
 }

@@ -131,7 +131,7 @@ func (r *roster) hope(now time.Time) bool {
 			return true
 		}
 	}
-	return r.searching > 0 && now.Sub(r.news) < r.f.patience()
+	return r.searching > 0 && now.Sub(r.news) < r.f.stall()
 }
 
 // pause is how long nothing will happen by itself, at most limit.
@@ -162,7 +162,7 @@ func (r *roster) gave(p *peer, came, right int64, took time.Duration) {
 // failed says that p did not give what it was asked for, and why.
 func (r *roster) failed(p *peer, err error, took time.Duration) {
 	p.failures++
-	p.err, p.absent, p.lied = err, absent(err), isMismatch(err)
+	p.err, p.absent, p.lied = err, errors.Is(err, ErrAbsent), isMismatch(err)
 	r.rounds = max(r.rounds, min(p.failures, r.retries))
 	var status *StatusError
 	rest := r.backoff(p.failures)
