@@ -190,6 +190,7 @@ func TestNetworkPageNumbers(t *testing.T) {
 		fmt.Sprintf("tried again after %d to %d seconds", seconds(retryAfter), seconds(retryAfter+retrySpread)),
 		fmt.Sprintf("for %d second, in Local mode for %d,", seconds(lanWait(bootcfg.Internet)), seconds(lanWait(bootcfg.Local))),
 		fmt.Sprintf("until %d seconds after the search began; the search ends after %d.", seconds(boot.SettleBudget), seconds(boot.SearchBudget)),
+		fmt.Sprintf("others are hoped for %d seconds more", seconds(boot.Patience)),
 		fmt.Sprintf("a signed pointer of at most %d bytes", p2p.MaxRecord),
 		"the service `" + mdns.Service + "` in `" + mdns.Domain + "`",
 	} {

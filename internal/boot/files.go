@@ -36,9 +36,9 @@ func (f *files) Close() {
 // this one is refused after all.
 var errGaveWay = errors.New("gave way to another release")
 
-// patience is how long artifacts of which nobody is left to give more are still
+// Patience is how long artifacts of which nobody is left to give more are still
 // hoped for, while somebody looks for others who have them.
-const patience = SettleBudget
+const Patience = SettleBudget
 
 // maxRounds bounds how often artifacts are looked for with further bases.
 const maxRounds = 4
@@ -103,7 +103,7 @@ func (c *Corridor) fetchRounds(ctx context.Context, h *hunt, g *group, verified 
 	ctx, end := h.untilOther(ctx, g)
 	defer end()
 	fetcher := *c.Fetcher
-	fetcher.Patience = patience
+	fetcher.Patience = Patience
 	for round := 1; ; round++ {
 		bases := h.bases(g)
 		trail := h.newTrail(g, bases)

@@ -239,7 +239,7 @@ func TestFetchFailureWaitsForTheSearchToSettle(t *testing.T) {
 		w.ask(&discover.HTTP{Base: w.base, Get: w.corridor.Fetcher.Get}, silent())
 		w.refused("FETCH-001")
 		// The silent one may still know another place.
-		if took := time.Since(w.started); took < SettleBudget || took > SettleBudget+patience {
+		if took := time.Since(w.started); took < SettleBudget || took > SettleBudget+Patience {
 			w.Errorf("it took %v", took)
 		}
 	})

@@ -34,7 +34,7 @@ func TestMachineFoundDuringTheTransfer(t *testing.T) {
 		w.hosts["half.test"] = w.manifestsOnly()
 		late := finderFunc(func(ctx context.Context, found func(fetch.Source)) error {
 			select {
-			case <-time.After(patience - time.Second):
+			case <-time.After(Patience - time.Second):
 				found(Provider(w.base))
 			case <-ctx.Done():
 			}
