@@ -274,6 +274,7 @@ func (d *download) side() *Fetcher {
 	f := *d.f
 	f.Progress, f.Report, f.Retries = nil, nil, 1
 	f.Stall = min(d.f.stall(), sideStall)
+	f.Patience = min(d.f.patience(), sideStall)
 	return &f
 }
 

@@ -68,6 +68,9 @@ type Fetcher struct {
 	Sources []Source
 	// Finders look for further sources of an artifact beside its transfer.
 	Finders []Finder
+	// Patience is how long an artifact of which nobody is left to give more waits
+	// for what Finders may yet find, since the last bytes or find; 0 means Stall.
+	Patience time.Duration
 	// Gateways are base URLs of trustless IPFS gateways, asked for the chunks of
 	// an artifact one by one.
 	Gateways []string

@@ -131,7 +131,7 @@ func (r *roster) hope(now time.Time) bool {
 			return true
 		}
 	}
-	return r.searching > 0 && now.Sub(r.news) < r.f.stall()
+	return r.searching > 0 && now.Sub(r.news) < r.f.patience()
 }
 
 // pause is how long nothing will happen by itself, at most limit.

@@ -36,6 +36,13 @@ func (f *Fetcher) stall() time.Duration {
 	return f.Stall
 }
 
+func (f *Fetcher) patience() time.Duration {
+	if f.Patience <= 0 {
+		return f.stall()
+	}
+	return f.Patience
+}
+
 func (f *Fetcher) minRate() int64 {
 	if f.MinRate == 0 {
 		return defaultMinRate
