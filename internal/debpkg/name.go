@@ -1,7 +1,6 @@
 package debpkg
 
 import (
-	"fmt"
 	"io/fs"
 	"strings"
 )
@@ -14,7 +13,7 @@ func cleanName(name string) (string, error) {
 		clean = "."
 	}
 	if !fs.ValidPath(clean) || strings.ContainsRune(clean, 0) {
-		return "", fmt.Errorf("debpkg: member name %q points outside the package", name)
+		return "", &MemberError{name, "points outside the package"}
 	}
 	return clean, nil
 }

@@ -1,12 +1,10 @@
 package debpkg
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -117,61 +115,4 @@ func (l *limited) Write(p []byte) (int, error) {
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	return s[strings.LastIndexByte(s, '\n')+1:]
-}
-
-// Files streams the content of a package, as dpkg-deb unpacks it, to each; names
-// are relative and clean. Each may read the content of a regular file from r.
-func (p Package) Files(ctx context.Context, each func(name string, hdr *tar.Header, r io.Reader) error) error {
-	path, err := exec.LookPath("dpkg-deb")
-	if err != nil {
-		return &ToolError{Tool: "dpkg-deb", Err: exec.ErrNotFound}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, path, "--fsys-tarfile", p.Path())
-	var errs bytes.Buffer
-	cmd.Stderr = &limited{&errs}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return fmt.Errorf("debpkg: %w", err)
-	}
-	if err := cmd.Start(); err != nil {
-		return &ToolError{Tool: "dpkg-deb", Err: err}
-	}
-	walkErr := walkTar(out, each)
-	if walkErr != nil {
-		cancel() // do not wait for the rest
-	}
-	_, _ = io.Copy(io.Discard, out) // lets dpkg-deb finish its padding
-	waitErr := cmd.Wait()
-	switch {
-	case walkErr != nil:
-		return fmt.Errorf("debpkg: reading %s: %w", p.File, walkErr)
-	case waitErr != nil:
-		return &ToolError{Tool: "dpkg-deb", Output: lastLine(errs.String()), Err: waitErr}
-	}
-	return nil
-}
-
-func walkTar(r io.Reader, each func(string, *tar.Header, io.Reader) error) error {
-	tr := tar.NewReader(r)
-	for {
-		hdr, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		name, err := cleanName(hdr.Name)
-		if err != nil {
-			return err
-		}
-		if name == "." {
-			continue
-		}
-		if err := each(name, hdr, tr); err != nil {
-			return err
-		}
-	}
 }
