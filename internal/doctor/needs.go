@@ -56,6 +56,7 @@ func needs() []need {
 		{"tinyproxy", verify, "is the proxy of test networks", "tinyproxy-bin", "", program("tinyproxy")},
 		{"ip", verify, "makes test networks", "iproute2", "", program("ip")},
 		{"curl", verify, "downloads from our provider", "curl", "", program("curl")},
+		{"aria2c", verify, "downloads from our provider by several connections", "aria2", "", program("aria2c")},
 		{"python3", verify, "is a web server that others wrote", "python3", "", program("python3")},
 		// Avahi itself is not here: installed, it starts and tells the network about
 		// this machine. The tests unpack its packages instead.
