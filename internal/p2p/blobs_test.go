@@ -24,6 +24,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/fetch/fetchtest"
 	"github.com/phasebased/phase/internal/p2p/blobwire"
 )
 
@@ -112,6 +113,14 @@ func TestStreamReads(t *testing.T) {
 	if err != nil || place.Size != int64(len(content)) || httpBase(at, 80) != "http://127.0.0.1:80" || httpBase(at, 0) != "" {
 		t.Errorf("%+v at %v, %v", place, at, err)
 	}
+}
+
+func TestStreamConforms(t *testing.T) {
+	fetchtest.Source(t, false, func(t *testing.T, blobs ...[]byte) fetch.Source {
+		n := server(t)
+		lend(t, n, 0, blobs...)
+		return from(client(t), n)
+	})
 }
 
 func TestStreamRefusals(t *testing.T) {

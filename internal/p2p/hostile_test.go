@@ -20,6 +20,14 @@
 //	TXT records that flood, loop or lie                    TestNameLimits, TestNamesThatLeadNowhere,
 //	                                                       TestSilentNameServer, FuzzTXT
 //	a record confirmed and not kept                        TestSybils (checkAcknowledged)
+//	an announced blob that is passed on by nobody          TestAnnouncementNotKept
+//	crowds of providers, in one network or with foreign,   TestFinderAmongLiars, TestFinderAddresses,
+//	local or no addresses; in Local mode                   TestFinderStaysLocal, dhtserver: TestLedger…
+//	providers that are silent or black holes               TestFinderBesideBlackHoles
+//	a lender that lies, drips, stalls, breaks off, or      TestStreamHostilePeers, TestStreamUnreachable,
+//	sends more than was asked for                          TestStreamStopsWithItsWriter
+//	a borrower with malformed or unfinished requests, that TestLendingSurvivesStreams, TestLendingLimits,
+//	takes all streams, or does not read                    TestLendingCutsSlowReaders, blobwire: FuzzParse
 
 package p2p
 
