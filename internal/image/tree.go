@@ -1,7 +1,6 @@
 package image
 
 import (
-	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
@@ -101,54 +100,6 @@ func (t *Tree) Symlink(name, target string) {
 // CharDevice adds a character device node. Only cpio archives can carry one.
 func (t *Tree) CharDevice(name string, perm fs.FileMode, major, minor uint32) {
 	t.add(&Entry{Path: name, Mode: fs.ModeDevice | fs.ModeCharDevice | clean(perm), Major: major, Minor: minor})
-}
-
-// maxTarFile bounds one file taken from a tar stream, which is held in memory.
-const maxTarFile = 1 << 30
-
-// Tar adds the entries of a tar stream. Place gives each its name in the tree,
-// or "" to leave it out. Contents are held in memory; owners and dates of the
-// stream are dropped.
-func (t *Tree) Tar(r io.Reader, place func(name string) string) error {
-	tr := tar.NewReader(r)
-	for {
-		hdr, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return t.err
-		}
-		if err != nil {
-			return fmt.Errorf("image: reading tar: %w", err)
-		}
-		name := place(hdr.Name)
-		if name == "" {
-			continue
-		}
-		if err := t.addTar(name, hdr, tr); err != nil {
-			return err
-		}
-	}
-}
-
-func (t *Tree) addTar(name string, hdr *tar.Header, r io.Reader) error {
-	perm := hdr.FileInfo().Mode().Perm()
-	switch hdr.Typeflag {
-	case tar.TypeDir:
-		t.Dir(name, perm)
-	case tar.TypeSymlink:
-		t.Symlink(name, hdr.Linkname)
-	case tar.TypeReg:
-		if hdr.Size > maxTarFile {
-			return &PathError{Path: name, Reason: fmt.Sprintf("%d bytes in tar, the limit is %d", hdr.Size, maxTarFile)}
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			return fmt.Errorf("image: reading %s from tar: %w", name, err)
-		}
-		t.Bytes(name, perm, data)
-	default:
-		return &PathError{Path: name, Reason: fmt.Sprintf("unsupported tar entry type %q", hdr.Typeflag)}
-	}
-	return t.err
 }
 
 // Err returns the first mistake made while the tree was filled.

@@ -1,8 +1,6 @@
 package image
 
 import (
-	"archive/tar"
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -79,39 +77,5 @@ func TestTreeSourceChanges(t *testing.T) {
 		if err := WriteCPIO(io.Discard, &tree, epoch); err == nil {
 			t.Errorf("%s source was not noticed", name)
 		}
-	}
-}
-
-func TestTreeTar(t *testing.T) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range []tar.Header{
-		{Name: "./etc/", Typeflag: tar.TypeDir, Mode: 0o755},
-		{Name: "./etc/x", Typeflag: tar.TypeReg, Mode: 0o4755, Size: 2},
-		{Name: "./etc/l", Typeflag: tar.TypeSymlink, Linkname: "x"},
-	} {
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Size > 0 {
-			io.WriteString(w, "hi")
-		}
-	}
-	w.Close()
-	stream := b.Bytes()
-
-	var tree Tree
-	err := tree.Tar(bytes.NewReader(stream), func(n string) string { return strings.Trim(n, "./") })
-	if err != nil || tree.Len() != 3 || tree.Size() != 2 {
-		t.Fatalf("len %d, size %d, err %v", tree.Len(), tree.Size(), err)
-	}
-	if m := tree.entries["etc/x"].Mode; m != 0o755 {
-		t.Errorf("mode %v: set-user-id must be dropped", m)
-	}
-	if err := new(Tree).Tar(bytes.NewReader(stream), func(n string) string { return "../" + n }); err == nil {
-		t.Error("traversal accepted")
-	}
-	if err := new(Tree).Tar(bytes.NewReader(stream[:700]), func(n string) string { return "a" }); err == nil {
-		t.Error("truncated tar accepted")
 	}
 }

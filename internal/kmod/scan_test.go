@@ -1,7 +1,9 @@
 package kmod
 
 import (
+	"io"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/fstest"
 )
@@ -58,7 +60,17 @@ func TestScanRefuses(t *testing.T) {
 	if _, err := Scan(fstest.MapFS{}, dir, nil); err == nil {
 		t.Error("no directory: no error")
 	}
+	// What unpacks to more than any module has.
+	endless := func(string, io.Reader) (io.Reader, error) { return zeros{}, nil }
+	bomb := fstest.MapFS{dir + "/kernel/a.ko.zst": {Data: []byte("bomb")}}
+	if _, err := Scan(bomb, dir, endless); err == nil || !strings.Contains(err.Error(), "over 134217728 bytes") {
+		t.Errorf("bomb: %v", err)
+	}
 }
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func FuzzParseModule(f *testing.F) {
 	f.Add([]byte("\x7fELF\x02\x01\x01"))

@@ -190,13 +190,14 @@ func (g *gatherer) certificates(ctx context.Context) error {
 		return err
 	}
 	g.recordPackages(pkg)
-	certs := map[string][]byte{}
+	certs, left := map[string][]byte{}, int64(maxDocument)
 	err = pkg.Files(ctx, func(name string, hdr *tar.Header, r io.Reader) error {
 		if hdr.Typeflag != tar.TypeReg || path.Dir(name) != "usr/share/ca-certificates/mozilla" || path.Ext(name) != ".crt" {
 			return nil
 		}
-		data, err := io.ReadAll(io.LimitReader(r, maxDocument))
+		data, err := readAtMost(r, "the package's certificates", left)
 		certs[name] = data
+		left -= int64(len(data))
 		return err
 	})
 	if err != nil {

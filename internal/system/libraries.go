@@ -48,6 +48,7 @@ func plainPath(name string) string { return strings.TrimPrefix(path.Clean(name),
 // readPackage reads the files of a package that want likes, and all links.
 func readPackage(ctx context.Context, pkg debpkg.Package, want func(name string) bool) (*content, error) {
 	c := &content{pkg: pkg, files: map[string][]byte{}, links: map[string]string{}}
+	left := int64(maxUnpacked) // all of it is held in memory
 	err := pkg.Files(ctx, func(name string, hdr *tar.Header, r io.Reader) error {
 		name = plainPath(name)
 		switch {
@@ -56,10 +57,10 @@ func readPackage(ctx context.Context, pkg debpkg.Package, want func(name string)
 		case hdr.Typeflag == tar.TypeSymlink:
 			c.links[name] = plainPath(path.Join(path.Dir(name), hdr.Linkname))
 		case hdr.Typeflag == tar.TypeReg && want(name):
-			if hdr.Size > maxUnpacked {
-				return fmt.Errorf("%s has %d bytes, the limit is %d", name, hdr.Size, maxUnpacked)
+			if left -= hdr.Size; left < 0 {
+				return &sizeError{"what is wanted of the package", maxUnpacked}
 			}
-			data, err := io.ReadAll(io.LimitReader(r, maxUnpacked))
+			data, err := io.ReadAll(r) // of exactly that size
 			c.files[name] = data
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/phasebased/phase/internal/debpkg"
@@ -139,7 +140,7 @@ func unpack(ctx context.Context, pkg debpkg.Package, dir string, place func(stri
 			return nil
 		}
 		if hdr.Size > maxUnpacked {
-			return fmt.Errorf("%s has %d bytes, the limit is %d", name, hdr.Size, maxUnpacked)
+			return &sizeError{name, maxUnpacked}
 		}
 		full := filepath.Join(dir, filepath.FromSlash(to))
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
@@ -154,22 +155,66 @@ func unpack(ctx context.Context, pkg debpkg.Package, dir string, place func(stri
 	})
 }
 
-// decompress opens a compressed kernel module. xz has no decoder in Go's
-// standard library; its tool is part of every distribution that uses it.
+// maxModule bounds a kernel module, uncompressed: package kmod has the same bound.
+const maxModule = 128 << 20
+
+// A sizeError says that something unpacks to more than any real one.
+type sizeError struct {
+	what  string
+	limit int64
+}
+
+func (e *sizeError) Error() string { return fmt.Sprintf("%s has more than %d bytes", e.what, e.limit) }
+
+// readAtMost reads r to its end, which comes after limit bytes or earlier.
+func readAtMost(r io.Reader, what string, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		return nil, &sizeError{what, limit}
+	}
+	return data, err
+}
+
+// decompress opens a compressed kernel module, whose reader bounds what it takes of
+// it. Xz has no decoder in Go's standard library; its tool is part of every
+// distribution that uses it.
 func decompress(ext string, r io.Reader) (io.Reader, error) {
 	switch ext {
 	case ".gz":
 		return gzip.NewReader(r)
 	case ".zst":
-		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked))
+		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxModule))
 	case ".xz":
-		if _, err := exec.LookPath("xz"); err != nil {
-			return nil, &image.ToolError{Tool: "xz", Package: "xz-utils", Err: exec.ErrNotFound}
-		}
-		cmd := exec.Command("xz", "-dc")
-		cmd.Stdin = r
-		out, err := cmd.Output()
-		return bytes.NewReader(out), err
+		data, err := unxz(r, maxModule)
+		return bytes.NewReader(data), err
 	}
 	return nil, fmt.Errorf("unknown compression %q", ext)
+}
+
+// unxz ends xz as soon as it has written more than limit bytes: a kilobyte can
+// stand for millions.
+func unxz(r io.Reader, limit int64) ([]byte, error) {
+	tool, err := exec.LookPath("xz")
+	if err != nil {
+		return nil, &image.ToolError{Tool: "xz", Package: "xz-utils", Err: exec.ErrNotFound}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, tool, "-dc", "--memlimit-decompress=256MiB")
+	cmd.Stdin, cmd.WaitDelay = r, 10*time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	data, err := readAtMost(out, "what xz unpacked", limit)
+	if err != nil {
+		cancel()
+	}
+	if waitErr := cmd.Wait(); err == nil {
+		err = waitErr
+	}
+	return data, err
 }

@@ -326,7 +326,7 @@ func readModuleFile(host string) ([]byte, error) {
 			return nil, fmt.Errorf("system: %s: %w", host, err)
 		}
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxUnpacked))
+	data, err := readAtMost(r, "the module", maxModule)
 	if err != nil {
 		return nil, fmt.Errorf("system: %s: %w", host, err)
 	}
