@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/phasebased/phase/internal/delta"
 )
 
@@ -39,19 +41,26 @@ type squashPacker struct {
 	tail   []byte // all tables, from the inodes on
 	start  int64  // of the tail
 	blocks map[int64]*squashBlock
+	dec    *zstd.Decoder
 }
 
 // A squashBlock is a data block, found by where it was.
 type squashBlock struct {
-	size  int64 // before
-	start int64 // after
-	word  uint32
+	size   int64 // before
+	packed bool  // before
+	start  int64 // after
+	word   uint32
 }
 
 // packSquashfs writes to the file out the squashfs in, whose data are compressed
 // by as many workers. The result does not depend on their number.
 func packSquashfs(out, in *os.File, workers int) error {
-	p := &squashPacker{in: in, blocks: map[int64]*squashBlock{}}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(delta.MaxFrame))
+	if err != nil {
+		return fmt.Errorf("image: squashfs: %w", err)
+	}
+	defer dec.Close()
+	p := &squashPacker{in: in, dec: dec, blocks: map[int64]*squashBlock{}}
 	if err := p.open(); err != nil {
 		return err
 	}
@@ -107,9 +116,17 @@ func (p *squashPacker) dataStart() int64 {
 	return first
 }
 
-// A visit is told of the blocks in a row: where a field says that the first of
-// them begins, and their sizes, four bytes each.
-type visit func(start []byte, sizes []byte) error
+// An extent is blocks in a row: those of a file, or one block of fragments.
+type extent struct {
+	start []byte // the field that says where the first one begins
+	sizes []byte // four bytes each
+	file  *squashFile
+}
+
+// A squashFile is what an inode says about a file beside its blocks.
+type squashFile struct{ size, fragment, offset int64 }
+
+type visit func(extent) error
 
 // walk calls a visit for each file and each fragment, and keeps what it changes.
 func (p *squashPacker) walk(v visit) error {
@@ -147,7 +164,7 @@ func (p *squashPacker) walk(v visit) error {
 			if len(e) < 16 {
 				return errSquash
 			}
-			if err := v(e[:8], e[8:12]); err != nil {
+			if err := v(extent{start: e[:8], sizes: e[8:12]}); err != nil {
 				return err
 			}
 		}
@@ -215,9 +232,9 @@ func (p *squashPacker) inode(b []byte, v visit) (int, error) {
 		}
 		return p.within(b, int64(n))
 	case inodeFile:
-		return p.file(b, b[16:20], n, u32(28), u32(20), v)
+		return p.file(b, extent{b[16:20], b[n:], &squashFile{u32(28), u32(20), u32(24)}}, v)
 	case inodeLongFile:
-		return p.file(b, b[16:24], n, int64(binary.LittleEndian.Uint64(b[24:])), u32(44), v)
+		return p.file(b, extent{b[16:24], b[n:], &squashFile{int64(binary.LittleEndian.Uint64(b[24:])), u32(44), u32(48)}}, v)
 	}
 	return n, nil
 }
@@ -229,22 +246,26 @@ func (p *squashPacker) within(b []byte, n int64) (int, error) {
 	return int(n), nil
 }
 
-// file visits the blocks of a file; the list of their sizes begins at list.
-func (p *squashPacker) file(b, start []byte, list int, size, fragment int64, v visit) (int, error) {
-	block := int64(binary.LittleEndian.Uint32(p.super[12:]))
-	if block == 0 || block > delta.MaxFrame || size < 0 {
+// file visits the blocks of a file and returns the length of its inode, at whose
+// end the sizes of the blocks are.
+func (p *squashPacker) file(b []byte, e extent, v visit) (int, error) {
+	block := p.blockSize()
+	if block == 0 || block > delta.MaxFrame || e.file.size < 0 {
 		return 0, errSquash
 	}
-	count := size / block
-	if fragment == noFragment && size%block > 0 {
+	count := e.file.size / block
+	if e.file.fragment == noFragment && e.file.size%block > 0 {
 		count++
 	}
-	n, err := p.within(b, int64(list)+4*count)
-	if err != nil {
-		return 0, err
+	if count > int64(len(e.sizes)/4) {
+		return 0, errSquash
 	}
-	return n, v(start, b[list:n])
+	n := len(b) - len(e.sizes) + int(4*count)
+	e.sizes = e.sizes[:4*count]
+	return n, v(e)
 }
+
+func (p *squashPacker) blockSize() int64 { return int64(binary.LittleEndian.Uint32(p.super[12:])) }
 
 func startOf(field []byte) int64 {
 	if len(field) == 4 {
@@ -255,29 +276,29 @@ func startOf(field []byte) int64 {
 
 // note remembers the blocks of a file. A size of zero is a block of zeros, which
 // is not stored.
-func (p *squashPacker) note(start, sizes []byte) error {
-	at := startOf(start)
-	for word := range slices.Chunk(sizes, 4) {
+func (p *squashPacker) note(e extent) error {
+	at := startOf(e.start)
+	for word := range slices.Chunk(e.sizes, 4) {
 		w := binary.LittleEndian.Uint32(word)
 		size := int64(w &^ blockStored)
 		if w == 0 {
 			continue
 		}
-		if known := p.blocks[at]; w&blockStored == 0 || size > delta.MaxFrame || at < superSize || size > p.start-at ||
+		if known := p.blocks[at]; size > delta.MaxFrame || at < superSize || size > p.start-at ||
 			known != nil && known.size != size {
 			return errSquash
 		}
-		p.blocks[at] = &squashBlock{size: size}
+		p.blocks[at] = &squashBlock{size: size, packed: w&blockStored == 0}
 		at += size
 	}
 	return nil
 }
 
 // replace puts the new places and sizes where the old ones were.
-func (p *squashPacker) replace(start, sizes []byte) error {
-	at := startOf(start)
+func (p *squashPacker) replace(e extent) error {
+	at := startOf(e.start)
 	first := int64(0)
-	for word := range slices.Chunk(sizes, 4) {
+	for word := range slices.Chunk(e.sizes, 4) {
 		if binary.LittleEndian.Uint32(word) == 0 {
 			continue
 		}
@@ -288,10 +309,10 @@ func (p *squashPacker) replace(start, sizes []byte) error {
 		binary.LittleEndian.PutUint32(word, b.word)
 		at += b.size
 	}
-	if len(start) == 4 {
-		binary.LittleEndian.PutUint32(start, uint32(first))
+	if len(e.start) == 4 {
+		binary.LittleEndian.PutUint32(e.start, uint32(first))
 	} else {
-		binary.LittleEndian.PutUint64(start, uint64(first))
+		binary.LittleEndian.PutUint64(e.start, uint64(first))
 	}
 	return nil
 }
@@ -316,39 +337,55 @@ func (p *squashPacker) compress(out io.WriterAt, at int64, workers int) (int64, 
 		}
 		for i, b := range packed {
 			block := p.blocks[group[i]]
-			block.start, block.word = at, uint32(len(b))
-			if int64(len(b)) == block.size {
+			block.start, block.word = at, uint32(len(b.data))
+			if !b.packed {
 				block.word |= blockStored
 			}
-			if _, err := out.WriteAt(b, at); err != nil {
+			if _, err := out.WriteAt(b.data, at); err != nil {
 				return 0, fmt.Errorf("image: squashfs: %w", err)
 			}
-			at += int64(len(b))
+			at += int64(len(b.data))
 		}
 	}
 	return at, nil
 }
 
+// A packedBlock is a block as it will be stored.
+type packedBlock struct {
+	data   []byte
+	packed bool
+}
+
 // compressGroup returns blocks compressed, or as they are if that is no longer.
-func (p *squashPacker) compressGroup(group []int64, codecs []*delta.Codec) ([][]byte, error) {
-	packed, errs := make([][]byte, len(group)), make([]error, len(codecs))
+func (p *squashPacker) compressGroup(group []int64, codecs []*delta.Codec) ([]packedBlock, error) {
+	list, errs := make([]packedBlock, len(group)), make([]error, len(codecs))
 	var wg sync.WaitGroup
 	for worker, codec := range codecs {
 		wg.Go(func() {
-			for i := worker; i < len(group); i += len(codecs) {
-				plain := make([]byte, p.blocks[group[i]].size)
-				if _, err := p.in.ReadAt(plain, group[i]); err != nil {
-					errs[worker] = err
+			for i := worker; i < len(group) && errs[worker] == nil; i += len(codecs) {
+				var plain []byte
+				if plain, errs[worker] = p.plain(group[i]); errs[worker] != nil {
 					return
 				}
-				if packed[i] = codec.Append(nil, plain); len(packed[i]) >= len(plain) {
-					packed[i] = plain
+				list[i] = packedBlock{codec.Append(nil, plain), true}
+				if len(list[i].data) >= len(plain) {
+					list[i] = packedBlock{plain, false}
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return packed, errors.Join(errs...)
+	return list, errors.Join(errs...)
+}
+
+// plain returns the contents of a block.
+func (p *squashPacker) plain(at int64) ([]byte, error) {
+	b := p.blocks[at]
+	data := make([]byte, b.size)
+	if _, err := p.in.ReadAt(data, at); err != nil || !b.packed {
+		return data, err
+	}
+	return p.dec.DecodeAll(data, nil)
 }
 
 // index returns the places of a table's metadata blocks, eight bytes each; where
