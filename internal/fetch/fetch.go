@@ -4,9 +4,17 @@
 // manifest (*manifest.Verified), or from a signed pointer that names one.
 // Where it comes from is not: a mirror, a neighbour, a proxy in between and
 // our own cache may lie, stall, answer with something else, or never stop. So
-// bytes are hashed while they stream, never more of them are taken than the
-// manifest states, and nothing leaves this package before the digest of the
-// whole was right. A source can waste a bounded time, and nothing else.
+// never more bytes are taken than the manifest states, and nothing leaves this
+// package before the digest of the whole was right, read back from where it is
+// kept. A source can waste a bounded time, and nothing else.
+//
+// Where the manifest names a chunk list (blob.Chunks), each MiB is hashed before
+// it is written. Then sources are mixed freely, one that lies is known by its
+// first chunk, a slow one loses its chunks to a faster one, and whatever an
+// interrupted transfer left is hashed and used. A planner (swarm, board) gives
+// spans of chunks to connections, a receiver judges each chunk that arrives, and
+// a follower hashes the whole behind them. Without a list one source at a time
+// gives the whole (straight).
 //
 // On Linux an artifact ends in a sealed memory file: written once, hashed on
 // the way, then sealed by the kernel so that nobody, this process included,
