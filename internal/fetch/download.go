@@ -72,6 +72,7 @@ type download struct {
 	list   *blob.Chunks // nil: there is none, or nobody gave it
 	board  *board       // nil until list is there
 	kept   int64        // bytes that need not be transferred
+	made   *PatchReport // nil: without a patch
 }
 
 // fetch fills dst with the job's bytes, or returns an *Error, a *LocalError, a
@@ -117,7 +118,7 @@ func (d *download) tell(err error) {
 	if d.f.Report == nil {
 		return
 	}
-	r := Report{Name: d.job.name, Size: d.job.size, Kept: d.kept, Seconds: time.Since(d.began).Seconds(), Sources: d.roster.report()}
+	r := Report{Name: d.job.name, Size: d.job.size, Kept: d.kept, Patch: d.made, Seconds: time.Since(d.began).Seconds(), Sources: d.roster.report()}
 	if err != nil {
 		r.Error = err.Error()
 	}

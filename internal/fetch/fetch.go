@@ -82,6 +82,9 @@ type Fetcher struct {
 	// Gateways are base URLs of trustless IPFS gateways, asked for the chunks of
 	// an artifact one by one.
 	Gateways []string
+	// Connections is how many are open at most at once for one artifact with a
+	// chunk list; each needs 1 MiB of memory. 0 means 4.
+	Connections int
 	// Old returns the content of a blob that this machine has outside the Store,
 	// to make an artifact from it with a patch. What it gives is not trusted. nil
 	// means none.
@@ -109,11 +112,18 @@ type Progress struct {
 // Report says where an artifact came from, for people and for JSON.
 type Report struct {
 	Name    string         `json:"name"`
-	Size    int64          `json:"size"`    // bytes
-	Kept    int64          `json:"kept"`    // bytes that were here before: an interrupted transfer's, the cache's
+	Size    int64          `json:"size"` // bytes
+	Kept    int64          `json:"kept"` // bytes that were here before: an interrupted transfer's, the cache's, an older release's
+	Patch   *PatchReport   `json:"patch,omitempty"`
 	Seconds float64        `json:"seconds"` // of the whole
 	Sources []SourceReport `json:"sources"` // in the order in which they became known
 	Error   string         `json:"error,omitempty"`
+}
+
+// PatchReport is the patch that made an artifact from an older one.
+type PatchReport struct {
+	From blob.Digest `json:"from"`
+	Size int64       `json:"size"` // bytes of the patch
 }
 
 // SourceReport is what one source did for an artifact.

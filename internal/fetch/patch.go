@@ -42,7 +42,7 @@ func (d *download) patched(ctx context.Context, p *manifest.Delta) bool {
 		return false
 	}
 	d.log.Info("made from an older release", "from", p.From, "patch", p.Size)
-	d.kept = d.job.size - p.Size
+	d.kept, d.made = d.job.size-p.Size, &PatchReport{From: p.From, Size: p.Size}
 	return true
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	maxConns = 4
+	defaultConns = 4
 	// twice is the speed, in bytes per second, from which on a second connection
 	// to the same source lets another processor hash.
 	twice = 64 << 20
@@ -38,7 +38,7 @@ type swarm struct {
 	out     *output
 	report  *reporter
 	results chan result
-	spare   [][]byte // buffers of one chunk, at most maxConns in all
+	spare   [][]byte // buffers of one chunk, at most conns in all
 	active  int
 }
 
@@ -52,14 +52,14 @@ type result struct {
 
 // run returns nil when all chunks are here, or errNoSource, or a localError.
 func (s *swarm) run(ctx context.Context) error {
-	s.results = make(chan result, maxConns)
+	s.results = make(chan result, s.conns())
 	inner, cancel := context.WithCancelCause(ctx)
 	var readers sync.WaitGroup
 	defer s.drain(ctx, &readers)
 	defer cancel(errEnough)
 	for s.board.left() > 0 {
 		now := time.Now()
-		for s.active < maxConns {
+		for s.active < s.conns() {
 			p, sp := s.assign(now)
 			if sp == nil {
 				break
@@ -77,6 +77,8 @@ func (s *swarm) run(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (s *swarm) conns() int { return cmp.Or(max(s.f.Connections, 0), defaultConns) }
 
 // drain waits for those who still read when nothing is wanted any more.
 func (s *swarm) drain(ctx context.Context, readers *sync.WaitGroup) {
@@ -176,7 +178,7 @@ func (s *swarm) spanFor(p *peer) int {
 	if p.rate == 0 {
 		return newSpan
 	}
-	share := max(1, s.board.left()/max(1, min(maxConns, len(s.roster.peers))))
+	share := max(1, s.board.left()/max(1, min(s.conns(), len(s.roster.peers))))
 	return min(max(1, int(p.rate*spanTime.Seconds()/blob.ChunkSize)), maxSpan, share)
 }
 
