@@ -85,35 +85,46 @@ func (n *Node) Held() []Holding {
 }
 
 // keepHeld announces what is held: what is new at once, the rest when it is due,
-// and all of it soon after peers appeared. What could not be announced is tried
-// again sooner.
+// and all of it soon after peers appeared, as long as few know of it. What could not
+// be announced is tried again sooner.
 func (n *Node) keepHeld(ctx context.Context, arrived <-chan struct{}) {
 	next := time.NewTimer(holdEvery)
 	defer next.Stop()
-	wait := firstRetry
+	wait, gathering := firstRetry, false
 	due := time.Time{} // what was announced before this is announced again
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-arrived:
-			due = n.now()
-			next.Reset(n.gather)
+			if !gathering && n.littleKnown() {
+				gathering, due = true, n.now()
+				next.Reset(n.gather)
+			}
 			continue
 		case <-n.held.changed:
 		case <-next.C:
+			gathering = false
 		}
 		if before := n.now().Add(-holdEvery + time.Minute); before.After(due) {
 			due = before
 		}
 		if n.announceHeld(ctx, due) {
 			wait = firstRetry
-			next.Reset(holdEvery)
+			if !gathering {
+				next.Reset(holdEvery)
+			}
 			continue
 		}
 		next.Reset(wait)
 		wait = min(2*wait, lastRetry)
 	}
+}
+
+// littleKnown reports whether newcomers make a difference: whether there is a blob
+// of which fewer nodes know than are told of it.
+func (n *Node) littleKnown() bool {
+	return slices.ContainsFunc(n.Held(), func(h Holding) bool { return len(h.AcknowledgedBy) < closest })
 }
 
 // announceHeld announces what was not since due, and reports whether all of it
