@@ -67,6 +67,8 @@ type Lab struct {
 	Node  system.NodeSystem // what is published
 	Hello string            // the hello job's module
 	Built map[string]system.Output
+
+	rot map[string][]string // see Rot: files by published folder
 }
 
 // New gathers the foreign parts, makes keys if there are none, and builds seed
@@ -88,7 +90,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{cfg: cfg, Keys: keys, Root: root, Built: map[string]system.Output{}, build: &system.Build{
+	l := &Lab{cfg: cfg, Keys: keys, Root: root, Built: map[string]system.Output{}, rot: map[string][]string{}, build: &system.Build{
 		Inputs: inputs, Version: cfg.Version, Time: cfg.Time, MinVersion: cfg.MinVersion, Reuse: filepath.Join(cfg.Work, "reuse"), Log: cfg.Log,
 	}}
 	return l, l.buildSystems(ctx)

@@ -97,7 +97,7 @@ func (l *Lab) Serve(ctx context.Context, folder string, ports Ports, run string)
 		defer close(p.ended)
 		p.cmd.Wait() // its log says why it ended
 	}()
-	if err := p.waitReady(ctx, ready); err != nil {
+	if err := errors.Join(p.waitReady(ctx, ready), l.Rot(folder)); err != nil {
 		p.Stop()
 		return nil, err
 	}

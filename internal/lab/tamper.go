@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,11 +22,11 @@ func Tampers() []string { return []string{"kernel", "manifest", "pointer", "hell
 // Publish signs and lays out a release, as an attacker would have it if tamper
 // names one of Tampers; "" is the honest release.
 //
-//   - kernel: a byte of the kernel is changed on the provider.
+//   - kernel: a byte of the kernel changes on the provider; see Rot.
 //   - manifest: the manifest names another kernel and is signed by strangers;
 //     the pointer is genuine, as if the online key were stolen.
 //   - pointer: everything below it is genuine, the pointer is a stranger's.
-//   - hello: a byte of the hello job's module is changed on the provider.
+//   - hello: a byte of the hello job's module does.
 func (l *Lab) Publish(dir string, r release.Release, tamper string) (*release.Published, error) {
 	keys, root := *l.Keys, l.Root
 	switch tamper {
@@ -52,11 +54,20 @@ func (l *Lab) Publish(dir string, r release.Release, tamper string) (*release.Pu
 	}
 	switch tamper {
 	case "kernel":
-		err = changeByte(filepath.Join(published.Dir, "kernel"), blobPath(dir, published.Blobs["kernel"]))
+		l.rot[dir] = []string{filepath.Join(published.Dir, "kernel"), blobPath(dir, published.Blobs["kernel"])}
 	case "hello":
-		err = changeByte(blobPath(dir, published.Blobs[filepath.Base(l.Hello)]))
+		l.rot[dir] = []string{blobPath(dir, published.Blobs[filepath.Base(l.Hello)])}
 	}
-	return published, err
+	return published, nil
+}
+
+// Rot changes what Publish was told to tamper with, once. It comes when a provider
+// has looked at the folder and serves it, as Serve does it: one that finds a file
+// changed when it looks does not serve it.
+func (l *Lab) Rot(folder string) error {
+	paths := l.rot[folder]
+	delete(l.rot, folder)
+	return changeByte(paths...)
 }
 
 // refusals are the codes with which a machine must refuse each of Tampers.
@@ -94,17 +105,37 @@ func blobPath(dir string, d blob.Digest) string {
 	return filepath.Join(dir, "blobs", d.Hex()[:2], d.Hex()+".bin")
 }
 
-// changeByte changes one byte in the middle of each file.
+// changeByte changes one byte in the middle of each file, and nothing by which one
+// could tell without reading it.
 func changeByte(paths ...string) error {
-	for _, path := range slices.Compact(paths) {
-		data, err := os.ReadFile(path)
+	var seen []fs.FileInfo
+	for _, path := range paths {
+		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
-		data[len(data)/2] ^= 1
-		if err := os.WriteFile(path, data, 0o644); err != nil {
+		if slices.ContainsFunc(seen, func(other fs.FileInfo) bool { return os.SameFile(info, other) }) {
+			continue
+		}
+		seen = append(seen, info)
+		if err := errors.Join(flip(path, info.Size()/2), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func flip(path string, at int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, at); err != nil {
+		return err
+	}
+	b[0] ^= 1
+	_, err = f.WriteAt(b, at)
+	return err
 }

@@ -130,8 +130,13 @@ func attach(t *testing.T, lan *vm.LAN) *nettest.Host {
 // it.
 func (b *bench) serveOn(host *nettest.Host) *nettest.Program {
 	b.Helper()
-	return host.StartCommand("announced on the local network", exec.Command(filepath.Join(repository, "build", "bin", "plasmd"),
-		"serve", "--artifacts", filepath.Join(b.run, "published"), "--arch", vm.X8664, "--no-dht"))
+	folder := filepath.Join(b.run, "published")
+	program := host.StartCommand("announced on the local network", exec.Command(filepath.Join(repository, "build", "bin", "plasmd"),
+		"serve", "--artifacts", folder, "--arch", vm.X8664, "--no-dht"))
+	if err := b.lab.Rot(folder); err != nil {
+		b.Fatal(err)
+	}
+	return program
 }
 
 // honest asks a node's provider how it is, and what it told the network: that it
