@@ -99,7 +99,7 @@ const importLaw = `
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab < test/vm;
-	internal/lab, test/bench/delay, internal/delta, internal/image, internal/debpkg < test/bench;
+	internal/lab, test/bench/delay, internal/delta < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
