@@ -1,14 +1,21 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +24,8 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/cmd/internal/steps"
+	"github.com/phasebased/phase/internal/delta"
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -35,6 +44,95 @@ var contents = map[string][]byte{
 	"kernel":    bytes.Repeat([]byte("kernel "), 100_000),
 	"initramfs": bytes.Repeat([]byte("initramfs "), 30_000),
 	"rootfs":    []byte("rootfs"),
+}
+
+// big has a chunk list; bigBefore is the release before it.
+var (
+	big       = pattern(8<<20+123, 0)
+	bigBefore = pattern(8<<20, 1)
+)
+
+// pattern is content that no chunk list finds twice.
+func pattern(n int, variant byte) []byte {
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = byte(i>>16) ^ byte(i>>8)*31 ^ byte(i)*7
+	}
+	copy(data[5<<20:], bytes.Repeat([]byte{variant}, 1000))
+	return data
+}
+
+// blobs is everything that the server has by digest: the artifacts, the chunk list
+// and the patch of the big one.
+type blobs map[string][]byte
+
+func newBlobs() (b blobs, list, patch blob.Digest, err error) {
+	b = blobs{}
+	add := func(data []byte) blob.Digest {
+		d := blob.Of(data)
+		b[d.Hex()] = data
+		return d
+	}
+	for _, c := range contents {
+		add(c)
+	}
+	add(big)
+	chunks, _, _, err := blob.ChunksOf(bytes.NewReader(big))
+	if err != nil {
+		return nil, list, patch, err
+	}
+	var p bytes.Buffer
+	if err := delta.Make(&p, bytes.NewReader(bigBefore), int64(len(bigBefore)), bytes.NewReader(big), int64(len(big))); err != nil {
+		return nil, list, patch, err
+	}
+	return b, add(chunks.Bytes()), add(p.Bytes()), nil
+}
+
+// base answers below a base URL: /hang sends half of what is big and then nothing
+// more, /cut ends there, /lie changes a bit of every chunk, /list has everything but what is big.
+func (b blobs) base(w http.ResponseWriter, r *http.Request) bool {
+	mode, rest, ok := strings.Cut(r.URL.Path, "/blobs/")
+	data := b[strings.TrimSuffix(filepath.Base(rest), ".bin")]
+	if !ok || data == nil {
+		return false
+	}
+	large := len(data) > 4<<20
+	switch {
+	case (mode == "/hang" || mode == "/cut") && large:
+		w.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		w.Write(data[:len(data)/2])
+		w.(http.Flusher).Flush()
+		if mode == "/cut" {
+			panic(http.ErrAbortHandler)
+		}
+		<-r.Context().Done()
+		return true
+	case mode == "/lie" && large:
+		data = bytes.Clone(data)
+		for i := 0; i < len(data); i += blob.ChunkSize {
+			data[i] ^= 1
+		}
+	case mode == "/list" && large:
+		return false
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	return true
+}
+
+// gateway answers as a trustless IPFS gateway does.
+func gateway(w http.ResponseWriter, r *http.Request) bool {
+	cid, ok := strings.CutPrefix(r.URL.Path, "/ipfs/")
+	if !ok || r.Header.Get("Accept") != "application/vnd.ipld.raw" {
+		return false
+	}
+	for chunk := range slices.Chunk(big, blob.ChunkSize) {
+		if fetch.CID(blob.Of(chunk)) == cid {
+			w.Header().Set("Content-Type", "application/vnd.ipld.raw")
+			w.Write(chunk)
+			return true
+		}
+	}
+	return false
 }
 
 // publisher serves contents under /good and as blobs, the same with one bit
@@ -68,22 +166,131 @@ func publisher(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
-func TestScripts(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(publisher))
+// rot changes a bit in each file of a folder that is larger than 500 kB.
+func rot(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil || len(data) < 500_000 {
+			return err
+		}
+		data[len(data)/10] ^= 1
+		return os.WriteFile(path, data, 0o644)
+	}))
+}
+
+// served starts the server and returns its URL and the manifest of what is big.
+func served(t *testing.T) (url string, bigManifest []byte) {
+	t.Helper()
+	all, list, patch, err := newBlobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !all.base(w, r) && !gateway(w, r) {
+			publisher(w, r)
+		}
+	}))
 	t.Cleanup(server.Close)
+	m := release("", "", false)
+	m.Rootfs = &manifest.Artifact{Hash: blob.Of(big), Size: int64(len(big)), Chunks: list, Deltas: []manifest.Delta{
+		{From: blob.Of(bigBefore), Hash: patch, Size: int64(len(all[patch.Hex()]))},
+	}}
+	raw, err := manifest.SignManifest(m, testKey("targets"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server.URL, raw
+}
+
+func TestScripts(t *testing.T) {
+	url, bigManifest := served(t)
 	testscript.Run(t, testscript.Params{
-		Dir: filepath.Join("testdata", "script"),
+		Dir:  filepath.Join("testdata", "script"),
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"rot": rot},
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("URL", server.URL)
+			env.Setenv("URL", url)
+			env.Setenv("BIG", blob.Of(big).Hex())
+			env.Setenv("BEFORE", blob.Of(bigBefore).Hex())
 			env.Setenv("KERNEL", blob.Of(contents["kernel"]).Hex())
 			vectors, err := filepath.Abs("../../manifest/testdata")
 			if err != nil {
 				return err
 			}
 			env.Setenv("V", vectors)
-			return writeFixtures(env.WorkDir, server.URL)
+			return errors.Join(writeFixtures(env.WorkDir, url), writeBig(env.WorkDir, bigManifest))
 		},
 	})
+}
+
+// writeBig adds what is big, and a folder with all its blobs.
+func writeBig(dir string, bigManifest []byte) error {
+	all, _, _, err := newBlobs()
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{"m-big.json": bigManifest, "want-big": big, "before/rootfs": bigBefore}
+	for hex, data := range all {
+		files["folder/blobs/"+hex[:2]+"/"+hex+".bin"] = data
+	}
+	for name, data := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestKilled kills the program in the middle of a transfer. The next one goes on
+// where it was.
+func TestKilled(t *testing.T) {
+	url, bigManifest := served(t)
+	dir := t.TempDir()
+	if err := errors.Join(writeFixtures(dir, url), writeBig(dir, bigManifest)); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"-m", "m-big.json", "-k", "key", "-a", "rootfs", "-o", "out", "--progress", "json"}
+	cmd := exec.Command("phase-fetch", append(args, "--source", url+"/hang")...)
+	cmd.Dir = dir
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	defer limit.Stop()
+	var last struct{ Done, Total int64 }
+	for lines := bufio.NewScanner(stderr); last.Done < 3<<20 && lines.Scan(); {
+		if err := json.Unmarshal(lines.Bytes(), &last); err != nil {
+			t.Errorf("progress %q: %v", lines.Text(), err)
+		}
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if last.Done < 3<<20 || last.Total != int64(len(big)) {
+		t.Fatalf("killed at %+v", last)
+	}
+	again := exec.Command("phase-fetch", append(args, "--source", url, "-f", "json")...)
+	again.Dir = dir
+	out, err := again.Output()
+	var result struct{ Artifacts []struct{ Kept int64 } }
+	if err := errors.Join(err, json.Unmarshal(out, &result)); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if len(result.Artifacts) != 1 || result.Artifacts[0].Kept < 2<<20 {
+		t.Errorf("kept %+v of %d bytes", result.Artifacts, last.Done)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "out", "rootfs")); err != nil || !bytes.Equal(got, big) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
 }
 
 func testKey(name string) ed25519.PrivateKey {
@@ -126,6 +333,10 @@ func writeFixtures(dir, server string) error {
 }
 
 func signed(server, where string, rootfs bool, key string) ([]byte, error) {
+	return manifest.SignManifest(release(server, where, rootfs), testKey(key))
+}
+
+func release(server, where string, rootfs bool) manifest.Manifest {
 	artifact := func(name string) manifest.Artifact {
 		a := manifest.Artifact{Hash: blob.Of(contents[name]), Size: int64(len(contents[name]))}
 		if where != "" {
@@ -146,5 +357,5 @@ func signed(server, where string, rootfs bool, key string) ([]byte, error) {
 		a := artifact("rootfs")
 		m.Rootfs = &a
 	}
-	return manifest.SignManifest(m, testKey(key))
+	return m
 }

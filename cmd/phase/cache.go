@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -257,7 +254,7 @@ the last one that came up.`,
 			var bytes int64
 			var err error
 			if cmd.Flags().Changed("limit") {
-				bytes, err = parseSize(limit)
+				bytes, err = term.ParseBytes(limit)
 			}
 			if err != nil {
 				return usageError{fmt.Errorf("--limit: %w", err)}
@@ -283,20 +280,6 @@ func (o *cacheOptions) collect(ctx context.Context, out io.Writer, limit int64) 
 		show = func(w io.Writer) error { return writeJSON(w, c) }
 	}
 	return errors.Join(show(out), gcErr)
-}
-
-// parseSize reads a number of bytes, at least 1: "1048576", "500M", "2GB", "2Gi".
-func parseSize(text string) (int64, error) {
-	digits := strings.TrimRight(text, "kKMGTiB")
-	n, err := strconv.ParseInt(digits, 10, 64)
-	unit, known := map[string]int64{
-		"": 1, "B": 1, "k": 1e3, "kB": 1e3, "M": 1e6, "MB": 1e6, "G": 1e9, "GB": 1e9, "T": 1e12, "TB": 1e12,
-		"Ki": 1 << 10, "KiB": 1 << 10, "Mi": 1 << 20, "MiB": 1 << 20, "Gi": 1 << 30, "GiB": 1 << 30, "Ti": 1 << 40, "TiB": 1 << 40,
-	}[text[len(digits):]]
-	if err != nil || !known || n < 1 || digits[0] == '+' || n > math.MaxInt64/unit {
-		return 0, fmt.Errorf("%.40q is no size of 1 byte or more, such as 500M, 2G or 2Gi", text)
-	}
-	return n * unit, nil
 }
 
 // verifyPatience is how long verifying goes on in silence.

@@ -61,17 +61,6 @@ func TestCacheUsageErrors(t *testing.T) {
 	}
 }
 
-func TestCacheSizes(t *testing.T) {
-	for text, want := range map[string]int64{
-		"1": 1, "1B": 1, "500k": 500_000, "500kB": 500_000, "2M": 2_000_000, "2G": 2_000_000_000, "2GB": 2_000_000_000, "1T": 1e12,
-		"2Ki": 2048, "2KiB": 2048, "3Mi": 3 << 20, "2Gi": 2 << 30, "1TiB": 1 << 40, "8388607TiB": 8388607 << 40,
-	} {
-		if got, err := parseSize(text); err != nil || got != want {
-			t.Errorf("%s: %d, %v", text, got, err)
-		}
-	}
-}
-
 // TestCacheWords: what strangers can name is cleaned, and what was left in its
 // place is said with the reason.
 func TestCacheWords(t *testing.T) {

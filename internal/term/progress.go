@@ -2,6 +2,8 @@ package term
 
 import (
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -149,4 +151,19 @@ func Bytes(n int64) string {
 		}
 	}
 	return fmt.Sprintf("%.1f TB", f/1000)
+}
+
+// ParseBytes reads a number of bytes, at least 1, as people write it: "1048576",
+// "500M", "2GB" (powers of 1000), "2Gi" (of 1024).
+func ParseBytes(text string) (int64, error) {
+	digits := strings.TrimRight(text, "kKMGTiB")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	unit, known := map[string]int64{
+		"": 1, "B": 1, "k": 1e3, "kB": 1e3, "M": 1e6, "MB": 1e6, "G": 1e9, "GB": 1e9, "T": 1e12, "TB": 1e12,
+		"Ki": 1 << 10, "KiB": 1 << 10, "Mi": 1 << 20, "MiB": 1 << 20, "Gi": 1 << 30, "GiB": 1 << 30, "Ti": 1 << 40, "TiB": 1 << 40,
+	}[text[len(digits):]]
+	if err != nil || !known || n < 1 || digits[0] == '+' || n > math.MaxInt64/unit {
+		return 0, fmt.Errorf("%.40q is no size of 1 byte or more, such as 500M, 2G or 2Gi", text)
+	}
+	return n * unit, nil
 }

@@ -219,6 +219,22 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+func TestParseBytes(t *testing.T) {
+	for text, want := range map[string]int64{
+		"1": 1, "1B": 1, "500k": 500_000, "500kB": 500_000, "2M": 2_000_000, "2G": 2_000_000_000, "2GB": 2_000_000_000, "1T": 1e12,
+		"2Ki": 2048, "2KiB": 2048, "3Mi": 3 << 20, "2Gi": 2 << 30, "1TiB": 1 << 40, "8388607TiB": 8388607 << 40,
+	} {
+		if got, err := ParseBytes(text); err != nil || got != want {
+			t.Errorf("%s: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "0", "-1", "+1", "1.5G", "G", "1 G", "1g", "1GiBs", "8388608TiB", "99999999999999999999", "0x10"} {
+		if got, err := ParseBytes(text); err == nil {
+			t.Errorf("%q: %d", text, got)
+		}
+	}
+}
+
 func FuzzWrap(f *testing.F) {
 	f.Add("http://example.org/"+strings.Repeat("x", 200)+" end", 30)
 	f.Fuzz(func(t *testing.T, s string, n int) {
