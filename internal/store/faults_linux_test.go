@@ -419,6 +419,10 @@ func TestLockIsWaitedFor(t *testing.T) {
 	if err := hasty.Pin("x", []blob.Digest{blob.Of(nil)}); !errors.As(err, &locked) || locked.Hint() == "" || !strings.Contains(err.Error(), s.Dir()) {
 		t.Errorf("did not give up: %v", err)
 	}
+	hasty.patience = 24 * time.Hour // one wait in vain is enough
+	if _, err := hasty.Partial(blob.Of([]byte("x")), 1); !errors.As(err, &locked) {
+		t.Errorf("waited again: %v", err)
+	}
 	got := make(chan error, 1)
 	go func() { got <- s.Pin("x", []blob.Digest{blob.Of(nil)}) }()
 	select {
@@ -429,4 +433,6 @@ func TestLockIsWaitedFor(t *testing.T) {
 	nettest.Check(t, holder.Process.Kill())
 	stdin.Close()
 	nettest.Check(t, <-got)
+	<-hasty.late // the lock that came too late was given back
+	pin(t, hasty, "y", blob.Of(nil))
 }

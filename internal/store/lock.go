@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// lockPatience is how long the store's lock is waited for. Whoever has it only
-// lists, removes and renames; the end of a process ends its lock.
+// lockPatience is how long the store's lock is waited for. Whoever has it lists,
+// removes, renames and flushes a small file, which takes seconds on a slow medium
+// with much to write; the end of a process ends its lock.
 const lockPatience = 30 * time.Second
 
 // A LockedError says that another process keeps the store locked.
@@ -22,7 +23,7 @@ func (e *LockedError) Error() string {
 
 // Hint says what to do next.
 func (*LockedError) Hint() string {
-	return "Look for a stopped process that uses this cache, and end it."
+	return "Try again if the medium is slow and busy; otherwise look for a stopped process that uses this cache, and end it."
 }
 
 // locked runs do while no other goroutine and no other process makes room,
@@ -35,10 +36,20 @@ func (s *Store) locked(do func() error) error {
 	return s.hold(do)
 }
 
-// hold is locked for one who only looks.
+// hold is locked for one who only looks. While somebody's wait in vain has not
+// ended yet, nobody else begins one: a lock that nobody gives back costs a boot
+// lockPatience once, and one thread.
 func (s *Store) hold(do func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.late != nil {
+		select {
+		case <-s.late:
+			s.late = nil
+		default:
+			return &LockedError{Dir: s.dir, Waited: s.patience}
+		}
+	}
 	dir, err := s.openDir(tempDir)
 	if err != nil {
 		return fmt.Errorf("lock store: %w", err)
@@ -50,7 +61,9 @@ func (s *Store) hold(do func() error) error {
 	select {
 	case err = <-got:
 	case <-late.C:
-		go func() { <-got; dir.Close() }() // the lock that comes too late ends at once
+		ended := make(chan struct{})
+		s.late = ended
+		go func() { <-got; dir.Close(); close(ended) }() // the lock that comes too late ends at once
 		return &LockedError{Dir: s.dir, Waited: s.patience}
 	}
 	defer dir.Close()

@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/durable"
 )
 
 const (
@@ -60,7 +61,8 @@ type Store struct {
 	readOnly bool
 	patience time.Duration // how long the lock is waited for
 
-	mu sync.Mutex // with the lock on the tmp folder, see locked
+	mu   sync.Mutex      // with the lock on the tmp folder, see locked
+	late <-chan struct{} // ends with a wait for that lock which was given up; nil: there is none
 
 	use    sync.Mutex // guards newest
 	newest time.Time  // the latest time that was given to a blob
@@ -81,7 +83,7 @@ func OpenLimited(dir string, limit Limit) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	if err := os.MkdirAll(abs, 0o755); err != nil {
+	if err := durable.MkdirAll(abs, 0o755); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s, err := openRoot(abs)
