@@ -243,6 +243,66 @@ func TestOrderOfSystemCalls(t *testing.T) {
 	}
 }
 
+// first makes a store with a blob and a part.
+func first(args []string) error {
+	s, err := Open(args[0])
+	if err != nil {
+		return err
+	}
+	data, d := release("new")
+	if err := s.Put(d, int64(len(data)), strings.NewReader(data)); err != nil {
+		return err
+	}
+	p, err := s.Partial(blob.Of([]byte("data")), 4)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.Close(), s.Close())
+}
+
+// TestNewFoldersAreFlushed: also one that somebody else has made, who may not have
+// come to it; and nobody waits for the lock while a part's folder is.
+func TestNewFoldersAreFlushed(t *testing.T) {
+	strace := tracer(t)
+	base, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
+	dir := filepath.Join(base, "not", "there", "store")
+	_, d := release("new")
+	traced := func() string {
+		cmd := child("first")
+		cmd.Path, cmd.Args = strace, []string{"strace", "-f", "-qq", "-y", "-o", log, "-e", "trace=flock,fsync,close", os.Args[0], dir}
+		cmd.Stderr = nil // which CombinedOutput sets
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		text, err := os.ReadFile(log)
+		nettest.Check(t, err)
+		return string(text)
+	}
+	flushed := func(text, folder string) bool {
+		return regexp.MustCompile(`(?m) fsync\(\d+<` + regexp.QuoteMeta(folder) + `>`).MatchString(text)
+	}
+	text := traced()
+	blobs := filepath.Join(dir, blobDir)
+	for _, folder := range []string{base, filepath.Join(base, "not"), filepath.Join(base, "not", "there"), dir, blobs, filepath.Join(blobs, d.Hex()[:2])} {
+		if !flushed(text, folder) {
+			t.Errorf("%s was not flushed", folder)
+		}
+	}
+	flush := regexp.MustCompile(` fsync\(\d+<` + regexp.QuoteMeta(filepath.Join(dir, tempDir)) + `>`).FindStringIndex(text)
+	if flush == nil {
+		t.Fatalf("the part's folder was not flushed:\n%s", text)
+	}
+	locks := regexp.MustCompile(` flock\((\d+<[^>]*>), LOCK_EX\)`).FindAllStringSubmatchIndex(text[:flush[0]], -1)
+	if last := locks[len(locks)-1]; !strings.Contains(text[last[1]:flush[0]], " close("+text[last[2]:last[3]]+")") {
+		t.Errorf("the part's folder was flushed under the lock:\n%s", text)
+	}
+	nettest.Check(t, os.RemoveAll(filepath.Join(blobs, d.Hex()[:2])))
+	nettest.Check(t, os.Mkdir(filepath.Join(blobs, d.Hex()[:2]), 0o755))
+	if !flushed(traced(), blobs) {
+		t.Error("the folder of another who was killed was not flushed")
+	}
+}
+
 // TestFullReadOnlyAndBrokenMedium lets the kernel fail for real, on a medium that
 // nobody else sees.
 func TestFullReadOnlyAndBrokenMedium(t *testing.T) {

@@ -33,6 +33,7 @@ type Partial struct {
 	d    blob.Digest
 	size int64
 	temp string
+	made bool // by this Partial: it went on with none
 
 	mu   sync.RWMutex // readers and writers share it; the end has it alone
 	file *os.File     // nil after the end
@@ -66,6 +67,13 @@ func (s *Store) Partial(d blob.Digest, size int64) (*Partial, error) {
 			return nil, err
 		}
 		return nil, fmt.Errorf("store part: %w", err)
+	}
+	if !p.made {
+		return p, nil
+	}
+	// On a slow medium this takes seconds, so nobody is kept waiting by the lock.
+	if err := s.syncDir(tempDir); err != nil {
+		return nil, fmt.Errorf("store part: %w", errors.Join(err, p.Abort()))
 	}
 	return p, nil
 }
@@ -103,14 +111,8 @@ func (p *Partial) openFile() (*os.File, error) {
 		err = fs.ErrNotExist
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		f, err := root.OpenFile(p.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-		if err != nil {
-			return nil, err
-		}
-		if err := p.s.syncDir(tempDir); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		return f, nil
+		p.made = true
+		return root.OpenFile(p.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	}
 	if err != nil {
 		return nil, err

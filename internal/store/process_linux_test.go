@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var roles = map[string]func(args []string) error{"live": live, "once": once}
+var roles = map[string]func(args []string) error{"live": live, "once": once, "first": first}
 
 // child returns the command that plays a role.
 func child(role string, args ...string) *exec.Cmd {

@@ -150,7 +150,8 @@ func (s *Store) publish(f *os.File, temp string, d blob.Digest) error {
 	if err != nil {
 		return err
 	}
-	return s.syncDir(filepath.Dir(to))
+	// Who made the folder may have been killed before that was flushed.
+	return errors.Join(s.syncDir(filepath.Dir(to)), s.syncDir(blobDir))
 }
 
 // stillAt makes sure that nobody put another file under a name.
