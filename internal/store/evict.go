@@ -107,15 +107,20 @@ func (s *Store) evict(ctx context.Context, limit Limit, size int64) (removed []i
 	if size > limit.Bytes || fixed > limit.Bytes-size {
 		return nil, &FullError{Need: size, Used: used, Limit: limit.Bytes, Protected: fixed}
 	}
+	var errs []error // of what cannot be removed: perhaps the others are enough
 	for _, i := range items {
 		if used <= limit.Bytes-size || ctx.Err() != nil {
 			return removed, ctx.Err()
 		}
 		if err := s.root.Remove(i.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return removed, fmt.Errorf("make room: %w", err)
+			errs = append(errs, err)
+			continue
 		}
 		removed = append(removed, i)
 		used -= i.size
+	}
+	if used > limit.Bytes-size {
+		return removed, fmt.Errorf("make room: %w", errors.Join(errs...))
 	}
 	return removed, nil
 }
@@ -154,24 +159,34 @@ func (s *Store) entries() ([]item, error) {
 	return out, err
 }
 
-// names calls found for each name of a blob, whatever lies under it.
+// maxBlobs bounds how many blobs are looked at: as a medium that somebody else has
+// filled may have millions of names, which a small machine's memory does not hold.
+const maxBlobs = 1 << 16
+
+// names calls found for each name of a blob, whatever lies under it, but for no
+// more than maxBlobs.
 func (s *Store) names(found func(blob.Digest)) error {
 	dirs, err := s.list(blobDir)
 	if err != nil {
 		return err
 	}
+	left := maxBlobs
 	for _, dir := range dirs {
+		if len(dir) != 2 {
+			continue
+		}
 		names, err := s.list(filepath.Join(blobDir, dir))
 		if err != nil {
 			continue // not a directory of ours
 		}
-		for _, n := range names {
+		for _, n := range names[:min(len(names), left)] {
 			hex, ok := strings.CutSuffix(n, ".bin")
 			if !ok {
 				continue
 			}
 			if d, err := blob.Parse(blob.Prefix + hex); err == nil && hex[:2] == dir {
 				found(d)
+				left--
 			}
 		}
 	}

@@ -313,6 +313,51 @@ func TestQuarantineOfWhatWasRepaired(t *testing.T) {
 	nettest.Check(t, s.Verify(context.Background(), d))
 }
 
+// TestUnreadForAnotherReason: a blob is only put aside for what is wrong with it.
+func TestUnreadForAnotherReason(t *testing.T) {
+	s := open(t, t.TempDir(), Limit{})
+	d := put(t, s, "data")
+	for _, err := range []error{syscall.EMFILE, syscall.ENOMEM, syscall.ESTALE, syscall.EACCES, errChanged} {
+		if f := s.putAside(d, nil, fmt.Errorf("verify: %w", err)); f.Left == nil || f.Moved != "" || !s.Has(d) {
+			t.Errorf("%v: %+v", err, f)
+		}
+	}
+	if f := s.putAside(d, nil, fmt.Errorf("verify: %w", syscall.EIO)); f.Left != nil || f.Moved == "" || s.Has(d) {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestCrowd: no more names are looked at than memory holds.
+func TestCrowd(t *testing.T) {
+	s := open(t, quickDir(t), Limit{})
+	for dir := range maxBlobs/maxEntries + 1 {
+		folder := filepath.Join(s.Dir(), blobDir, fmt.Sprintf("%02x", dir))
+		nettest.Check(t, os.Mkdir(folder, 0o755))
+		for n := range maxEntries {
+			nettest.Check(t, syscall.Mknod(filepath.Join(folder, fmt.Sprintf("%02x%062x.bin", dir, n+1)), syscall.S_IFREG|0o644, 0))
+		}
+	}
+	if list, err := s.List(); err != nil || len(list) != maxBlobs {
+		t.Errorf("%d blobs, %v", len(list), err)
+	}
+}
+
+// TestOnlyLookedAt: who looks whether a part is being written is taken for a writer
+// by nobody.
+func TestOnlyLookedAt(t *testing.T) {
+	s := open(t, t.TempDir(), Limit{})
+	partial(t, s, "data").Close()
+	f, err := os.Open(partPath(s, blob.Of([]byte("data"))))
+	nettest.Check(t, err)
+	defer f.Close()
+	if free, err := unlocked(f); err != nil || !free {
+		t.Fatal(free, err)
+	}
+	if parts, err := s.Partials(); err != nil || len(parts) != 1 || parts[0].Writing {
+		t.Errorf("%+v, %v", parts, err)
+	}
+}
+
 // TestOpenReadOnlyWritesNothing: not to a store, and it makes none.
 func TestOpenReadOnlyWritesNothing(t *testing.T) {
 	for _, dir := range []string{t.TempDir(), filepath.Join(t.TempDir(), "none")} {

@@ -27,12 +27,12 @@ func (s *Store) GC(ctx context.Context, limit Limit) (Report, error) {
 		for _, t := range swept {
 			report.add(item{kind: part, digest: t.part, size: t.size, used: t.used})
 		}
-		if err == nil && limit.Bytes > 0 {
-			var evicted []item
-			evicted, err = s.evictAll(ctx, limit)
+		if limit.Bytes > 0 { // also beside what could not be swept
+			evicted, evictErr := s.evictAll(ctx, limit)
 			for _, i := range evicted {
 				report.add(i)
 			}
+			err = errors.Join(err, evictErr)
 		}
 		left, listErr := s.items()
 		for _, i := range left {

@@ -18,8 +18,14 @@ const locksExist = true
 
 // tryLock takes an advisory lock on f that ends with the process or with f's
 // last descriptor, and reports whether it was free.
-func tryLock(f *os.File) (bool, error) {
-	err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
+func tryLock(f *os.File) (bool, error) { return try(f, syscall.LOCK_EX) }
+
+// unlocked reports whether nobody has the lock of tryLock on f, which need only be
+// open for reading. On NFS that is not enough for a lock like his (flock(2)).
+func unlocked(f *os.File) (bool, error) { return try(f, syscall.LOCK_SH) }
+
+func try(f *os.File, how int) (bool, error) {
+	err := flock(f, how|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return false, nil
 	}

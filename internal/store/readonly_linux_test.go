@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -53,5 +54,38 @@ func TestReadOnlyStore(t *testing.T) {
 	}
 	if err := s.Put(blob.Of([]byte("more")), 4, strings.NewReader("more")); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("wrote to a read-only store: %v", err)
+	}
+}
+
+// TestWhatCannotBeRemoved is passed over while others make room enough.
+func TestWhatCannotBeRemoved(t *testing.T) {
+	asNobody(t)
+	dir, err := os.MkdirTemp("/tmp", "phase-store-") // where nobody may write
+	nettest.Check(t, err)
+	t.Cleanup(func() { nettest.Check(t, os.RemoveAll(dir)) })
+	s := open(t, dir, Limit{Bytes: 3500})
+	var all []blob.Digest
+	for i, data := range []string{"a", "b", "c"} {
+		d := put(t, s, strings.Repeat(data, 1000))
+		when := time.Now().Add(time.Duration(i-10) * time.Hour)
+		nettest.Check(t, os.Chtimes(s.Path(d), when, when))
+		all = append(all, d)
+	}
+	stuck := filepath.Join(dir, tempDir, "stuck") // another user's: nobody knows whether it is in use
+	nettest.Check(t, os.WriteFile(stuck, []byte("1"), 0))
+	folder := filepath.Dir(s.Path(all[0]))
+	nettest.Check(t, os.Chmod(folder, 0o555))
+	t.Cleanup(func() { nettest.Check(t, os.Chmod(folder, 0o755)) })
+	put(t, s, strings.Repeat("d", 1000))
+	if got := has(s, all); got != "ac" {
+		t.Errorf("left %q", got)
+	}
+	report, err := s.GC(t.Context(), Limit{Bytes: 2500})
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "stuck") || len(report.Blobs) != 1 || has(s, all) != "a" {
+		t.Errorf("left %q: %+v, %v", has(s, all), report, err)
+	}
+	report, err = s.GC(t.Context(), Limit{Bytes: 500})
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "make room") || report.Used != 1001 {
+		t.Errorf("%+v, %v", report, err)
 	}
 }

@@ -60,13 +60,13 @@ func (s *Store) removeIdle(t temp) (bool, error) {
 
 // idle reports whether nobody has the file open for writing.
 func (s *Store) idle(t temp) (bool, error) {
-	// Reading is enough for a lock, and says nothing to a medium that is read-only.
+	// Reading is enough for that, and says nothing to a medium that is read-only.
 	f, err := s.root.OpenFile(t.name, os.O_RDONLY|openFlags, 0)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	return tryLock(f)
+	return unlocked(f)
 }
 
 // clockSet is when clocks are right for certain: an earlier time comes from a

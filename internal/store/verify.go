@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/phasebased/phase/blob"
 )
@@ -75,8 +76,9 @@ type VerifyReport struct {
 }
 
 // VerifyAll verifies every blob and puts those that are wrong or that the medium
-// cannot read into quarantine, so that they are fetched again when they are
-// needed. progress, if not nil, hears how many of how many bytes were read. The
+// cannot read (EIO) into quarantine, so that they are fetched again when they are
+// needed. One that cannot be read for another reason, as without memory, is left:
+// that says nothing about its bytes. progress, if not nil, hears how many of how many bytes were read. The
 // error is that of the whole: findings are none.
 func (s *Store) VerifyAll(ctx context.Context, progress func(done, total int64)) (VerifyReport, error) {
 	var report VerifyReport
@@ -121,8 +123,9 @@ func (s *Store) putAside(d blob.Digest, read fs.FileInfo, found error) Finding {
 	if read != nil {
 		f.Size = read.Size()
 	}
-	if errors.Is(found, fs.ErrPermission) || errors.Is(found, errChanged) {
-		f.Left = errors.New("it could not be read") // which says nothing about its bytes
+	var corrupt *CorruptError
+	if !errors.As(found, &corrupt) && !errors.Is(found, errNotRegular) && !errors.Is(found, syscall.EIO) {
+		f.Left = errors.New("it could not be read")
 		return f
 	}
 	f.Left = s.locked(func() error {
