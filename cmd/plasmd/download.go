@@ -43,7 +43,7 @@ func newNetwork(bases []string, local bool, through proxy, log *slog.Logger) *ne
 	if local {
 		client = fetch.NewLocalClient(nil, nil)
 	}
-	return &network{&fetch.Fetcher{Client: client, LocalOnly: local, Timeout: 5 * time.Minute, Log: log}, bases, log}
+	return &network{&fetch.Fetcher{Client: client, LocalOnly: local, Timeout: 5 * time.Minute, Retries: rounds, Backoff: firstPause, Log: log}, bases, log}
 }
 
 func (n *network) close() { n.fetcher.Client.CloseIdleConnections() }
@@ -51,46 +51,7 @@ func (n *network) close() { n.fetcher.Client.CloseIdleConnections() }
 // module downloads the module d, of which name is for messages, from the
 // first provider that has it. The error is a *fetch.Error.
 func (n *network) module(ctx context.Context, name string, d blob.Digest) ([]byte, error) {
-	failed := &fetch.Error{Artifact: name, Want: d}
-	answered := false // a provider that has the module gave something
-	for round := 1; round <= rounds; round++ {
-		if !pause(ctx, round) {
-			failed.Cause = context.Cause(ctx)
-			break
-		}
-		failed.Rounds, failed.Mismatch = round, true
-		for _, url := range fetch.BlobURLs(d, n.bases) {
-			start := time.Now()
-			module, err := n.try(ctx, url, d)
-			if err == nil {
-				return module, nil
-			}
-			n.log.Warn("module not fetched", "name", name, "url", url, "err", err)
-			failed.Attempts = append(failed.Attempts, fetch.Attempt{URL: url, Round: round, Err: err, Took: time.Since(start)})
-			mismatch := isMismatch(err)
-			answered = answered || mismatch
-			failed.Mismatch = failed.Mismatch && (mismatch || isAbsent(err))
-		}
-		if failed.Mismatch = failed.Mismatch && answered; failed.Mismatch {
-			break // wrong bytes stay wrong
-		}
-	}
-	if len(failed.Attempts) == 0 {
-		failed.Rounds = 0
-	}
-	return nil, failed
-}
-
-func (n *network) try(ctx context.Context, url string, d blob.Digest) ([]byte, error) {
-	module, err := n.fetcher.Get(ctx, url, job.MaxModuleBytes)
-	if err != nil {
-		return nil, err
-	}
-	if got := blob.Of(module); got != d {
-		size := int64(len(module))
-		return nil, &blob.MismatchError{Want: d, Got: got, WantSize: size, GotSize: size}
-	}
-	return module, nil
+	return n.fetcher.Blob(ctx, name, d, job.MaxModuleBytes, fetch.BlobURLs(d, n.bases))
 }
 
 // deliver posts a receipt to the first provider that takes it, and says which
@@ -151,10 +112,4 @@ func pause(ctx context.Context, round int) bool {
 func isMismatch(err error) bool {
 	var mismatch *blob.MismatchError
 	return errors.As(err, &mismatch)
-}
-
-// isAbsent says that a provider answered that it does not have the file.
-func isAbsent(err error) bool {
-	var status *fetch.StatusError
-	return errors.As(err, &status) && (status.Code == http.StatusNotFound || status.Code == http.StatusGone)
 }

@@ -22,7 +22,6 @@ const (
 	defaultMinRate = 16 << 10 // bytes per second
 
 	cacheSource = "cache"
-	keptSource  = "what was here before"
 )
 
 // A job is one blob and where it may be.
@@ -79,6 +78,16 @@ type download struct {
 // *ListError. What dst holds before is used, if there is a chunk list; after an
 // error its content is meaningless to anybody else.
 func (f *Fetcher) fetch(ctx context.Context, j job, dst target) error {
+	d := f.newDownload(j, dst)
+	err := d.told(ctx, d.run(ctx))
+	if err == nil {
+		d.report.final(j.size)
+	}
+	d.tell(err)
+	return err
+}
+
+func (f *Fetcher) newDownload(j job, dst target) *download {
 	log := f.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -93,12 +102,7 @@ func (f *Fetcher) fetch(ctx context.Context, j job, dst target) error {
 	if f.Retries <= 0 {
 		d.roster.retries = defaultRetries
 	}
-	err := d.told(ctx, d.run(ctx))
-	if err == nil {
-		d.report.final(j.size)
-	}
-	d.tell(err)
-	return err
+	return d
 }
 
 // told is the error that a caller sees.
@@ -313,28 +317,34 @@ func (d *download) copyStored(ctx context.Context) error {
 		return err
 	}
 	defer file.Close()
-	return d.fill(cacheSource, func(w io.Writer) error {
-		_, err := io.Copy(w, &ctxReader{ctx, file})
+	return d.fill(ctx, cacheSource, func(w io.Writer) error {
+		_, err := io.Copy(w, file)
 		return err
 	})
 }
 
 // fill writes what give gives into dst and checks the whole of it.
-func (d *download) fill(name string, give func(io.Writer) error) error {
-	s := &straight{f: d.f, job: d.job, out: &output{dst: d.dst, cache: d.out.cache}, report: d.report}
+func (d *download) fill(ctx context.Context, name string, give func(io.Writer) error) error {
+	s := &straight{f: d.f, job: d.job, out: d.out, report: d.report}
 	defer s.reset()
 	d.report.from(name)
-	if err := give(&filling{s}); err != nil {
+	if err := guarded(func() error { return give(&filling{ctx, s}) }); err != nil {
 		return err
 	}
 	return s.verify()
 }
 
 // filling is where the bytes of this machine's own disks enter.
-type filling struct{ s *straight }
+type filling struct {
+	ctx context.Context
+	s   *straight
+}
 
 // Write implements io.Writer.
 func (w *filling) Write(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
 	if err := w.s.write(p); err != nil {
 		return 0, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -278,3 +279,14 @@ type noTimeLeft struct{}
 
 func (noTimeLeft) Error() string { return "no answer in the time that there was" }
 func (noTimeLeft) Unwrap() error { return context.DeadlineExceeded }
+
+// guarded makes a panic over foreign bytes a failure like others: the program may
+// be the system's first process, which must not end.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return f()
+}

@@ -6,6 +6,9 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
+
+	"github.com/phasebased/phase/blob"
 )
 
 // Get fetches at most max bytes that nobody has verified, in one attempt, for
@@ -55,6 +58,39 @@ func (f *Fetcher) get(ctx context.Context, url string, max int64) (data []byte, 
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, max)
 	}
 	return data, nil
+}
+
+// Blob fetches a blob of which only the digest is known, of at most max bytes,
+// from urls. name is for messages. Sources that are busy are asked again when they
+// say, those that gave other bytes never. Errors are those of Artifact.
+func (f *Fetcher) Blob(ctx context.Context, name string, d blob.Digest, max int64, urls []string) (data []byte, err error) {
+	if d.IsZero() {
+		return nil, fmt.Errorf("fetch %s: no digest", name)
+	}
+	all := f.newDownload(newJob(name, d, 0, urls), nil)
+	all.invite()
+	err = all.roster.ask(ctx, func(*peer) bool { return false }, func(ctx context.Context, p *peer) error {
+		began := time.Now()
+		if data, err = f.get(ctx, p.name, max); err == nil {
+			err = verifyBlob(data, d)
+		}
+		if err != nil {
+			all.roster.failed(p, err, time.Since(began))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, all.told(ctx, err)
+	}
+	return data, nil
+}
+
+func verifyBlob(data []byte, want blob.Digest) error {
+	if got := blob.Of(data); got != want {
+		size := int64(len(data))
+		return &blob.MismatchError{Want: want, Got: got, WantSize: size, GotSize: size}
+	}
+	return nil
 }
 
 // watched is a body under watch.

@@ -62,7 +62,7 @@ func (d *download) patch(ctx context.Context, p manifest.Delta) error {
 	if err := f.fetch(ctx, d.job.beside("patch", p.Hash, p.Size), side); err != nil {
 		return err
 	}
-	return d.fill("patch", func(w io.Writer) error {
+	return d.fill(ctx, "patch", func(w io.Writer) error {
 		return delta.Apply(w, old, size, io.NewSectionReader(side, 0, p.Size), d.job.size)
 	})
 }

@@ -11,6 +11,9 @@ import (
 const (
 	// maxRest bounds how long a source is left alone, also when it asks for more.
 	maxRest = 30 * time.Second
+	// maxWaits is how often a source may say when to come back before that counts
+	// as a failure.
+	maxWaits = 4
 	// maxPeers bounds the sources of one artifact: finders believe strangers.
 	maxPeers = 64
 	// maxAttempts bounds what is remembered of them.
@@ -26,6 +29,7 @@ type peer struct {
 
 	conns    int       // reading now
 	failures int       // since it last gave right bytes
+	waits    int       // the same, for a busy source that said when to come back
 	rest     time.Time // is left alone until then
 	lied     bool      // gave other bytes; never asked again
 	absent   bool      // the last answer was that it has no such file
@@ -134,6 +138,43 @@ func (r *roster) hope(now time.Time) bool {
 	return r.searching > 0 && now.Sub(r.news) < r.f.patience()
 }
 
+// ask has try ask one source after the other, first who is preferred, then who
+// failed least, until one gives all. Otherwise it returns errNoSource, or a
+// localError.
+func (r *roster) ask(ctx context.Context, prefer func(*peer) bool, try func(context.Context, *peer) error) error {
+	for {
+		now := time.Now()
+		p := r.next(now, prefer)
+		switch {
+		case ctx.Err() != nil:
+			return errNoSource
+		case p == nil && !r.hope(now):
+			return errNoSource
+		case p == nil:
+			r.await(ctx, r.pause(now, time.Second))
+			continue
+		}
+		if err := try(ctx, p); err == nil || isLocal(err) {
+			return err
+		}
+	}
+}
+
+func (r *roster) next(now time.Time, prefer func(*peer) bool) (best *peer) {
+	for _, p := range r.peers {
+		if !p.usable(now) || r.worn(p) {
+			continue
+		}
+		if prefer(p) {
+			return p
+		}
+		if best == nil || best.last && !p.last || best.last == p.last && p.failures < best.failures {
+			best = p
+		}
+	}
+	return best
+}
+
 // pause is how long nothing will happen by itself, at most limit.
 func (r *roster) pause(now time.Time, limit time.Duration) time.Duration {
 	for _, p := range r.peers {
@@ -155,22 +196,27 @@ func (r *roster) gave(p *peer, came, right int64, took time.Duration) {
 	p.rate = rate
 	if right > 0 {
 		p.bytes += right
-		p.failures, p.absent, p.err, r.news = 0, false, nil, time.Now()
+		p.failures, p.waits, p.absent, p.err, r.news = 0, 0, false, nil, time.Now()
 	}
 }
 
 // failed says that p did not give what it was asked for, and why.
 func (r *roster) failed(p *peer, err error, took time.Duration) {
-	p.failures++
-	p.err, p.absent, p.lied = err, errors.Is(err, ErrAbsent), isMismatch(err)
-	r.rounds = max(r.rounds, min(p.failures, r.retries))
 	var status *StatusError
-	rest := r.backoff(p.failures)
-	if errors.As(err, &status) {
+	if errors.As(err, &status) && status.busy() && status.RetryAfter > 0 && p.waits < maxWaits {
+		p.waits++
+	} else {
+		p.failures++
+	}
+	round := max(p.failures, 1)
+	p.err, p.absent, p.lied = err, errors.Is(err, ErrAbsent), isMismatch(err)
+	r.rounds = max(r.rounds, min(round, r.retries))
+	rest := r.backoff(round)
+	if status != nil {
 		rest = max(rest, status.RetryAfter)
 	}
 	p.rest = time.Now().Add(rest)
-	r.note(Attempt{URL: p.name, Round: p.failures, Err: err, Took: took})
+	r.note(Attempt{URL: p.name, Round: round, Err: err, Took: took})
 }
 
 // note keeps an attempt for the error that a person may see.

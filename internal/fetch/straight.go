@@ -29,40 +29,7 @@ type straight struct {
 // localError.
 func (s *straight) run(ctx context.Context) error {
 	defer s.reset()
-	for {
-		now := time.Now()
-		p := s.next(now)
-		switch {
-		case ctx.Err() != nil:
-			return errNoSource
-		case p == nil && !s.roster.hope(now):
-			return errNoSource
-		case p == nil:
-			s.roster.await(ctx, s.roster.pause(now, time.Second))
-			continue
-		}
-		if err := s.try(ctx, p); err == nil || isLocal(err) {
-			return err
-		}
-	}
-}
-
-// next is who is asked now: the owner of what is here, or else who failed
-// least, in their order.
-func (s *straight) next(now time.Time) *peer {
-	var best *peer
-	for _, p := range s.roster.peers {
-		if !p.usable(now) || s.roster.worn(p) {
-			continue
-		}
-		if p == s.owner && s.n > 0 && p.resumable() {
-			return p
-		}
-		if best == nil || best.last && !p.last || best.last == p.last && p.failures < best.failures {
-			best = p
-		}
-	}
-	return best
+	return s.roster.ask(ctx, func(p *peer) bool { return p == s.owner && s.n > 0 && p.resumable() }, s.try)
 }
 
 func (p *peer) resumable() bool {
@@ -124,7 +91,8 @@ func (s *straight) read(ctx context.Context, p *peer, from int64) error {
 	defer w.close()
 	sink := &stream{s: s, p: p, watch: w, again: from == 0}
 	w.wait()
-	err := p.src.Read(w.ctx, Part{Blob: s.job.digest, Size: s.job.size, Offset: from, Length: s.job.size - from}, sink)
+	part := Part{Blob: s.job.digest, Size: s.job.size, Offset: from, Length: s.job.size - from}
+	err := guarded(func() error { return p.src.Read(w.ctx, part, sink) })
 	switch {
 	case sink.fault != nil:
 		return sink.fault

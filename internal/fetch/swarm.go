@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -206,16 +204,6 @@ func (s *swarm) begin(ctx context.Context, p *peer, sp *span, readers *sync.Wait
 		err := guarded(func() error { return p.src.Read(w.ctx, part, recv) })
 		s.results <- result{span: sp, recv: recv, err: recv.verdict(err), took: time.Since(began)}
 	})
-}
-
-// guarded makes a source's panic its failure, since nobody else could catch it.
-func guarded(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return f()
 }
 
 // finish judges a source by how it read its span.
