@@ -176,6 +176,22 @@ func (b *board) hedge(p *peer, rate float64) *span {
 	return b.add(p, slowest.next, slowest.next+1)
 }
 
+// endSlowest ends the slowest reading of those of which may says so by how long
+// they have gone on and how many bytes per second they give.
+func (b *board) endSlowest(may func(age time.Duration, rate float64) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var slowest *span
+	for s := range b.spans {
+		if s.cancel != nil && (slowest == nil || s.rate() < slowest.rate()) && may(time.Since(s.began), s.rate()) {
+			slowest = s
+		}
+	}
+	if slowest != nil {
+		slowest.cancel(errEnough)
+	}
+}
+
 // minHedge is how long a reader must still need before others help it.
 const minHedge = 250 * time.Millisecond
 

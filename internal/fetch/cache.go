@@ -51,6 +51,15 @@ func (c *cache) write(p []byte, off int64) {
 	}
 }
 
+func (c *cache) active() bool {
+	if c == nil {
+		return false
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.part != nil
+}
+
 // ReadAt implements io.ReaderAt. What was never written reads as zeros.
 func (c *cache) ReadAt(p []byte, off int64) (int, error) {
 	c.mu.RLock()

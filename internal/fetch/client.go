@@ -158,18 +158,25 @@ func linkLocal(host string) bool {
 
 // client is f.Client with this package's redirect policy.
 func (f *Fetcher) client() *http.Client {
-	create, redirect := NewClient, checkRedirect
+	if f.Client != nil {
+		return f.policed(f.Client)
+	}
+	create := NewClient
 	if f.LocalOnly {
-		create, redirect = NewLocalClient, checkLocalRedirect
+		create = NewLocalClient
 	}
-	if f.Client == nil {
-		c := create(nil, nil)
-		c.Transport.(*http.Transport).DisableKeepAlives = true // nobody could close them
-		return c
+	c := create(nil, nil)
+	c.Transport.(*http.Transport).DisableKeepAlives = true // nobody could close them
+	return c
+}
+
+// policed is client with this package's redirect policy.
+func (f *Fetcher) policed(client *http.Client) *http.Client {
+	c := *client
+	c.CheckRedirect, c.Jar = checkRedirect, nil
+	if f.LocalOnly {
+		c.CheckRedirect = checkLocalRedirect
 	}
-	c := *f.Client
-	c.CheckRedirect = redirect
-	c.Jar = nil
 	return &c
 }
 

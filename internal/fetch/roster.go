@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -16,6 +17,8 @@ const (
 	maxWaits = 4
 	// maxPeers bounds the sources of one artifact: finders believe strangers.
 	maxPeers = 64
+	// maxNames bounds those who were ever among them.
+	maxNames = 1024
 	// maxAttempts bounds what is remembered of them.
 	maxAttempts = 128
 )
@@ -26,6 +29,7 @@ type peer struct {
 	src  Source
 	name string
 	last bool // of last resort
+	met  bool // by a finder
 
 	conns    int       // reading now
 	failures int       // since it last gave right bytes
@@ -48,6 +52,9 @@ type roster struct {
 	log     *slog.Logger
 	retries int
 	peers   []*peer
+	names   map[string]bool // of all who were ever known
+	liars   bool            // among those who are forgotten
+	others  bool            // the same: who neither lied nor was without it
 
 	attempts []Attempt
 	rounds   int
@@ -59,18 +66,30 @@ type roster struct {
 }
 
 // add makes s known; a second one of the same name is not.
-func (r *roster) add(s Source) {
+func (r *roster) add(s Source) *peer {
 	name := s.String()
-	for _, p := range r.peers {
-		if p.name == name {
-			return
-		}
+	if len(r.peers) >= maxPeers || r.names[name] {
+		return nil
 	}
-	if len(r.peers) >= maxPeers {
-		return
+	if r.names == nil {
+		r.names = map[string]bool{}
 	}
+	r.names[name] = true
 	last, ok := s.(LastResort)
-	r.peers = append(r.peers, &peer{src: s, name: name, last: ok && last.LastResort()})
+	p := &peer{src: s, name: name, last: ok && last.LastResort()}
+	r.peers = append(r.peers, p)
+	return p
+}
+
+// makeRoom forgets somebody who was found and of no use, so that a crowd of them
+// keeps nobody out. All their names are remembered.
+func (r *roster) makeRoom() {
+	useless := func(p *peer) bool { return p.met && p.conns == 0 && p.bytes == 0 && (p.lied || p.failures > 0) }
+	if i := slices.IndexFunc(r.peers, useless); i >= 0 && len(r.peers) >= maxPeers && len(r.names) < maxNames {
+		p := r.peers[i]
+		r.liars, r.others = r.liars || p.lied, r.others || !p.lied && !p.absent
+		r.peers = slices.Delete(r.peers, i, i+1)
+	}
 }
 
 // search starts the finders, until ctx ends. wait waits for them.
@@ -82,6 +101,9 @@ func (r *roster) search(ctx context.Context, j job) (wait func()) {
 			defer func() { r.ended <- struct{}{} }()
 			err := guarded(func() error {
 				return finder.Find(ctx, j.digest, func(s Source) {
+					if s == nil {
+						return
+					}
 					select {
 					case r.found <- s:
 					case <-ctx.Done():
@@ -115,9 +137,17 @@ func (r *roster) await(ctx context.Context, d time.Duration) {
 }
 
 func (r *roster) meet(s Source) {
-	r.news = time.Now()
-	r.log.Info("found a source", "source", s.String())
-	r.add(s)
+	if h, ok := s.(*httpSource); ok {
+		if r.f.permitted(h.url) != nil {
+			return
+		}
+		s = &httpSource{client: r.f.policed(h.client), url: h.url}
+	}
+	r.makeRoom()
+	if p := r.add(s); p != nil {
+		p.met, r.news = true, time.Now()
+		r.log.Info("found a source", "source", p.name)
+	}
 }
 
 // usable says that p may be asked now.
@@ -251,12 +281,12 @@ func (r *roster) failure(ctx context.Context, j job) *Error {
 		e.Cause = context.Cause(ctx)
 		return e
 	}
-	others := false
+	liars, others := r.liars, r.others
 	for _, p := range r.peers {
-		e.Mismatch = e.Mismatch || p.lied
+		liars = liars || p.lied
 		others = others || !p.lied && !p.absent
 	}
-	e.Mismatch = e.Mismatch && !others
+	e.Mismatch = liars && !others
 	return e
 }
 

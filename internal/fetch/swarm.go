@@ -22,6 +22,10 @@ const (
 	spanTime = 2 * time.Second
 	maxSpan  = 32 // chunks
 	newSpan  = 4  // chunks, for a source of unknown speed
+	// muchFaster is by what factor one who waits must be faster to take the
+	// place of one who reads.
+	muchFaster = 4
+	dull       = 128 << 10 // bytes per second: slow enough to try somebody else
 	// tick is how often it is looked for work that nobody announces: slow readers.
 	tick = 50 * time.Millisecond
 )
@@ -50,20 +54,21 @@ type result struct {
 
 // run returns nil when all chunks are here, or errNoSource, or a localError.
 func (s *swarm) run(ctx context.Context) error {
-	s.results = make(chan result, s.conns())
+	s.results = make(chan result, s.f.conns())
 	inner, cancel := context.WithCancelCause(ctx)
 	var readers sync.WaitGroup
 	defer s.drain(ctx, &readers)
 	defer cancel(errEnough)
 	for s.board.left() > 0 {
 		now := time.Now()
-		for s.active < s.conns() {
+		for s.active < s.f.conns() {
 			p, sp := s.assign(now)
 			if sp == nil {
 				break
 			}
 			s.begin(inner, p, sp, &readers)
 		}
+		s.relieve(now)
 		if ctx.Err() != nil || s.active == 0 && !s.roster.hope(now) {
 			return errNoSource
 		}
@@ -76,7 +81,7 @@ func (s *swarm) run(ctx context.Context) error {
 	return nil
 }
 
-func (s *swarm) conns() int { return cmp.Or(max(s.f.Connections, 0), defaultConns) }
+func (f *Fetcher) conns() int { return cmp.Or(max(f.Connections, 0), defaultConns) }
 
 // drain waits for those who still read when nothing is wanted any more.
 func (s *swarm) drain(ctx context.Context, readers *sync.WaitGroup) {
@@ -131,8 +136,9 @@ func (s *swarm) assign(now time.Time) (*peer, *span) {
 func (s *swarm) candidates(now time.Time) []*peer {
 	var out []*peer
 	last := s.onlyLast(now)
+	reserved := s.reserved(now)
 	for _, p := range s.roster.peers {
-		if p.usable(now) && p.conns < p.limit() && (!p.last || last) {
+		if p.usable(now) && p.conns < p.limit() && (!p.last || last) && (p.bytes > 0 || !reserved) {
 			out = append(out, p)
 		}
 	}
@@ -145,6 +151,39 @@ func (s *swarm) candidates(now time.Time) []*peer {
 			cmp.Compare(b.rate, a.rate))
 	})
 	return out
+}
+
+// reserved says that the connections that are left are for those who gave right
+// bytes before, of whom one waits: a crowd of slow strangers could have them all.
+func (s *swarm) reserved(now time.Time) bool {
+	trials, waiting := 0, false
+	for _, p := range s.roster.peers {
+		if p.bytes == 0 {
+			trials += p.conns
+		}
+		waiting = waiting || p.bytes > 0 && p.conns == 0 && p.usable(now) && !p.last
+	}
+	return waiting && trials >= max(1, s.f.conns()/2)
+}
+
+// relieve ends the slowest reading if all connections are taken and somebody
+// waits who is much faster, or, when readers are very slow, who was never tried.
+func (s *swarm) relieve(now time.Time) {
+	if s.active < s.f.conns() {
+		return
+	}
+	best, untried := 0.0, false
+	for _, p := range s.roster.peers {
+		if p.conns == 0 && p.usable(now) && !p.last {
+			untried = untried || p.rate == 0
+			if p.bytes > 0 {
+				best = max(best, p.rate)
+			}
+		}
+	}
+	s.board.endSlowest(func(age time.Duration, rate float64) bool {
+		return age >= spanTime && rate < best/muchFaster || untried && age >= s.f.stall()/4 && rate < dull
+	})
 }
 
 func btoi(b bool) int {
@@ -173,10 +212,13 @@ func (s *swarm) onlyLast(now time.Time) bool {
 }
 
 func (s *swarm) spanFor(p *peer) int {
-	if p.rate == 0 {
+	switch {
+	case p.rate == 0 && len(s.roster.peers) > s.f.conns():
+		return 1 // there are others to try
+	case p.rate == 0:
 		return newSpan
 	}
-	share := max(1, s.board.left()/max(1, min(s.conns(), len(s.roster.peers))))
+	share := max(1, s.board.left()/max(1, min(s.f.conns(), len(s.roster.peers))))
 	return min(max(1, int(p.rate*spanTime.Seconds()/blob.ChunkSize)), maxSpan, share)
 }
 

@@ -6,15 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/store"
 )
 
 // large is the artifact of these tests: its last chunk is shorter.
@@ -443,28 +447,149 @@ func TestNobodyIsFound(t *testing.T) {
 	}
 }
 
+// TestFloodOfSources: a crowd of useless ones is forgotten bit by bit, and keeps
+// nobody out who comes after them.
 func TestFloodOfSources(t *testing.T) {
 	f := quick(t)
+	f.Patience = 10 * time.Second
 	j := chunkedJob(t, large)
-	j.finders = []Finder{flood{}, flood{NewHTTP(f.Client, serve(t, honest(large)))}}
+	last := NewHTTP(f.Client, serve(t, honest(large)))
+	j.finders = []Finder{flood{5 * maxPeers, last}}
 	r := reported(f)
-	_, err := f.file(context.Background(), j)
-	if len(r.Sources) > maxPeers {
-		t.Errorf("%d sources are remembered, %v", len(r.Sources), err)
+	mustFile(t, f, j, large)
+	if len(r.Sources) > maxPeers || r.of(last.String()).Bytes == 0 {
+		t.Errorf("%d sources are remembered: %+v", len(r.Sources), r.of(last.String()))
 	}
 }
 
-// flood finds no end of sources that have nothing, and one in front of them.
-type flood struct{ first Source }
+// flood finds many sources that have nothing, and one behind them again and again.
+type flood struct {
+	n    int
+	last Source
+}
 
 func (f flood) Find(ctx context.Context, _ blob.Digest, found func(Source)) error {
-	if f.first != nil {
-		found(f.first)
+	for i := range f.n {
+		found(nil)
+		found(empty(fmt.Sprint(i)))
 	}
-	for i := 0; i < 1000 && ctx.Err() == nil; i++ {
-		found(empty(fmt.Sprintf("%p%d", &f, i)))
+	for ctx.Err() == nil {
+		found(f.last)
+		time.Sleep(time.Millisecond)
 	}
 	return nil
+}
+
+// TestRoomForNewcomers: only those who were found and failed make room, and
+// nobody is met twice, least of all a liar.
+func TestRoomForNewcomers(t *testing.T) {
+	r := &roster{f: quick(t), log: slog.New(slog.DiscardHandler), retries: 3}
+	given := r.add(empty("given"))
+	r.failed(given, ErrAbsent, 0)
+	for i := range maxNames + 99 {
+		r.meet(empty(fmt.Sprint(i)))
+		for _, p := range r.peers {
+			if p.failures == 0 {
+				r.failed(p, &blob.MismatchError{}, 0)
+			}
+		}
+	}
+	r.meet(empty("0"))
+	if len(r.peers) != maxPeers || r.peers[0] != given || len(r.names) > maxNames || slices.ContainsFunc(r.peers, func(p *peer) bool { return p.name == "0" }) {
+		t.Errorf("%d peers, %d names", len(r.peers), len(r.names))
+	}
+	if e := r.failure(context.Background(), job{}); !e.Mismatch {
+		t.Error("the liars who were forgotten do not count")
+	}
+}
+
+// TestCrowdOfSlowSources: they cannot take all connections for long.
+func TestCrowdOfSlowSources(t *testing.T) {
+	drip := func(w http.ResponseWriter, r *http.Request) {
+		var from, to int
+		fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to)
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to, len(large)))
+		w.WriteHeader(http.StatusPartialContent)
+		for i := from; i < to && r.Context().Err() == nil; i += 100 {
+			w.Write(large[i : i+100])
+			w.(http.Flusher).Flush()
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	f := quick(t)
+	f.Stall, f.MinRate, f.Timeout = 2*time.Second, -1, time.Hour
+	var urls []string
+	for range 2 * f.conns() {
+		urls = append(urls, serve(t, drip))
+	}
+	good := serve(t, honest(large))
+	r := reported(f)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // they would need days
+	defer cancel()
+	file, err := f.file(ctx, chunkedJob(t, large, append(urls, good)...))
+	if err != nil {
+		t.Fatal(err, attempts(err))
+	}
+	file.Close()
+	if got := r.of(good).Bytes; got != int64(len(large)) {
+		t.Errorf("%d bytes are from the good one", got)
+	}
+}
+
+func TestFoundBeyondTheLocalNetwork(t *testing.T) {
+	f := quick(t)
+	f.LocalOnly, f.Stall = true, 500*time.Millisecond
+	j := chunkedJob(t, large)
+	now := make(chan struct{})
+	close(now)
+	// Its client would go anywhere, also when it is redirected.
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if strings.HasPrefix(addr, "127.") {
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		}
+		t.Errorf("dials %s", addr)
+		return nil, errAny
+	}}}
+	t.Cleanup(client.CloseIdleConnections)
+	for _, u := range []string{remoteURLs[0], serve(t, redirect(remoteURLs[0]))} {
+		j.finders = []Finder{&finder{now, NewHTTP(client, u)}}
+		_, err := f.file(context.Background(), j)
+		var e *Error
+		if !errors.As(err, &e) || len(e.Attempts) > 0 && !errors.Is(err, ErrNotLocal) {
+			t.Errorf("%s: %v%s", u, err, attempts(err))
+		}
+	}
+}
+
+// crowded is a target on a disk that is full as long as the cache's copy is there.
+type crowded struct {
+	*memFile
+	store *store.Store
+}
+
+func (c crowded) WriteAt(p []byte, off int64) (int, error) {
+	parts, err := c.store.Partials()
+	if off >= 5*blob.ChunkSize && (err != nil || len(parts) > 0) {
+		return 0, syscall.ENOSPC
+	}
+	return c.memFile.WriteAt(p, off)
+}
+
+// TestCopyMakesRoom: the cache gives way to what was asked for.
+func TestCopyMakesRoom(t *testing.T) {
+	for name, j := range map[string]job{"one at a time": jobFor(large), "chunks": chunkedJob(t, large)} {
+		t.Run(name, func(t *testing.T) {
+			f := quick(t)
+			f.Store = openStore(t)
+			j.urls = []string{serve(t, honest(large))}
+			if err := f.fetch(context.Background(), j, crowded{inMemory(t), f.Store}); err != nil {
+				t.Fatal(err)
+			}
+			if parts, _ := f.Store.Partials(); len(parts) > 0 || f.Store.Has(j.digest) {
+				t.Error("the copy is still there")
+			}
+		})
+	}
 }
 
 type empty string

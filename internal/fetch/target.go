@@ -55,7 +55,12 @@ type output struct {
 }
 
 func (o *output) write(p []byte, off int64) error {
-	if _, err := o.dst.WriteAt(p, off); err != nil {
+	_, err := o.dst.WriteAt(p, off)
+	if errors.Is(err, errNoSpace) && o.cache.active() { // the copy may be what fills the disk
+		o.cache.drop()
+		_, err = o.dst.WriteAt(p, off)
+	}
+	if err != nil {
 		return localError{err}
 	}
 	o.cache.write(p, off)
