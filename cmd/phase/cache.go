@@ -274,6 +274,9 @@ func (o *cacheOptions) collect(ctx context.Context, out io.Writer, limit int64) 
 	}
 	defer s.Close()
 	report, gcErr := s.GC(ctx, store.Limit{Bytes: limit})
+	if gcErr != nil && report.Used == 0 && report.Freed == 0 { // it did not come to look
+		return gcErr
+	}
 	c := newCacheCollected(s.Dir(), report)
 	show := c.text
 	if o.format == "json" {
