@@ -99,7 +99,8 @@ const importLaw = `
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab < test/vm;
-	internal/lab, test/bench/delay, internal/delta < test/bench;
+	internal/debpkg < test/peers;
+	internal/lab, test/bench/delay, internal/delta, test/peers < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
