@@ -119,6 +119,9 @@ func (a *applier) room() int64 {
 }
 
 func (a *applier) nextBatch() error {
+	if len(a.add)+len(a.lit) > 0 {
+		return malformed("a batch has more than it uses")
+	}
 	var lens [3]int
 	total := 0
 	for i := range lens {

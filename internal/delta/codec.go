@@ -49,6 +49,10 @@ type frame struct {
 	plain  int   // the length of its contents
 }
 
+// maxBlocks is how many blocks a frame may consist of to be looked into. Compressors
+// make far fewer, and those of others are not to be counted again and again.
+const maxBlocks = 64
+
 const frameMagic = "\x28\xb5\x2f\xfd"
 
 // frameLength returns the length of the frame at the beginning of b, which may
@@ -61,8 +65,8 @@ func frameLength(b []byte) (packed, plain int) {
 		return 0, 0
 	}
 	at := head.HeaderSize
-	for last := false; !last; {
-		if at+3 > len(b) {
+	for n, last := 0, false; !last; n++ {
+		if at+3 > len(b) || n == maxBlocks {
 			return 0, 0
 		}
 		block := int(b[at]) | int(b[at+1])<<8 | int(b[at+2])<<16

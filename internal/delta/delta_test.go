@@ -155,6 +155,8 @@ func body(t testing.TB, oldSize, newSize int, inside ...any) []byte {
 	return out.Bytes()
 }
 
+func op(kind, n int64) int64 { return n<<2 | kind }
+
 // batch is a batch with these operations.
 func batch(add, lit string, ops ...int64) []byte {
 	var o []byte
@@ -181,10 +183,10 @@ func hostiles(t testing.TB, old []byte) map[string]hostile {
 	n := len(old)
 	in := func(inside ...any) hostile { return hostile{body(t, n, 100, inside...), Malformed} }
 	packed, _ := frameLength(old)
-	whole := body(t, n, 100, 0, batch("", "", 100<<2|opCopy, 0))
+	whole := body(t, n, 100, 0, batch("", "", op(opCopy, 100), 0))
 	other := bytes.Clone(whole)
 	other[len(magic)]++
-	copyOp := func(length, at int64) []byte { return batch("", "", length<<2|opCopy, at) }
+	copyOp := func(length, at int64) []byte { return batch("", "", op(opCopy, length), at) }
 	return map[string]hostile{
 		"empty":              {nil, Malformed},
 		"other magic":        {append([]byte("PHDELTA"), whole[7:]...), Malformed},
@@ -204,15 +206,16 @@ func hostiles(t testing.TB, old []byte) map[string]hostile {
 		"block of nothing":   in(1, 1, packed-1, 77, copyOp(10, int64(n))),
 		"batch huge":         in(0, 1, maxPart+1, 0),
 		"batch empty":        in(0, 0, 0, 0),
+		"batch with waste":   in(0, batch("", "ab", 1<<2|opInsert), copyOp(99, 0)),
 		"batch cut":          in(0, 10, 0, 0, []byte{1}),
 		"copy outside":       in(0, copyOp(10, int64(n)-9)),
 		"copy before":        in(0, copyOp(10, -1)),
 		"copy far before":    in(0, copyOp(10, math.MinInt64)),
 		"copy far behind":    in(0, copyOp(10, math.MaxInt64)),
-		"copy wraps":         in(0, batch("", "", 1<<2|opCopy, 8, 1<<2|opCopy, math.MaxInt64)),
+		"copy wraps":         in(0, batch("", "", op(opCopy, 1), 8, op(opCopy, 1), math.MaxInt64)),
 		"copy of nothing":    in(0, copyOp(0, 0)),
 		"copy too long":      in(0, copyOp(101, 0)),
-		"address missing":    in(0, batch("", "", 10<<2|opCopy)),
+		"address missing":    in(0, batch("", "", op(opCopy, 10))),
 		"literals missing":   in(0, batch("", "abc", 4<<2|opInsert)),
 		"additions missing":  in(0, batch("abc", "", 4<<2|opAdd, 0)),
 		"operation overlong": in(0, 11, 0, 0, bytes.Repeat([]byte{0xff}, 11)),
@@ -266,7 +269,7 @@ func TestWorkIsBounded(t *testing.T) {
 	at := int64(0)
 	for i := range int64(1000) {
 		addr := int64(len(old)) + i%3*block
-		ops = append(ops, 1<<2|opCopy, addr-at)
+		ops = append(ops, op(opCopy, 1), addr-at)
 		at = addr + 1
 	}
 	err = apply(io.Discard, old, body(t, len(old), 1000, append(inside, batch("", "", ops...))...), 1000)
@@ -333,4 +336,84 @@ func FuzzRoundTrip(f *testing.F) {
 			t.Error("the result differs")
 		}
 	})
+}
+
+func TestMakeRefusesSizes(t *testing.T) {
+	nothing := bytes.NewReader(nil)
+	for name, size := range map[string][2]int64{"old": {MaxMake + 1, 0}, "new": {0, MaxMake + 1}, "below none": {-1, 0}} {
+		err := Make(io.Discard, nothing, size[0], nothing, size[1])
+		var typed *Error
+		if !errors.As(err, &typed) || typed.Reason != TooLarge || typed.Hint() == (&Error{Reason: Malformed}).Hint() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestManyBlocksAreNoFrame: it would be counted through again from each place that
+// looks like a beginning.
+func TestManyBlocksAreNoFrame(t *testing.T) {
+	head := append([]byte(frameMagic), 0xa0, 0, 0, 1, 0) // a single segment of 64 KiB
+	frame := func(blocks int) []byte {
+		b := append(bytes.Clone(head), bytes.Repeat([]byte{0, 0, 0}, blocks-1)...) // empty ones
+		return append(b, 1|1<<1, 0, 8, 'x')                                        // the last, 64 KiB of x
+	}
+	if packed, plain := frameLength(frame(maxBlocks)); packed != len(frame(maxBlocks)) || plain != 1<<16 {
+		t.Errorf("%d bytes of %d", packed, plain)
+	}
+	if packed, _ := frameLength(frame(maxBlocks + 1)); packed != 0 {
+		t.Errorf("%d blocks in %d bytes", maxBlocks+1, packed)
+	}
+}
+
+// TestDoubtfulMatchEnds has bytes of which every second one agrees, which is never
+// bad enough to end a match: each match would be followed through all of them.
+func TestDoubtfulMatchEnds(t *testing.T) {
+	for doubt, want := range map[int]int{maxDoubt / 2: 3000 + maxDoubt/2, 2 * maxDoubt: 1000} {
+		old := noise(11, 3000+doubt)
+		changed := bytes.Clone(old)
+		for i := 1000; i < 1000+doubt; i += 2 {
+			changed[i] ^= 1
+		}
+		m := newMatcher(old, []piece{{}})
+		if from, to := m.extend(changed, 0, 0, 0); from != 0 || to != want {
+			t.Errorf("%d bytes in doubt: %d to %d, want %d", doubt, from, to, want)
+		}
+	}
+}
+
+// TestContentsAreKeptInBounds: many small frames are not all remembered.
+func TestContentsAreKeptInBounds(t *testing.T) {
+	c, err := NewCodec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec, err := newFrameDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	const frames = 1000
+	s := source{dec: dec, work: 1 << 20}
+	var old []byte
+	for i := range frames {
+		at := len(old)
+		old = c.Append(old, []byte{byte(i), byte(i >> 8)})
+		s.frames = append(s.frames, frame{at: int64(at), packed: len(old) - at, plain: 2})
+	}
+	s.old, s.size = bytes.NewReader(old), int64(len(old))
+	for i := range frames + 1 {
+		s.starts = append(s.starts, s.size+int64(2*i))
+	}
+	for i := range frames {
+		var b [2]byte
+		if n, err := s.read(b[:], s.starts[i]); n != 2 || err != nil || b != [2]byte{byte(i), byte(i >> 8)} {
+			t.Fatalf("frame %d: %v, %d bytes, %v", i, b, n, err)
+		}
+	}
+	if n := len(s.recent); n == 0 || n > cached/minCached {
+		t.Errorf("%d are kept", n)
+	}
+	if spent := 1<<20 - s.work; spent < int64(len(old)+2*frames) {
+		t.Errorf("%d bytes were counted of %d read and %d made", spent, len(old), 2*frames)
+	}
 }

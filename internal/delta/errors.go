@@ -9,7 +9,7 @@ import (
 // Reason says why a patch was not made or applied.
 type Reason int
 
-// Reasons. Whoever applies a patch may answer all of them in the same way: by
+// The reasons. Whoever applies a patch may answer all of them in the same way: by
 // downloading in full.
 const (
 	Malformed  Reason = iota + 1 // not a patch, damaged, or made to do harm
@@ -17,6 +17,7 @@ const (
 	WrongSizes                   // made for other files than the given ones
 	Unreadable                   // the old file or the patch could not be read
 	Unwritable                   // the result could not be written
+	TooLarge                     // of Make: a file is larger than it takes
 )
 
 var reasons = map[Reason]string{
@@ -25,6 +26,7 @@ var reasons = map[Reason]string{
 	WrongSizes: "the patch is for other files",
 	Unreadable: "reading failed",
 	Unwritable: "writing failed",
+	TooLarge:   "the files are too large to be compared",
 }
 
 // firstCode is the number of the first reason among the FETCH codes.
@@ -54,7 +56,12 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) Code() string { return fmt.Sprintf("FETCH-%03d", firstCode-1+int(e.Reason)) }
 
 // Hint says what to do next.
-func (e *Error) Hint() string { return "The whole file is downloaded instead." }
+func (e *Error) Hint() string {
+	if e.Reason == TooLarge {
+		return "Publish this file without a patch."
+	}
+	return "The whole file is downloaded instead."
+}
 
 func malformed(format string, args ...any) error {
 	return &Error{Reason: Malformed, Detail: fmt.Sprintf(format, args...)}

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,13 +12,20 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxMake is the largest amount of old data that Make looks for matches in.
-const maxMake = math.MaxInt32
+// MaxMake is the largest file that Make takes, in bytes.
+const MaxMake = 1 << 30
+
+// maxGather is how much old data Make looks for matches in.
+const maxGather = math.MaxInt32
 
 // Make writes to w a patch that turns the old file into the new one, after
-// trying it out. It holds both files in memory, and of what differs between them
-// also the decompressed contents.
+// trying it out. It holds both files in memory, and three times as much as there is
+// in the old one to compare with: what lies between frames, and the contents of the
+// frames that the new file has no more. Files of more than MaxMake bytes are refused.
 func Make(w io.Writer, old io.ReaderAt, oldSize int64, new io.ReaderAt, newSize int64) error {
+	if size := max(oldSize, newSize); size > MaxMake || min(oldSize, newSize) < 0 {
+		return &Error{Reason: TooLarge, Detail: fmt.Sprintf("%d bytes, at most %d", size, MaxMake)}
+	}
 	a, err := readAll(old, oldSize)
 	if err != nil {
 		return err
@@ -91,17 +99,21 @@ type maker struct {
 	codec    *Codec
 }
 
+// A digest names the compressed bytes of a frame.
+type digest = [sha256.Size]byte
+
+func digestOf(b []byte, f frame) digest { return sha256.Sum256(b[f.at : f.at+int64(f.packed)]) }
+
 func (m *maker) run(w io.Writer) error {
 	oldFrames, newFrames := m.frames(m.old), m.frames(m.new)
-	kept := map[string]int64{} // frames of the new file that the old one has as well
-	have := map[string]int64{}
+	have, kept := map[digest]int64{}, map[digest]int64{}
 	for _, f := range oldFrames {
-		have[string(m.old[f.at:f.at+int64(f.packed)])] = f.at
+		have[digestOf(m.old, f)] = f.at
 	}
 	for _, f := range newFrames {
-		b := string(m.new[f.at : f.at+int64(f.packed)])
-		if at, ok := have[b]; ok {
-			kept[b] = at
+		d := digestOf(m.new, f)
+		if at, ok := have[d]; ok {
+			kept[d] = at
 		}
 	}
 	used, data, pieces := m.gather(oldFrames, kept)
@@ -112,8 +124,7 @@ func (m *maker) run(w io.Writer) error {
 	match := newMatcher(data, pieces)
 	done := int64(0)
 	for _, f := range newFrames {
-		packed := m.new[f.at : f.at+int64(f.packed)]
-		at, same := kept[string(packed)]
+		at, same := kept[digestOf(m.new, f)]
 		var plain []byte
 		if !same {
 			if plain = m.reproducible(f); plain == nil {
@@ -134,18 +145,21 @@ func (m *maker) run(w io.Writer) error {
 	return p.finish()
 }
 
-// frames lists the zstd frames in b that decompress.
+// frames lists the zstd frames in b that decompress. It gives up where too much
+// only looks like frames.
 func (m *maker) frames(b []byte) []frame {
 	var list []frame
+	vain := int64(freeWork) + maxWork*int64(len(b))
 	for at := 0; ; {
 		i := bytes.Index(b[at:], []byte(frameMagic))
-		if i < 0 {
+		if i < 0 || vain < 0 {
 			return list
 		}
 		at += i
 		packed, plain := frameLength(b[at:])
 		f := frame{at: int64(at), packed: packed, plain: plain}
 		if packed == 0 || m.contents(b, f) == nil {
+			vain -= int64(plain)
 			at++
 			continue
 		}
@@ -175,19 +189,24 @@ func (m *maker) reproducible(f frame) []byte {
 
 // gather collects what new data may resemble: of the old file what lies between
 // frames, and the contents of those frames that the new file has no more.
-func (m *maker) gather(frames []frame, kept map[string]int64) (used []frame, data []byte, pieces []piece) {
+func (m *maker) gather(frames []frame, kept map[digest]int64) (used []frame, data []byte, pieces []piece) {
+	size := len(m.old)
+	for _, f := range frames {
+		size -= f.packed
+		if _, ok := kept[digestOf(m.old, f)]; !ok && len(used) < maxFrames {
+			used = append(used, f)
+			size += f.plain
+		}
+	}
+	data = make([]byte, 0, min(size, maxGather)) // growing would take twice as much
 	add := func(addr int64, b []byte) {
-		if len(b) > 0 && len(data)+len(b) < maxMake {
+		if len(b) > 0 && len(data)+len(b) < maxGather {
 			pieces = append(pieces, piece{start: len(data), addr: addr})
 			data = append(data, b...)
 		}
 	}
 	done := int64(0)
 	for _, f := range frames {
-		b := m.old[f.at : f.at+int64(f.packed)]
-		if _, ok := kept[string(b)]; !ok && len(used) < maxFrames {
-			used = append(used, f)
-		}
 		add(done, m.old[done:f.at])
 		done = f.at + int64(f.packed)
 	}

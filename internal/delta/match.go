@@ -13,6 +13,7 @@ const (
 	maxChain = 16 // places with the same hash that are tried
 	drop     = 48 // a match ends where it has lost so many points
 	longRun  = 256
+	maxDoubt = 1 << 14 // bytes that are looked at beyond the end of a match
 )
 
 // A piece is a part of what was gathered of the old file.
@@ -37,7 +38,7 @@ type matcher struct {
 func newMatcher(old []byte, pieces []piece) *matcher {
 	m := &matcher{old: old, pieces: pieces}
 	places := len(old) / stride
-	m.shift = 64 - max(10, bits.Len(uint(places)))
+	m.shift = 64 - max(10, bits.Len(uint(places))-1) // one or two places for each
 	m.heads = make([]int32, 1<<(64-m.shift))
 	m.chain = make([]int32, places+1)
 	for i := 0; i+seed <= len(old); i += stride {
@@ -106,7 +107,7 @@ func agree(a, b []byte) int {
 func (m *matcher) extend(new []byte, at, i, floor int) (from, to int) {
 	score, best := 0, 0
 	to = i
-	for k := 0; i+k < len(new) && at+k < len(m.old) && score > best-drop; k++ {
+	for k := 0; i+k < len(new) && at+k < len(m.old) && score > best-drop && i+k-to < maxDoubt; k++ {
 		score += point(new[i+k] == m.old[at+k])
 		if score > best {
 			best, to = score, i+k+1

@@ -8,8 +8,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// cached is how much of the contents of old frames is kept.
-const cached = 2 << 20
+// cached is how much of the contents of old frames is kept. Each counts as
+// minCached at least, so that they are few.
+const (
+	cached    = 2 << 20
+	minCached = 32 << 10
+)
 
 // A source gives what a patch may take: the old file, and behind it the contents
 // of some of its frames.
@@ -101,14 +105,16 @@ func (s *source) contents(addr int64) ([]byte, error) {
 		return nil, err
 	}
 	s.recent = append(s.recent, content{index, plain})
-	for s.held += len(plain); s.held > cached; s.recent = slices.Delete(s.recent, 0, 1) {
-		s.held -= len(s.recent[0].plain)
+	for s.held += weight(plain); s.held > cached; s.recent = slices.Delete(s.recent, 0, 1) {
+		s.held -= weight(s.recent[0].plain)
 	}
 	return plain[offset:], nil
 }
 
+func weight(plain []byte) int { return max(len(plain), minCached) }
+
 func (s *source) unpack(f frame) ([]byte, error) {
-	if !s.spend(int64(f.plain)) {
+	if !s.spend(int64(f.packed + f.plain)) {
 		return nil, malformed("it asks for too much work")
 	}
 	s.packed = slices.Grow(s.packed[:0], f.packed)[:f.packed]
