@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
@@ -37,7 +39,8 @@ type boundedLog struct {
 
 	mu   sync.Mutex
 	file *os.File // nil: the last attempt to open it failed
-	size int64
+	size int64    // of a plain file; 0 of a terminal, a pipe or a device, which does not grow
+	grow bool     // it is a plain file
 }
 
 // open is for those who hold the lock, or are alone.
@@ -51,7 +54,7 @@ func (l *boundedLog) open() error {
 		f.Close()
 		return err
 	}
-	l.file, l.size = f, info.Size()
+	l.file, l.size, l.grow = f, info.Size(), info.Mode().IsRegular()
 	return nil
 }
 
@@ -70,14 +73,15 @@ func (l *boundedLog) Write(line []byte) (int, error) {
 		}
 	}
 	n, err := l.file.Write(line)
-	l.size += int64(n)
+	if l.grow {
+		l.size += int64(n)
+	}
 	return n, err
 }
 
-// turn puts the file aside. What is no plain file, a terminal or a pipe, has no
-// size and never gets here.
+// turn puts the file aside, unless somebody else did.
 func (l *boundedLog) turn() error {
-	if err := os.Rename(l.path, l.path+".1"); err != nil {
+	if err := os.Rename(l.path, l.path+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	l.file.Close()

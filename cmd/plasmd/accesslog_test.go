@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestBoundedLog: it never takes more than twice its bound, tears no line, and
@@ -54,6 +56,54 @@ func TestBoundedLog(t *testing.T) {
 	}
 	if info, err := os.Stat(path); err != nil || info.Size() > 1000 {
 		t.Errorf("a file that was there before: %v, %v", info, err)
+	}
+}
+
+// TestLogThatIsNoFile: a pipe or a device is not put aside, however much goes
+// through it, and is never replaced by a file.
+func TestLogThatIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	l := &boundedLog{path: path, most: 100}
+	if err := l.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 10 {
+		if _, err := l.Write([]byte("forty bytes of a line that is not short\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 || entries[0].Type() != os.ModeNamedPipe {
+		t.Errorf("%v", entries)
+	}
+}
+
+// TestLogTakenAway: whoever moves the file to keep it finds a new one.
+func TestLogTakenAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access")
+	l := &boundedLog{path: path, most: 10}
+	if err := l.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, line := range []string{"12345678\n", "abcdefgh\n"} {
+		if _, err := l.Write([]byte(line)); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != line {
+			t.Errorf("%q, %v", data, err)
+		}
+		if err := os.Rename(path, path+".kept"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
