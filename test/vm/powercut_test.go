@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/internal/image"
+	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/internal/vm"
 	"github.com/phasebased/phase/manifest"
@@ -37,7 +39,8 @@ const (
 // what was not, the disk has kept some and lost some. The kernel's journal is
 // replayed, and whatever is remembered (version floor, time, roots, releases to
 // go back to) must be the old value or the new one, and the new one once it was
-// reported as saved: never none, and never an error.
+// reported as saved: never none, and never an error. So must what is stored and
+// pinned, and each blob that has its name must be right.
 func TestPowerCuts(t *testing.T) {
 	r := record(t, "safe")
 	points, states, lost := r.replay(nil)
@@ -422,11 +425,11 @@ func (c cut) check(ctx context.Context, dir string, medium *manifest.Root) error
 	if err := replayJournal(ctx, disk, c.what == allKept); err != nil {
 		return err
 	}
-	dump := exec.CommandContext(ctx, sbin("debugfs"), "-R", "rdump /state "+out, disk)
+	dump := exec.CommandContext(ctx, sbin("debugfs"), "-R", "rdump /state /store "+out, disk)
 	if text, err := dump.CombinedOutput(); err != nil {
 		return fmt.Errorf("debugfs: %w: %s", err, text)
 	}
-	got, err := remembered(filepath.Join(out, "state"), medium)
+	got, err := remembered(out, medium)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
@@ -447,9 +450,9 @@ func (c cut) check(ctx context.Context, dir string, medium *manifest.Root) error
 	return nil
 }
 
-// remembered reads a medium's memory.
+// remembered reads a medium's memory and its store.
 func remembered(dir string, medium *manifest.Root) (memory, error) {
-	s := trust.OpenState(dir)
+	s := trust.OpenState(filepath.Join(dir, "state"))
 	want := manifest.Want{Channel: manifest.ChannelStable, Arch: manifest.ArchX8664}
 	floor, err1 := s.Floor(want)
 	passed, err2 := s.Time()
@@ -469,7 +472,31 @@ func remembered(dir string, medium *manifest.Root) (memory, error) {
 		}
 		m[name] = r.Payload.Hex()
 	}
-	return m, nil
+	return m, m.addStored(filepath.Join(dir, "store"))
+}
+
+// addStored reads every blob of a store, if there is one, and counts them.
+func (m memory) addStored(dir string) error {
+	m["stored"], m["pinned"] = "0", ""
+	s, err := store.OpenReadOnly(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	report, err1 := s.VerifyAll(context.Background(), nil)
+	list, err2 := s.List()
+	pins, err3 := s.Pins()
+	m["stored"] = strconv.Itoa(len(list))
+	for _, d := range pins["booting"] {
+		m["pinned"] = d.Hex()
+	}
+	for _, f := range report.Findings {
+		err1 = errors.Join(err1, f.Err)
+	}
+	return errors.Join(err1, err2, err3)
 }
 
 // replayJournal does what the kernel does when it mounts the file system. With

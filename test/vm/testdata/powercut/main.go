@@ -1,14 +1,14 @@
 //go:build linux
 
-// Command powercut is the first process of a small machine that remembers, on a
-// real ext4, what a seed remembers of its boots, while the host logs what reaches
-// the disk. After each step it writes a mark into the log with all that must have
+// Command powercut is the first process of a small machine that keeps, on a real
+// ext4, what a seed remembers of its boots and what it has downloaded, while the
+// host logs what reaches the disk. After each step it writes a mark into the log with all that must have
 // survived from then on, whenever the power is lost. The mark lies behind the
 // file system and is written past every cache and without a flush, so that it
 // changes nothing.
 //
 // Its first argument says how to write: "safe" as the seed does, through package
-// trust; "in-place" and "unflushed" as one must not, to prove that the test
+// trust and store; "in-place" and "unflushed" as one must not, to prove that the test
 // notices. The second is the size of the file system. /roots holds successors of
 // a medium's root by their versions.
 package main
@@ -16,6 +16,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -29,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/manifest"
@@ -38,6 +40,7 @@ const (
 	device = "/dev/vda"
 	cache  = "/run/cache"
 	state  = cache + "/state"
+	blobs  = cache + "/store"
 )
 
 var want = manifest.Want{Channel: manifest.ChannelStable, Arch: manifest.ArchX8664}
@@ -118,8 +121,34 @@ type guest struct {
 	promised map[string]string
 }
 
+// download pins a blob and stores it, the end of it first.
+func (g *guest) download(version int64) error {
+	s, err := store.OpenLimited(blobs, store.Limit{Bytes: 1 << 20})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	data := bytes.Repeat(fmt.Appendf(nil, "blob %2d ", version), 4<<10)
+	d, half := blob.Of(data), len(data)/2
+	g.promised["pinned"] = d.Hex()
+	if err := errors.Join(s.Pin("booting", []blob.Digest{d}), g.mark()); err != nil {
+		return err
+	}
+	part, err := s.Partial(d, int64(len(data)))
+	if err != nil {
+		return err
+	}
+	_, err1 := part.WriteAt(data[half:], int64(half))
+	_, err2 := part.WriteAt(data[:half], 0)
+	g.promised["stored"] = strconv.FormatInt(version-4, 10) // blobs
+	return errors.Join(err1, err2, part.Commit(), g.mark())
+}
+
 // safe remembers a boot in the steps and in the order of a seed.
 func (g *guest) safe(version int64) error {
+	if err := g.download(version); err != nil {
+		return err
+	}
 	s := trust.OpenState(state)
 	raw, err := os.ReadFile(fmt.Sprintf("/roots/%d", version-3))
 	if err != nil {
