@@ -60,7 +60,7 @@ type Progress func(name string, done, size int64) error
 // was signed. The pointer comes last: a reader of the folder never sees one that
 // names a manifest which is not there yet.
 func (l layout) write() error {
-	if err := os.MkdirAll(l.home, 0o755); err != nil {
+	if err := durable.MkdirAll(l.home, 0o755); err != nil {
 		return fmt.Errorf("make the release folder: %w", err)
 	}
 	for _, a := range l.artifacts {
@@ -134,7 +134,7 @@ func writeChanged(path string, data []byte) error {
 	if old, err := ReadDocument(path); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	return durable.WriteFile(path, data, 0o644)
@@ -174,7 +174,7 @@ func (l layout) copy(from, to string, a placed) (File, error) {
 		return File{}, err
 	}
 	defer in.Close()
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return File{}, err
 	}
 	out, err := os.CreateTemp(filepath.Dir(to), partial)

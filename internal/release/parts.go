@@ -25,18 +25,18 @@ type File struct {
 // many of its bytes were read so far, and ends the work with an error; it may be
 // nil.
 func Describe(path string, watch func(done, size int64) error) (File, error) {
-	in, err := os.Open(path)
-	if err != nil {
-		return File{}, err
-	}
-	defer in.Close()
-	info, err := in.Stat()
+	info, err := os.Stat(path) // nobody waits for the other end of a pipe
 	if err != nil {
 		return File{}, err
 	}
 	if !info.Mode().IsRegular() {
 		return File{}, fmt.Errorf("%s is not a regular file", path)
 	}
+	in, err := os.Open(path)
+	if err != nil {
+		return File{}, err
+	}
+	defer in.Close()
 	if watch == nil {
 		return copyHashed(io.Discard, in, nil)
 	}
@@ -109,7 +109,7 @@ func (l layout) placeChunks(a placed, has blob.Chunks) error {
 	if f, err := Describe(to, nil); err == nil && f.Digest == a.chunks {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
 	return durable.WriteFile(to, list, 0o644)

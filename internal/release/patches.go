@@ -136,7 +136,7 @@ func (p Patcher) patch(old, new placed, number int64) (manifest.Delta, error) {
 		return manifest.Delta{}, &blob.MismatchError{Want: old.want, Got: f.Digest, WantSize: old.size, GotSize: f.Size}
 	}
 	folder := filepath.Join(p.Dir, "blobs")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := durable.MkdirAll(folder, 0o755); err != nil {
 		return manifest.Delta{}, err
 	}
 	out, err := os.CreateTemp(folder, partial)
@@ -226,7 +226,7 @@ func (p Patcher) keep(out *os.File) (blob.Digest, error) {
 		return blob.Digest{}, err
 	}
 	to := blobPath(p.Dir, f.Digest)
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return blob.Digest{}, err
 	}
 	if err := errors.Join(out.Chmod(0o644), out.Sync(), out.Close(), os.Rename(out.Name(), to)); err != nil {
