@@ -59,9 +59,11 @@ func (p *Provider) OpenBlob(d blob.Digest) (*Blob, error) {
 		return &Blob{Content: bytes.NewReader(raw), Size: int64(len(raw))}, nil
 	}
 	if p.cfg.Blob != nil {
-		if b, err := p.others.open(d, p.cfg.Blob); err == nil {
+		b, err := p.others.open(d, p.cfg.Blob)
+		if err == nil {
 			return b, nil
 		}
+		changed = changed || noDescriptor(err)
 	}
 	if changed || p.unchecked(d) {
 		select {
@@ -79,6 +81,7 @@ func (p *Provider) openMeasured(d blob.Digest) (_ *Blob, changed bool) {
 	for _, name := range p.files.named(d) {
 		f, info, err := p.open(name)
 		if err != nil {
+			changed = changed || !errors.Is(err, fs.ErrNotExist) // it may be readable later
 			continue
 		}
 		if m, ok := p.files.get(name); ok && m.digest == d && m.matches(info) {
@@ -110,8 +113,15 @@ const maxOthers = 1024
 // others are blobs from outside the folder, which is nobody's to scan: they are
 // read through when somebody asks for one.
 type others struct {
+	reading sync.Mutex // one at a time
 	mu      sync.Mutex
-	checked map[blob.Digest]fs.FileInfo
+	checked map[blob.Digest]verdictOn
+}
+
+// A verdictOn is what came of reading a file through.
+type verdictOn struct {
+	info fs.FileInfo
+	err  error // nil: it is what its name says
 }
 
 // open gives what from has for d, if that is what it is.
@@ -134,24 +144,35 @@ func (o *others) open(d blob.Digest, from func(blob.Digest) (*os.File, error)) (
 	return &Blob{Content: f, Size: info.Size(), modified: info.ModTime(), file: f}, nil
 }
 
-// check reads a file through, one at a time, unless it is as it was.
+// check reads a file through unless it is as it was. Whoever asks for one that was
+// read does not wait for others; and one that is rotten is not read for each who asks.
 func (o *others) check(d blob.Digest, f *os.File, info fs.FileInfo) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if before, ok := o.checked[d]; ok && (measured{info: before}).matches(info) {
-		return nil
-	}
-	delete(o.checked, d)
-	whole := blob.NewReader(io.NewSectionReader(f, 0, info.Size()), d, info.Size())
-	if _, err := io.Copy(io.Discard, whole); err != nil {
+	if ok, err := o.known(d, info); ok {
 		return err
 	}
-	if len(o.checked) >= maxOthers {
-		o.checked = nil
+	o.reading.Lock()
+	defer o.reading.Unlock()
+	if ok, err := o.known(d, info); ok {
+		return err
 	}
-	if o.checked == nil {
-		o.checked = map[blob.Digest]fs.FileInfo{}
+	whole := blob.NewReader(io.NewSectionReader(f, 0, info.Size()), d, info.Size())
+	_, err := io.Copy(io.Discard, whole)
+	var rotten *blob.MismatchError
+	if err != nil && !errors.As(err, &rotten) {
+		return err // another time it may be readable
 	}
-	o.checked[d] = info
-	return nil
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.checked == nil || len(o.checked) >= maxOthers {
+		o.checked = map[blob.Digest]verdictOn{}
+	}
+	o.checked[d] = verdictOn{info, err}
+	return err
+}
+
+func (o *others) known(d blob.Digest, info fs.FileInfo) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	v, ok := o.checked[d]
+	return ok && (measured{info: v.info}).matches(info), v.err
 }

@@ -33,6 +33,7 @@ type files struct {
 	byName   map[string]measured
 	byDigest map[blob.Digest][]string
 	lists    map[blob.Digest][]byte // chunk lists that no file holds
+	total    sum                    // of byName; digests are not counted
 }
 
 func (f *files) get(name string) (measured, bool) {
@@ -63,6 +64,7 @@ func (f *files) put(name string, m measured) {
 		f.byName, f.byDigest = map[string]measured{}, map[blob.Digest][]string{}
 	}
 	f.drop(name)
+	f.total.add(name, m, 1)
 	f.byName[name] = m
 	f.byDigest[m.digest] = append(f.byDigest[m.digest], name)
 }
@@ -73,6 +75,7 @@ func (f *files) drop(name string) {
 	if !ok {
 		return
 	}
+	f.total.add(name, m, -1)
 	delete(f.byName, name)
 	left := slices.DeleteFunc(f.byDigest[m.digest], func(other string) bool { return other == name })
 	if f.byDigest[m.digest] = left; len(left) == 0 {
@@ -112,22 +115,27 @@ type sum struct {
 	bytes                 int64
 }
 
-func (f *files) sum() (s sum) {
+// add counts a file in, or out if n is -1.
+func (s *sum) add(name string, m measured, n int) {
+	s.files += n
+	s.bytes += int64(n) * m.info.Size()
+	if d, ok := blobDigest(name); ok {
+		s.blobs += n
+		if d != m.digest {
+			s.rotten += n
+		}
+	}
+}
+
+// sum does not look at each file: strangers may ask for it as often as they like.
+func (f *files) sum() sum {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	s.files, s.digests = len(f.byName), len(f.byDigest)
+	s := f.total
+	s.digests = len(f.byDigest)
 	for d := range f.lists {
 		if _, ok := f.byDigest[d]; !ok {
 			s.digests++
-		}
-	}
-	for name, m := range f.byName {
-		s.bytes += m.info.Size()
-		if d, ok := blobDigest(name); ok {
-			s.blobs++
-			if d != m.digest {
-				s.rotten++
-			}
 		}
 	}
 	return s

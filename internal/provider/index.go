@@ -113,7 +113,7 @@ func (p *Provider) Refresh(ctx context.Context) error {
 		return err
 	}
 	s := &scan{
-		ctx: ctx, p: p, old: p.state.Load(), found: map[string]bool{}, seen: map[int64][]measured{},
+		ctx: ctx, p: p, old: p.state.Load(), found: map[string]bool{}, seen: map[look][]measured{},
 		lists: map[blob.Digest][]byte{}, state: state{at: p.cfg.Now()},
 	}
 	s.blobs()
@@ -139,9 +139,14 @@ type scan struct {
 	state     state
 	found     map[string]bool        // files that were measured
 	lists     map[blob.Digest][]byte // chunk lists that no file holds
-	seen      map[int64][]measured   // by size
-	rechecked bool                   // a file that did not change was looked at again
+	seen      map[look][]measured
+	rechecked bool // a file that did not change was looked at again
 }
+
+// A look is what the names of one file have in common.
+type look struct{ size, changed int64 }
+
+func lookOf(info fs.FileInfo) look { return look{info.Size(), info.ModTime().UnixNano()} }
 
 // measure returns the file's digest, from memory if it did not change.
 func (s *scan) measure(name string) (measured, error) {
@@ -158,7 +163,7 @@ func (s *scan) measure(name string) (measured, error) {
 		s.judgeBlob(name, m)
 	}
 	s.found[name] = true
-	s.seen[info.Size()] = append(s.seen[info.Size()], m)
+	s.seen[lookOf(info)] = append(s.seen[lookOf(info)], m)
 	return m, nil
 }
 
@@ -181,7 +186,7 @@ func (s *scan) judgeBlob(name string, m measured) {
 var errNotRegular = errors.New("not a regular file")
 
 func (s *scan) hash(name string, info fs.FileInfo) (measured, error) {
-	for _, m := range s.seen[info.Size()] {
+	for _, m := range s.seen[lookOf(info)] {
 		if m.matches(info) {
 			return m, nil
 		}

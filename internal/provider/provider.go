@@ -62,7 +62,8 @@ type Config struct {
 	// PerClient is how many requests one client address (or IPv6 /64) may have
 	// under way; 0 means a sixteenth of Total, and 16 at least. With 128, a
 	// classroom of thirty machines with four connections each finds room behind
-	// one NAT, and it takes sixteen addresses to keep everybody else out.
+	// one NAT, and it takes sixteen addresses to keep everybody else out; those of
+	// one IPv6 /48, which its owner has by the thousands, get half of Total at most.
 	PerClient int
 	// MaxRate is how many bytes of bodies are sent per second in all; 0 means no
 	// limit.
@@ -116,8 +117,8 @@ func New(cfg Config) (*Provider, error) {
 		return nil, fmt.Errorf("provider: %w", err)
 	}
 	p := &Provider{cfg: cfg, root: root, started: cfg.Now(), wanted: make(chan struct{}, 1)}
-	p.gate = gate{perClient: cfg.PerClient, total: cfg.Total, open: map[client]int{}}
-	p.conns = gate{perClient: room(cfg.PerClient), total: room(cfg.Total), open: map[client]int{}}
+	p.gate = newGate(cfg.PerClient, cfg.Total)
+	p.conns = newGate(room(cfg.PerClient), room(cfg.Total))
 	if cfg.MaxRate > 0 {
 		p.rate = rate.NewLimiter(rate.Limit(cfg.MaxRate), rateStep)
 	}

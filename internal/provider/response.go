@@ -25,7 +25,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			defer p.gate.leave(who)
 			p.mux.ServeHTTP(rw, r)
 		}()
-	case clientBusy:
+	case clientBusy, networkBusy:
 		p.refuse(rw, refusedClient, http.StatusTooManyRequests, "too many requests at once from this address")
 	case allBusy:
 		p.refuse(rw, refusedTotal, http.StatusServiceUnavailable, "too many requests at once")

@@ -60,7 +60,12 @@ func (p *Provider) serveBlob(w http.ResponseWriter, r *http.Request) {
 // continue another file.
 func (p *Provider) serveFile(w http.ResponseWriter, r *http.Request, name string) {
 	f, info, err := p.open(name)
-	if err != nil {
+	switch {
+	case noDescriptor(err):
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "too many files are open", http.StatusServiceUnavailable)
+		return
+	case err != nil:
 		http.NotFound(w, r)
 		return
 	}
@@ -74,6 +79,11 @@ func (p *Provider) serveFile(w http.ResponseWriter, r *http.Request, name string
 		}
 	}
 	p.send(w, r, path.Ext(name), c)
+}
+
+// noDescriptor says that a file may well be there, but none can be opened now.
+func noDescriptor(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // dateAfter is how old a file must be for its date to be told: dates have whole

@@ -167,7 +167,7 @@ func (d *door) dismiss(tcp *net.TCPConn) {
 }
 
 // admit counts a connection in, in place of an idle one if need be: of the same
-// client if that has too many, else of whoever is idle longest.
+// client or network if that has too many, else of whoever is idle longest.
 func (d *door) admit(who client) bool {
 	for range 2 {
 		switch d.gate.enter(who) {
@@ -175,6 +175,10 @@ func (d *door) admit(who client) bool {
 			return true
 		case clientBusy:
 			if !d.shed(func(c client) bool { return c == who }) {
+				return false
+			}
+		case networkBusy:
+			if !d.shed(func(c client) bool { return c.network() == who.network() }) {
 				return false
 			}
 		case allBusy:
