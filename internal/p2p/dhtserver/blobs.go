@@ -20,7 +20,7 @@ import (
 // addresses count as well; behind one there can be a few machines.
 const (
 	lendPeer    = 8  // streams of one peer at the same time
-	lendAddress = 32 // of one address
+	lendAddress = 32 // of one address, or IPv6 /48
 	lendTotal   = 64 // of all: 4 MiB of buffers
 
 	// A stranger has headerTimeout to say what it wants, and blockTimeout to take
@@ -55,7 +55,7 @@ func newLending(offer func() p2p.Offer, log *slog.Logger) *lending {
 
 // handle answers the one request of a stream.
 func (l *lending) handle(s network.Stream) {
-	from, at := s.Conn().RemotePeer(), addressOf(s.Conn())
+	from, at := s.Conn().RemotePeer(), placeOf(addressOf(s.Conn()))
 	if !l.enter(from, at) {
 		_ = l.send(s, []byte{byte(blobwire.StatusBusy)})
 		_ = s.Close() // what was asked for is not even read
@@ -173,6 +173,16 @@ func (l *lending) leave(from peer.ID, at netip.Addr) {
 	if l.addresses[at]--; l.addresses[at] == 0 {
 		delete(l.addresses, at)
 	}
+}
+
+// placeOf is what streams are counted by: an address, or the IPv6 network that one
+// operator is likely to hold whole.
+func placeOf(at netip.Addr) netip.Addr {
+	if !at.Is6() || at.IsPrivate() || at.IsLinkLocalUnicast() || at.IsLoopback() {
+		return at
+	}
+	p, _ := at.WithZone("").Prefix(48)
+	return p.Addr()
 }
 
 // addressOf is where the other end of a connection is; of IPv6 the network of one

@@ -21,6 +21,12 @@ const (
 	maxKeyProviders     = 64
 	maxNetworkProviders = 8
 	maxProviderAddrs    = 8
+	// Of all keys together one network has an eighth: eight nodes with all that
+	// each may announce. Keys are free as well.
+	maxNetworkEntries = maxProviders / 8
+	// forgetEvery is how often a full ledger looks for what has expired: strangers
+	// decide how often it is asked for room.
+	forgetEvery = 10 * time.Second
 )
 
 // ledger counts announcements before kad-dht notes them, and takes out of them
@@ -31,9 +37,11 @@ type ledger struct {
 	life time.Duration
 	now  func() time.Time
 
-	mu   sync.Mutex
-	keys map[string]map[peer.ID]entry
-	size int // of all keys
+	mu       sync.Mutex
+	keys     map[string]map[peer.ID]entry
+	networks map[netip.Prefix]int // entries of all keys
+	size     int                  // of all keys
+	looked   time.Time            // for what has expired
 }
 
 type entry struct {
@@ -42,7 +50,7 @@ type entry struct {
 }
 
 func newLedger(half p2p.Half, life time.Duration) *ledger {
-	return &ledger{half: half, life: life, now: time.Now, keys: map[string]map[peer.ID]entry{}}
+	return &ledger{half: half, life: life, now: time.Now, keys: map[string]map[peer.ID]entry{}, networks: map[netip.Prefix]int{}}
 }
 
 // look is called by kad-dht with each request before it is handled. A request
@@ -94,23 +102,34 @@ func (l *ledger) admit(key string, from peer.ID, network netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	entries := l.keys[key]
-	if entries == nil {
-		if l.size >= maxProviders {
-			l.forget(now)
-		}
-		entries = map[peer.ID]entry{}
-	}
-	_, renewal := entries[from]
-	if !renewal && (l.full(entries, network, now) || l.size >= maxProviders) {
+	before, renewal := l.keys[key][from]
+	if renewal {
+		l.count(before.network, -1)
+	} else if !l.room(key, network, now) {
 		return false
 	}
-	if !renewal {
-		l.size++
+	if l.keys[key] == nil {
+		l.keys[key] = map[peer.ID]entry{}
 	}
-	entries[from] = entry{network: network, until: now.Add(l.life)}
-	l.keys[key] = entries
+	l.count(network, 1)
+	l.keys[key][from] = entry{network: network, until: now.Add(l.life)}
 	return true
+}
+
+// room reports whether there is any for a newcomer.
+func (l *ledger) room(key string, network netip.Prefix, now time.Time) bool {
+	if l.size >= maxProviders || l.networks[network] >= maxNetworkEntries {
+		l.forget(now)
+	}
+	return !l.full(l.keys[key], network, now) && l.size < maxProviders && l.networks[network] < maxNetworkEntries
+}
+
+// count notes that a network has n entries more.
+func (l *ledger) count(network netip.Prefix, n int) {
+	l.size += n
+	if l.networks[network] += n; l.networks[network] == 0 {
+		delete(l.networks, network)
+	}
 }
 
 // full drops what has expired of a key and reports whether its providers, or those
@@ -121,7 +140,7 @@ func (l *ledger) full(entries map[peer.ID]entry, network netip.Prefix, now time.
 		switch {
 		case now.After(e.until):
 			delete(entries, id)
-			l.size--
+			l.count(e.network, -1)
 		case e.network == network:
 			same++
 		}
@@ -129,8 +148,12 @@ func (l *ledger) full(entries map[peer.ID]entry, network netip.Prefix, now time.
 	return len(entries) >= maxKeyProviders || same >= maxNetworkProviders
 }
 
-// forget drops what has expired of all keys.
+// forget drops what has expired of all keys, unless it did so just now.
 func (l *ledger) forget(now time.Time) {
+	if now.Sub(l.looked) < forgetEvery {
+		return
+	}
+	l.looked = now
 	for key, entries := range l.keys {
 		l.full(entries, netip.Prefix{}, now)
 		if len(entries) == 0 {

@@ -82,14 +82,46 @@ func TestLedgerBounds(t *testing.T) {
 func TestLedgerIsBounded(t *testing.T) {
 	l, now := newTestLedger()
 	for i := range maxProviders + 100 {
-		l.admit(fmt.Sprint("key", i), "id", prefix(0, 0).Masked())
+		l.admit(fmt.Sprint("key", i), "id", prefix(i/(maxProviders/16), 0).Masked())
 	}
 	if l.size != maxProviders || len(l.keys) != maxProviders {
 		t.Errorf("%d entries of %d keys", l.size, len(l.keys))
 	}
 	*now = now.Add(time.Hour + time.Second)
-	if !l.admit("new", "id", prefix(0, 0).Masked()) || l.size != 1 || len(l.keys) != 1 {
-		t.Errorf("after all have expired: %d entries of %d keys", l.size, len(l.keys))
+	if !l.admit("new", "id", prefix(0, 0).Masked()) || l.size != 1 || len(l.keys) != 1 || len(l.networks) != 1 {
+		t.Errorf("after all have expired: %d entries of %d keys, %d networks", l.size, len(l.keys), len(l.networks))
+	}
+}
+
+// TestLedgerKeepsRoom: keys are as free as IDs, and yet one network does not keep
+// the others out.
+func TestLedgerKeepsRoom(t *testing.T) {
+	l, now := newTestLedger()
+	for i := range 2 * maxProviders {
+		l.admit(fmt.Sprint("key", i), peer.ID(fmt.Sprint(i)), prefix(0, 0).Masked())
+	}
+	if l.size != maxNetworkEntries || len(l.keys) != maxNetworkEntries {
+		t.Errorf("one network has %d entries of %d keys", l.size, len(l.keys))
+	}
+	if !l.admit("key", "honest", prefix(1, 0).Masked()) {
+		t.Error("another network is kept out")
+	}
+	if !l.admit("key0", "0", prefix(1, 0).Masked()) || l.networks[prefix(0, 0).Masked()] != maxNetworkEntries-1 || l.networks[prefix(1, 0).Masked()] != 2 {
+		t.Errorf("after a node has moved: %v", l.networks)
+	}
+	// What has expired makes room, but is not looked for each time.
+	*now = now.Add(time.Hour - time.Second)
+	l.admit("again", "1", prefix(0, 0).Masked())
+	if l.admit("more", "1", prefix(0, 0).Masked()) {
+		t.Error("there is room for more")
+	}
+	*now = now.Add(2 * time.Second)
+	if l.admit("more", "1", prefix(0, 0).Masked()) {
+		t.Error("it looked again at once")
+	}
+	*now = now.Add(forgetEvery)
+	if !l.admit("more", "1", prefix(0, 0).Masked()) {
+		t.Error("what has expired makes no room")
 	}
 }
 
