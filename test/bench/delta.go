@@ -25,7 +25,9 @@ var deltaTime = time.Unix(1_700_000_000, 0)
 // deltaFigures measures what patches between root file systems cost: of two real
 // updates of Debian packages, and of this project's own program.
 func deltaFigures(ctx context.Context) ([]Figure, error) {
-	work, err := filepath.Abs(filepath.Join("build", "bench", "delta"))
+	// Where a name begins so, the go command looks for no packages: what is unpacked
+	// there is none of this module.
+	work, err := filepath.Abs(filepath.Join("build", "bench", "_delta"))
 	if err != nil {
 		return nil, err
 	}
