@@ -63,6 +63,18 @@ func BenchmarkChunked(b *testing.B) {
 	}
 }
 
+// BenchmarkToDisk is BenchmarkChunked into a file that survives a power cut.
+func BenchmarkToDisk(b *testing.B) {
+	url, _ := benchServer(b)
+	j := chunkedJob(b, content(benchSize), url)
+	f, path := quick(b), filepath.Join(b.TempDir(), "file")
+	for b.Loop() {
+		if err := f.toPath(context.Background(), j, path); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkPlain(b *testing.B) {
 	url, _ := benchServer(b)
 	client := NewClient(nil, nil)

@@ -69,6 +69,14 @@ func impatient(t testing.TB) *Fetcher {
 	return f
 }
 
+// patient is impatient for sources that are too slow, and quick for the others.
+func patient(t testing.TB, want error) *Fetcher {
+	if want == ErrStalled || want == ErrSlow {
+		return impatient(t)
+	}
+	return quick(t)
+}
+
 func jobFor(data []byte, urls ...string) job {
 	return newJob("kernel", blob.Of(data), int64(len(data)), urls)
 }
@@ -201,7 +209,6 @@ func TestSmall(t *testing.T) {
 
 func TestGet(t *testing.T) {
 	doc := []byte("pointer")
-	f := impatient(t)
 	chunked := func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); w.Write(doc) }
 	html := func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html><body>sign in") }
 	stall := func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush(); <-r.Context().Done() }
@@ -220,12 +227,13 @@ func TestGet(t *testing.T) {
 		{"gzip", gzipped, 1000, ErrEncoded},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := f.Get(context.Background(), serve(t, c.h), c.max)
+			got, err := patient(t, c.want).Get(context.Background(), serve(t, c.h), c.max)
 			if !errors.Is(err, c.want) || (err == nil) != bytes.Equal(got, doc) {
 				t.Errorf("got %q, %v; want %v", got, err, c.want)
 			}
 		})
 	}
+	f := quick(t)
 	var status *StatusError
 	if _, err := f.Get(context.Background(), serve(t, http.NotFound), 10); !errors.As(err, &status) || status.Code != 404 {
 		t.Errorf("404: %v", err)

@@ -67,6 +67,17 @@ func (t *temp) prepare() error {
 	return nil
 }
 
+// WriteAt implements io.WriterAt. Each MiB that is complete begins its way to the
+// disk at once: otherwise all of it would wait for the flush at the end.
+func (t *temp) WriteAt(p []byte, off int64) (int, error) {
+	n, err := t.File.WriteAt(p, off)
+	from, to := off&^(blob.ChunkSize-1), (off+int64(n))&^(blob.ChunkSize-1)
+	if from < to {
+		startWriting(t.File, from, to-from)
+	}
+	return n, err
+}
+
 // removeOthers removes what interrupted transfers of other blobs to the same
 // path left.
 func removeOthers(prefix, name string) {
