@@ -100,7 +100,7 @@ const importLaw = `
 	internal/p2p < test/bench/client;
 	internal/lab < test/vm;
 	internal/debpkg < test/peers;
-	internal/lab, test/bench/delay, internal/delta, test/peers < test/bench;
+	internal/lab, test/bench/delay, internal/delta, internal/release, test/peers < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
@@ -134,7 +134,7 @@ var walls = []wall{
 	{"github.com/beevik", []string{"internal/nettime"}, "network time has one door"},
 	{"golang.org/x/term", []string{"cmd", "internal/sysinit", "internal/term"}, "terminals"},
 	{"golang.org/x/time", []string{"internal/provider"}, "a limit of bytes per second, for whoever serves"},
-	{"golang.org/x/sys", []string{"cmd", "internal", "test/bench/delay"}, "system calls; never in the public verifier"},
+	{"golang.org/x/sys", []string{"cmd", "internal", "test/bench"}, "system calls; never in the public verifier"},
 	{"github.com/rogpeppe/go-internal/testscript", []string{"cmd"}, "commands tested as people type them"},
 }
 

@@ -34,7 +34,7 @@ type Figure struct {
 func main() {
 	pairs := flag.Int("pairs", 3, "pairs of boots to measure; medians are reported")
 	accel := flag.String("accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg")
-	only := flag.String("only", "", "measure only this `part`: discovery, verify, delta or boot")
+	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, delta or boot")
 	searches := flag.Int("searches", 11, "searches of each client to measure; medians are reported")
 	out := flag.String("out", filepath.Join("build", "bench.json"), "where to write the figures")
 	flag.Parse()
@@ -47,6 +47,7 @@ func main() {
 	figures, err := measureParts(*only, []part{
 		// First, while this process is small: see peakOf.
 		{"discovery", func() ([]Figure, error) { return discoveryFigures(ctx, *searches) }},
+		{"transfer", func() ([]Figure, error) { return transferFigures(ctx, *pairs) }},
 		{"verify", verifyFigures},
 		{"delta", func() ([]Figure, error) { return deltaFigures(ctx) }},
 		{"boot", func() ([]Figure, error) { return measure(ctx, *pairs, *accel) }},
