@@ -160,7 +160,7 @@ func (s *stream) exchange(conn network.Stream, request []byte, take func(*answer
 	}
 	in := &answer{stream: conn, block: s.block, rw: msmux.NewMSSelect[protocol.ID](conn, protoBlob)}
 	if _, err := in.rw.Write(request); err != nil {
-		return fmt.Errorf("send request: %w", err)
+		return fmt.Errorf("send request: %w", in.explain(err))
 	}
 	var status [1]byte
 	if err := in.fill(status[:]); err != nil {
@@ -220,7 +220,8 @@ func (a *answer) explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed:
+	case errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed,
+		errors.Is(err, msmux.ErrNotSupported[protocol.ID]{}): // the peer says no before it resets, which may come first
 		return fmt.Errorf("the peer lends nothing: %w", fetch.ErrAbsent)
 	case errors.Is(err, network.ErrReset):
 		return fmt.Errorf("the peer broke the transfer off: %w", err)

@@ -274,6 +274,19 @@ func TestStreamHostilePeers(t *testing.T) {
 	})
 }
 
+// A peer that does not speak of blobs is no bad source, whichever of its words
+// arrives first.
+func TestStreamOfWhoLendsNothing(t *testing.T) {
+	for _, err := range []error{
+		&network.StreamError{ErrorCode: network.StreamProtocolNegotiationFailed, Remote: true},
+		msmux.ErrNotSupported[protocol.ID]{Protos: []protocol.ID{protoBlob}},
+	} {
+		if got := (&answer{}).explain(err); !errors.Is(got, fetch.ErrAbsent) {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
 // Peers that cannot be reached are given up soon, and in Local mode nobody else is
 // tried.
 func TestStreamUnreachable(t *testing.T) {
@@ -376,7 +389,7 @@ func TestLendingCutsSlowReaders(t *testing.T) {
 	waitFor(t, "streams of a reader who does not read", func() string {
 		for _, c := range n.swarm.Conns() {
 			for _, s := range c.GetStreams() {
-				if s.Protocol() == protoBlob {
+				if p := s.Protocol(); p == protoBlob || p == "" { // or not yet
 					return "one is open"
 				}
 			}
@@ -406,9 +419,14 @@ func TestLendingLimits(t *testing.T) {
 		}
 		return ""
 	}
-	if got := busy(); !strings.Contains(got, "is busy") {
-		t.Errorf("a ninth stream: %q", got)
-	}
+	waitFor(t, "a refusal of one stream more", func() string {
+		got := busy()
+		if strings.Contains(got, "is busy") {
+			return ""
+		}
+		open = append(open, blobStream(t, greedy, n)) // one was slow to come, or is given up already
+		return "it was: " + got
+	})
 	if err := from(client(t), n).Read(t.Context(), part(content, 0, len(content)), io.Discard); err != nil {
 		t.Errorf("of somebody else: %v", err)
 	}
