@@ -16,6 +16,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/p2p"
 	"github.com/phasebased/phase/internal/release"
@@ -193,7 +194,8 @@ func (w *site) write(name string, data []byte) {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		w.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, name), data, 0o644); err != nil {
+	// At once: a look at half of a document is another story.
+	if err := durable.WriteFile(filepath.Join(folder, name), data, 0o644); err != nil {
 		w.Fatal(err)
 	}
 }
