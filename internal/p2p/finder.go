@@ -63,7 +63,7 @@ func (f Finder) Find(ctx context.Context, d blob.Digest, found func(fetch.Source
 	ctx, cancel := context.WithCancel(ctx)
 	s := &finding{
 		finder: f, blob: d, found: found, enough: cancel, slots: make(chan struct{}, maxAtOnce),
-		tried: map[peer.ID]bool{}, crowd: map[netip.Prefix]int{},
+		tried: map[peer.ID]bool{}, crowd: map[netip.Prefix]int{}, networks: map[netip.Prefix]int{},
 	}
 	defer s.asking.Wait()
 	defer cancel()
@@ -104,9 +104,10 @@ type finding struct {
 	asking sync.WaitGroup
 	slots  chan struct{}
 
-	mu      sync.Mutex
-	found   func(fetch.Source)
-	holders int
+	mu       sync.Mutex
+	found    func(fetch.Source)
+	holders  int
+	networks map[netip.Prefix]int // of holders: whoever holds a network says yes for all of it
 }
 
 // take looks at whom one node names, in any order: a liar is not to choose who is
@@ -152,15 +153,26 @@ func (s *finding) ask(ctx context.Context, p peer.AddrInfo) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.holders == maxHolders || ctx.Err() != nil {
+	if ctx.Err() != nil || !s.admit(networkOf(ipOf(at))) {
 		return
 	}
 	for _, source := range sources {
 		s.found(source)
 	}
-	if s.holders++; s.holders == maxHolders {
+	if s.holders == maxHolders {
 		s.enough()
 	}
+}
+
+// admit counts one more holder in a network if there is room. It is for those who
+// hold the lock.
+func (s *finding) admit(network netip.Prefix) bool {
+	if s.holders == maxHolders || network.IsValid() && s.networks[network] == perNetwork {
+		return false
+	}
+	s.holders++
+	s.networks[network]++
+	return true
 }
 
 func (s *finding) usable(base string) bool {

@@ -246,6 +246,22 @@ func TestFinderAddresses(t *testing.T) {
 	}
 }
 
+// One network that says yes for all its addresses leaves room for holders elsewhere;
+// of the local network, which is all there is, all are welcome.
+func TestFinderLeavesRoom(t *testing.T) {
+	s := &finding{networks: map[netip.Prefix]int{}}
+	for i := range 4 * maxHolders {
+		if in := s.admit(networkOf(netip.AddrFrom4([4]byte{8, 8, 8, byte(i)}))); in != (i < perNetwork) {
+			t.Errorf("holder %d of one network: %t", i, in)
+		}
+	}
+	for i := range 2 * maxHolders {
+		if in := s.admit(networkOf(netip.AddrFrom4([4]byte{192, 168, 0, byte(i)}))); in != (i < maxHolders-perNetwork) {
+			t.Errorf("holder %d of the local network: %t", i, in)
+		}
+	}
+}
+
 func mustHash(t testing.TB, d blob.Digest) []byte {
 	t.Helper()
 	hash, err := blobHash(d)
