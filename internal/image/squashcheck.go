@@ -7,10 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-
-	"github.com/klauspost/compress/zstd"
-
-	"github.com/phasebased/phase/internal/delta"
 )
 
 // checkSquashfs reads the squashfs at path back and fails unless it holds, for
@@ -26,15 +22,11 @@ func checkSquashfs(path string, entries []*Entry) error {
 		return fmt.Errorf("image: squashfs: %w", err)
 	}
 	defer in.Close()
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(delta.MaxFrame))
+	p, err := openSquash(in)
 	if err != nil {
-		return fmt.Errorf("image: squashfs: %w", err)
-	}
-	defer dec.Close()
-	p := &squashPacker{in: in, dec: dec, blocks: map[int64]*squashBlock{}}
-	if err := p.open(); err != nil {
 		return err
 	}
+	defer p.dec.Close()
 	got, err := p.contents()
 	if err != nil {
 		return err

@@ -55,15 +55,11 @@ type squashBlock struct {
 // packSquashfs writes to the file out the squashfs in, whose data are compressed
 // by as many workers. The result does not depend on their number.
 func packSquashfs(out, in *os.File, workers int) error {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(delta.MaxFrame))
+	p, err := openSquash(in)
 	if err != nil {
-		return fmt.Errorf("image: squashfs: %w", err)
-	}
-	defer dec.Close()
-	p := &squashPacker{in: in, dec: dec, blocks: map[int64]*squashBlock{}}
-	if err := p.open(); err != nil {
 		return err
 	}
+	defer p.dec.Close()
 	if err := p.walk(p.note); err != nil {
 		return err
 	}
@@ -89,6 +85,20 @@ func packSquashfs(out, in *os.File, workers int) error {
 }
 
 func (p *squashPacker) u64(at int) int64 { return int64(binary.LittleEndian.Uint64(p.super[at:])) }
+
+// openSquash reads the tables. The caller closes the decoder.
+func openSquash(in *os.File) (*squashPacker, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(delta.MaxFrame))
+	if err != nil {
+		return nil, fmt.Errorf("image: squashfs: %w", err)
+	}
+	p := &squashPacker{in: in, dec: dec, blocks: map[int64]*squashBlock{}}
+	if err := p.open(); err != nil {
+		dec.Close()
+		return nil, err
+	}
+	return p, nil
+}
 
 func (p *squashPacker) open() error {
 	p.super = make([]byte, superSize)
