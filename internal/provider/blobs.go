@@ -81,7 +81,7 @@ func (p *Provider) openMeasured(d blob.Digest) (_ *Blob, changed bool) {
 	for _, name := range p.files.named(d) {
 		f, info, err := p.open(name)
 		if err != nil {
-			changed = changed || !errors.Is(err, fs.ErrNotExist) // it may be readable later
+			changed = changed || noDescriptor(err)
 			continue
 		}
 		if m, ok := p.files.get(name); ok && m.digest == d && m.matches(info) {
