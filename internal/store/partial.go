@@ -199,14 +199,28 @@ func (p *Partial) ReadAt(b []byte, off int64) (int, error) {
 // which of them to ask for again. When Commit returns nil the blob survives a
 // power cut. After another error the part is kept, unless the device refused to
 // keep its bytes. Whatever it returns, the Partial is finished.
-func (p *Partial) Commit() error {
+func (p *Partial) Commit() error { return p.commit(p.check) }
+
+// CommitHashed is Commit for a caller that has itself hashed, in order, the very
+// bytes that the file has now, so that a large blob is not read and hashed once
+// more: sum is what came out. Like every blob, it is hashed again by each reader.
+func (p *Partial) CommitHashed(sum blob.Digest) error {
+	return p.commit(func() error {
+		if sum == p.d {
+			return nil
+		}
+		return p.corrupt(&blob.MismatchError{Want: p.d, Got: sum, WantSize: p.size, GotSize: p.size})
+	})
+}
+
+func (p *Partial) commit(check func() error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.file == nil {
 		return os.ErrClosed
 	}
 	defer p.close()
-	if err := p.check(); err != nil {
+	if err := check(); err != nil {
 		var corrupt *CorruptError
 		if errors.As(err, &corrupt) {
 			return errors.Join(err, p.s.root.Remove(p.temp))
@@ -231,9 +245,13 @@ func (p *Partial) check() error {
 	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, blob.NewReader(whole, p.d, p.size), make([]byte, 256<<10))
 	var mismatch *blob.MismatchError
 	if errors.As(err, &mismatch) {
-		return &CorruptError{Digest: p.d, Path: filepath.Join(p.s.dir, p.temp), Err: mismatch}
+		return p.corrupt(mismatch)
 	}
 	return err
+}
+
+func (p *Partial) corrupt(err *blob.MismatchError) error {
+	return &CorruptError{Digest: p.d, Path: filepath.Join(p.s.dir, p.temp), Err: err}
 }
 
 // Close ends the Partial and keeps what was written for another time.

@@ -289,3 +289,29 @@ func TestNobodyPromisesTheSameRoom(t *testing.T) {
 		}
 	}
 }
+
+// Who hashed the bytes itself is believed about right bytes, and its wrong sum
+// costs the part.
+func TestPartialWithASum(t *testing.T) {
+	s := open(t, t.TempDir(), Limit{})
+	const data = "hashed on the way"
+	d := blob.Of([]byte(data))
+	p := partial(t, s, data)
+	writeAt(t, p, data, 0)
+	if err := p.CommitHashed(d); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(s, d, int64(len(data))); err != nil || got != data {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := p.CommitHashed(d); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the second end: %v", err)
+	}
+	const other = "something else"
+	p = partial(t, s, other)
+	writeAt(t, p, other, 0)
+	var corrupt *CorruptError
+	if err := p.CommitHashed(d); !errors.As(err, &corrupt) || s.Has(blob.Of([]byte(other))) || len(tempFiles(t, s)) > 0 {
+		t.Errorf("a sum of other bytes: %v, left %v", err, tempFiles(t, s))
+	}
+}
