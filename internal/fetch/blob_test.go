@@ -14,6 +14,7 @@ import (
 )
 
 func TestBlob(t *testing.T) {
+	t.Parallel()
 	data := content(5000)
 	var hits atomic.Int32
 	busy := func(times int32) http.HandlerFunc {
@@ -107,6 +108,7 @@ func (bomb) Read(context.Context, Part, io.Writer) error { panic("boom") }
 // TestPanicIsAFailure: neither a source's nor that of what reads foreign bytes
 // ends the program.
 func TestPanicIsAFailure(t *testing.T) {
+	t.Parallel()
 	for name, j := range map[string]job{"one at a time": jobFor(large), "chunks": chunkedJob(t, large)} {
 		t.Run(name, func(t *testing.T) {
 			j.sources = []Source{bomb{}}

@@ -68,11 +68,11 @@ func TestKilled(t *testing.T) {
 }
 
 func killed(t *testing.T, random *rand.Rand, times int) {
-	list := listOf(t, crashing).Bytes()
+	side := blobs(listOf(t, crashing).Bytes())
 	var gone atomic.Int64
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/kernel") {
-			blobs(list)(w, r)
+			side(w, r)
 			return
 		}
 		w.Header().Set("ETag", `"x"`)

@@ -206,6 +206,7 @@ func (s *countingSink) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func TestMixedFaultsAreNotCalledAMismatch(t *testing.T) {
+	t.Parallel()
 	liar := serve(t, honest(flipped()))
 	dead := serve(t, after(0))
 	_, err := impatient(t).file(context.Background(), jobFor(body, liar, dead))
@@ -254,6 +255,7 @@ func TestTimeoutOfAnAttempt(t *testing.T) {
 }
 
 func TestSlowConsumerIsNotTheSourcesFault(t *testing.T) {
+	t.Parallel()
 	data := content(12 * bufferSize) // more than sockets buffer
 	f := quick(t)
 	f.Stall = time.Second

@@ -34,6 +34,7 @@ func older() []byte {
 }
 
 func TestPatch(t *testing.T) {
+	t.Parallel()
 	old := older()
 	patch := patchFrom(t, old)
 	list := listOf(t, large).Bytes()

@@ -206,6 +206,7 @@ func TestProxyAddress(t *testing.T) {
 
 // Each way in which a proxy can fail has its words, and none shows the password.
 func TestBadProxy(t *testing.T) {
+	t.Parallel()
 	web, far, roots := mirrors(t, honest(body))
 	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -341,6 +342,7 @@ func TestCertificatesInWords(t *testing.T) {
 
 // Names that cannot be looked up, and time that ran out, are told in words.
 func TestNamesAndTimeInWords(t *testing.T) {
+	t.Parallel()
 	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

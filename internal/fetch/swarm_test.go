@@ -55,15 +55,11 @@ func chunkedJob(t testing.TB, data []byte, urls ...string) job {
 
 // blobs serves each of some blobs under its address.
 func blobs(all ...[]byte) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		for _, data := range all {
-			if strings.HasSuffix(r.URL.Path, blob.Of(data).Hex()+".bin") {
-				honest(data)(w, r)
-				return
-			}
-		}
-		http.NotFound(w, r)
+	var mux http.ServeMux
+	for _, data := range all {
+		mux.HandleFunc("/blobs/{folder}/"+blob.Of(data).Hex()+".bin", honest(data))
 	}
+	return mux.ServeHTTP
 }
 
 // requests counts how many bytes of each chunk were asked for.
@@ -281,6 +277,7 @@ func checkFailure(t *testing.T, err, want error, mismatch bool) {
 }
 
 func TestStallNearTheEnd(t *testing.T) {
+	t.Parallel()
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		var from, to int
 		fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to)
@@ -514,6 +511,7 @@ func TestRoomForNewcomers(t *testing.T) {
 
 // TestCrowdOfSlowSources: they cannot take all connections for long.
 func TestCrowdOfSlowSources(t *testing.T) {
+	t.Parallel()
 	drip := func(w http.ResponseWriter, r *http.Request) {
 		var from, to int
 		fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &from, &to)
@@ -546,6 +544,7 @@ func TestCrowdOfSlowSources(t *testing.T) {
 }
 
 func TestFoundBeyondTheLocalNetwork(t *testing.T) {
+	t.Parallel()
 	f := quick(t)
 	f.LocalOnly, f.Stall = true, 500*time.Millisecond
 	j := chunkedJob(t, large)
@@ -664,6 +663,7 @@ func TestLastResort(t *testing.T) {
 }
 
 func TestChunkListFaults(t *testing.T) {
+	t.Parallel()
 	list := listOf(t, large).Bytes()
 	wrong := slices.Clone(list)
 	wrong[5] ^= 1
