@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -15,13 +14,15 @@ import (
 // MaxMake is the largest file that Make takes, in bytes.
 const MaxMake = 1 << 30
 
-// maxGather is how much old data Make looks for matches in.
-const maxGather = math.MaxInt32
+// maxGather is how much old data Make looks for matches in; where there is more, a
+// patch is larger than it could be.
+const maxGather = 1 << 30
 
 // Make writes to w a patch that turns the old file into the new one, after
 // trying it out. It holds both files in memory, and three times as much as there is
 // in the old one to compare with: what lies between frames, and the contents of the
-// frames that the new file has no more. Files of more than MaxMake bytes are refused.
+// frames that the new file has no more; 5 GiB at most, since files of more than
+// MaxMake bytes are refused.
 func Make(w io.Writer, old io.ReaderAt, oldSize int64, new io.ReaderAt, newSize int64) error {
 	if size := max(oldSize, newSize); size > MaxMake || min(oldSize, newSize) < 0 {
 		return &Error{Reason: TooLarge, Detail: fmt.Sprintf("%d bytes, at most %d", size, MaxMake)}
