@@ -84,8 +84,12 @@ func (c *cache) end(how func(*store.Partial) error, trouble string) {
 	}
 }
 
-// keep gives the copy its name, if it is right.
-func (c *cache) keep() { c.end((*store.Partial).Commit, "cannot cache") }
+// keep gives the copy its name. sum is the digest of the target, and all that the
+// target has was written here as well: hashing it once more would cost a slow
+// machine seconds. Whoever reads the copy hashes it.
+func (c *cache) keep(sum blob.Digest) {
+	c.end(func(part *store.Partial) error { return part.CommitHashed(sum) }, "cannot cache")
+}
 
 // leave keeps the part for another time.
 func (c *cache) leave() { c.end((*store.Partial).Close, "cannot keep what was cached") }

@@ -141,7 +141,7 @@ func (d *download) run(ctx context.Context) error {
 	defer d.out.cache.drop()
 	if d.list == nil {
 		if p := d.patchFor(d.job.size); p != nil && d.patched(ctx, p) {
-			d.out.cache.keep()
+			d.out.cache.keep(d.job.digest)
 			return nil
 		}
 		return d.straight(ctx)
@@ -188,7 +188,7 @@ func (d *download) straight(ctx context.Context) error {
 	if err := s.run(ctx); err != nil {
 		return err
 	}
-	d.out.cache.keep()
+	d.out.cache.keep(d.job.digest)
 	return nil
 }
 
@@ -201,7 +201,7 @@ func (d *download) swarm(ctx context.Context) error {
 	if p := d.patchFor(int64(d.board.left()) * blob.ChunkSize); p != nil {
 		whole.stop() // a patch that fails half way leaves nobody knows what
 		if d.patched(ctx, p) {
-			d.out.cache.keep()
+			d.out.cache.keep(d.job.digest)
 			return nil
 		}
 		if whole, err = d.resume(ctx); err != nil {
@@ -219,7 +219,7 @@ func (d *download) swarm(ctx context.Context) error {
 	if got != d.job.digest {
 		return d.blame(ctx, got)
 	}
-	d.out.cache.keep()
+	d.out.cache.keep(d.job.digest)
 	return nil
 }
 

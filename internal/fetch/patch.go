@@ -57,9 +57,7 @@ func (d *download) patch(ctx context.Context, p manifest.Delta) error {
 		return err
 	}
 	defer side.Close()
-	f := d.side()
-	f.Store = nil // it is of no use later
-	if err := f.fetch(ctx, d.job.beside("patch", p.Hash, p.Size), side); err != nil {
+	if err := d.side().fetch(ctx, d.job.beside("patch", p.Hash, p.Size), side); err != nil {
 		return err
 	}
 	return d.fill(ctx, "patch", func(w io.Writer) error {
