@@ -385,3 +385,14 @@ func changePatch(t *testing.T, h *house, s *Set) {
 	data[len(data)/2] ^= 1
 	put(t, path, data)
 }
+
+// TestTooLargeForAPatch: a file that nobody can compare is published without a
+// patch, and it is said why.
+func TestTooLargeForAPatch(t *testing.T) {
+	h, _, _, _, _ := parted(t)
+	a := manifest.Artifact{Hash: blob.Of([]byte("huge")), Size: delta.MaxMake + 1}
+	made, err := (Patcher{Dir: t.TempDir(), Previous: []Previous{previous(t, h.dir)}}).Make("rootfs", h.files["rootfs"], &a)
+	if err != nil || len(made) != 1 || made[0].Kept || !strings.Contains(made[0].Refused, "too large") || len(a.Deltas) > 0 {
+		t.Errorf("%+v, %v, %+v", made, err, a.Deltas)
+	}
+}

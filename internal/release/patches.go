@@ -80,7 +80,8 @@ type Patch struct {
 	Release  int64 // the previous one's number; 0: not known
 	Full     int64 // size of the artifact, bytes
 	Delta    manifest.Delta
-	Kept     bool // false: the patch was too large to be worth it and is not there
+	Kept     bool   // false: the patch was too large to be worth it and is not there
+	Refused  string // why there was none to look at; empty: it was made
 }
 
 // Percent is the size of the patch in hundredths of the artifact's.
@@ -95,8 +96,8 @@ type Patcher struct {
 
 // Make makes the patches for the artifact called name, whose file is at path, and
 // adds those that are worth it to a. Each was applied once, and gave the artifact.
-// For an artifact of one chunk, and one that a previous release had as it is,
-// there are none. Memory is that of package delta.
+// For an artifact of one chunk, one that a previous release had as it is, and one
+// that is too large to be compared, there are none. Memory is that of package delta.
 func (p Patcher) Make(name, path string, a *manifest.Artifact) ([]Patch, error) {
 	if len(p.Previous) > manifest.MaxDeltas {
 		return nil, &FolderError{fmt.Sprintf("%d previous releases, at most %d are allowed", len(p.Previous), manifest.MaxDeltas),
@@ -112,11 +113,16 @@ func (p Patcher) Make(name, path string, a *manifest.Artifact) ([]Patch, error) 
 		seen[old.want] = true
 		old.path = blobPath(previous.Dir, old.want)
 		number := previous.Manifest.ManifestVersion
+		patch := Patch{Artifact: name, Release: number, Full: a.Size}
 		d, err := p.patch(old, placed{name: name, path: path, want: a.Hash, size: a.Size}, number)
-		if err != nil {
+		var refused *delta.Error
+		switch {
+		case errors.As(err, &refused) && refused.Reason == delta.TooLarge: // no reason to publish nothing
+			patch.Refused = refused.Error()
+		case err != nil:
 			return made, fmt.Errorf("patch of the %s from release %d: %w", name, number, err)
 		}
-		patch := Patch{Artifact: name, Release: number, Full: a.Size, Delta: d, Kept: !d.Hash.IsZero()}
+		patch.Delta, patch.Kept = d, !d.Hash.IsZero()
 		if made = append(made, patch); patch.Kept {
 			a.Deltas = append(a.Deltas, d)
 		}

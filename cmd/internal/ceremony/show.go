@@ -169,6 +169,9 @@ func PatchText(p release.Patch) string {
 	if p.Release == 0 {
 		from = p.Delta.From.String()
 	}
+	if p.Refused != "" {
+		return fmt.Sprintf("%s from %s: none, %s", p.Artifact, from, p.Refused)
+	}
 	text := fmt.Sprintf("%s from %s: %s", p.Artifact, from, share(p.Delta.Size, p.Full))
 	if !p.Kept {
 		text += "; not kept, as it is more than half"
