@@ -51,6 +51,13 @@ func TestLine(t *testing.T) {
 		{"phase.cache=enabled", func(c *Config) {}},
 		{"phase.nowrite=true", func(c *Config) { c.NoWrite, c.Cache = true, false }},
 		{"phase.nowrite=disabled", func(c *Config) {}},
+		{"phase.handover=kexec_load", func(c *Config) { c.Handover = HandoverLoad }},
+		{"phase.handover=restart", func(c *Config) { c.Handover = HandoverRestart }},
+		{"phase.handover=restart phase.handover=kexec_file_load", func(c *Config) { c.Handover = HandoverFile }},
+		{"phase.overlay=cache", func(c *Config) { c.Overlay = OverlayCache }},
+		{"phase.overlay=cache phase.overlay=memory", func(c *Config) {}},
+		{"phase.tor=on phase.mode=private", func(c *Config) { c.Mode, c.Cache, c.NoWrite, c.Tor.Allow = Private, false, true, true }},
+		{"phase.tor=true phase.tor=off", func(c *Config) {}},
 		{"phase.provider=http://10.0.2.2:8080/ phase.provider=https://a.example/x", func(c *Config) {
 			c.Providers = []string{"http://10.0.2.2:8080", "https://a.example/x"}
 		}},
@@ -119,6 +126,13 @@ func TestLineRefuses(t *testing.T) {
 		{"phase.cache=True", BadValue, `"True"`},
 		{"phase.nowrite", BadValue, "phase.nowrite"},
 		{"phase.nowrite=1", BadValue, `"1"`},
+		{"phase.handover=kexec", BadValue, "auto, kexec_file_load, kexec_load, restart"},
+		{"phase.handover", BadValue, "auto"},
+		{"phase.overlay=disk", BadValue, "memory, cache"},
+		{"phase.overlay=Cache", BadValue, "memory, cache"},
+		{"phase.tor=yes", BadValue, "on, off"},
+		{"phase.tor", BadValue, "on, off"},
+		{"phase.allow_tor=true", UnknownKey, "phase.tor"},
 		{"phase.provider=ftp://host/", BadValue, "neither http nor https"},
 		{"phase.provider=http:///x", BadValue, "no host"},
 		{"phase.provider=http://u:p@host", BadValue, "user names"},
@@ -324,6 +338,8 @@ mode = "local"
 channel = "testing"
 cache_enabled = false
 min_version = 42
+handover = "kexec_load"
+overlay = "cache"
 providers = ["http://10.0.0.1/"]
 [time]
 dhcp = false
@@ -367,7 +383,8 @@ func TestPolicy(t *testing.T) {
 	want := Config{
 		Mode: Local, Channel: "testing", Arch: arch, MinVersion: 42, Providers: []string{"http://10.0.0.1"},
 		Time:     Time{Servers: []string{"10.0.0.9", "clock.local:1123"}},
-		Warnings: []string{"the proxy is not used: local mode stays on the local network"},
+		Handover: HandoverLoad, Overlay: OverlayMemory,
+		Warnings: []string{"the proxy is not used: local mode stays on the local network", "the overlay is kept in memory: the cache is not used"},
 		Network: Network{Timeout: 90 * time.Second, KeepMAC: true, WiFi: fullWiFi(), Interfaces: []Interface{
 			{Name: "eth1", Off: true},
 			{MAC: "52:54:00:12:34:56", Address: netip.MustParsePrefix("192.168.1.10/24"), Gateway: netip.MustParseAddr("192.168.1.1"),
@@ -384,6 +401,7 @@ func TestLineWinsOverPolicy(t *testing.T) {
 	got := parse(t, "phase.mode=internet phase.channel=nightly phase.cache=true phase.provider=https://b.example phase.ip=dhcp", fullPolicy)
 	want := Config{
 		Mode: Internet, Channel: "nightly", Arch: arch, Cache: true, MinVersion: 42,
+		Handover: HandoverLoad, Overlay: OverlayCache,
 		Providers: []string{"https://b.example"},
 		Network: Network{Timeout: 90 * time.Second, KeepMAC: true, WiFi: fullWiFi(),
 			Proxy: "http://10.0.0.8:3128", PortalCheck: "http://portal.example/check?x"},
@@ -412,6 +430,20 @@ func TestPolicyRefuses(t *testing.T) {
 		{"[network]\nvlan = 3", PolicyKey, "network.vlan"},
 		{"[[network.interfaces]]\nip = \"x\"", PolicyKey, "ip"},
 		{"channel = \"beta\"", PolicyValue, "stable, testing, nightly"},
+		{"handover = \"kexec\"", PolicyValue, "auto, kexec_file_load, kexec_load, restart"},
+		{"handover = true", PolicySyntax, "line 1"},
+		{"overlay = \"\"", PolicyValue, "memory, cache"},
+		{"tor = true", PolicySyntax, "line 1"},
+		{"[tor]\nallowed = true", PolicyKey, "tor.allowed"},
+		{"[tor]\nallow = \"on\"", PolicySyntax, "line 2"},
+		{"[tor]\nbridges = [" + strings.Repeat("\"obfs4 x\",", MaxTorBridges+1) + "]", PolicyValue, "at most 16"},
+		{"[tor]\nextra = [" + strings.Repeat("\"X 1\",", MaxTorExtra+1) + "]", PolicyValue, "at most 32"},
+		{"[tor]\nbridges = [\"\"]", PolicyValue, "tor.bridges[0]"},
+		{"[tor]\nextra = [\"a\", \" \"]", PolicyValue, "tor.extra[1]"},
+		{"[tor]\nbridges = [\"a\\nSocksPort 1\"]", PolicyValue, "line breaks"},
+		{"[tor]\nextra = [\"a\\tb\"]", PolicyValue, "control characters"},
+		{"[tor]\nextra = ['a \\ ']", PolicyValue, "backslash"},
+		{"[tor]\nextra = [\"" + strings.Repeat("a", maxTorLine+1) + "\"]", PolicyValue, "1024"},
 		{"min_version = -1", PolicyValue, "-1"},
 		{"providers = [\"ftp://x\"]", PolicyValue, "ftp://x"},
 		{"transfer.gateways = [\"ipfs://x\"]", PolicyValue, "ipfs://x"},
@@ -567,12 +599,12 @@ func TestShippedFiles(t *testing.T) {
 	if w := c.Network.WiFi; len(w.Networks) != 1 || w.Networks[0].Passphrase == "" {
 		t.Errorf("example of a wireless network: %+v", w)
 	}
-	c.Network.Interfaces, c.Network.WiFi, c.Providers, c.Gateways, c.Time.Servers = nil, WiFi{}, nil, nil, nil
+	c.Network.Interfaces, c.Network.WiFi, c.Providers, c.Gateways, c.Time.Servers, c.Tor = nil, WiFi{}, nil, nil, nil, Tor{}
 	if !reflect.DeepEqual(c, Default(arch)) {
 		t.Errorf("uncommented: %+v, want the defaults %+v", c, Default(arch))
 	}
 	for _, key := range []string{"mode", "channel", "cache_enabled", "min_version", "providers", "timeout_seconds", "link_local", "dhcp", "servers", "nts",
-		"gateways", "proxy", "portal_check", "keep_mac", "country", "ssid", "passphrase", "hidden"} {
+		"gateways", "handover", "overlay", "allow", "bridges", "extra", "proxy", "portal_check", "keep_mac", "country", "ssid", "passphrase", "hidden"} {
 		if !strings.Contains(string(uncommented), "\n"+key+" = ") {
 			t.Errorf("policy.toml does not show the key %s", key)
 		}

@@ -25,6 +25,9 @@ type line struct {
 	vlanText  string // as it was written
 	time      *timeWish
 	proxy     *Proxy
+	handover  *string
+	overlay   *string
+	tor       *bool
 }
 
 // timeWish is what phase.time asks for. Servers named after "off" are all
@@ -48,6 +51,9 @@ func lineKeys() map[string]lineKey {
 		"phase.vlan":     {vlanNames, (*line).setVLAN},
 		"phase.time":     {"off, or " + timeNames + ", repeatable, at most 4", (*line).addTime},
 		"phase.proxy":    {proxyNames, (*line).setProxy},
+		"phase.handover": {handoverNames, (*line).setHandover},
+		"phase.overlay":  {overlayNames, (*line).setOverlay},
+		"phase.tor":      {torNames, (*line).setTor},
 	}
 }
 
@@ -84,7 +90,7 @@ func parseLine(cmdline string) (line, error) {
 }
 
 func keyNames() string {
-	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy"
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy, phase.handover, phase.overlay, phase.tor"
 }
 
 // isPhaseKey also claims "Phase.mode" and the like: passing over a
@@ -223,6 +229,22 @@ func (l *line) setProxy(v string) (err error) {
 	return err
 }
 
+func (l *line) setHandover(v string) error {
+	l.handover = &v
+	return checkHandover(v)
+}
+
+func (l *line) setOverlay(v string) error {
+	l.overlay = &v
+	return checkOverlay(v)
+}
+
+func (l *line) setTor(v string) error {
+	on, err := parseTor(v)
+	l.tor = &on
+	return err
+}
+
 func setSwitch(dst **bool, v string) error {
 	on, err := parseSwitch(v)
 	*dst = &on
@@ -248,6 +270,15 @@ func (l line) apply(c *Config) {
 	}
 	if len(l.gateways) > 0 {
 		c.Gateways = l.gateways
+	}
+	if l.handover != nil {
+		c.Handover = *l.handover
+	}
+	if l.overlay != nil {
+		c.Overlay = *l.overlay
+	}
+	if l.tor != nil {
+		c.Tor.Allow = *l.tor
 	}
 	if l.network != nil {
 		c.Network.Off = l.network.off

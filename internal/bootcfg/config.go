@@ -19,6 +19,9 @@ const (
 	MaxDNS         = 3 // as many as a resolv.conf can use
 
 	MaxWiFiNetworks = 8
+	MaxTorBridges   = 16
+	MaxTorExtra     = 32
+	maxTorLine      = 1024
 	maxURL          = 2048
 )
 
@@ -64,6 +67,16 @@ type Config struct {
 	Bootstrap []string
 	// MinVersion is the lowest manifest version that may boot; 0: any.
 	MinVersion int64
+	// Handover is how the verified system is started, one of the Handover
+	// constants. HandoverRestart is left only where writing is allowed.
+	Handover string
+	// Overlay is where the running system keeps what it writes over its root
+	// file system, OverlayMemory or OverlayCache. The latter is left only where
+	// Cache is set.
+	Overlay string
+	// Tor is whether everything is asked through Tor. Outside Private it is the
+	// zero value.
+	Tor Tor
 	// Network is how the interfaces are configured.
 	Network Network
 	// Time is who may be asked for the time.
@@ -145,6 +158,10 @@ func Default(arch string) Config {
 		Channel: "stable",
 		Arch:    arch,
 		Cache:   true,
+
+		Handover: HandoverAuto,
+		Overlay:  OverlayMemory,
+
 		Network: Network{Timeout: 60 * time.Second, LinkLocal: true, PortalCheck: "http://network-test.debian.org/nm"},
 		Time:    Time{DHCP: true, NTS: []string{"time.cloudflare.com", "nts.netnod.se", "ptbtime1.ptb.de"}},
 	}
@@ -198,6 +215,7 @@ func combine(c *Config) {
 		c.Network.PortalCheck = ""
 		c.dropGateways()
 	}
+	limitStart(c)
 }
 
 // keepLocalProviders drops every provider that is not certainly on the

@@ -34,6 +34,15 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("too many time servers: %+v", c.Time)
 		}
 		checkNetwork(t, c)
+		if c.Handover == HandoverRestart && !c.MayWrite() || c.Overlay == OverlayCache && !c.Cache || c.Tor.Allow && c.Mode != Private ||
+			len(c.Tor.Bridges) > MaxTorBridges || len(c.Tor.Extra) > MaxTorExtra {
+			t.Errorf("beyond the limits of %s: %+v", c.Mode, c)
+		}
+		for _, l := range slices.Concat(c.Tor.Bridges, c.Tor.Extra) {
+			if checkTorLine(l) != nil {
+				t.Errorf("not one line for Tor: %q", l)
+			}
+		}
 		if len(c.Gateways) > 0 && c.Mode != Internet {
 			t.Errorf("%s mode would ask %q", c.Mode, c.Gateways)
 		}

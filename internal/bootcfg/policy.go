@@ -27,6 +27,9 @@ type policy struct {
 	Network      *networkPolicy `toml:"network"`
 	Time         *timePolicy    `toml:"time"`
 	Transfer     transferPolicy `toml:"transfer"`
+	Handover     *string        `toml:"handover"`
+	Overlay      *string        `toml:"overlay"`
+	Tor          torPolicy      `toml:"tor"`
 
 	interfaces []Interface
 	wifi       WiFi
@@ -78,6 +81,19 @@ func (p *policy) check() error {
 		if err := checkChannel(*p.Channel); err != nil {
 			return bad("channel", *p.Channel, channelNames, err)
 		}
+	}
+	if p.Handover != nil {
+		if err := checkHandover(*p.Handover); err != nil {
+			return bad("handover", *p.Handover, handoverNames, err)
+		}
+	}
+	if p.Overlay != nil {
+		if err := checkOverlay(*p.Overlay); err != nil {
+			return bad("overlay", *p.Overlay, overlayNames, err)
+		}
+	}
+	if err := p.Tor.check(bad); err != nil {
+		return err
 	}
 	if p.MinVersion != nil && *p.MinVersion < 0 {
 		return bad("min_version", fmt.Sprint(*p.MinVersion), "0 and above", nil)
@@ -191,6 +207,13 @@ func (p policy) apply(c *Config) {
 	if p.MinVersion != nil {
 		c.MinVersion = *p.MinVersion
 	}
+	if p.Handover != nil {
+		c.Handover = *p.Handover
+	}
+	if p.Overlay != nil {
+		c.Overlay = *p.Overlay
+	}
+	p.Tor.apply(&c.Tor)
 	c.Providers = p.Providers
 	c.Gateways = p.Transfer.Gateways
 	p.applyTime(&c.Time)
