@@ -10,7 +10,6 @@ import (
 	"github.com/phasebased/phase/internal/boot"
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/fetch"
-	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
@@ -78,8 +77,8 @@ func (s *seed) walk(ctx context.Context) error {
 		s.stages = len(s.system.Timeline.Stages())
 	}
 	s.system.Timeline.Forget(s.stages)
-	if err := handover.Probe(); err != nil {
-		return err // this kernel cannot start another: say so before downloading
+	if err := s.probe(); err != nil {
+		return err
 	}
 	corridor := &boot.Corridor{
 		Config: *s.config, Roots: s.roots, Log: s.image.log, State: s.state, Fetcher: s.fetcher,
@@ -98,22 +97,6 @@ func (s *seed) walk(ctx context.Context) error {
 		return asked
 	}
 	return err
-}
-
-func (s *seed) load(set handover.Set) (boot.Loaded, error) { return handover.Load(set) }
-
-// leave is the last act: everything is written and at rest before the jump.
-func (s *seed) leave() error {
-	s.system.Timeline.Send(timeline.Event{Event: timeline.EventHandover, Data: memoryUsed()})
-	s.system.Console.Line("Starting the verified system.")
-	s.system.Flush(2 * time.Second)
-	s.restartNetwork()
-	if s.fetcher.Store != nil {
-		s.warn("close the cache", s.fetcher.Store.Close())
-		s.warn("unmount the cache", sysinit.Unmount(cacheDir))
-	}
-	s.fetcher, s.state = nil, nil
-	return nil
 }
 
 // warn logs what does not stop the boot.
