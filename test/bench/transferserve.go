@@ -117,7 +117,11 @@ func (t *transfer) download(ctx context.Context, url string, pid int) (taken, er
 	began := time.Now()
 	for range downloads {
 		go func() {
-			errs <- exec.CommandContext(ctx, "curl", "-sS", "--fail", "--noproxy", "*", "-o", os.DevNull, url).Run()
+			out, err := exec.CommandContext(ctx, "curl", "-sS", "--fail", "--noproxy", "*", "-o", os.DevNull, url).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("curl %s: %w\n%s", url, err, out)
+			}
+			errs <- err
 		}()
 	}
 	for range downloads {
