@@ -77,6 +77,9 @@ func (w wireArtifact) extras(place string) []extra {
 	for i, d := range w.Deltas {
 		list = append(list, extra{fmt.Sprintf("%sdeltas[%d].", place, i), d.Extra})
 	}
+	if w.Verity != nil {
+		list = append(list, extra{place + "verity.", w.Verity.Extra})
+	}
 	return list
 }
 

@@ -199,7 +199,7 @@ var fuzzRoots = []string{"", "root-ok-channels", "root-ok-floor-reset", "root-ok
 func FuzzVerifier(f *testing.F) {
 	g := newGenerator(f)
 	f.Add([]byte(g.payload["manifest"]), uint16(3), uint8(0), int64(0), int64(0), int64(0), int32(0))
-	for _, v := range slices.Concat(manifestVectors, partVectors) {
+	for _, v := range slices.Concat(manifestVectors, partVectors, verityVectors) {
 		if env, err := openEnvelope(v.make(g), kindManifest); err == nil {
 			root := slices.Index(fuzzRoots, v.root)
 			hours := int32(v.defaults().at.Sub(now).Hours())

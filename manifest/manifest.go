@@ -83,6 +83,8 @@ type Artifact struct {
 	// It serves to check parts early; what counts in the end is Hash.
 	Chunks blob.Digest
 	Deltas []Delta // patches, at most MaxDeltas, of distinct origins; optional
+
+	Verity *Verity // of a root file system with a hash tree; optional, and nil for all else
 }
 
 // Delta is a patch: a blob that turns the blob From into the artifact. Whoever
@@ -138,6 +140,11 @@ func (m Manifest) clone() Manifest {
 
 func (a Artifact) clone() Artifact {
 	a.URLs, a.Deltas = slices.Clone(a.URLs), slices.Clone(a.Deltas)
+	if a.Verity != nil {
+		verity := *a.Verity
+		verity.Salt = slices.Clone(verity.Salt)
+		a.Verity = &verity
+	}
 	return a
 }
 

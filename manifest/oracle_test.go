@@ -244,12 +244,15 @@ func harmless(p map[string]any) error {
 		}
 		maps.Copy(all, dtbs)
 	}
-	for _, a := range all {
+	for name, a := range all {
 		if n := number(a, "size"); n < 1 || n > 8<<30 || !strings.HasPrefix(word(a, "hash"), "sha256:") || len(word(a, "hash")) != 71 {
 			return errors.New("artifact")
 		}
 		if err := parts(a); err != nil {
 			return err
+		}
+		if err := tree(a); err != nil || name != "rootfs" && dig(a, "verity") != nil {
+			return fmt.Errorf("hash tree of %s: %w", name, err)
 		}
 		for _, u := range list(a, "urls") {
 			if s, _ := u.(string); !strings.HasPrefix(strings.ToLower(s), "http") || strings.ContainsAny(s, " \r\n\x00#") {
@@ -303,6 +306,40 @@ func parts(a any) error {
 		if n := number(d, "size"); n < 1 || n > number(a, "size") {
 			return errors.New("size of a patch")
 		}
+	}
+	return nil
+}
+
+// tree returns why the hash tree of an artifact cannot be what it says: it adds
+// up its levels block by block.
+func tree(a any) error {
+	verity := dig(a, "verity")
+	if verity == nil {
+		return nil
+	}
+	data := number(verity, "data_size")
+	if data < 4096 || data > 8<<30 || data%4096 != 0 {
+		return errors.New("size of the data")
+	}
+	hashes, blocks := int64(0), data/4096
+	for level := blocks; level != 1; hashes += level {
+		above := level >> 7
+		if level&127 != 0 {
+			above++
+		}
+		level = above
+	}
+	if number(a, "size") != 4096*(blocks+hashes) {
+		return errors.New("size of the whole")
+	}
+	if salt := dig(verity, "salt"); salt != nil {
+		text, ok := salt.(string)
+		if !ok || len(text) == 0 || len(text) > 64 || len(text)%2 != 0 || strings.Trim(text, "0123456789abcdef") != "" {
+			return errors.New("salt")
+		}
+	}
+	if root := word(verity, "root"); len(root) != 71 || !strings.HasPrefix(root, "sha256:") || strings.Trim(root[7:], "0") == "" {
+		return errors.New("root")
 	}
 	return nil
 }
@@ -423,7 +460,8 @@ func (g *generator) oracle(root string) oracle {
 }
 
 func isPart(v vector) bool {
-	return slices.ContainsFunc(partVectors, func(p vector) bool { return p.name == v.name })
+	parts := slices.Concat(partVectors, verityVectors)
+	return slices.ContainsFunc(parts, func(p vector) bool { return p.name == v.name })
 }
 
 // TestOracleOnVectors: it accepts every good vector, so it is not simply

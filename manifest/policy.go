@@ -57,7 +57,7 @@ func (m Manifest) checkPolicy() error {
 		return err
 	}
 	if m.Rootfs != nil {
-		if err := m.Rootfs.check("rootfs", MaxRootfsBytes); err != nil {
+		if err := m.Rootfs.check(rootfsName, MaxRootfsBytes); err != nil {
 			return err
 		}
 	}
@@ -133,8 +133,19 @@ func (a Artifact) check(name string, maxSize int64) error {
 	if err := a.checkDeltas(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	if a.Verity == nil {
+		return nil
+	}
+	if name != rootfsName {
+		return fmt.Errorf("%s has a hash tree, which only a root file system can have", name)
+	}
+	if err := a.Verity.check(a.Size); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	return nil
 }
+
+const rootfsName = "rootfs"
 
 // checkDeltas refuses what could only be a mistake, or waste: a patch from or to
 // nothing else, two from the same blob, and one that is larger than what it saves

@@ -40,7 +40,7 @@ type vector struct {
 	proof  func(g *generator) []byte // verify under testdata/log-policy.txt, with this proof
 }
 
-var vectors = slices.Concat(manifestVectors, partVectors, pointerVectors, rootVectors)
+var vectors = slices.Concat(manifestVectors, partVectors, verityVectors, pointerVectors, rootVectors)
 
 // kind is how the file is verified.
 func (v vector) kind() string {

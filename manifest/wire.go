@@ -47,7 +47,15 @@ type wireArtifact struct {
 	IPFS   string         `json:"ipfs,omitempty"`
 	Chunks blob.Digest    `json:"chunks,omitzero"`
 	Deltas []wireDelta    `json:"deltas,omitempty"`
+	Verity *wireVerity    `json:"verity,omitzero"`
 	Extra  strictjson.Raw `json:",embed"`
+}
+
+type wireVerity struct {
+	Root     blob.Digest    `json:"root"`
+	Salt     wireSalt       `json:"salt,omitempty"`
+	DataSize int64          `json:"data_size"`
+	Extra    strictjson.Raw `json:",embed"`
 }
 
 type wireDelta struct {
@@ -236,6 +244,9 @@ func (w wireArtifact) artifact() Artifact {
 	for _, d := range w.Deltas {
 		a.Deltas = append(a.Deltas, Delta{From: d.From, Hash: d.Hash, Size: d.Size})
 	}
+	if v := w.Verity; v != nil {
+		a.Verity = &Verity{Root: v.Root, Salt: v.Salt, DataSize: v.DataSize}
+	}
 	return a
 }
 
@@ -287,6 +298,9 @@ func wireArtifactOf(a Artifact) wireArtifact {
 	w := wireArtifact{Hash: a.Hash, Size: a.Size, URLs: a.URLs, IPFS: a.IPFS, Chunks: a.Chunks}
 	for _, d := range a.Deltas {
 		w.Deltas = append(w.Deltas, wireDelta{From: d.From, Hash: d.Hash, Size: d.Size})
+	}
+	if v := a.Verity; v != nil {
+		w.Verity = &wireVerity{Root: v.Root, Salt: v.Salt, DataSize: v.DataSize}
 	}
 	return w
 }

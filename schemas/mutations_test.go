@@ -31,11 +31,12 @@ func public(name string) ed25519.PublicKey { return key(name).Public().(ed25519.
 // fullManifest has every member that there is.
 func fullManifest() manifest.Manifest {
 	rootfs := manifest.Artifact{
-		Hash: blob.Of([]byte("rootfs")), Size: 6, Chunks: blob.Of([]byte("chunk list")),
+		Hash: blob.Of([]byte("rootfs")), Size: 12288, Chunks: blob.Of([]byte("chunk list")),
 		Deltas: []manifest.Delta{
 			{From: blob.Of([]byte("rootfs 5")), Hash: blob.Of([]byte("from 5")), Size: 2},
 			{From: blob.Of([]byte("rootfs 4")), Hash: blob.Of([]byte("from 4")), Size: 3},
 		},
+		Verity: &manifest.Verity{Root: blob.Of([]byte("tree")), Salt: []byte("salt"), DataSize: 8192},
 	}
 	return manifest.Manifest{
 		ManifestVersion: 7, SecurityFloor: 3,
@@ -115,7 +116,7 @@ var strangers = []any{
 	number("7.0"), number("7e0"), number("-0"), number("0.5"), number("1e400"),
 	number("9007199254740991"), number("9007199254740992"), number("-9007199254740991"), number("-9007199254740992"), number("18446744073709551616"),
 	number("2048"), number("65536"), number("65537"), number("16777216"), number("16777217"), number("536870912"), number("536870913"),
-	number("8589934592"), number("8589934593"),
+	number("8589934592"), number("8589934593"), number("4096"), number("8192"), number("8193"),
 }
 
 func number(s string) json.Number { return json.Number(s) }
@@ -139,7 +140,7 @@ var texts = []string{
 	"Qm", "Q/m", "Qm=", strings.Repeat("Q", 128), strings.Repeat("Q", 129),
 	"AA==", "AB==", "AAA=", "AAB=", "AAAA", "AA", "A", "AA=", "AA===", "AAA\n", "-_8=", "+/8=", "e30=",
 	base64.StdEncoding.EncodeToString(make([]byte, 63)), base64.StdEncoding.EncodeToString(make([]byte, 64)), base64.StdEncoding.EncodeToString(make([]byte, 65)),
-	strings.Repeat("00", 64), strings.Repeat("0", 127), "ab", "AB", "abc", "zz", "01" + strings.Repeat("0", 62),
+	strings.Repeat("00", 64), strings.Repeat("0", 127), "ab", "AB", "abc", "zz", "ab ", strings.Repeat("5a", 32), strings.Repeat("5a", 33), "01" + strings.Repeat("0", 62),
 }
 
 // names stand in for member names.

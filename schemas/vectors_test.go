@@ -39,6 +39,7 @@ var beyond = []struct {
 	{"none is from the artifact itself", manifest.RulePolicy, "from the artifact itself"},
 	{"A patch has at most as many bytes as the artifact", manifest.RulePolicy, "allowed are 1 to the artifact's"},
 	{"neither the artifact nor its chunk list nor what it is from", manifest.RulePolicy, "named for something else as well"},
+	{"The size of the file is data_size and the tree's", manifest.RulePolicy, "not the data_size of its hash tree"},
 	{"All device trees together", manifest.RulePolicy, "bytes together"},
 	{"the key is a canonical point of the curve and not of small order", manifest.RuleKey, "unusable Ed25519 public key"},
 	{"a key's id is the hash of the key", manifest.RuleKey, "carries an id that is not its hash"},
