@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/delta, logproof, media, schemas;
+	  internal/wifi, internal/delta, internal/kexec, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -80,6 +80,7 @@ const importLaw = `
 	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline,
 	internal/wifi
 	< cmd/internal/pid1;
+	internal/dialog < cmd/phase-pid1;
 	cmd/internal/steps < cmd/phase-verify, cmd/phase-fetch;
 	cmd/internal/steps, internal/p2p, internal/mdns < cmd/phase-discover;
 	cmd/internal/steps, cmd/internal/pid1, internal/boot, internal/p2p, internal/mdns,
@@ -87,7 +88,7 @@ const importLaw = `
 	< cmd/phase-init;
 	cmd/internal/pid1, internal/handover, internal/trust, internal/durable < cmd/node-init;
 	internal/node, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
-	internal/timeline, internal/version
+	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term < cmd/internal/ceremony;
 	internal/lab, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony
@@ -127,7 +128,7 @@ var walls = []wall{
 	{"github.com/vishvananda/netlink", []string{"internal/netup", "test/bench/delay", "internal/nettest"}, "only the bring-up configures networks, and tests their own"},
 	{"github.com/insomniacslk/dhcp", []string{"internal/netup"}, "DHCP belongs to the bring-up"},
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
-	{"github.com/klauspost/compress", []string{"internal/image", "internal/system", "internal/delta"}, "the kernel decompresses; only the builder and patches compress"},
+	{"github.com/klauspost/compress", []string{"internal/image", "internal/system", "internal/delta", "internal/kexec"}, "the kernel decompresses; the builder and patches compress, and kexec unpacks packed arm64 kernels"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
 	{"filippo.io/age", []string{"internal/keyfile"}, "private keys at rest are read and written in one place"},
 	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},
@@ -139,7 +140,7 @@ var walls = []wall{
 }
 
 // noLibp2p are commands that must stay free of libp2p even through others.
-var noLibp2p = []string{"cmd/phase", "cmd/node-init", "cmd/phase-verify", "cmd/phase-fetch"}
+var noLibp2p = []string{"cmd/phase", "cmd/phase-pid1", "cmd/node-init", "cmd/phase-verify", "cmd/phase-fetch"}
 
 type listedPackage struct {
 	ImportPath string

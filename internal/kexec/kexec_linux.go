@@ -1,7 +1,9 @@
 package kexec
 
 import (
+	"crypto/rand"
 	"errors"
+	"io"
 	"os"
 	"runtime"
 
@@ -10,6 +12,8 @@ import (
 
 // maxSegments is KEXEC_SEGMENT_MAX of linux/kexec.h.
 const maxSegments = 16
+
+const stepLoad = "load the new kernel"
 
 // Load puts a kernel, its initrd (nil: none) and its command line into memory,
 // where unix.Reboot(LINUX_REBOOT_CMD_KEXEC) starts them. The files are whole,
@@ -20,7 +24,114 @@ const maxSegments = 16
 //
 // It takes root, and as much free memory as the kernel and the initrd have.
 func Load(kernel, initrd *os.File, cmdline string) error {
-	return kindArch.error("load the new kernel", nil, "not known for %s", runtime.GOARCH)
+	k, err := mapFile("kernel", kernel)
+	if err != nil {
+		return err
+	}
+	defer k.unmap()
+	i, err := mapFile("initrd", initrd)
+	if err != nil {
+		return err
+	}
+	defer i.unmap()
+	p, err := planHere(k.data, i.data, cmdline)
+	if err != nil {
+		return err
+	}
+	return p.load()
+}
+
+// planHere plans for the machine that it runs on.
+func planHere(kernel, initrd []byte, cmdline string) (plan, error) {
+	if runtime.GOARCH != "arm64" {
+		return plan{}, kindArch.error(stepLoad, nil, "not known for %s", runtime.GOARCH)
+	}
+	m, err := readARM()
+	if err != nil {
+		return plan{}, err
+	}
+	return planARM(kernel, initrd, cmdline, m)
+}
+
+// readARM asks the running kernel for what planARM needs.
+func readARM() (armMachine, error) {
+	iomem, err := readBounded("/proc/iomem", maxIomem)
+	if err != nil {
+		return armMachine{}, kindMap.error(stepMap, err, "it cannot be read")
+	}
+	m := armMachine{seed: seed()}
+	if m.free, err = freeMemory(string(iomem)); err != nil {
+		return m, err
+	}
+	if m.tree, err = readBounded("/sys/firmware/fdt", maxTree); err != nil {
+		return m, kindTree.error(stepTree, err, "the running kernel does not show its own")
+	}
+	return m, nil
+}
+
+// seed is random bytes for the next kernel, or none as long as there are none.
+func seed() []byte {
+	b := make([]byte, kaslrSeedSize+64)
+	_, _ = rand.Read(b) // never fails
+	return b
+}
+
+// readBounded reads a file of the kernel's own file systems, whose size is not
+// known before.
+func readBounded(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = errors.New("too large")
+	}
+	return data, err
+}
+
+// mapping is a file's content without a second copy of it.
+type mapping struct{ data []byte }
+
+// mapFile maps a whole file for reading; nil is an empty one.
+func mapFile(name string, f *os.File) (mapping, error) {
+	const step = "read the files of the new system"
+	if f == nil {
+		return mapping{}, nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return mapping{}, kindFile.error(step, err, "the %s cannot be read", name)
+	}
+	if info.Size() == 0 || info.Size() != int64(int(info.Size())) {
+		return mapping{}, kindFile.error(step, nil, "the %s has %d bytes", name, info.Size())
+	}
+	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return mapping{}, kindFile.error(step, err, "the %s cannot be mapped", name)
+	}
+	return mapping{data}, nil
+}
+
+func (m mapping) unmap() {
+	if m.data != nil {
+		_ = unix.Munmap(m.data) // it was mapped
+	}
+}
+
+// load gives the plan to the running kernel.
+func (p plan) load() error {
+	segments := make([]kexecSegment, 0, maxSegments)
+	for _, s := range p.segments {
+		segments = append(segments, kexecSegment{
+			Buf: &s.data[0], BufSize: uintptr(len(s.data)), Mem: uintptr(s.at.start), MemSize: uintptr(s.at.size()),
+		})
+	}
+	if err := kexecLoad(uintptr(p.entry), segments, 0); err != nil {
+		return explain(stepLoad, err)
+	}
+	return nil
 }
 
 // Unload gives the memory of the loaded kernel back. It is no error if none is
