@@ -6,7 +6,8 @@
 // obtained is recorded in a lock file with name, version, architecture and
 // digest. A package in the lock file whose file is still there with that digest
 // is used as it is: a second build needs no network and gets the same bytes,
-// until [Cache.Update] asks for newer ones.
+// until [Cache.Update] asks for newer ones. Packages of another architecture than
+// this machine's need no change of the machine: see apt.
 package debpkg
 
 import (
@@ -42,6 +43,7 @@ func (p Package) Path() string { return filepath.Join(p.dir, p.File) }
 // time; its methods are not safe for concurrent use.
 type Cache struct {
 	Dir     string       // created if missing
+	Lists   string       // folder for apt's lists of architectures that this machine is not set up for; "": Dir/lists
 	Offline bool         // never start apt; what is not in the cache is an error
 	Update  bool         // ask apt for the newest version although the lock file has one
 	Log     *slog.Logger // nil: silent
@@ -50,7 +52,7 @@ type Cache struct {
 // Get returns the package of that name for a Debian architecture ("amd64"),
 // from the cache or else by apt.
 func (c *Cache) Get(ctx context.Context, name, arch string) (Package, error) {
-	pkgs, err := c.get(ctx, name, arch, func(ctx context.Context) ([]string, error) { return []string{name}, nil })
+	pkgs, err := c.get(ctx, name, arch, func(context.Context, apt) ([]string, error) { return []string{name}, nil })
 	if err != nil {
 		return Package{}, err
 	}
@@ -61,12 +63,12 @@ func (c *Cache) Get(ctx context.Context, name, arch string) (Package, error) {
 // name from [KernelPackage] stands for: the dependencies of a meta package, or
 // the package itself if it already is one of a certain kernel.
 func (c *Cache) GetKernel(ctx context.Context, name, arch string) ([]Package, error) {
-	return c.get(ctx, name, arch, func(ctx context.Context) ([]string, error) { return resolveKernel(ctx, name, arch) })
+	return c.get(ctx, name, arch, func(ctx context.Context, a apt) ([]string, error) { return a.resolveKernel(ctx, name) })
 }
 
 // get answers a request from the lock file or, failing that, resolves it to
 // package names, downloads those and records them under the request.
-func (c *Cache) get(ctx context.Context, name, arch string, resolve func(context.Context) ([]string, error)) ([]Package, error) {
+func (c *Cache) get(ctx context.Context, name, arch string, resolve func(context.Context, apt) ([]string, error)) ([]Package, error) {
 	if !validName(name) || !validName(arch) {
 		return nil, fmt.Errorf("debpkg: bad package name %q or architecture %q", name, arch)
 	}
@@ -86,25 +88,39 @@ func (c *Cache) get(ctx context.Context, name, arch string, resolve func(context
 	if c.Offline {
 		return nil, &MissingError{Package: key, Err: errors.New("not in the package cache, and this build is offline")}
 	}
-	names, err := resolve(ctx)
+	a, err := c.apt(ctx, arch)
 	if err != nil {
 		return nil, err
 	}
-	var pkgs []Package
-	for _, n := range names {
-		p, err := c.download(ctx, n, arch)
+	pkgs, err := c.again(ctx, a, func() ([]Package, error) {
+		names, err := resolve(ctx, a)
 		if err != nil {
 			return nil, err
 		}
-		pkgs = append(pkgs, p)
+		return c.downloadAll(ctx, a, names)
+	})
+	if err != nil {
+		return nil, err
 	}
 	lock.Requests[key] = pkgs
 	return pkgs, lock.write(c.Dir)
 }
 
+func (c *Cache) downloadAll(ctx context.Context, a apt, names []string) (pkgs []Package, err error) {
+	for _, n := range names {
+		p, err := c.download(ctx, a, n)
+		if err != nil {
+			return nil, err
+		}
+		pkgs = append(pkgs, p)
+	}
+	return pkgs, nil
+}
+
 // download runs apt in a fresh folder, so that the one .deb found there
 // afterwards is the one asked for, and moves it into the cache.
-func (c *Cache) download(ctx context.Context, name, arch string) (Package, error) {
+func (c *Cache) download(ctx context.Context, a apt, name string) (Package, error) {
+	arch := a.arch
 	tmp, err := os.MkdirTemp(c.Dir, "download-")
 	if err != nil {
 		return Package{}, fmt.Errorf("debpkg: %w", err)
@@ -113,8 +129,8 @@ func (c *Cache) download(ctx context.Context, name, arch string) (Package, error
 	if c.Log != nil {
 		c.Log.Info("downloading package", "name", name, "arch", arch)
 	}
-	if _, err := runIn(ctx, tmp, "apt-get", "download", name+":"+arch); err != nil {
-		return Package{}, missing(name, arch, err)
+	if _, err := a.run(ctx, tmp, "apt-get", "download", name+":"+arch); err != nil {
+		return Package{}, missing(name, a, err)
 	}
 	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
 	if err != nil || len(debs) != 1 {

@@ -9,9 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
+
+// native is this machine's architecture, as Debian calls it.
+const native = runtime.GOARCH
 
 // tool skips the test when an outside program is missing, unless this machine
 // must have them all.
@@ -107,32 +112,32 @@ func fakeApt(t *testing.T, deb string) (runs func() int) {
 }
 
 func TestCache(t *testing.T) {
-	runs := fakeApt(t, buildDeb(t, t.TempDir(), "phase-test", "1:2.0", "amd64"))
+	runs := fakeApt(t, buildDeb(t, t.TempDir(), "phase-test", "1:2.0", native))
 	c := &Cache{Dir: filepath.Join(t.TempDir(), "cache")}
-	first, err := c.Get(t.Context(), "phase-test", "amd64")
-	if err != nil || first.Version != "1:2.0" || first.File != "phase-test_1%3a2.0_amd64.deb" {
+	first, err := c.Get(t.Context(), "phase-test", native)
+	if err != nil || first.Version != "1:2.0" || first.File != "phase-test_1%3a2.0_"+native+".deb" {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	c.Offline = true
-	again, err := c.Get(t.Context(), "phase-test", "amd64")
+	again, err := c.Get(t.Context(), "phase-test", native)
 	if err != nil || again != first || runs() != 1 {
 		t.Errorf("second time: %+v, %v, %d downloads", again, err, runs())
 	}
-	if _, err := c.Get(t.Context(), "phase-test", "arm64"); !isMissing(err) {
+	if _, err := c.Get(t.Context(), "phase-test", "riscv64"); !isMissing(err) {
 		t.Errorf("offline, other architecture: %v", err)
 	}
 	if err := os.WriteFile(first.Path(), []byte("rot"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Get(t.Context(), "phase-test", "amd64"); !isMissing(err) {
+	if _, err := c.Get(t.Context(), "phase-test", native); !isMissing(err) {
 		t.Errorf("a damaged file was used: %v", err)
 	}
 	c.Offline = false
-	if _, err := c.Get(t.Context(), "phase-test", "amd64"); err != nil || runs() != 2 {
+	if _, err := c.Get(t.Context(), "phase-test", native); err != nil || runs() != 2 {
 		t.Errorf("damaged file not fetched again: %v, %d downloads", err, runs())
 	}
 	c.Update = true
-	if _, err := c.Get(t.Context(), "phase-test", "amd64"); err != nil || runs() != 3 {
+	if _, err := c.Get(t.Context(), "phase-test", native); err != nil || runs() != 3 {
 		t.Errorf("update did not ask apt: %v, %d downloads", err, runs())
 	}
 	if left, _ := filepath.Glob(filepath.Join(c.Dir, "download-*")); len(left) != 0 {
@@ -140,16 +145,100 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// foreignApt plays a machine that was never told of riscv64: apt-get notes what it
+// is asked for, makes lists, and has the package once they were fetched so often.
+func foreignApt(t *testing.T, deb string, updates int) (asked func() string) {
+	t.Helper()
+	dir := t.TempDir()
+	script := fmt.Sprintf(`#!/bin/sh
+log=%s/log
+for a; do
+	case $a in
+	Dir::State=*) state=${a#*=};;
+	APT::Architecture=riscv64) foreign=yes;;
+	update) echo update >>$log; : >$state/lists/x_Packages;;
+	download) [ "$foreign" ] && [ "$(grep -c update $log)" -ge %d ] || { echo 'E: Unable to locate package' >&2; exit 100; }
+		echo download >>$log; cp %s ./downloaded.deb;;
+	esac
+done
+`, dir, updates, deb)
+	dpkg := "#!/bin/sh\n[ $1 = --print-foreign-architectures ] || echo " + native + "\n"
+	for name, text := range map[string]string{"apt-get": script, "dpkg": dpkg} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return func() string {
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		return strings.Join(strings.Fields(string(log)), " ")
+	}
+}
+
+// A foreign architecture is asked for with lists of our own, which are fetched
+// once, and again when they are old or lack a package.
+func TestForeignArchitecture(t *testing.T) {
+	asked := foreignApt(t, buildDeb(t, t.TempDir(), "phase-test", "1", "riscv64"), 1)
+	dir := t.TempDir()
+	c := &Cache{Dir: filepath.Join(dir, "cache"), Lists: filepath.Join(dir, "lists")}
+	if p, err := c.Get(t.Context(), "phase-test", "riscv64"); err != nil || p.Arch != "riscv64" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	want := "update download"
+	if asked() != want {
+		t.Errorf("apt was asked to %q, want %q", asked(), want)
+	}
+	for name, change := range map[string]func(){
+		"in the cache": func() {},
+		"gone from the cache": func() {
+			if err := os.RemoveAll(c.Dir); err != nil {
+				t.Fatal(err)
+			}
+			want += " download"
+		},
+	} {
+		change()
+		if _, err := c.Get(t.Context(), "phase-test", "riscv64"); err != nil || asked() != want {
+			t.Errorf("%s: apt was asked to %q, want %q; %v", name, asked(), want, err)
+		}
+	}
+	old := time.Now().Add(-listsAge)
+	if err := os.Chtimes(filepath.Join(c.Lists, "riscv64", stamp), old, old); err != nil {
+		t.Fatal(err)
+	}
+	c.Update = true
+	if _, err := c.Get(t.Context(), "phase-test", "riscv64"); err != nil || asked() != want+" update download" {
+		t.Errorf("old lists: apt was asked to %q, %v", asked(), err)
+	}
+}
+
+func TestForeignListsLackAPackage(t *testing.T) {
+	asked := foreignApt(t, buildDeb(t, t.TempDir(), "phase-test", "1", "riscv64"), 2)
+	c := &Cache{Dir: t.TempDir()}
+	_, err := c.Get(t.Context(), "phase-test", "riscv64")
+	var m *MissingError
+	if !errors.As(err, &m) || !m.Foreign || asked() != "update" {
+		t.Errorf("new lists without the package: %v, apt was asked to %q", err, asked())
+	}
+	earlier := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(filepath.Join(c.Dir, "lists", "riscv64", stamp), earlier, earlier); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get(t.Context(), "phase-test", "riscv64"); err != nil || asked() != "update update download" {
+		t.Errorf("lists of an hour ago: %v, apt was asked to %q", err, asked())
+	}
+}
+
 func isMissing(err error) bool { var m *MissingError; return errors.As(err, &m) }
 
 func TestCacheRefusals(t *testing.T) {
-	runs := fakeApt(t, buildDeb(t, t.TempDir(), "other-package", "1", "amd64"))
+	runs := fakeApt(t, buildDeb(t, t.TempDir(), "other-package", "1", native))
 	c := &Cache{Dir: t.TempDir()}
-	if _, err := c.Get(t.Context(), "phase-test", "amd64"); err == nil {
+	if _, err := c.Get(t.Context(), "phase-test", native); err == nil {
 		t.Error("another package than asked for was accepted")
 	}
 	for _, name := range []string{"", "-o", "../x", "a b", "x", "Upper", "a;b"} {
-		if _, err := c.Get(t.Context(), name, "amd64"); err == nil {
+		if _, err := c.Get(t.Context(), name, native); err == nil {
 			t.Errorf("name %q accepted", name)
 		}
 	}
@@ -164,7 +253,7 @@ func TestCacheRefusals(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(c.Dir, lockName), []byte(lock), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Get(t.Context(), "a-b", "amd64"); err == nil || !strings.Contains(err.Error(), "damaged") {
+		if _, err := c.Get(t.Context(), "a-b", native); err == nil || !strings.Contains(err.Error(), "damaged") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -187,17 +276,17 @@ func TestLockNamesOutside(t *testing.T) {
 func TestMissingHints(t *testing.T) {
 	fakeApt(t, "")
 	c := &Cache{Dir: t.TempDir()}
-	_, err := c.Get(t.Context(), "no-such-package", "amd64")
+	_, err := c.Get(t.Context(), "no-such-package", native)
 	var m *MissingError
 	if !errors.As(err, &m) || !strings.Contains(err.Error(), "Unable to locate") || !strings.Contains(m.Hint(), "apt-get update") {
 		t.Errorf("%v", err)
 	}
 	foreign := &MissingError{Package: "x:riscv64", Foreign: true}
-	if !strings.Contains(foreign.Hint(), "dpkg --add-architecture riscv64") {
+	if !strings.Contains(foreign.Hint(), "riscv64") {
 		t.Error(foreign.Hint())
 	}
 	t.Setenv("PATH", t.TempDir())
-	_, err = c.Get(t.Context(), "no-such-package", "amd64")
+	_, err = c.Get(t.Context(), "no-such-package", native)
 	var te *ToolError
 	if !errors.As(err, &te) || te.Tool != "apt-get" || te.Hint() == "" {
 		t.Errorf("no apt: %v", err)

@@ -81,16 +81,16 @@ func distributionFrom(r io.Reader) string {
 
 // resolveKernel follows the dependencies of a meta package to the packages that
 // hold a kernel. A package without such dependencies is itself what is wanted.
-func resolveKernel(ctx context.Context, name, arch string) ([]string, error) {
+func (a apt) resolveKernel(ctx context.Context, name string) ([]string, error) {
 	const maxPackages = 16
 	var found []string
 	queue, seen := []string{name}, map[string]bool{name: true}
 	for len(queue) > 0 {
 		next := queue[0]
 		queue = queue[1:]
-		out, err := runIn(ctx, "", "apt-cache", "depends", "--important", next+":"+arch)
+		out, err := a.run(ctx, "", "apt-cache", "depends", "--important", next+":"+a.arch)
 		if err != nil {
-			return nil, missing(next, arch, err)
+			return nil, missing(next, a, err)
 		}
 		parts := kernelDepends(out)
 		if next != name || len(parts) == 0 {

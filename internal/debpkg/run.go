@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -40,7 +41,7 @@ func (e *ToolError) Hint() string {
 // A MissingError reports a package that could not be obtained.
 type MissingError struct {
 	Package string // "name:arch"
-	Foreign bool   // apt is not set up for that architecture
+	Foreign bool   // this machine is not set up for that architecture
 	Err     error
 }
 
@@ -50,40 +51,35 @@ func (e *MissingError) Error() string {
 
 func (e *MissingError) Unwrap() error { return e.Err }
 
-// Hint names the command that makes the package obtainable.
+// Hint says what makes the package obtainable.
 func (e *MissingError) Hint() string {
 	if e.Foreign {
 		_, arch, _ := strings.Cut(e.Package, ":")
-		return fmt.Sprintf("Let apt know the architecture: sudo dpkg --add-architecture %s && sudo apt-get update", arch)
+		return fmt.Sprintf("Apt's sources on this machine may not serve %s; add one that does (Ubuntu's is http://ports.ubuntu.com/ubuntu-ports).", arch)
 	}
 	return "Refresh apt's lists: sudo apt-get update"
 }
 
 // missing turns apt's failure into a MissingError, unless apt itself is missing.
-func missing(name, arch string, err error) error {
+func missing(name string, a apt, err error) error {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return &MissingError{Package: name + ":" + arch, Foreign: !configured(arch), Err: err}
+	return &MissingError{Package: name + ":" + a.arch, Foreign: a.dir != "", Err: err}
 }
 
-// configured tells whether apt serves that architecture; when dpkg cannot be
-// asked, it is taken to.
-func configured(arch string) bool {
-	native, err := runIn(context.Background(), "", "dpkg", "--print-architecture")
+// configured tells whether this machine's apt serves that architecture; when dpkg
+// cannot be asked, it is taken to.
+func configured(ctx context.Context, arch string) bool {
+	native, err := runIn(ctx, "", "dpkg", "--print-architecture")
 	if err != nil {
 		return true
 	}
-	foreign, err := runIn(context.Background(), "", "dpkg", "--print-foreign-architectures")
+	foreign, err := runIn(ctx, "", "dpkg", "--print-foreign-architectures")
 	if err != nil {
 		return true
 	}
-	for _, a := range strings.Fields(string(native) + " " + string(foreign)) {
-		if a == arch {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Fields(string(native)+" "+string(foreign)), arch)
 }
 
 // runIn runs a tool in a folder and returns the beginning of its output.
