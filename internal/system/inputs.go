@@ -35,6 +35,14 @@ type Sources struct {
 	Log           *slog.Logger
 }
 
+// packages is where packages are kept. Apt's lists lie beside it: who copies the
+// packages wants none of them.
+func (s Sources) packages() *debpkg.Cache {
+	return &debpkg.Cache{
+		Dir: filepath.Join(s.Dir, "packages"), Lists: filepath.Join(s.Dir, "lists"), Offline: s.Offline, Update: s.Update, Log: s.Log,
+	}
+}
+
 // A Kernel is a kernel file and the modules of the same build.
 type Kernel struct {
 	Image   string // file
@@ -63,14 +71,15 @@ type Inputs struct {
 
 // platform is what one architecture calls its things.
 type platform struct {
-	deb        string // Debian architecture
-	bootFile   string // the name firmware looks for (UEFI 2.10, section 3.5.1.1)
-	loaderFile string // systemd-boot's name
+	deb        string   // Debian architecture
+	bootFile   string   // the name firmware looks for (UEFI 2.10, section 3.5.1.1)
+	loaderFile string   // systemd-boot's name
+	drivers    []string // beside those of all architectures, taken when the kernel has them
 }
 
 var platforms = map[string]platform{
-	image.ArchX8664: {"amd64", "BOOTX64.EFI", "systemd-bootx64.efi"},
-	image.ArchARM64: {"arm64", "BOOTAA64.EFI", "systemd-bootaa64.efi"},
+	image.ArchX8664: {"amd64", "BOOTX64.EFI", "systemd-bootx64.efi", driversX8664},
+	image.ArchARM64: {"arm64", "BOOTAA64.EFI", "systemd-bootaa64.efi", driversARM64},
 }
 
 // DebianArch is Debian's name of an architecture.
@@ -89,7 +98,7 @@ func Prepare(ctx context.Context, src Sources) (*Inputs, error) {
 		return nil, fmt.Errorf("system: unknown architecture %q", src.Arch)
 	}
 	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch},
-		cache: &debpkg.Cache{Dir: filepath.Join(src.Dir, "packages"), Offline: src.Offline, Update: src.Update, Log: src.Log}}
+		cache: src.packages()}
 	for _, step := range []func(context.Context) error{g.kernel, g.loader, g.certificates, g.wifi} {
 		if err := step(ctx); err != nil {
 			return nil, err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/phasebased/phase/internal/debpkg"
 	"github.com/phasebased/phase/internal/kmod"
 )
 
@@ -16,7 +15,7 @@ func PrepareKernel(ctx context.Context, src Sources) (Kernel, error) {
 		return Kernel{}, fmt.Errorf("system: unknown architecture %q", src.Arch)
 	}
 	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch},
-		cache: &debpkg.Cache{Dir: filepath.Join(src.Dir, "packages"), Offline: src.Offline, Update: src.Update, Log: src.Log}}
+		cache: src.packages()}
 	err := g.kernel(ctx)
 	return g.in.Kernel, err
 }

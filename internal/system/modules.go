@@ -41,10 +41,23 @@ var drivers = []string{
 	"simpledrm", "efifb", "hyperv_fb",
 	// file systems and what they call for by name
 	"vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8", "squashfs", "erofs", "isofs", "overlay", "loop",
-	"efivarfs", "crc32c_intel", "crc32c_generic", "crc32_pclmul",
+	"efivarfs", "crc32c_generic",
 	// firmware's way to hand files to a guest
 	"qemu_fw_cfg",
 }
+
+// Drivers that only one architecture has, or that are built in on the other.
+var (
+	driversX8664 = []string{"crc32c_intel", "crc32_pclmul"}
+	driversARM64 = []string{
+		// the clock, of the firmware and of the machine "virt" without it
+		"rtc_efi", "rtc_pl031",
+		// the power button and what it hangs on
+		"gpio_pl061", "gpio_keys",
+		// network cards and memory cards of common boards
+		"bcmgenet", "sdhci_acpi", "mmc_block",
+	}
+)
 
 // A ModuleReport says what became of the list.
 type ModuleReport struct {

@@ -245,6 +245,7 @@ func (e *NoWiFiError) Hint() string {
 
 // modules selects what a system carries, with the wireless ones if it does.
 func (b *Build) modules(required []string, wifi bool) (*moduleSet, error) {
+	drivers := slices.Concat(drivers, platforms[b.Inputs.Arch].drivers)
 	if !wifi {
 		return selectModules(b.Inputs.Kernel, required, drivers)
 	}
