@@ -52,6 +52,7 @@ func needs() []need {
 		{"cpio", verify, "reads initramfs archives", "cpio", "", program("cpio")},
 		{"e2fsck", verify, "checks the cache partition", "e2fsprogs", "", program("e2fsck")},
 		{"unsquashfs", verify, "reads root file systems", "squashfs-tools", "", program("unsquashfs")},
+		{"veritysetup", verify, "makes hash trees to compare ours with", "cryptsetup-bin", "", program("veritysetup")},
 		{"dnsmasq", verify, "is the DHCP and DNS server of test networks", "dnsmasq-base", "", program("dnsmasq")},
 		{"tinyproxy", verify, "is the proxy of test networks", "tinyproxy-bin", "", program("tinyproxy")},
 		{"ip", verify, "makes test networks", "iproute2", "", program("ip")},
