@@ -48,7 +48,9 @@ type EntryData struct {
 	Arch string
 	// Linux and Initrd are absolute paths on the boot partition.
 	Linux, Initrd string
-	// Options are further kernel options, in printable ASCII on one line.
+	// Options are further kernel options, in printable ASCII on one line. They come
+	// behind those of the mode: Private's keep the kernel's last words out of the
+	// firmware's variables (pstore).
 	Options string
 }
 

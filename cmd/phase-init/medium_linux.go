@@ -225,6 +225,9 @@ func (s *seed) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.holdBack(config); err != nil {
+		return err
+	}
 	s.config = &config
 	s.system.Console.Header(fmt.Sprintf("Phase Boot %s - %s", version.Version, config.Mode.Title()),
 		fmt.Sprintf("channel %s, %s, trusting root %d", config.Channel, config.Arch, s.image.root.Version()))
@@ -232,6 +235,17 @@ func (s *seed) configure(ctx context.Context) error {
 		s.system.Console.Line("WARNING: " + warning)
 	}
 	return nil
+}
+
+// holdBack lets the kernel hold what the mode promises of writing. What it cannot
+// promise for certain ends a Private boot, before anybody on the network hears of
+// it; that the disks are read-only on top is one promise more than there is.
+func (s *seed) holdBack(c bootcfg.Config) error {
+	s.warn("protect the disks", sysinit.SetDisksReadOnly("/", !c.MayWrite()))
+	if c.Mode.MayWrite() {
+		return nil
+	}
+	return sysinit.LeaveNoTrace("/")
 }
 
 // mountSeed mounts the medium's read-only partition. Two of them are an error:
