@@ -8,6 +8,8 @@ import (
 	"strings"
 )
 
+const bootstrapSource = "bootstrap-nodes.toml"
+
 // bootstrapFile is bootstrap-nodes.toml.
 type bootstrapFile struct {
 	Bootstrap []bootstrapNode `toml:"bootstrap"`
@@ -22,7 +24,7 @@ type bootstrapNode struct {
 // parseBootstrap returns the nodes as multiaddrs, in the order of the file:
 // ending in /p2p/<id>, or /dnsaddr/<name> alone.
 func parseBootstrap(raw []byte) ([]string, error) {
-	const source = "bootstrap-nodes.toml"
+	const source = bootstrapSource
 	var f bootstrapFile
 	if err := decodeTOML(raw, &f); err != nil {
 		return nil, err.in(source, BadBootstrapSet, BadBootstrapSet)

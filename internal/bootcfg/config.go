@@ -176,26 +176,49 @@ func Default(arch string) Config {
 // and a warning, because a machine that boots too carefully is better than
 // one that does not boot.
 func Parse(cmdline string, policyTOML, bootstrapTOML []byte, arch string) (Config, error) {
+	s, err := read(cmdline, policyTOML, bootstrapTOML, arch)
+	if err != nil {
+		return Config{}, err
+	}
+	return s.config(arch), nil
+}
+
+// said is what the three inputs ask for.
+type said struct {
+	line      line
+	policy    policy
+	bootstrap []string
+}
+
+func read(cmdline string, policyTOML, bootstrapTOML []byte, arch string) (s said, err error) {
 	if arch != "x86_64" && arch != "arm64" {
-		return Config{}, &Error{Kind: BadArch, Source: "architecture", Value: arch, Allowed: "x86_64, arm64"}
+		return s, &Error{Kind: BadArch, Source: "architecture", Value: arch, Allowed: "x86_64, arm64"}
 	}
-	line, err := parseLine(cmdline)
-	if err != nil {
-		return Config{}, err
+	if s.line, err = parseLine(cmdline); err != nil {
+		return s, err
 	}
-	policy, err := parsePolicy(policyTOML)
-	if err != nil {
-		return Config{}, err
+	if s.policy, err = parsePolicy(policyTOML); err != nil {
+		return s, err
 	}
+	s.bootstrap, err = parseBootstrap(bootstrapTOML)
+	return s, err
+}
+
+// wishes are the defaults, the policy and the line, one over the other.
+func (s said) wishes(arch string) Config {
 	c := Default(arch)
-	if c.Bootstrap, err = parseBootstrap(bootstrapTOML); err != nil {
-		return Config{}, err
-	}
-	policy.apply(&c)
-	line.apply(&c)
+	c.Bootstrap = s.bootstrap
+	s.policy.apply(&c)
+	s.line.apply(&c)
+	return c
+}
+
+// config is what the mode's limits leave of the wishes.
+func (s said) config(arch string) Config {
+	c := s.wishes(arch)
 	combine(&c)
-	line.explain(&c)
-	return c, nil
+	s.line.explain(&c)
+	return c
 }
 
 // combine applies the mode's limits to the wishes. It only ever forbids.
