@@ -72,6 +72,7 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	n.setClock()
+	n.holdBack()
 	n.manager = n.networkManager(ctx)
 	n.system.Go("network manager", func() error { return n.manager.Run(ctx) })
 	network := make(chan struct{})
@@ -141,6 +142,20 @@ const clockSlack = 10 * time.Minute
 // machine without a clock of its own would sign receipts from 1970. Only a time
 // that the seed could believe sets a clock back.
 func (n *node) setClock() {
+// holdBack lets the kernel hold what the mode promises of writing, as the seed did
+// with its own. What this kernel cannot promise is said; it is running already.
+func (n *node) holdBack() {
+	if n.mode.MayWrite() {
+		return
+	}
+	if err := sysinit.SetDisksReadOnly("/", true); err != nil {
+		n.system.Log.Warn("protect the disks", "error", err)
+	}
+	if err := sysinit.LeaveNoTrace("/"); err != nil {
+		n.system.Console.Line("WARNING: " + err.Error())
+	}
+}
+
 	ahead := time.Since(n.info.Clock)
 	behind := ahead < 0
 	wrong := n.info.ClockState == trust.Trusted.String() && ahead > clockSlack
