@@ -43,35 +43,65 @@ func Load(kernel, initrd *os.File, cmdline string) error {
 
 // planHere plans for the machine that it runs on.
 func planHere(kernel, initrd []byte, cmdline string) (plan, error) {
-	if runtime.GOARCH != "arm64" {
-		return plan{}, kindArch.error(stepLoad, nil, "not known for %s", runtime.GOARCH)
+	switch runtime.GOARCH {
+	case "arm64":
+		m, err := readARM()
+		if err != nil {
+			return plan{}, err
+		}
+		return planARM(kernel, initrd, cmdline, m)
+	case "amd64":
+		m, err := readX86()
+		if err != nil {
+			return plan{}, err
+		}
+		return planX86(kernel, initrd, cmdline, m)
 	}
-	m, err := readARM()
+	return plan{}, kindArch.error(stepLoad, nil, "not known for %s", runtime.GOARCH)
+}
+
+// readFree reads which memory is free.
+func readFree() (spans, error) {
+	iomem, err := readBounded("/proc/iomem", maxIomem)
 	if err != nil {
-		return plan{}, err
+		return nil, kindMap.error(stepMap, err, "it cannot be read")
 	}
-	return planARM(kernel, initrd, cmdline, m)
+	return freeMemory(string(iomem))
 }
 
 // readARM asks the running kernel for what planARM needs.
 func readARM() (armMachine, error) {
-	iomem, err := readBounded("/proc/iomem", maxIomem)
+	free, err := readFree()
 	if err != nil {
-		return armMachine{}, kindMap.error(stepMap, err, "it cannot be read")
+		return armMachine{}, err
 	}
-	m := armMachine{seed: seed()}
-	if m.free, err = freeMemory(string(iomem)); err != nil {
-		return m, err
-	}
+	m := armMachine{free: free, seed: seed(kaslrSeedSize + 64)}
 	if m.tree, err = readBounded("/sys/firmware/fdt", maxTree); err != nil {
 		return m, kindTree.error(stepTree, err, "the running kernel does not show its own")
 	}
 	return m, nil
 }
 
-// seed is random bytes for the next kernel, or none as long as there are none.
-func seed() []byte {
-	b := make([]byte, kaslrSeedSize+64)
+// readX86 asks the running kernel for what planX86 needs.
+func readX86() (x86Machine, error) {
+	free, err := readFree()
+	if err != nil {
+		return x86Machine{}, err
+	}
+	m := x86Machine{free: free, seed: seed(32)}
+	if m.regions, err = readMemmap(os.DirFS("/sys/firmware/memmap")); err != nil {
+		return m, err
+	}
+	if m.params, err = readBounded("/sys/kernel/boot_params/data", paramsSize); err != nil {
+		return m, kindParams.error(stepParams, err, "the running kernel does not show its own")
+	}
+	m.rsdp, m.efi = findRSDP(m.params, os.DirFS("/sys/firmware"))
+	return m, nil
+}
+
+// seed is random bytes for the next kernel.
+func seed(n int) []byte {
+	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return b
 }
