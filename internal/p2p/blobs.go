@@ -97,7 +97,7 @@ func (s *stream) Read(ctx context.Context, p fetch.Part, w io.Writer) error {
 // where asks the peer whether it has a blob. It returns what it says, and the
 // address at which it said so.
 func (s *stream) where(ctx context.Context, d blob.Digest) (place blobwire.Place, at ma.Multiaddr, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.node.cfg.limit(requestTimeout))
 	defer cancel()
 	err = s.ask(ctx, blobwire.Request{Kind: blobwire.Where, Blob: d}, func(in *answer) error {
 		raw := make([]byte, blobwire.PlaceSize)
@@ -137,7 +137,7 @@ func (s *stream) ask(ctx context.Context, r blobwire.Request, take func(*answer)
 }
 
 func (s *stream) open(ctx context.Context) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.node.cfg.limit(requestTimeout))
 	defer cancel()
 	sw := s.node.swarm
 	if sw.Connectedness(s.peer.ID) != network.Connected {

@@ -233,7 +233,7 @@ func (n *Node) connect(ctx context.Context) (int, []PeerError) {
 		}
 		addrs[h.peer.ID] = append(addrs[h.peer.ID], h.peer.Addrs...)
 		dialing.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+			ctx, cancel := context.WithTimeout(ctx, n.cfg.limit(requestTimeout))
 			defer cancel()
 			err := n.dial(ctx, h.peer)
 			mu.Lock()

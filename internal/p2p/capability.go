@@ -54,7 +54,7 @@ func (n *Node) Provide(ctx context.Context, key string) ([]string, error) {
 		return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
 	}
 	noted := []string{n.ID()}
-	messenger, err := pb.NewProtocolMessenger(sender{swarm: n.swarm})
+	messenger, err := pb.NewProtocolMessenger(sender{swarm: n.swarm, limit: n.cfg.limit(requestTimeout)})
 	if err != nil {
 		return nil, fmt.Errorf("p2p: provide %s: %w", key, err)
 	}
@@ -122,7 +122,7 @@ func (n *Node) providers(ctx context.Context, hash multihash.Multihash, heard fu
 
 func (n *Node) askProviders(hash multihash.Multihash) func(context.Context, peer.ID) reply {
 	return func(ctx context.Context, p peer.ID) (r reply) {
-		messenger, err := pb.NewProtocolMessenger(sender{n.swarm, &r.at})
+		messenger, err := pb.NewProtocolMessenger(sender{n.swarm, &r.at, n.cfg.limit(requestTimeout)})
 		if err != nil {
 			return reply{err: err}
 		}

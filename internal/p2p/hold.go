@@ -204,7 +204,7 @@ var errNotNoted = errors.New("took the announcement and does not pass it on")
 
 // announceTo tells one peer, and asks it back.
 func (n *Node) announceTo(ctx context.Context, p peer.ID, hash multihash.Multihash) error {
-	messenger, err := pb.NewProtocolMessenger(sender{swarm: n.swarm})
+	messenger, err := pb.NewProtocolMessenger(sender{swarm: n.swarm, limit: n.cfg.limit(requestTimeout)})
 	if err != nil {
 		return err
 	}

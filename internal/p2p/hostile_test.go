@@ -259,7 +259,7 @@ func TestForgersDoNotCrowdOut(t *testing.T) {
 func TestServerRefusesRecords(t *testing.T) {
 	s := server(t)
 	stranger := client(t, addr(t, s))
-	messenger, err := pb.NewProtocolMessenger(sender{swarm: stranger.swarm})
+	messenger, err := pb.NewProtocolMessenger(sender{swarm: stranger.swarm, limit: requestTimeout})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,7 @@
 package p2p
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -90,6 +91,12 @@ type Config struct {
 	// accepts an address that is not private, link-local or loopback, whoever
 	// named it, and looks up no names.
 	LocalOnly bool
+	// Dial, if set, makes every connection, such as one through Tor: the node
+	// has no socket of its own then and looks up no names, so that entries of
+	// Bootstrap that are names come to nothing, and say so. It is given IP
+	// addresses and ports. Who is asked has more time. It goes with neither
+	// Server, LocalOnly nor Resolver.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Root, if set, makes the node drop pointers whose signature, product,
 	// channel, architecture or dates are wrong under this root. Leave it nil
 	// where the caller verifies anyway and wants to explain what was wrong. See
@@ -132,6 +139,9 @@ func New(cfg Config) (*Node, error) {
 	if (cfg.Server != nil) != (len(cfg.Listen) > 0) {
 		return nil, errors.New("p2p: a server needs an address to listen on, and only a server does")
 	}
+	if cfg.Dial != nil && (cfg.Server != nil || cfg.LocalOnly || cfg.Resolver != nil) {
+		return nil, errors.New("p2p: who dials in a way of their own neither serves, nor stays local, nor looks up names")
+	}
 	n := &Node{cfg: cfg, gather: gather, log: cfg.Log, now: cfg.Now, resolver: cfg.Resolver,
 		published: map[string]*Publication{}, named: map[string]map[peer.ID]bool{}}
 	if n.log == nil {
@@ -140,7 +150,10 @@ func New(cfg Config) (*Node, error) {
 	if n.now == nil {
 		n.now = time.Now
 	}
-	if n.resolver == nil {
+	switch {
+	case cfg.Dial != nil:
+		n.resolver = noResolver{}
+	case n.resolver == nil:
 		n.resolver = net.DefaultResolver
 	}
 	n.root.Store(cfg.Root)

@@ -238,7 +238,7 @@ func TestSeedIsNobodysPeer(t *testing.T) {
 	}
 	ask := client(t, addr(t, nodes[0]))
 	ask.walk(t.Context(), plan{key: []byte(c.swarm.LocalPeer()), leads: ask.leads(t.Context()), heard: func(reply) {}, ask: func(ctx context.Context, p peer.ID) (r reply) {
-		messenger, err := pb.NewProtocolMessenger(sender{ask.swarm, &r.at})
+		messenger, err := pb.NewProtocolMessenger(sender{ask.swarm, &r.at, requestTimeout})
 		if err != nil {
 			t.Error(err)
 			return reply{err: err}

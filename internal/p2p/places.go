@@ -83,7 +83,7 @@ func (f *fetching) start() { f.begin.Do(func() { close(f.begun) }) }
 
 // value asks p for the record, and for peers closer to the key.
 func (f *fetching) value(ctx context.Context, p peer.ID) (r reply) {
-	messenger, err := pb.NewProtocolMessenger(sender{f.node.swarm, &r.at})
+	messenger, err := pb.NewProtocolMessenger(sender{f.node.swarm, &r.at, f.node.cfg.limit(requestTimeout)})
 	if err != nil {
 		return reply{err: err}
 	}
@@ -101,7 +101,7 @@ func (f *fetching) beside(ctx context.Context, p peer.ID, place string) (r reply
 	if err := f.failure(p); err != nil {
 		return reply{err: err}
 	}
-	messenger, err := pb.NewProtocolMessenger(sender{f.node.swarm, &r.at})
+	messenger, err := pb.NewProtocolMessenger(sender{f.node.swarm, &r.at, f.node.cfg.limit(requestTimeout)})
 	if err != nil {
 		return reply{err: err}
 	}

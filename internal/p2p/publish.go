@@ -147,7 +147,7 @@ var errNotKept = errors.New("confirmed the record and did not keep it")
 // give asks one peer to store a record, and for it back: confirming costs
 // nothing.
 func (n *Node) give(ctx context.Context, p peer.ID, key string, value []byte) error {
-	messenger, err := pb.NewProtocolMessenger(sender{swarm: n.swarm})
+	messenger, err := pb.NewProtocolMessenger(sender{swarm: n.swarm, limit: n.cfg.limit(requestTimeout)})
 	if err != nil {
 		return err
 	}

@@ -56,8 +56,8 @@ func newSwarm(cfg Config, bus event.Bus) (*swarm.Swarm, error) {
 	}
 	opts := []swarm.Option{
 		swarm.WithResourceManager(limits),
-		swarm.WithDialTimeout(dialTimeout),
-		swarm.WithDialTimeoutLocal(dialTimeout),
+		swarm.WithDialTimeout(cfg.limit(dialTimeout)),
+		swarm.WithDialTimeoutLocal(cfg.limit(dialTimeout)),
 		// All addresses of a peer at once; a peer has few.
 		swarm.WithDialRanker(swarm.NoDelayDialRanker),
 		swarm.WithMultiaddrResolver(noNames{}),
@@ -71,7 +71,7 @@ func newSwarm(cfg Config, bus event.Bus) (*swarm.Swarm, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("p2p: swarm: %w", err), limits.Close(), peers.Close())
 	}
-	if err := addTransport(sw, sk, gater); err != nil {
+	if err := addTransport(cfg, sw, sk, gater); err != nil {
 		return nil, errors.Join(err, closeSwarm(sw))
 	}
 	sw.SetStreamHandler(func(s network.Stream) { _ = s.Reset() })
@@ -84,7 +84,7 @@ func closeSwarm(sw *swarm.Swarm) error {
 }
 
 // addTransport makes a swarm speak Noise over TCP with yamux. gater may be nil.
-func addTransport(sw *swarm.Swarm, sk crypto.PrivKey, gater connmgr.ConnectionGater) error {
+func addTransport(cfg Config, sw *swarm.Swarm, sk crypto.PrivKey, gater connmgr.ConnectionGater) error {
 	mux := *yamux.DefaultTransport
 	mux.MaxStreamWindowSize = 256 << 10 // messages are small; 16 MiB invites waste
 	mux.MaxIncomingStreams = 64
@@ -96,6 +96,12 @@ func addTransport(sw *swarm.Swarm, sk crypto.PrivKey, gater connmgr.ConnectionGa
 	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, sw.ResourceManager(), gater)
 	if err != nil {
 		return fmt.Errorf("p2p: upgrader: %w", err)
+	}
+	if cfg.Dial != nil {
+		if err := sw.AddTransport(&through{cfg.Dial, eagerUpgrader{up}, sw.ResourceManager()}); err != nil {
+			return fmt.Errorf("p2p: %w", err)
+		}
+		return nil
 	}
 	transport, err := tcp.NewTCPTransport(eagerUpgrader{up}, sw.ResourceManager(), nil,
 		tcp.WithConnectionTimeout(connectTimeout), tcp.DisableReuseport())

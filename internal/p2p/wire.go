@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -25,7 +26,8 @@ const maxReply = 256 << 10
 // earlier.
 type sender struct {
 	swarm *swarm.Swarm
-	at    *netip.Addr // if not nil, receives where the peer is
+	at    *netip.Addr   // if not nil, receives where the peer is
+	limit time.Duration // of one exchange
 }
 
 var _ pb.MessageSender = sender{}
@@ -46,7 +48,7 @@ func (s sender) SendMessage(ctx context.Context, p peer.ID, msg *pb.Message) err
 }
 
 func (s sender) exchange(ctx context.Context, p peer.ID, msg, reply *pb.Message) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
 	stream, err := s.swarm.NewStream(ctx, p)
 	if err != nil {
