@@ -49,7 +49,7 @@ const importLaw = `
 	blob < internal/p2p/blobwire;
 	internal/discover, internal/fetch, internal/p2p/blobwire, manifest < internal/p2p;
 	internal/p2p < internal/p2p/dhtserver;
-	manifest, internal/fetch, internal/timeline < internal/handover;
+	manifest, internal/fetch, internal/timeline, internal/kexec < internal/handover;
 	manifest < internal/verity;
 	internal/bootcfg, internal/netup, internal/discover, internal/trust, internal/fetch,
 	internal/store, internal/handover, internal/timeline, internal/portal

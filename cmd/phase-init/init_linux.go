@@ -11,7 +11,6 @@ import (
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/netup"
-	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/manifest"
@@ -85,7 +84,7 @@ func (s *seed) walk(ctx context.Context) error {
 		Floor: manifest.Floor{
 			ManifestVersion: max(s.image.build.MinVersion, s.config.MinVersion), RootVersion: s.image.root.Version(),
 		},
-		Network: s.bringUp, Time: s.timeSource(), Portal: s.askPortal, Sources: s.sources, Memory: sysinit.MemAvailable,
+		Network: s.bringUp, Time: s.timeSource(), Portal: s.askPortal, Sources: s.sources, Fits: s.fits,
 		Info: s.info, Load: s.load, Leave: s.leave, Clock: s.clock, SetClock: s.setClock,
 		Stages: s.system.Timeline.Stages, Observe: s.observer,
 	}

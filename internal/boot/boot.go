@@ -84,14 +84,16 @@ type Corridor struct {
 	Network func(ctx context.Context) (*netup.Network, error) // brings the network up, or fails in words
 	Time    TimeSource                                        // nil: network time is not asked for
 	Portal  PortalSource                                      // asked in Internet mode only; nil: captive portals are not looked for
-	Memory  func() (available int64, err error)               // bytes that can still be used
 	Info    func(n *netup.Network) handover.Info              // what the next system is told, but for the release; of Documents at most the medium's root; n is nil without a network
-	Load    func(handover.Set) (Loaded, error)                // handover.Load
+	Load    func(handover.Set) (Loaded, error)                // handover.Ladder.Load
 	Leave   func() error                                      // last act before the jump: unmount, quiet the devices
 	Clock   *Clock                                            // judges dates; learns from signed documents and time servers
 	Stages  func() []timeline.Stage                           // the timeline so far
 	Observe Observer                                          // never nil
 
+	// Fits finds out, before it is fetched, whether this machine can take a
+	// release; see handover.Ladder.
+	Fits func(m manifest.Manifest, rootfsInCache bool) error
 	// SetClock is told the time whenever the Clock has moved; nil: nobody is. It
 	// must not take time.
 	SetClock func(time.Time)

@@ -90,7 +90,7 @@ func newWorld(t *testing.T) *world {
 		Network: func(context.Context) (*netup.Network, error) {
 			return &netup.Network{Interfaces: []netup.Link{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}}}}, nil
 		},
-		Memory: func() (int64, error) { return 1 << 40, nil },
+		Fits: func(manifest.Manifest, bool) error { return nil },
 		Info: func(*netup.Network) handover.Info {
 			return handover.Info{SchemaVersion: handover.SchemaVersion, Documents: &handover.Documents{Roots: [][]byte{w.root}}}
 		},
@@ -322,13 +322,13 @@ func TestNewestWins(t *testing.T) {
 	late := make(chan struct{})
 	w.ask(source{name: "quick", pointer: older}, source{name: "slow", pointer: newer, when: late})
 	// The slow source answers while the older release is being fetched.
-	w.corridor.Memory = func() (int64, error) {
+	w.corridor.Fits = func(manifest.Manifest, bool) error {
 		select {
 		case <-late:
 		default:
 			close(late)
 		}
-		return 1 << 40, nil
+		return nil
 	}
 	if err := w.corridor.Run(t.Context()); !errors.Is(err, errJumped) {
 		t.Fatal(err)
@@ -407,10 +407,15 @@ func TestNothingFound(t *testing.T) {
 	w.refused("DISC-001")
 }
 
+// tooLittle is a machine with less memory than any hand-over takes.
+func tooLittle(m manifest.Manifest, rootfsInCache bool) error {
+	return handover.CheckMemory(m, handover.RungFile, rootfsInCache, 1<<20)
+}
+
 func TestTooLittleMemory(t *testing.T) {
 	w := newWorld(t)
 	w.publish(1, w.keys)
-	w.corridor.Memory = func() (int64, error) { return 1 << 20, nil }
+	w.corridor.Fits = tooLittle
 	w.refused("KEXEC-001")
 	kernel := blob.Of([]byte("kernel")).Hex()
 	for _, path := range w.asked {

@@ -61,7 +61,7 @@ func (c *Corridor) fetch(ctx context.Context, h *hunt, g *group) (*files, error)
 func (c *Corridor) fetchStage(m manifest.Manifest, get func(*files) error) (*files, error) {
 	c.Observe.Begin(timeline.StageFetch)
 	f := &files{}
-	err := c.fits(m)
+	err := c.Fits(m, false)
 	if err == nil {
 		err = get(f)
 	}
@@ -86,14 +86,6 @@ func (c *Corridor) pin(m manifest.Manifest, file []byte) {
 	if err := c.Fetcher.Store.Pin(handover.PinBooting, handover.Blobs(m, file)); err != nil {
 		c.Observe.Note(timeline.StageFetch, fmt.Sprintf("WARNING: the cache may lose parts of this release again: %v", err))
 	}
-}
-
-func (c *Corridor) fits(m manifest.Manifest) error {
-	available, err := c.Memory()
-	if err != nil {
-		return err
-	}
-	return handover.CheckMemory(m, available)
 }
 
 // fetchRounds tries the bases known so far, and when they fail, those that the

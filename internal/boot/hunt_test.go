@@ -247,7 +247,7 @@ func TestFetchFailureWaitsForTheSearchToSettle(t *testing.T) {
 
 func TestLocalFailureDoesNotWait(t *testing.T) {
 	for code, arm := range map[string]func(w *world){
-		"KEXEC-001": func(w *world) { w.corridor.Memory = func() (int64, error) { return 1 << 20, nil } },
+		"KEXEC-001": func(w *world) { w.corridor.Fits = tooLittle },
 		"BOOT-090":  func(w *world) { w.corridor.Observe = panicking{w} },
 	} {
 		t.Run(code, func(t *testing.T) {

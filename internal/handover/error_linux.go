@@ -46,12 +46,6 @@ func refuse(step, code, hint, format string, args ...any) *Error {
 // meaning is what one errno of kexec_file_load(2) says, for a person.
 type meaning struct{ code, text, hint string }
 
-const (
-	hintKernel   = "Build the medium with another kernel for the seed: Debian's allows it."
-	hintSecure   = "Turn Secure Boot off in the firmware, or use a system whose kernel is signed by a key that this machine trusts."
-	hintNewImage = "Tell the publisher: the kernel in this release cannot be started on this machine."
-)
-
 var meanings = map[unix.Errno]meaning{
 	unix.ENOSYS:        {"KEXEC-010", "the running kernel cannot load another one (built without kexec_file_load)", hintKernel},
 	unix.EPERM:         {"KEXEC-011", "the running kernel does not allow it: kexec is switched off, locked down, or this is not the machine's init", "Remove kexec_load_disabled from the kernel's settings; with Secure Boot, use a signed kernel or turn Secure Boot off."},
@@ -60,13 +54,41 @@ var meanings = map[unix.Errno]meaning{
 	unix.ENOKEY:        {"KEXEC-014", "the new kernel is signed by a key that this machine does not know", hintSecure},
 	unix.EKEYREJECTED:  {"KEXEC-015", "the new kernel's signature is wrong or its key was revoked", hintSecure},
 	unix.ENOEXEC:       {"KEXEC-016", "the new kernel is not in a format that the running one can start", hintNewImage},
-	unix.ENOMEM:        {"KEXEC-017", "there is not enough memory for the new kernel and its files", "Give the machine more memory, or boot a smaller system."},
+	unix.ENOMEM:        {"KEXEC-017", "there is not enough memory for the new kernel and its files", hintMemory},
 	unix.EBUSY:         {"KEXEC-018", "another kernel is being loaded, or devices do not let go of memory", "Restart the machine and try again."},
 	unix.EINVAL:        {"KEXEC-019", "the running kernel refuses the new one: wrong machine type, or the command line is too long", hintNewImage},
-	unix.EADDRNOTAVAIL: {"KEXEC-020", "no place in memory fits the new kernel", "Give the machine more memory, or boot a smaller system."},
+	unix.EADDRNOTAVAIL: {"KEXEC-020", "no place in memory fits the new kernel", hintMemory},
 	unix.EBADMSG:       {"KEXEC-021", "the new kernel's signature cannot be read", hintSecure},
 	unix.ETXTBSY:       {"KEXEC-022", "a file of the new system is still open for writing", "This is a mistake in the seed; please report it."},
 	unix.EFBIG:         {"KEXEC-023", "a file of the new system is too large for the running kernel", hintNewImage},
+	unix.EOPNOTSUPP:    {"KEXEC-024", "this machine cannot change kernels without a restart (its memory encryption does not allow it)", hintRestart},
+	unix.ELIBBAD:       {"KEXEC-025", "the new kernel's signature does not belong to it", hintNewImage},
+	unix.EKEYEXPIRED:   {"KEXEC-026", "the key that signed the new kernel has expired", hintSecure},
+	unix.ENOPKG:        {"KEXEC-027", "the new kernel's signature is made in a way that the running one does not know", hintSecure},
+	unix.EBADF:         {"KEXEC-028", "a file of the new system was closed too early", "This is a mistake in the seed; please report it."},
+	unix.EIO:           {"KEXEC-029", "a file of the new system could not be read", "Check the machine's memory, and try again."},
+}
+
+const hintRestart = "Allow a restart: Internet and Local mode do."
+
+// leaving is what reboot(2) means when it comes back instead of jumping.
+var leaving = map[unix.Errno]string{
+	unix.EINVAL: "the running kernel has no new one loaded, or was built without kexec",
+	unix.EPERM:  "the running kernel does not allow it: this is not the machine's init",
+	unix.EBUSY:  "the running kernel is busy with another kexec",
+	unix.ENOSYS: "the running kernel cannot change kernels",
+	unix.ENOMEM: "the running kernel has not enough memory left to change kernels",
+}
+
+// returned puts a reboot(2) that came back into words, with or without an errno.
+func returned(err error) *Error {
+	text := "the running kernel did not let go"
+	var errno unix.Errno
+	if errors.As(err, &errno) && leaving[errno] != "" {
+		text = leaving[errno]
+	}
+	return &Error{Step: "start the new kernel", Err: err, code: codeReturn, text: text,
+		hint: "Restart the machine and try again, or allow a restart into the new system: Internet and Local mode do."}
 }
 
 // explain puts an errno into words.

@@ -27,60 +27,9 @@ type Set struct {
 	Kernel, Initramfs *fetch.File
 	Rootfs            *fetch.File        // nil if the manifest has none
 	Verified          *manifest.Verified // also says the new kernel's command line
-	// Info is for the next system. Load fills in SchemaVersion and Manifest from
+	// Info is for the next system. Ladder.Load fills in SchemaVersion and Manifest from
 	// Verified, whatever they are.
 	Info Info
-}
-
-// Loaded is a kernel that waits in memory for Execute or Unload.
-type Loaded struct{ call kexecFileLoad }
-
-// kexecFileLoad is unix.KexecFileLoad, kexec_file_load(2).
-type kexecFileLoad func(kernel, initrd int, cmdline string, flags int) error
-
-// Probe asks the running kernel, early and without any file, whether it can
-// load another one: nil, or the *Error that Load would end with.
-func Probe() error {
-	// Bad descriptors are looked at only after the permission.
-	err := unix.KexecFileLoad(-1, -1, "", 0)
-	if err == nil || errors.Is(err, unix.EBADF) {
-		return nil
-	}
-	return explain("ask whether kexec works", err)
-}
-
-// Load checks the set against its manifest, puts the initrd together and gives
-// both to the running kernel, with the manifest's command line. It takes the files over: whatever the outcome,
-// they are closed afterwards. Errors are *Error. What it needs is root and the
-// memory that Need tells.
-func Load(set Set) (*Loaded, error) { return load(set, unix.KexecFileLoad) }
-
-func load(set Set, call kexecFileLoad) (*Loaded, error) {
-	defer set.closeAll()
-	info, err := set.check()
-	if err != nil {
-		return nil, err
-	}
-	initrd, err := set.initrd(info)
-	if err != nil {
-		return nil, &Error{Step: "put the initramfs together", Err: err, code: codeBuild,
-			text: "it could not be written to memory", hint: "Give the machine more memory, or boot a smaller system."}
-	}
-	defer initrd.Close()
-	cmdline := set.Verified.Manifest().Cmdline
-	if err := call(int(set.Kernel.File().Fd()), int(initrd.Fd()), cmdline, 0); err != nil {
-		return nil, explain("load the new kernel", err)
-	}
-	return &Loaded{call}, nil
-}
-
-// Unload gives the memory of the loaded kernel back, when the machine will not
-// jump after all. The error is an *Error. Afterwards Execute fails.
-func (l *Loaded) Unload() error {
-	if err := l.call(-1, -1, "", unix.KEXEC_FILE_UNLOAD); err != nil {
-		return explain("unload the new kernel", err)
-	}
-	return nil
 }
 
 const stepCheck = "check the files of the new system"
@@ -237,20 +186,6 @@ func seal(mem *os.File) (*os.File, error) {
 		return nil, fmt.Errorf("reopen memory file: %w", err)
 	}
 	return ro, nil
-}
-
-// Execute writes the disks (for a bounded time), stops the watchdogs and starts
-// the new kernel. It returns only on failure, always with an *Error. The caller
-// has brought the network down cleanly.
-func (l *Loaded) Execute() error {
-	syncDisks(syncLimit)
-	_ = disarmWatchdogs() // a watchdog that goes on is the new system's to stop
-	err := unix.Reboot(unix.LINUX_REBOOT_CMD_KEXEC)
-	e := explain("start the new kernel", err)
-	if err == nil || e.code == codeOther {
-		e.code, e.text = codeReturn, "the running kernel did not let go"
-	}
-	return e
 }
 
 func syncDisks(limit time.Duration) {

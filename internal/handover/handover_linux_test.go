@@ -127,7 +127,7 @@ func TestLoadRefuses(t *testing.T) {
 			set := testSet(t)
 			files := []*fetch.File{set.Kernel, set.Initramfs, set.Rootfs}
 			tt.change(&set)
-			loaded, err := Load(set)
+			loaded, err := Plan(Auto, Machine{}, nil).Load(set)
 			var e *Error
 			if loaded != nil || !errors.As(err, &e) || e.Code() != tt.code || !strings.Contains(err.Error(), tt.text) {
 				t.Fatalf("Load = %v, %v; want %s with %q", loaded, err, tt.code, tt.text)
@@ -158,25 +158,39 @@ func (k *kernel) call(_, initrd int, cmdline string, flags int) error {
 	return k.err
 }
 
+func fileLadder(k *kernel) Ladder {
+	return Ladder{Rungs: []Rung{RungFile}, ways: map[Rung]way{RungFile: fileWay{k.call}}}
+}
+
 func TestLoadAndUnload(t *testing.T) {
 	k := &kernel{}
 	set := testSet(t)
-	loaded, err := load(set, k.call)
-	if err != nil || k.cmdline != "quiet" || string(k.initrd) != "init" {
+	loaded, err := fileLadder(k).Load(set)
+	if err != nil || loaded.Rung() != RungFile || k.cmdline != "quiet" || string(k.initrd) != "init" {
 		t.Fatalf("load = %v, command line %q, initrd %q", err, k.cmdline, k.initrd)
 	}
 	if set.Kernel.File().Fd() != ^uintptr(0) {
-		t.Error("the kernel's file was not closed")
-	}
-	if err := loaded.Unload(); err != nil || !slices.Equal(k.flags, []int{0, unix.KEXEC_FILE_UNLOAD}) {
-		t.Errorf("Unload = %v, calls with flags %v", err, k.flags)
+		t.Error("the kernel's file was not closed, and no rung is left that needs it")
 	}
 	k.err = unix.EBUSY
 	var e *Error
 	if err := loaded.Unload(); !errors.As(err, &e) || e.Code() != "KEXEC-018" || !errors.Is(err, unix.EBUSY) {
 		t.Errorf("Unload = %v", err)
 	}
-	if loaded, err := load(testSet(t), k.call); loaded != nil || !errors.As(err, &e) || e.Code() != "KEXEC-018" {
+	k.err = nil
+	for range 2 { // the second has nothing to do
+		if err := loaded.Unload(); err != nil {
+			t.Error(err)
+		}
+	}
+	if want := []int{0, unix.KEXEC_FILE_UNLOAD, unix.KEXEC_FILE_UNLOAD}; !slices.Equal(k.flags, want) {
+		t.Errorf("calls with flags %v, want %v", k.flags, want)
+	}
+	if err := loaded.Execute(); !errors.As(err, &e) || e.Code() != codeReturn {
+		t.Errorf("Execute of nothing = %v", err)
+	}
+	k.err = unix.EBUSY
+	if loaded, err := fileLadder(k).Load(testSet(t)); loaded != nil || !errors.As(err, &e) || e.Code() != "KEXEC-018" {
 		t.Errorf("load = %v, %v", loaded, err)
 	}
 }
@@ -306,6 +320,7 @@ func TestEveryErrnoHasWords(t *testing.T) {
 	for _, errno := range []unix.Errno{
 		unix.ENOSYS, unix.EPERM, unix.EACCES, unix.ENODATA, unix.ENOKEY, unix.EKEYREJECTED, unix.ENOEXEC,
 		unix.ENOMEM, unix.EBUSY, unix.EINVAL, unix.EADDRNOTAVAIL, unix.EBADMSG, unix.ETXTBSY, unix.EFBIG,
+		unix.EOPNOTSUPP, unix.ELIBBAD, unix.EKEYEXPIRED, unix.ENOPKG, unix.EBADF, unix.EIO,
 	} {
 		e := explain("load the new kernel", fmt.Errorf("wrapped: %w", errno))
 		if !errors.Is(e, errno) || e.text == "" || e.Hint() == "" || !strings.HasPrefix(e.Code(), "KEXEC-0") {
@@ -316,8 +331,11 @@ func TestEveryErrnoHasWords(t *testing.T) {
 		}
 		codes[e.Code()] = errno
 	}
-	if e := explain("x", unix.EIO); e.Code() != codeOther || e.Hint() == "" {
-		t.Errorf("EIO: %+v", e)
+	if len(codes) != len(meanings) {
+		t.Errorf("%d of %d errnos are tested", len(codes), len(meanings))
+	}
+	if e := explain("x", unix.EXDEV); e.Code() != codeOther || e.Hint() == "" {
+		t.Errorf("EXDEV: %+v", e)
 	}
 }
 

@@ -1,0 +1,242 @@
+package handover
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// step is a rung of tests: its errors, and what was asked of it.
+type step struct {
+	name                                string
+	log                                 *[]string
+	probeErr, loadErr, dropErr, jumpErr error
+	cmdline                             string
+	initrd                              []byte
+}
+
+func (s *step) note(what string) { *s.log = append(*s.log, s.name+" "+what) }
+
+func (s *step) probe() error { s.note("probe"); return s.probeErr }
+func (s *step) load(kernel, initrd *os.File, cmdline string) error {
+	s.note("load")
+	s.cmdline = cmdline
+	data, err := io.ReadAll(io.NewSectionReader(initrd, 0, 4))
+	if err == nil {
+		_, err = kernel.ReadAt(make([]byte, 1), 0)
+	}
+	s.initrd = data
+	if err == nil {
+		err = s.loadErr
+	}
+	return err
+}
+func (s *step) unload() error { s.note("unload"); return s.dropErr }
+func (s *step) jump() error   { s.note("jump"); return s.jumpErr }
+
+// The steps are a restart's as well.
+func (s *step) Probe() error     { return s.probe() }
+func (s *step) Room(int64) error { s.note("room"); return s.dropErr }
+func (s *step) Prepare(kernel, initrd *os.File, line string) error {
+	return s.load(kernel, initrd, line)
+}
+func (s *step) Restart() error { return s.jump() }
+func (s *step) Cancel() error  { s.note("unload"); return nil }
+
+// testLadder has all three rungs.
+func testLadder(log *[]string) (l Ladder, file, load, restart *step) {
+	file, load, restart = &step{name: "file", log: log}, &step{name: "load", log: log}, &step{name: "restart", log: log}
+	l = Plan(Auto, Machine{Arch: "x86_64", Cmdline: "console=ttyS0 quiet"}, restart)
+	l.ways = map[Rung]way{RungFile: file, RungLoad: load, RungRestart: restartWay{restart}}
+	return l, file, load, restart
+}
+
+func TestLadderTakesTheFirstThatWorks(t *testing.T) {
+	var log, told []string
+	l, file, load, restart := testLadder(&log)
+	l.Tell = func(line string) { told = append(told, line) }
+	file.loadErr = explain(stepLoad, unix.ENOEXEC)
+	loaded, err := l.Load(testSet(t))
+	if err != nil || loaded.Rung() != RungLoad {
+		t.Fatalf("Load = %v, on %q", err, loaded.Rung())
+	}
+	if want := "quiet console=ttyS0"; load.cmdline != want || string(load.initrd) != "init" {
+		t.Errorf("loaded with %q and initrd %q, want %q", load.cmdline, load.initrd, want)
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "kexec_file_load does not work here") || !strings.Contains(told[0], "trying kexec_load") {
+		t.Errorf("told %q", told)
+	}
+	if err := loaded.Unload(); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"file load", "load load", "load unload"}; !slices.Equal(log, want) {
+		t.Errorf("asked %v, want %v", log, want)
+	}
+	if restart.cmdline != "" {
+		t.Error("the medium was written")
+	}
+}
+
+// A jump that comes back leads to the next rung, which finds its files open.
+func TestJumpThatReturns(t *testing.T) {
+	var log []string
+	l, file, load, restart := testLadder(&log)
+	file.jumpErr, load.jumpErr, restart.jumpErr = returned(unix.EBUSY), returned(nil), errors.New("the firmware refused")
+	set := testSet(t)
+	loaded, err := l.Load(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = loaded.Execute()
+	var all *LadderError
+	if !errors.As(err, &all) || len(all.Reasons) != 3 || all.Code() != "KEXEC-050" || all.Hint() == "" {
+		t.Fatalf("Execute = %v", err)
+	}
+	for _, want := range []string{"kexec_file_load: ", "busy with another kexec", "kexec_load: ", "did not let go", "restart: the firmware refused"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	want := []string{"file load", "file jump", "file unload", "load load", "load jump", "load unload", "restart load", "restart jump", "restart unload"}
+	if !slices.Equal(log, want) {
+		t.Errorf("asked %v, want %v", log, want)
+	}
+	if set.Kernel.File().Fd() != ^uintptr(0) {
+		t.Error("the kernel's file was not closed")
+	}
+	if err := loaded.Unload(); err != nil || len(log) != len(want) {
+		t.Errorf("Unload after all = %v, asked %v", err, log[len(want):])
+	}
+}
+
+func TestEveryWayOfReturning(t *testing.T) {
+	texts := map[string]bool{}
+	for _, err := range []error{nil, unix.EINVAL, unix.EPERM, unix.EBUSY, unix.ENOSYS, unix.ENOMEM, unix.EIO} {
+		e := returned(err)
+		if e.Code() != codeReturn || e.Hint() == "" || !errors.Is(e, err) && err != nil {
+			t.Errorf("%v: %+v", err, e)
+		}
+		texts[e.text] = true
+	}
+	if len(texts) != len(leaving)+1 {
+		t.Errorf("%d texts for %d errnos", len(texts), len(leaving))
+	}
+}
+
+func TestNothingWorks(t *testing.T) {
+	var log []string
+	l, file, load, restart := testLadder(&log)
+	file.loadErr, load.loadErr, restart.loadErr = explain(stepLoad, unix.EPERM), explain(stepLoad, unix.ENOEXEC), errors.New("the medium is full")
+	set := testSet(t)
+	loaded, err := l.Load(set)
+	var all *LadderError
+	if loaded != nil || !errors.As(err, &all) || len(all.Reasons) != 3 || all.Hint() != file.loadErr.(*Error).Hint() {
+		t.Fatalf("Load = %v, %v", loaded, err)
+	}
+	if !errors.Is(err, unix.EPERM) || !errors.Is(err, unix.ENOEXEC) {
+		t.Error("the causes are lost")
+	}
+	if set.Kernel.File().Fd() != ^uintptr(0) {
+		t.Error("the kernel's file was not closed")
+	}
+}
+
+// Each test of memory: the set is a few dozen bytes, so the margin decides.
+func TestNoRungWithoutMemory(t *testing.T) {
+	var log []string
+	l, _, _, _ := testLadder(&log)
+	l.Memory = func() (int64, error) { return 1 << 20, nil }
+	_, err := l.Load(testSet(t))
+	var mem *MemoryError
+	if !errors.As(err, &mem) || len(log) != 0 {
+		t.Errorf("Load = %v, asked %v", err, log)
+	}
+	broken := errors.New("no meminfo")
+	l.Memory = func() (int64, error) { return 0, broken }
+	if _, err := l.Load(testSet(t)); !errors.Is(err, broken) || len(log) != 0 {
+		t.Errorf("Load = %v, asked %v", err, log)
+	}
+}
+
+func TestLadderProbe(t *testing.T) {
+	var log []string
+	l, file, load, restart := testLadder(&log)
+	file.probeErr = explain("ask", unix.ENOSYS)
+	if err := l.Probe(); err != nil || !slices.Equal(log, []string{"file probe", "load probe"}) {
+		t.Errorf("Probe = %v, asked %v", err, log)
+	}
+	load.probeErr, restart.probeErr = explain("ask", unix.EPERM), errors.New("no such loader")
+	err := l.Probe()
+	for _, want := range []string{"kexec_file_load: ", "kexec_load: ", "restart: no such loader"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Probe = %v, want %q", err, want)
+		}
+	}
+	only := Plan("kexec_load", Machine{}, restart)
+	only.ways = l.ways
+	var e *Error
+	if err := only.Probe(); !errors.As(err, &e) || e.Code() != "KEXEC-011" {
+		t.Errorf("Probe of one rung = %v", err)
+	}
+}
+
+func TestLadderFits(t *testing.T) {
+	const mb = 1 << 20
+	m := sized(14*mb, 6*mb, 30*mb) // needs 232, 182 and 132 MiB
+	tests := map[string]struct {
+		available int64
+		change    func(file, load, restart *step)
+		code      string // "": it fits
+		asked     string // of the restart
+	}{
+		"all":               {232 * mb, nil, "", ""},
+		"the second":        {182 * mb, nil, "", ""},
+		"the last":          {132 * mb, nil, "", "restart room"},
+		"none":              {131 * mb, nil, "KEXEC-001", ""},
+		"none that works":   {232 * mb, func(f, l, r *step) { f.probeErr, l.probeErr, r.probeErr = errNoWrite, errNoWrite, errNoWrite }, "KEXEC-050", ""},
+		"no room":           {232 * mb, func(f, l, r *step) { f.probeErr, l.probeErr, r.dropErr = errNoWrite, errNoWrite, errors.New("full") }, "KEXEC-050", "restart room"},
+		"no room or memory": {132 * mb, func(f, l, r *step) { r.dropErr = errors.New("full") }, "KEXEC-001", "restart room"},
+	}
+	for name, tt := range tests {
+		var log []string
+		l, file, load, restart := testLadder(&log)
+		if tt.change != nil {
+			tt.change(file, load, restart)
+		}
+		l.Memory = func() (int64, error) { return tt.available, nil }
+		err := l.Fits(m, false)
+		var coded interface{ Code() string }
+		if errors.As(err, &coded) != (tt.code != "") || err != nil && coded.Code() != tt.code {
+			t.Errorf("%s: Fits = %v, want %q", name, err, tt.code)
+		}
+		if slices.Contains(log, "restart room") != (tt.asked != "") {
+			t.Errorf("%s: asked %v", name, log)
+		}
+	}
+}
+
+// The real rungs, where nothing is allowed: a test is not the machine's init, or
+// must not be taken for it.
+func TestRealRungs(t *testing.T) {
+	l := Plan(Auto, Machine{}, nil)
+	if len(l.Rungs) != 2 {
+		t.Fatalf("rungs = %v", l.Rungs)
+	}
+	if _, ok := l.way(RungFile).(fileWay); !ok {
+		t.Error("kexec_file_load is another way")
+	}
+	if _, ok := l.way(RungLoad).(loadWay); !ok {
+		t.Error("kexec_load is another way")
+	}
+	if err := l.way(RungRestart).probe(); !errors.Is(err, errNoWrite) {
+		t.Errorf("a restart without a restarter: %v", err)
+	}
+	if err := l.way(RungRestart).load(nil, nil, ""); !errors.Is(err, errNoWrite) {
+		t.Errorf("a restart without a restarter: %v", err)
+	}
+}
