@@ -37,6 +37,7 @@ type job struct {
 	gateways []string
 	finders  []Finder
 	hedged   bool // small, and yet asked of several sources at once
+	kept     bool // its target is the store itself
 }
 
 // newJob keeps the order of urls and drops repetitions.
@@ -137,7 +138,7 @@ func (d *download) run(ctx context.Context) error {
 	}
 	d.invite()
 	d.chunkList(ctx)
-	d.out.cache = openCache(d.f.Store, d.job.digest, d.job.size, func(msg string, err error) { d.log.Warn(msg, "err", err) })
+	d.out.cache = openCache(d.storeFor(), d.job.digest, d.job.size, func(msg string, err error) { d.log.Warn(msg, "err", err) })
 	defer d.out.cache.drop()
 	if d.list == nil {
 		if p := d.patchFor(d.job.size); p != nil && d.patched(ctx, p) {
