@@ -69,7 +69,7 @@ tools: # the operator's commands, for this machine
 	@$(GOBUILD) -o $(BIN)/ ./cmd/...
 
 target: # what goes onto media and nodes
-	@GOOS=linux GOARCH=$(GOARCH_OF) $(GOBUILD) -o $(TARGET)/ ./cmd/phase-init ./cmd/node-init ./cmd/plasmd
+	@GOOS=linux GOARCH=$(GOARCH_OF) $(GOBUILD) -o $(TARGET)/ ./cmd/phase-pid1 ./cmd/phase-init ./cmd/node-init ./cmd/plasmd
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -24,11 +24,16 @@ const (
 	syncLimit   = 10 * time.Second
 )
 
-// runInit is PID 1's whole life. It does not return.
+// runInit is the seed's whole life. It does not return. This machine may have been
+// through another one already, which ended in the middle of something: drivers are
+// loaded, file systems mounted, the network is up. All but the mounts is taken as
+// it is found.
 func runInit() {
 	ctx := context.Background()
+	left := errors.Join(sysinit.UnmountBelow(pid1.RunDir), sysinit.UnmountBelow("/mnt"))
 	system, err := pid1.Start(ctx, timeline.KernelSeed)
 	s := &seed{system: system, observer: newObserver(system), reminded: make(chan struct{}, 1)}
+	s.warn("what an earlier run has left", left)
 	if err != nil {
 		system.Console.Line("WARNING: " + err.Error())
 	}

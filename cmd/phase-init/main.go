@@ -1,6 +1,7 @@
-// Command phase-init is PID 1 of the seed: it walks the corridor (network,
+// Command phase-init is what the seed does: it walks the corridor (network,
 // discover, verify, fetch, hand over) until a verified system takes the machine
-// over. It never exits; a failure is shown, and tried again.
+// over. A failure is shown, and tried again. It is started, and started again
+// should it ever end, by phase-pid1.
 //
 // Called by another name it is one of the corridor's steps as a command, so
 // that the seed carries their code once: phase-discover, phase-verify,
@@ -26,8 +27,8 @@ func main() {
 	case "phase-fetch":
 		os.Exit(steps.Fetch(os.Args[1:], env))
 	}
-	if os.Getpid() != 1 {
-		fmt.Fprintln(os.Stderr, "phase-init: this is the init of the seed system; it only runs as PID 1")
+	if os.Getppid() != 1 || len(os.Args) != 2 || os.Args[1] != "walk" {
+		fmt.Fprintln(os.Stderr, "phase-init: this is the heart of the seed system; it only runs under phase-pid1")
 		os.Exit(2)
 	}
 	runInit()

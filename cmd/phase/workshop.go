@@ -40,7 +40,7 @@ type workshop struct {
 func (w *workshop) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&w.work, "work", filepath.Join("build", "lab"), "folder for packages, keys and outputs; kept for the next time")
-	flags.StringVar(&w.target, "target", "", "folder with phase-init, node-init and plasmd for the machine (default build/target/<arch>)")
+	flags.StringVar(&w.target, "target", "", "folder with phase-pid1, phase-init, node-init and plasmd for the machine (default build/target/<arch>)")
 	flags.BoolVar(&w.install, "install", false, "install missing tools from Debian's packages first")
 	flags.BoolVar(&w.offline, "offline", false, "download no packages; use what an earlier run has left in the work folder")
 	flags.BoolVarP(&w.verbose, "verbose", "v", false, "log what is being done")
@@ -109,7 +109,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, program := range []string{"phase-init", "node-init", "plasmd"} {
+	for _, program := range []string{"phase-pid1", "phase-init", "node-init", "plasmd"} {
 		if _, err := os.Stat(filepath.Join(w.target, program)); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%s is not in %s: run `make target ARCH=%s` in the source folder, or name the folder with --target", program, w.target, arch)
 		}

@@ -42,7 +42,7 @@ const (
 // otherwise.
 type Config struct {
 	Arch       string // x86_64 or arm64
-	Target     string // folder with phase-init, node-init and plasmd for Arch
+	Target     string // folder with phase-pid1, phase-init, node-init and plasmd for Arch
 	Plasmd     string // plasmd for this machine
 	Work       string // folder for packages, outputs, keys and runs; kept between calls
 	Version    string
@@ -151,7 +151,7 @@ func (l *Lab) Changed(ctx context.Context, content []byte) (*Lab, error) {
 
 func (l *Lab) buildSeed(ctx context.Context) (system.Output, error) {
 	seed, _, err := l.build.Seed(ctx, system.SeedConfig{
-		Out: l.Seed, Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy, WiFi: l.cfg.WiFi,
+		Out: l.Seed, Pid1: filepath.Join(l.cfg.Target, "phase-pid1"), Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy, WiFi: l.cfg.WiFi,
 	})
 	return seed, err
 }

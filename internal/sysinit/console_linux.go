@@ -96,6 +96,43 @@ func (c Console) SetRaw() (restore func(), err error) {
 	}, nil
 }
 
+// Reset gives the terminal the modes of a new one. Whoever had it before (a
+// program that was killed, a shell) may have left it without line ends or echo.
+func (c Console) Reset() error {
+	err := c.control(func(fd int) error {
+		t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err != nil {
+			return err
+		}
+		t.Iflag |= unix.ICRNL
+		t.Iflag &^= unix.INLCR | unix.IGNCR | unix.ISTRIP
+		t.Oflag |= unix.OPOST | unix.ONLCR
+		t.Lflag |= unix.ICANON | unix.ISIG | unix.IEXTEN | unix.ECHO | unix.ECHOE | unix.ECHOK | unix.ECHOCTL | unix.ECHOKE
+		t.Cc[unix.VINTR], t.Cc[unix.VERASE], t.Cc[unix.VKILL], t.Cc[unix.VEOF] = 3, 0x7f, 21, 4
+		return unix.IoctlSetTermios(fd, unix.TCSETS, t)
+	})
+	if err != nil {
+		return fmt.Errorf("console %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// Terminal opens the console once more, for a program whose terminal it shall be:
+// one that waits in read and write, as programs expect.
+func (c Console) Terminal() (*os.File, error) {
+	fd, err := unix.Open(c.path(), unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("console %s: %w", c.Name, err)
+	}
+	return os.NewFile(uintptr(fd), c.path()), nil
+}
+
+// path is the device, as it was opened.
+func (c Console) path() string { return c.File.Name() }
+
 // control calls f with the descriptor without taking it out of the poller.
 func (c Console) control(f func(fd int) error) error {
 	raw, err := c.File.SyscallConn()

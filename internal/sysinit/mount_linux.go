@@ -60,7 +60,8 @@ func (e *MountError) Unwrap() error { return e.Err }
 func Mount() error { return MountAll("/", Early()) }
 
 // MountAll mounts a table below root. A target where that type is mounted
-// already counts as done, so that a caller may repeat it.
+// already counts as done, so that a caller may repeat it: the kernel itself would
+// lay a second, empty memory over the first.
 func MountAll(root string, table []Filesystem) error {
 	var errs []error
 	for _, fs := range table {
@@ -73,6 +74,9 @@ func MountAll(root string, table []Filesystem) error {
 }
 
 func (fs Filesystem) mount() error {
+	if mountedAs(fs.Type, fs.Target) {
+		return nil
+	}
 	// In sysfs directories cannot be made; mount reports what is missing.
 	if err := os.MkdirAll(fs.Target, 0o755); err != nil && !errors.Is(err, unix.EPERM) {
 		return err

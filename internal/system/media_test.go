@@ -226,7 +226,8 @@ func TestNodeRefusals(t *testing.T) {
 func TestReuse(t *testing.T) {
 	b, dir := fakeBuild(t), t.TempDir()
 	b.Reuse = dir + "/reuse"
-	cfg := SeedConfig{Out: dir + "/seed", Init: buildGo(t, dir, "init", "package main\nfunc main() {}\n"), Root: testRoot(t)}
+	init := buildGo(t, dir, "init", "package main\nfunc main() {}\n")
+	cfg := SeedConfig{Out: dir + "/seed", Pid1: init, Init: init, Root: testRoot(t)}
 	build := func() Output {
 		t.Helper()
 		out, _, err := b.Seed(t.Context(), cfg)

@@ -14,7 +14,8 @@ const MaxSeed = 20 << 20
 // SeedConfig describes the seed, the small system a medium starts.
 type SeedConfig struct {
 	Out  string // the initramfs to write
-	Init string // the static phase-init binary
+	Pid1 string // the static phase-pid1 binary, which the kernel starts
+	Init string // the static phase-init binary, which that keeps running
 	Root []byte // root.json, the only thing the medium trusts
 	// LogPolicy is a C2SP tlog-policy: the seed boots only releases that stand in
 	// the log it names, with the witnesses it asks for. Empty: they need not.
@@ -48,8 +49,10 @@ func (b *Build) Seed(ctx context.Context, cfg SeedConfig) (Output, ModuleReport,
 	if err := checkLogPolicy(cfg.LogPolicy); err != nil {
 		return Output{}, ModuleReport{}, err
 	}
-	if err := image.CheckProgram(cfg.Init, b.Inputs.Arch); err != nil {
-		return Output{}, ModuleReport{}, err
+	for _, program := range []string{cfg.Pid1, cfg.Init} {
+		if err := image.CheckProgram(program, b.Inputs.Arch); err != nil {
+			return Output{}, ModuleReport{}, err
+		}
 	}
 	t, report, err := b.seedTree(cfg)
 	if err != nil {
@@ -77,9 +80,10 @@ func (b *Build) seedTree(cfg SeedConfig) (*image.Tree, ModuleReport, error) {
 	}
 	t := &image.Tree{}
 	skeleton(t)
-	t.File("init", 0o755, cfg.Init)
+	t.File("init", 0o755, cfg.Pid1)
+	t.File("bin/phase-init", 0o755, cfg.Init)
 	for _, name := range seedCommands {
-		t.Symlink("bin/"+name, "/init")
+		t.Symlink("bin/"+name, "phase-init")
 	}
 	t.Bytes("phase/root.json", 0o644, cfg.Root)
 	t.Bytes("phase/build.json", 0o644, info)

@@ -162,7 +162,7 @@ func unpackSeed(t *testing.T, path string) []byte {
 func TestSeed(t *testing.T) {
 	b, dir, root := fakeBuild(t), t.TempDir(), testRoot(t)
 	init := buildGo(t, dir, "init", "package main\nfunc main() {}\n")
-	out, mods, err := b.Seed(t.Context(), SeedConfig{Out: dir + "/a/seed", Init: init, Root: root})
+	out, mods, err := b.Seed(t.Context(), SeedConfig{Out: dir + "/a/seed", Pid1: init, Init: init, Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestSeed(t *testing.T) {
 	}
 	archive := unpackSeed(t, out.Path)
 	for _, want := range []string{
-		"00000000init\x00", "bin/phase-discover\x00", "bin/phase-verify\x00", "bin/phase-fetch\x00", "dev/console\x00", "proc\x00", "run\x00",
+		"00000000init\x00", "bin/phase-init\x00", "bin/phase-discover\x00", "bin/phase-verify\x00", "bin/phase-fetch\x00", "dev/console\x00", "proc\x00", "run\x00",
 		"lib/modules/6.1.0-test/kernel/overlay.ko\x00", "module overlay", "kernel/virtio_net.ko: kernel/virtio.ko\n", string(root),
 		`"build_time": "2026-03-01T12:30:44Z"`, `"kernel": "6.1.0-test"`, testPEM, "alias pci:v0000CAFE* unused\n",
 	} {
@@ -189,7 +189,7 @@ func TestSeed(t *testing.T) {
 	if err := os.Chtimes(init, later, later); err != nil {
 		t.Fatal(err)
 	}
-	again, _, err := b.Seed(t.Context(), SeedConfig{Out: dir + "/b/seed", Init: init, Root: root})
+	again, _, err := b.Seed(t.Context(), SeedConfig{Out: dir + "/b/seed", Pid1: init, Init: init, Root: root})
 	if err != nil || again.Digest != out.Digest {
 		t.Errorf("second build: %v, %v (%v)", again.Digest, out.Digest, err)
 	}
@@ -209,7 +209,7 @@ func testLogPolicy(t *testing.T) string {
 func TestSeedWithALogPolicy(t *testing.T) {
 	b, dir, logPolicy := fakeBuild(t), t.TempDir(), testLogPolicy(t)
 	init := buildGo(t, dir, "init", "package main\nfunc main() {}\n")
-	out, _, err := b.Seed(t.Context(), SeedConfig{Out: dir + "/seed", Init: init, Root: testRoot(t), LogPolicy: []byte(logPolicy)})
+	out, _, err := b.Seed(t.Context(), SeedConfig{Out: dir + "/seed", Pid1: init, Init: init, Root: testRoot(t), LogPolicy: []byte(logPolicy)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestSeedRefusals(t *testing.T) {
 		x = x*1664525 + 1013904223
 		noise[i] = byte(x >> 24)
 	}
-	good := SeedConfig{Out: dir + "/seed", Init: init, Root: testRoot(t)}
+	good := SeedConfig{Out: dir + "/seed", Pid1: init, Init: init, Root: testRoot(t)}
 	for name, c := range map[string]struct {
 		change func(*Build, *SeedConfig)
 		want   string
@@ -245,6 +245,7 @@ func TestSeedRefusals(t *testing.T) {
 		}, "refusing to build a medium"},
 		"log policy that cannot be read": {func(b *Build, c *SeedConfig) { c.LogPolicy = []byte("quorum none\n") }, "no log line"},
 		"no init":                        {func(b *Build, c *SeedConfig) { c.Init = dir + "/none" }, "no such file"},
+		"no supervisor":                  {func(b *Build, c *SeedConfig) { c.Pid1 = dir + "/none" }, "no such file"},
 		"script as init":                 {func(b *Build, c *SeedConfig) { c.Init = write(t, dir+"/sh", []byte("#!/bin/sh\nexec sh\n")) }, "not a static program"},
 		"epoch forgotten":                {func(b *Build, c *SeedConfig) { b.Time = time.Unix(0, 0) }, "SOURCE_DATE_EPOCH"},
 		"no version":                     {func(b *Build, c *SeedConfig) { b.Version = "" }, "no version"},
@@ -261,7 +262,7 @@ func TestSeedRefusals(t *testing.T) {
 		}
 	}
 	var re *RootError
-	if _, _, err := fakeBuild(t).Seed(t.Context(), SeedConfig{Init: init}); !errors.As(err, &re) || re.Hint() == "" {
+	if _, _, err := fakeBuild(t).Seed(t.Context(), SeedConfig{Pid1: init, Init: init}); !errors.As(err, &re) || re.Hint() == "" {
 		t.Errorf("no root: %v, want a RootError with a hint", err)
 	}
 }

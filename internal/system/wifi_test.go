@@ -262,7 +262,7 @@ func TestSeedWithWiFi(t *testing.T) {
 	}
 	b, dir, root := &Build{Inputs: in, Version: "0.0.1", Time: buildTime}, t.TempDir(), testRoot(t)
 	init := buildGo(t, dir, "init", "package main\nfunc main() {}\n")
-	cfg := SeedConfig{Out: dir + "/a/seed", Init: init, Root: root, WiFi: true}
+	cfg := SeedConfig{Out: dir + "/a/seed", Pid1: init, Init: init, Root: root, WiFi: true}
 	out, _, err := b.Seed(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -324,7 +324,8 @@ func TestWiFiWithoutDrivers(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	cfg := SeedConfig{Out: dir + "/seed", Init: buildGo(t, dir, "init", "package main\nfunc main() {}\n"), Root: testRoot(t), WiFi: true}
+	init := buildGo(t, dir, "init", "package main\nfunc main() {}\n")
+	cfg := SeedConfig{Out: dir + "/seed", Pid1: init, Init: init, Root: testRoot(t), WiFi: true}
 	_, _, err = (&Build{Inputs: in, Version: "0.0.1", Time: buildTime}).Seed(t.Context(), cfg)
 	var nw *NoWiFiError
 	if !errors.As(err, &nw) || !strings.Contains(err.Error(), "6.1.0-test has no Wi-Fi") || !strings.Contains(nw.Hint(), "linux-image-amd64") {

@@ -87,6 +87,19 @@ func (c *Console) Line(text string) {
 	c.note(c.text(text))
 }
 
+// Text writes a line of a document: from the margin, wrapped. A line that begins
+// with blanks keeps some of them.
+func (c *Console) Text(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle()
+	text = c.text(text)
+	indent := "  " + strings.Repeat(" ", min(8, len(text)-len(strings.TrimLeft(text, " "))))
+	for _, line := range wrap(text, c.cfg.Width-len(indent)) {
+		c.put(strings.TrimRight(indent+line, " ") + "\n")
+	}
+}
+
 // note writes a clean text below the names of the steps, or further left if a
 // hash or URL in it needs the room; c.mu is held.
 func (c *Console) note(text string) {

@@ -1,11 +1,12 @@
-// Package pid1 is what both inits of this project have in common: the early
-// file systems, consoles that cannot hold them up, the report port, drivers and
-// children.
+// Package pid1 is what the seed's walk and the node's init have in common: the
+// early file systems, consoles that cannot hold them up, the report port, drivers
+// and children.
 //
-// PID 1 must not end: the kernel panics when it does. Signals are taken and
-// logged, work runs under Guard, and goroutines of ours under System.Go, so that
-// a panic there is an error to show. What remains is a panic in a goroutine that
-// a library started; the kernel option panic= of our media then reboots.
+// Neither should ever end. Signals are taken and logged, work runs under Guard,
+// and goroutines of ours under System.Go, so that a panic there is an error to
+// show. What remains is a panic in a goroutine that a library started. The walk is
+// then started again by phase-pid1. The node's init is PID 1 itself, and the
+// kernel panics when that ends: the option panic= of its command line reboots.
 package pid1
 
 import (
@@ -63,6 +64,9 @@ func Start(ctx context.Context, kernel string) (*System, error) {
 	outs := make([]io.Writer, len(consoles))
 	for i, c := range consoles {
 		outs[i] = c.File
+		if err := c.Reset(); err != nil {
+			s.Log.Warn("console", "error", err)
+		}
 	}
 	s.screen = sysinit.NewFanOut(outs...)
 	s.Console = term.New(term.Config{Out: s.screen, Now: timeline.SinceBoot, ASCII: true})
