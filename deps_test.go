@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/delta, internal/kexec, logproof, media, schemas;
+	  internal/wifi, internal/tor, internal/delta, internal/kexec, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -76,7 +76,7 @@ const importLaw = `
 
 	# Commands.
 	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term,
-	internal/portal, internal/bootcfg
+	internal/portal, internal/bootcfg, internal/tor
 	< cmd/internal/steps;
 	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline,
 	internal/wifi
@@ -101,6 +101,7 @@ const importLaw = `
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab < test/vm;
+	internal/kexec < test/vm/hop;
 	internal/debpkg < test/peers;
 	internal/lab, test/bench/delay, internal/delta, internal/release, test/peers < test/bench;
 
@@ -134,6 +135,7 @@ var walls = []wall{
 	{"filippo.io/age", []string{"internal/keyfile"}, "private keys at rest are read and written in one place"},
 	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},
 	{"github.com/beevik", []string{"internal/nettime"}, "network time has one door"},
+	{"golang.org/x/net", []string{"internal/tor"}, "SOCKS: everything that goes through Tor has one door"},
 	{"golang.org/x/term", []string{"cmd", "internal/sysinit", "internal/term"}, "terminals"},
 	{"golang.org/x/time", []string{"internal/provider"}, "a limit of bytes per second, for whoever serves"},
 	{"golang.org/x/sys", []string{"cmd", "internal", "test/bench"}, "system calls; never in the public verifier"},

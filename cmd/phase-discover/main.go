@@ -7,6 +7,7 @@ import (
 
 	"github.com/phasebased/phase/cmd/internal/steps"
 	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/p2p"
 )
@@ -23,8 +24,8 @@ func nets() steps.DiscoverNets {
 }
 
 // openDHT makes a node that only asks, under an identity that is never stored.
-func openDHT(bootstrap []string) (discover.Source, func() error, error) {
-	node, err := p2p.New(p2p.Config{Bootstrap: bootstrap})
+func openDHT(bootstrap []string, dial fetch.DialFunc) (discover.Source, func() error, error) {
+	node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Dial: dial})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -37,8 +37,8 @@ func nets(log *slog.Logger) steps.DiscoverNets {
 	return steps.DiscoverNets{
 		// A node that asks and does not answer, with an identity that lasts one
 		// boot. Who uses it verifies, and can say what was wrong, so it has no root.
-		DHT: func(bootstrap []string) (discover.Source, func() error, error) {
-			node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Log: log})
+		DHT: func(bootstrap []string, dial fetch.DialFunc) (discover.Source, func() error, error) {
+			node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Dial: dial, Log: log})
 			if err != nil {
 				return nil, nil, err
 			}

@@ -34,6 +34,10 @@ the local network know no proxies. With --portal-check the search also finds out
 whether the network wants a login in a browser first, by asking for a page whose
 content is known; without that option nothing is asked.
 
+With --tor everything is asked through a Tor that runs on this machine, and nothing
+in any other way: mirrors and the DHT are, names are looked up by Tor's exit, and the
+local network is not asked. DHT peers that have only a name are left out then.
+
 What each source answered, and when, is told on stderr as it happens; -f json has
 all of it in sources, candidates and portal, with times in milliseconds since the
 start. An interrupt ends the search.
@@ -54,8 +58,9 @@ const lanWait = 2 * time.Second
 // not discover need not contain it. A nil field means that the program cannot
 // ask that network.
 type DiscoverNets struct {
-	// DHT makes a source that starts from these peers, and what ends it.
-	DHT func(bootstrap []string) (src discover.Source, end func() error, err error)
+	// DHT makes a source that starts from these peers, and what ends it. If dial is
+	// not nil it makes every connection, and no names are looked up.
+	DHT func(bootstrap []string, dial fetch.DialFunc) (src discover.Source, end func() error, err error)
 	// LAN makes a source that listens to the local network for at most wait and
 	// hands the DHT nodes that it hears of on to peers, which may be nil.
 	LAN func(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source
@@ -71,6 +76,7 @@ type discoverOptions struct {
 	mirrors       []string
 	noLAN         bool
 	proxy         string
+	tor           string
 	portalCheck   string
 	timeout       string
 	trusted       rootFlags
@@ -104,6 +110,7 @@ func Discover(args []string, env Env, nets DiscoverNets) int {
 	flags.StringArrayVar(&opts.mirrors, "mirror", nil, "base `URL` of a mirror or provider; repeatable")
 	flags.BoolVar(&opts.noLAN, "no-mdns", false, "do not ask the local network")
 	flags.StringVar(&opts.proxy, "proxy", "", proxyUsage)
+	flags.StringVar(&opts.tor, "tor", "", torUsage)
 	flags.StringVar(&opts.portalCheck, "portal-check", "", "http `URL` that tells whether there is a sign-in page in between, such as http://network-test.debian.org/nm")
 	flags.StringVarP(&opts.timeout, "timeout", "t", "30", "`time` to search, in seconds or as 500ms, 10s, 1m")
 	opts.trusted.add(cmd, "root.json `file` whose timestamp key must have signed the pointer")
@@ -119,8 +126,9 @@ type finder struct {
 	timeout time.Duration
 	root    *manifest.Root
 	sources []discover.Source
-	client  *http.Client // of all sources that speak HTTP
-	end     func() error // of the DHT
+	client  *http.Client   // of all sources that speak HTTP
+	dial    fetch.DialFunc // of the DHT; nil: directly
+	end     func() error   // of the DHT
 }
 
 func (o discoverOptions) run(ctx context.Context, env Env, nets DiscoverNets) (err error) {
@@ -175,11 +183,9 @@ func (o discoverOptions) prepare(nets DiscoverNets) (*finder, error) {
 	if o.format != "text" && o.format != "json" {
 		return nil, usageError{fmt.Errorf("unknown format %q: use text or json", o.format)}
 	}
-	proxy, err := fetch.Proxy(o.proxy)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--proxy: %w", err)}
+	if err := o.reach(f); err != nil {
+		return nil, usageError{err}
 	}
-	f.client = fetch.NewClient(nil, proxy)
 	if err := portal.CheckURL(o.portalCheck); o.portalCheck != "" && err != nil {
 		return nil, usageError{fmt.Errorf("--portal-check: %w", err)}
 	}
@@ -187,6 +193,21 @@ func (o discoverOptions) prepare(nets DiscoverNets) (*finder, error) {
 		return nil, err
 	}
 	return f, o.addSources(f, nets)
+}
+
+// reach says how others are asked.
+func (o discoverOptions) reach(f *finder) (err error) {
+	if f.client, err = webClient(o.proxy, o.tor); err != nil {
+		return err
+	}
+	if o.tor == "" {
+		return nil
+	}
+	if o.portalCheck != "" {
+		return errors.New("--portal-check asks the network itself, which --tor does not")
+	}
+	f.dial, err = through(o.tor, "dht")
+	return err
 }
 
 func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
@@ -197,7 +218,7 @@ func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
 		}
 		f.sources = append(f.sources, discover.HTTP{Base: base, Get: get})
 	}
-	if !o.noLAN {
+	if !o.noLAN && o.tor == "" {
 		f.sources = append(f.sources, nets.Neighbours(get, min(lanWait, f.timeout))...)
 	}
 	bootstrap, err := o.allBootstrap()
@@ -208,7 +229,7 @@ func (o discoverOptions) addSources(f *finder, nets DiscoverNets) error {
 		if nets.DHT == nil {
 			return usageError{errors.New("this program cannot ask the DHT")}
 		}
-		src, end, err := nets.DHT(bootstrap)
+		src, end, err := nets.DHT(bootstrap, f.dial)
 		if err != nil {
 			return usageError{err}
 		}
@@ -249,8 +270,13 @@ func (n DiscoverNets) Neighbours(get discover.Get, wait time.Duration) []discove
 	peers := discover.NewPeers()
 	return []discover.Source{
 		n.LAN(get, wait, peers),
-		discover.Joined{Label: "dht-lan", Peers: peers, Check: n.CheckPeer, Open: n.DHT},
+		discover.Joined{Label: "dht-lan", Peers: peers, Check: n.CheckPeer, Open: n.direct},
 	}
+}
+
+// direct is the DHT without anything in between.
+func (n DiscoverNets) direct(bootstrap []string) (discover.Source, func() error, error) {
+	return n.DHT(bootstrap, nil)
 }
 
 // parseTimeout reads whole seconds or a Go duration.

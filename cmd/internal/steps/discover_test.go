@@ -11,6 +11,7 @@ import (
 
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/discover/discovertest"
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -36,7 +37,9 @@ func discoverOn(dht, lan discover.Source, args ...string) (code int, stdout, std
 	env := Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errs, Now: time.Now}
 	var nets DiscoverNets
 	if dht != nil {
-		nets.DHT = func([]string) (discover.Source, func() error, error) { return dht, func() error { return nil }, nil }
+		nets.DHT = func([]string, fetch.DialFunc) (discover.Source, func() error, error) {
+			return dht, func() error { return nil }, nil
+		}
 	}
 	if lan != nil {
 		nets.LAN = func(discover.Get, time.Duration, *discover.Peers) discover.Source { return lan }

@@ -67,6 +67,7 @@ type fetchOptions struct {
 	cacheLimit  string
 	older       []string
 	proxy       string
+	tor         string
 	format      string
 	progress    string
 	verbose     bool
@@ -108,6 +109,7 @@ func (o *fetchOptions) flags(cmd *cobra.Command) {
 	flags.StringVar(&o.cacheLimit, "cache-limit", "8G", "remove what was used longest ago from the cache beyond this `size`, such as 500M or 2Gi")
 	flags.StringArrayVar(&o.older, "delta-from", nil, "`file or folder` with artifacts of an older release, to fetch only what has changed; repeatable")
 	flags.StringVar(&o.proxy, "proxy", "", proxyUsage)
+	flags.StringVar(&o.tor, "tor", "", torUsage)
 	flags.IntVarP(&o.retries, "retry", "r", 3, "ask a source that fails this `many` times in a row")
 	flags.StringVarP(&o.timeout, "timeout", "t", "300", "`time` for one request to one source, in seconds or as 500ms, 10s, 1m")
 	flags.StringVarP(&o.format, "format", "f", "text", "`text|json` on standard output")
@@ -136,7 +138,7 @@ func (o fetchOptions) plan() (*fetchPlan, error) {
 	p := &fetchPlan{fetchOptions: o, fetcher: &fetch.Fetcher{
 		Retries: o.retries, Timeout: timeout, Connections: o.connections, Gateways: o.gateways,
 	}}
-	for _, check := range []func() error{o.checkChoices, o.checkOlder, p.checkSources, p.checkProxy} {
+	for _, check := range []func() error{o.checkChoices, o.checkOlder, p.checkSources, p.checkReach} {
 		if err := check(); err != nil {
 			return nil, usageError{err}
 		}
@@ -204,13 +206,11 @@ func isBase(s string) bool {
 	return err == nil && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
-func (p *fetchPlan) checkProxy() error {
-	proxy, err := fetch.Proxy(p.proxy)
-	if err != nil {
-		return fmt.Errorf("--proxy: %w", err)
+func (p *fetchPlan) checkReach() (err error) {
+	if p.fetcher.Client, err = webClient(p.proxy, p.tor); p.tor != "" {
+		p.fetcher.MinRate = torRate
 	}
-	p.fetcher.Client = fetch.NewClient(nil, proxy)
-	return nil
+	return err
 }
 
 func (o fetchOptions) run(ctx context.Context, env Env) error {
