@@ -1,13 +1,12 @@
 # Every recipe is one tool call; the work is in Go.
-ARCH    ?= x86_64
 ARGS    ?=
 VERSION ?= 0.1.0
+# The machines' architecture, x86_64 or arm64; ARGS may name it too.
+ARCH    ?= $(if $(filter arm64 aarch64 --arch=arm64 --arch=aarch64,$(ARGS)),arm64,x86_64)
 GOARCH_x86_64 = amd64
 GOARCH_arm64  = arm64
-GOARCH_OF     = $(GOARCH_$(ARCH))
 
-BIN    = build/bin
-TARGET = build/target/$(ARCH)
+BIN = build/bin
 
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1793491200)
 
@@ -24,10 +23,10 @@ FUZZTIME ?= 10s
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: tools target ## boot a machine from a USB image, over the network, to a verified receipt (ARGS="…" passes flags on)
-	@$(BIN)/phase demo --install $(ARGS)
+demo: tools target-$(ARCH) ## boot a machine from a USB image, over the network, to a verified receipt (ARGS="…" passes flags on)
+	@$(BIN)/phase demo --install --arch $(ARCH) $(ARGS)
 
-test: tools target ## install what the tests need and run all of them
+test: tools target-x86_64 target-arm64 ## install what the tests need and run all of them
 	$(BIN)/phase doctor --install --task test
 	go vet ./...
 	go test $(ARGS) $$(go list ./... | grep -v /test/)
@@ -68,8 +67,10 @@ deps: tools ## install what building, running and testing need
 tools: # the operator's commands, for this machine
 	@$(GOBUILD) -o $(BIN)/ ./cmd/...
 
-target: # what goes onto media and nodes
-	@GOOS=linux GOARCH=$(GOARCH_OF) $(GOBUILD) -o $(TARGET)/ ./cmd/phase-pid1 ./cmd/phase-init ./cmd/node-init ./cmd/plasmd
+target: target-$(ARCH) # what goes onto media and nodes
+
+target-%:
+	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/target/$*/ ./cmd/phase-init ./cmd/node-init ./cmd/plasmd
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -25,18 +25,19 @@ import (
 // demo is one run of the whole system.
 type demo struct {
 	workshop
-	tamper, mode, accel string
-	keep, json          bool
-	timeout             time.Duration
+	tamper, mode, accel, format string
+	keep, json                  bool
+	timeout                     time.Duration
 
-	console   *term.Console
-	run       string   // folder of this run
-	lastLines []string // of the machine's console
+	console   *term.Console // on stderr: what is being done
+	run       string        // folder of this run
+	lastLines []string      // of the machine's console
 }
 
 const demoExample = `  phase demo --install             power-on to a verified receipt, installing QEMU and the rest if needed
   phase demo --tamper kernel       the same with a changed byte in the kernel: the machine refuses
   phase demo --mode private --keep keep the medium, the published folder and the logs
+  phase demo --arch arm64          the same with an arm64 machine, whatever this one is
   phase demo --json                the result for machines`
 
 func newDemo() *cobra.Command {
@@ -46,24 +47,28 @@ func newDemo() *cobra.Command {
 		Long: `Builds a node system and a USB medium, signs and serves a release, starts a
 virtual machine from the medium, and verifies the receipt of the first job that
 the machine runs. With --tamper it shows that a changed release is refused; the
-exit status is 0 when the machine did refuse.`,
+exit status is 0 when the machine did refuse. The account of what is done goes to
+standard error, the result to standard output.`,
 		Example: demoExample, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return d.execute(cmd.Context()) },
 	}
 	d.flags(cmd)
+	archFlag(cmd, &d.arch)
 	flags := cmd.Flags()
 	flags.StringVar(&d.tamper, "tamper", "", "attack to stage: "+strings.Join(lab.Tampers(), ", "))
 	flags.StringVar(&d.mode, "mode", "internet", "boot mode: "+strings.Join(media.Modes(), ", "))
 	flags.StringVar(&d.accel, "accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg (emulation)")
 	flags.DurationVar(&d.timeout, "timeout", 3*time.Minute, "how long the machine may take")
 	flags.BoolVar(&d.keep, "keep", false, "keep the medium, the published folder and the logs")
-	flags.BoolVar(&d.json, "json", false, "print the result as JSON")
+	flags.StringVar(&d.format, "format", "text", "form of the result: text or json")
+	flags.BoolVar(&d.json, "json", false, "the same as --format json")
 	return cmd
 }
 
 // result is what --json prints.
 type result struct {
 	OK         bool            `json:"ok"`
+	Arch       string          `json:"arch"`
 	Tamper     string          `json:"tamper,omitempty"`
 	Mode       string          `json:"mode"`
 	Accel      string          `json:"accel"`
@@ -82,17 +87,22 @@ func (d *demo) execute(ctx context.Context) error {
 	if err := d.check(); err != nil {
 		return usageError{err}
 	}
-	d.arch = "x86_64"
 	d.console = newConsole(os.Stderr)
-	if d.json {
-		d.console = quiet()
-	}
 	d.console.Header("Phase Boot demo", "A machine boots from a USB medium, over the network, into a verified system.")
 	outcome, err := d.walk(ctx)
 	return d.conclude(outcome, err)
 }
 
-func (d *demo) check() error {
+func (d *demo) check() (err error) {
+	if d.arch, err = parseArch(d.arch); err != nil {
+		return err
+	}
+	if d.json {
+		d.format = "json"
+	}
+	if d.format != "text" && d.format != "json" {
+		return fmt.Errorf("--format %s: choose text or json", d.format)
+	}
 	if d.tamper != "" && !slices.Contains(lab.Tampers(), d.tamper) {
 		return fmt.Errorf("--tamper %s: choose one of %s", d.tamper, strings.Join(lab.Tampers(), ", "))
 	}
@@ -261,9 +271,6 @@ func settle(machine *vm.Machine) {
 
 // showConsole repeats what the machine's serial console shows.
 func (d *demo) showConsole(ctx context.Context, machine *vm.Machine) {
-	if d.json {
-		return
-	}
 	for line := range machine.Lines(ctx) {
 		if strings.ContainsFunc(line.Text, func(r rune) bool { return unicode.IsLetter(r) || r == '-' || r == '%' }) {
 			fmt.Fprintln(os.Stderr, "  |", line.Text)
@@ -281,26 +288,25 @@ func (d *demo) conclude(outcome *lab.Outcome, err error) error {
 		err = lab.CheckRefusal(d.tamper, outcome)
 	}
 	res := d.result(outcome, err)
-	if d.json {
+	if d.format == "json" {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")
 		if err := encoder.Encode(res); err != nil {
 			return err
 		}
+	} else if err != nil {
+		d.show(d.console, outcome, res) // a demo that failed has no result
 	} else {
-		d.show(outcome, res)
+		d.show(newConsole(os.Stdout), outcome, res)
 	}
 	if err == nil && !d.keep && d.run != "" {
 		return os.RemoveAll(d.run)
-	}
-	if err != nil && d.json {
-		return silentError{err}
 	}
 	return err
 }
 
 func (d *demo) result(outcome *lab.Outcome, err error) result {
-	res := result{OK: err == nil, Tamper: d.tamper, Mode: d.mode, Timeline: []lab.Stage{}}
+	res := result{OK: err == nil, Arch: d.arch, Tamper: d.tamper, Mode: d.mode, Timeline: []lab.Stage{}}
 	if err != nil {
 		res.Error, res.LastLines = err.Error(), d.lastLines
 		var hinted interface{ Hint() string }
@@ -323,31 +329,31 @@ func (d *demo) result(outcome *lab.Outcome, err error) result {
 }
 
 // show prints the result for people.
-func (d *demo) show(outcome *lab.Outcome, res result) {
+func (d *demo) show(out *term.Console, outcome *lab.Outcome, res result) {
 	if outcome != nil && len(outcome.Stages) > 0 {
-		d.console.Title("Timeline, from power-on")
+		out.Title("Timeline, from power-on")
 		var rows []term.Row
 		for _, s := range outcome.Stages {
 			rows = append(rows, term.Row{Name: s.Name, Group: s.Kernel, Start: s.Start, Took: s.End - s.Start})
 		}
-		d.console.Timeline(rows)
+		out.Timeline(rows)
 	}
 	if res.OK && res.Failure != nil {
-		d.console.Title(fmt.Sprintf("The machine refused the tampered %s, as it must", d.tamper))
-		d.console.Pairs([]term.Pair{{Key: "it said", Value: res.Failure.Text}, {Key: "code", Value: res.Failure.Code}})
+		out.Title(fmt.Sprintf("The machine refused the tampered %s, as it must", d.tamper))
+		out.Pairs([]term.Pair{{Key: "it said", Value: res.Failure.Text}, {Key: "code", Value: res.Failure.Code}})
 	}
 	if outcome != nil && outcome.Receipt != nil {
-		d.showReceipt(outcome)
+		showReceipt(out, outcome)
 	}
 	if res.ConsoleLog != "" {
-		d.console.Linef("The machine's console log: %s", res.ConsoleLog)
+		out.Linef("The machine's console log: %s", res.ConsoleLog)
 	}
 }
 
-func (d *demo) showReceipt(outcome *lab.Outcome) {
+func showReceipt(out *term.Console, outcome *lab.Outcome) {
 	result, seen := outcome.Receipt.Statement.Result, outcome.Receipt.Statement.Observation
-	d.console.Title("Receipt, verified against the node's own key")
-	d.console.Pairs([]term.Pair{
+	out.Title("Receipt, verified against the node's own key")
+	out.Pairs([]term.Pair{
 		{Key: "node key", Value: lab.KeyText(seen.NodeKey)},
 		{Key: "booted", Value: fmt.Sprintf("release %d, manifest %s", seen.Booted.ManifestVersion, seen.Booted.ManifestDigest)},
 		{Key: "job", Value: result.JobID.String()},
@@ -357,5 +363,5 @@ func (d *demo) showReceipt(outcome *lab.Outcome) {
 		{Key: "end", Value: fmt.Sprintf("%s, code %d", result.EndState, result.ExitCode)},
 		{Key: "walls", Value: strings.Join(seen.Walls, ", ")},
 	})
-	d.console.Title(fmt.Sprintf("From power-on to a verified receipt in %.1f s", outcome.Elapsed.Seconds()))
+	out.Title(fmt.Sprintf("From power-on to a verified receipt in %.1f s", outcome.Elapsed.Seconds()))
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func newDoctor() *cobra.Command {
-	var task, format string
+	var task, format, arch string
 	var install bool
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Say what this machine lacks, all at once, and install it", Args: noArgs,
@@ -23,18 +23,23 @@ func newDoctor() *cobra.Command {
 			if format != "text" && format != "json" {
 				return usageError{fmt.Errorf("--format %s: choose text or json", format)}
 			}
-			return examine(cmd.Context(), cmd.OutOrStdout(), doctor.Task(task), format, install)
+			canonical, err := parseArch(arch)
+			if err != nil {
+				return err
+			}
+			return examine(cmd.Context(), cmd.OutOrStdout(), doctor.Task(task), canonical, format, install)
 		},
 	}
 	cmd.Flags().StringVar(&task, "task", string(doctor.Demo), fmt.Sprintf("what you want to do: one of %v", doctor.Tasks()))
+	archFlag(cmd, &arch)
 	cmd.Flags().BoolVar(&install, "install", false, "install what is missing from Debian's packages")
 	cmd.Flags().StringVar(&format, "format", "text", "text or json")
 	return cmd
 }
 
 // examine prints every finding; it fails if something is (still) missing.
-func examine(ctx context.Context, out io.Writer, task doctor.Task, format string, install bool) error {
-	host, found, err := look(ctx, task, install)
+func examine(ctx context.Context, out io.Writer, task doctor.Task, arch, format string, install bool) error {
+	host, found, err := look(ctx, task, arch, install)
 	if err != nil {
 		return err
 	}
@@ -59,8 +64,8 @@ func printFindings(out io.Writer, found []doctor.Finding, format string) error {
 }
 
 // ensureTools makes sure that a task can be done, installing if told to.
-func ensureTools(ctx context.Context, task doctor.Task, install bool) error {
-	host, found, err := look(ctx, task, install)
+func ensureTools(ctx context.Context, task doctor.Task, arch string, install bool) error {
+	host, found, err := look(ctx, task, arch, install)
 	if err != nil {
 		return err
 	}
@@ -69,9 +74,9 @@ func ensureTools(ctx context.Context, task doctor.Task, install bool) error {
 
 // look checks this machine, installs what is missing if told to, and checks
 // again.
-func look(ctx context.Context, task doctor.Task, install bool) (doctor.Host, []doctor.Finding, error) {
+func look(ctx context.Context, task doctor.Task, arch string, install bool) (doctor.Host, []doctor.Finding, error) {
 	host := doctor.This(os.Getenv("PATH"))
-	found, err := host.Check(ctx, task)
+	found, err := host.Check(ctx, task, arch)
 	if err != nil {
 		return host, nil, usageError{err}
 	}
@@ -81,7 +86,7 @@ func look(ctx context.Context, task doctor.Task, install bool) (doctor.Host, []d
 	if err := host.Install(ctx, found, os.Stderr); err != nil {
 		return host, nil, err
 	}
-	found, err = host.Check(ctx, task)
+	found, err = host.Check(ctx, task, arch)
 	return host, found, err
 }
 

@@ -57,13 +57,14 @@ give the same bytes.`,
 		},
 	}
 	w.flags(cmd)
-	w.archFlag(cmd)
+	archFlag(cmd, &w.arch)
 	w.wifiFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "phase.img"), "image to write")
 	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	cmd.Flags().Int64Var(&w.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")
 	config.flags(cmd)
 	cmd.Flags().StringVar(&logPolicy, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
+	cmd.Flags().BoolVar(&w.tor, "tor", false, "carry Debian's Tor, so that private mode can ask everything through it (phase.tor=on, or [tor] in policy.toml)")
 	cmd.Flags().IntVar(&menu, "menu", 10, "seconds that the menu is shown")
 	return cmd
 }

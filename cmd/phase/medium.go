@@ -9,7 +9,6 @@ import (
 
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/durable"
-	"github.com/phasebased/phase/manifest"
 )
 
 // mediumConfig are the files with which a medium is told how to boot; an empty
@@ -25,9 +24,9 @@ func (m *mediumConfig) flags(cmd *cobra.Command) {
 // read returns both files, nil for the shipped ones, and refuses what the seed
 // would refuse.
 func (m *mediumConfig) read(arch string) (policy, bootstrap []byte, err error) {
-	canonical, err := manifest.ParseArch(arch)
+	canonical, err := parseArch(arch)
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, nil, err
 	}
 	if policy, err = readConfig("--policy", m.policy); err != nil {
 		return nil, nil, err

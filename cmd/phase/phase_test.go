@@ -17,7 +17,7 @@ func TestScripts(t *testing.T) {
 
 // TestExitStatus pins what scripts rely on.
 func TestExitStatus(t *testing.T) {
-	for _, args := range [][]string{{"dmeo"}, {"demo", "--mode", "x"}, {"demo", "--no-such-flag"}, {"version", "x"}, {"doctor", "--task", "x"}} {
+	for _, args := range [][]string{{"dmeo"}, {"demo", "--mode", "x"}, {"demo", "--no-such-flag"}, {"version", "x"}, {"doctor", "--task", "x"}, {"demo", "--arch", "x"}} {
 		root := newRoot()
 		root.SetArgs(args)
 		err := root.Execute()

@@ -92,7 +92,7 @@ than what has changed.`,
 		},
 	}
 	w.flags(cmd)
-	w.archFlag(cmd)
+	archFlag(cmd, &w.arch)
 	w.wifiFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "published"), "folder to publish in")
 	cmd.Flags().Int64Var(&number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
@@ -103,9 +103,9 @@ than what has changed.`,
 
 // previous opens the releases that --previous means, before anything is built.
 func (w *workshop) previous(list []string) ([]release.Previous, error) {
-	arch, err := manifest.ParseArch(w.arch)
+	arch, err := parseArch(w.arch)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	if len(list) > manifest.MaxDeltas {
 		return nil, usageError{fmt.Errorf("--previous: %d releases, at most %d are allowed", len(list), manifest.MaxDeltas)}

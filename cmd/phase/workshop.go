@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -31,7 +30,7 @@ type workshop struct {
 	install, offline   bool
 	minVersion         int64
 	logPolicy          []byte // of the media; nil: none
-	wifi               bool
+	wifi, tor          bool
 	firmware           []string // packages
 	kernel             string   // package
 	verbose            bool
@@ -46,9 +45,21 @@ func (w *workshop) flags(cmd *cobra.Command) {
 	flags.BoolVarP(&w.verbose, "verbose", "v", false, "log what is being done")
 }
 
-// archFlag is for the commands that build for both architectures.
-func (w *workshop) archFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&w.arch, "arch", "x86_64", "architecture of the machines: x86_64 or arm64")
+// archFlag adds --arch to a command that works for machines of both architectures,
+// whatever that of this machine is.
+func archFlag(cmd *cobra.Command, arch *string) {
+	cmd.Flags().StringVar(arch, "arch", manifest.ArchX8664, "architecture of the machines: x86_64 or arm64")
+	choices := cobra.FixedCompletions([]string{manifest.ArchX8664, manifest.ArchARM64}, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("arch", choices) // fails for a flag that does not exist
+}
+
+// parseArch reads what --arch was given.
+func parseArch(text string) (string, error) {
+	arch, err := manifest.ParseArch(text)
+	if err != nil {
+		return "", usageError{fmt.Errorf("--arch %s: choose x86_64 or arm64", text)}
+	}
+	return arch, nil
 }
 
 // wifiFlags is for the commands that build for real machines.
@@ -90,14 +101,18 @@ func (w *workshop) prepare(ctx context.Context) (*lab.Lab, error) {
 
 // tools makes sure that what a task needs is here.
 func (w *workshop) tools(ctx context.Context, task doctor.Task) error {
-	return ensureTools(ctx, task, w.install)
+	arch, err := parseArch(w.arch)
+	if err != nil {
+		return err
+	}
+	return ensureTools(ctx, task, arch, w.install)
 }
 
 // open builds the systems, as far as they are not built.
 func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
-	arch, err := manifest.ParseArch(w.arch)
+	arch, err := parseArch(w.arch)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	if err := w.checkWiFi(arch); err != nil {
 		return nil, err
@@ -125,7 +140,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	return lab.New(ctx, lab.Config{
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
 		Time: at, MinVersion: w.minVersion, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
-		WiFi: w.wifi, Firmware: w.firmware, Kernel: w.kernel,
+		WiFi: w.wifi, Tor: w.tor, Firmware: w.firmware, Kernel: w.kernel,
 	})
 }
 
@@ -180,9 +195,4 @@ func newConsole(out *os.File) *phaseterm.Console {
 		Out: out, Now: func() time.Duration { return time.Since(started) },
 		Live: terminal, Color: terminal && !plain,
 	})
-}
-
-// quiet is a console for nobody.
-func quiet() *phaseterm.Console {
-	return phaseterm.New(phaseterm.Config{Out: io.Discard, Now: func() time.Duration { return 0 }})
 }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/phasebased/phase/internal/vm"
 )
 
 // Task is something that a person wants to do with the project.
@@ -26,6 +28,9 @@ const (
 	Test  Task = "test"  // run all tests
 	Lint  Task = "lint"  // check the source code
 )
+
+// archs are the architectures of the machines that demo and tests start.
+var archs = []string{vm.X8664, vm.ARM64}
 
 // Tasks lists all tasks.
 func Tasks() []Task { return []Task{Demo, Image, Test, Lint} }
@@ -66,14 +71,25 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s  %-20s %s (%s)", state, f.Name, f.Detail, f.Why)
 }
 
-// Check looks for everything that a task needs, in the order of the table. It
-// fails only for an unknown task, or when ctx ends.
-func (h Host) Check(ctx context.Context, task Task) ([]Finding, error) {
+// Check looks for everything that a task needs, in the order of the tables. Arch
+// is the architecture of the machines that the demo starts, as package vm calls it;
+// the tests start machines of all. It fails only for an unknown task or
+// architecture, or when ctx ends.
+func (h Host) Check(ctx context.Context, task Task, arch string) ([]Finding, error) {
 	if !slices.Contains(Tasks(), task) {
 		return nil, fmt.Errorf("unknown task %q (known: %v)", task, Tasks())
 	}
+	if machineNeeds(arch) == nil {
+		return nil, fmt.Errorf("unknown architecture %q (known: %v)", arch, archs)
+	}
+	all := needs()
+	for _, a := range archs {
+		if a == arch || task == Test {
+			all = append(all, machineNeeds(a)...)
+		}
+	}
 	var found []Finding
-	for _, n := range needs() {
+	for _, n := range all {
 		if !slices.Contains(n.tasks, task) {
 			continue
 		}

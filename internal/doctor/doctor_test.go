@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/vm"
 )
 
 // fakeHost is a machine in a temporary folder.
@@ -55,17 +57,22 @@ func (f *fakeHost) read(path string) string {
 func (f *fakeHost) complete() {
 	f.t.Helper()
 	f.program("go", "echo go version go1.26.1 linux/amd64")
-	for _, name := range strings.Fields("git apt-get dpkg-deb mksquashfs unsquashfs mke2fs e2fsck qemu-system-x86_64 sgdisk fsck.fat mdir cpio dnsmasq tinyproxy ip curl aria2c python3 dbus-daemon strace xz") {
+	for _, name := range strings.Fields("git apt-get dpkg-deb mksquashfs unsquashfs mke2fs e2fsck qemu-system-x86_64 qemu-system-aarch64 sgdisk fsck.fat mdir cpio dnsmasq tinyproxy ip curl aria2c python3 dbus-daemon strace xz") {
 		f.program(name, "")
 	}
-	for _, path := range []string{"etc/ssl/certs/ca-certificates.crt", "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"} {
+	for _, path := range []string{"etc/ssl/certs/ca-certificates.crt", "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd", "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd"} {
 		f.write(path, "x", 0o644)
 	}
 }
 
 func (f *fakeHost) check(task Task) []Finding {
 	f.t.Helper()
-	found, err := f.Check(f.t.Context(), task)
+	return f.checkFor(task, vm.X8664)
+}
+
+func (f *fakeHost) checkFor(task Task, arch string) []Finding {
+	f.t.Helper()
+	found, err := f.Check(f.t.Context(), task, arch)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -105,8 +112,12 @@ func TestEmptyHost(t *testing.T) {
 			}
 		}
 	}
-	if len(seen) != len(needs()) {
-		t.Errorf("%d of %d needs belong to a task", len(seen), len(needs()))
+	want := len(needs())
+	for _, arch := range archs {
+		want += len(machineNeeds(arch))
+	}
+	if len(seen) != want {
+		t.Errorf("%d of %d needs belong to a task", len(seen), want)
 	}
 }
 
@@ -134,6 +145,8 @@ func TestCheckOneMissing(t *testing.T) {
 		{Test, "bin/dbus-daemon", "dbus-daemon", "dbus-daemon"},
 		{Lint, "bin/git", "git", "git"},
 		{Lint, "bin/go", "go", ""},
+		{Test, "bin/qemu-system-aarch64", "qemu-system-aarch64", "qemu-system-arm"},
+		{Test, "usr/share/AAVMF/AAVMF_CODE.fd", "UEFI firmware for arm64", "qemu-efi-aarch64"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -150,14 +163,37 @@ func TestCheckOneMissing(t *testing.T) {
 	}
 }
 
+// A demo needs the machines of its own architecture and no others.
+func TestDemoOfAnArchitecture(t *testing.T) {
+	h := newHost(t)
+	h.complete()
+	for _, path := range []string{"bin/qemu-system-aarch64", "usr/share/AAVMF/AAVMF_VARS.fd"} {
+		if err := os.Remove(filepath.Join(h.Root, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if missing := Missing(h.checkFor(Demo, vm.X8664)); len(missing) != 0 {
+		t.Errorf("x86_64: %v", missing)
+	}
+	if pkgs := Packages(h.checkFor(Demo, vm.ARM64)); !slices.Equal(pkgs, []string{"qemu-efi-aarch64", "qemu-system-arm"}) {
+		t.Errorf("arm64: %v", pkgs)
+	}
+	if missing := Missing(h.checkFor(Image, vm.ARM64)); len(missing) != 0 {
+		t.Errorf("an image for arm64 needs %v", missing)
+	}
+}
+
 func TestCheckRefused(t *testing.T) {
 	h := newHost(t)
-	if _, err := h.Check(t.Context(), "coffee"); err == nil || !strings.Contains(err.Error(), "coffee") {
+	if _, err := h.Check(t.Context(), Demo, "amd64"); err == nil || !strings.Contains(err.Error(), "x86_64 arm64") {
+		t.Errorf("unknown architecture: %v", err)
+	}
+	if _, err := h.Check(t.Context(), "coffee", vm.X8664); err == nil || !strings.Contains(err.Error(), "coffee") {
 		t.Errorf("unknown task: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := h.Check(ctx, Demo); !errors.Is(err, context.Canceled) {
+	if _, err := h.Check(ctx, Demo, vm.X8664); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

@@ -28,12 +28,11 @@ type need struct {
 // checker returns where the thing is or which version, or what is wrong.
 type checker func(ctx context.Context, h Host) (string, error)
 
-// needs is the table of everything the project needs.
+// needs is the table of everything the project needs beside virtual machines.
 func needs() []need {
 	var (
 		all    = []Task{Demo, Image, Test, Lint}
 		build  = []Task{Demo, Image, Test} // the demo and the tests build a medium
-		run    = []Task{Demo, Test}
 		verify = []Task{Test}
 	)
 	return []need{
@@ -44,8 +43,6 @@ func needs() []need {
 		{"mksquashfs", build, "packs root file systems", "squashfs-tools", "", program("mksquashfs")},
 		{"mke2fs", build, "makes the cache partition", "e2fsprogs", "", program("mke2fs")},
 		{"CA certificates", build, "go into the images, for https", "ca-certificates", "", file("etc/ssl/certs/ca-certificates.crt")},
-		{"qemu-system-x86_64", run, "runs virtual machines", "qemu-system-x86", "", program("qemu-system-x86_64")},
-		{"UEFI firmware", run, "starts virtual machines as real ones start", "ovmf", "", firmware(vm.X8664)},
 		{"sgdisk", verify, "checks the partition table", "gdisk", "", program("sgdisk")},
 		{"fsck.fat", verify, "checks the EFI partition", "dosfstools", "", program("fsck.fat")},
 		{"mdir", verify, "reads the EFI partition", "mtools", "", program("mdir")},
@@ -65,6 +62,25 @@ func needs() []need {
 		{"strace", verify, "makes system calls fail, and sees their order", "strace", "", program("strace")},
 		{"xz", verify, "compresses as distributions do", "xz-utils", "", program("xz")},
 	}
+}
+
+// machineNeeds is what the demo and the tests need to run virtual machines of an
+// architecture, whatever that of this machine is.
+func machineNeeds(arch string) []need {
+	run := []Task{Demo, Test}
+	switch arch {
+	case vm.X8664:
+		return []need{
+			{"qemu-system-x86_64", run, "runs virtual machines", "qemu-system-x86", "", program("qemu-system-x86_64")},
+			{"UEFI firmware", run, "starts virtual machines as real ones start", "ovmf", "", firmware(vm.X8664)},
+		}
+	case vm.ARM64:
+		return []need{
+			{"qemu-system-aarch64", run, "runs arm64 virtual machines", "qemu-system-arm", "", program("qemu-system-aarch64")},
+			{"UEFI firmware for arm64", run, "starts arm64 virtual machines as real ones start", "qemu-efi-aarch64", "", firmware(vm.ARM64)},
+		}
+	}
+	return nil
 }
 
 func program(name string) checker {
