@@ -127,7 +127,7 @@ func (l *linker) open(ctx context.Context, name string) error {
 		return err
 	}
 	c, err := readPackage(ctx, pkg, func(name string) bool {
-		return path.Dir(name) == "sbin" || strings.Contains(path.Base(name), ".so") && slices.Contains(l.dirs, path.Dir(name))
+		return path.Dir(name) == "sbin" || path.Dir(name) == "bin" || strings.Contains(path.Base(name), ".so") && slices.Contains(l.dirs, path.Dir(name))
 	})
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (l *linker) open(ctx context.Context, name string) error {
 	l.packages = append(l.packages, c)
 	depends, err := pkg.Depends(ctx)
 	for _, d := range depends {
-		if strings.HasPrefix(d, "lib") && !l.seen[d] {
+		if (strings.HasPrefix(d, "lib") || d == "zlib1g") && !l.seen[d] {
 			l.seen[d] = true
 			l.next = append(l.next, d)
 		}

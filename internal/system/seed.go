@@ -21,6 +21,7 @@ type SeedConfig struct {
 	// the log it names, with the witnesses it asks for. Empty: they need not.
 	LogPolicy []byte
 	WiFi      bool // carry what Inputs.WiFi holds and the drivers; the limit is MaxSeedWiFi
+	Tor       bool // carry Inputs.Tor; the limit is higher by MaxSeedTor
 }
 
 // seedCommands are the names under which phase-init also answers.
@@ -63,6 +64,9 @@ func (b *Build) Seed(ctx context.Context, cfg SeedConfig) (Output, ModuleReport,
 	if cfg.WiFi {
 		limit = MaxSeedWiFi
 	}
+	if cfg.Tor {
+		limit += MaxSeedTor
+	}
 	if err == nil && out.Size > limit {
 		err = fmt.Errorf("system: the seed has %d bytes, the limit is %d", out.Size, limit)
 	}
@@ -93,6 +97,11 @@ func (b *Build) seedTree(cfg SeedConfig) (*image.Tree, ModuleReport, error) {
 	t.Bytes("etc/ssl/certs/ca-certificates.crt", 0o644, b.Inputs.CACerts)
 	if cfg.WiFi {
 		if err := b.addWiFi(t, mods); err != nil {
+			return nil, ModuleReport{}, err
+		}
+	}
+	if cfg.Tor {
+		if err := b.addTor(t, cfg.WiFi); err != nil {
 			return nil, ModuleReport{}, err
 		}
 	}
