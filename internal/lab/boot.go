@@ -28,6 +28,8 @@ type BootOptions struct {
 	Nets     []vm.Net // the network cards; nil: one on QEMU's user-mode network
 	Snapshot bool     // forget what the machine writes to the medium
 	RTC      time.Time
+	Vars     string   // file of the firmware's variables, kept from boot to boot; "": new ones
+	Extra    []string // further arguments of QEMU: what makes this machine unlike others
 	// Direct starts the seed's kernel without firmware and boot loader, with
 	// these options beside the lab's own. Firmware that meets a clock in the
 	// 1970s takes it for the 2070s; so the kernel sees what the clock shows.
@@ -38,6 +40,7 @@ type BootOptions struct {
 func (l *Lab) Boot(ctx context.Context, o BootOptions) (*vm.Machine, error) {
 	cfg := vm.Config{
 		Arch: l.cfg.Arch, Memory: o.Memory, Accel: o.Accel, ProbeCache: l.cfg.Work, RTC: o.RTC,
+		Vars: o.Vars, Extra: o.Extra,
 		Disks: []vm.Disk{{Path: o.Image, Snapshot: o.Snapshot}}, Nets: []vm.Net{{Kind: vm.NetUser}},
 		Dir: filepath.Join(o.Run, "machine"), ConsoleLog: filepath.Join(o.Run, "console.log"), Report: true,
 	}
