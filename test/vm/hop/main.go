@@ -1,10 +1,9 @@
-// Command hop is the init of the machines in which package kexec is tested. It
-// says what it finds, starts the kernel that lies in /next with package kexec, and
-// in that kernel says the same again.
+// Command hop is the init of the machines in which package internal/kexec is
+// tested. It says what it finds, starts the kernel that lies in /next with that
+// package, and in that kernel says the same again.
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -41,9 +40,6 @@ func hop() error {
 	}
 	fmt.Printf("\nHOP STATE %s\n", state())
 	fmt.Printf("HOP CMDLINE %s\n", strings.TrimSpace(string(cmdline)))
-	if strings.Contains(string(cmdline), "hop.iomem") {
-		show("/proc/iomem")
-	}
 	next, err := os.ReadFile("/next/cmdline")
 	if errors.Is(err, os.ErrNotExist) {
 		fmt.Println("HOP ARRIVED")
@@ -84,21 +80,23 @@ func leave(cmdline string) error {
 // state is what must be the same in both kernels: memory, processors, and what
 // firmware offers.
 func state() string {
-	memory := "?"
-	if f, err := os.Open("/proc/meminfo"); err == nil {
-		s := bufio.NewScanner(f)
-		if s.Scan() {
-			memory = strings.Join(strings.Fields(s.Text())[1:2], "")
-		}
-		_ = f.Close()
+	out := fmt.Sprintf("memory=%d cpus=%d ram=%d", memory(), runtime.NumCPU(), ram())
+	if _, err := os.Stat("/sys/firmware/acpi/tables"); err == nil {
+		out += " acpi"
 	}
-	out := fmt.Sprintf("memory=%s cpus=%d ram=%d", memory, runtime.NumCPU(), ram())
-	for name, path := range map[string]string{"acpi": "/sys/firmware/acpi/tables", "tree": "/sys/firmware/devicetree/base/cpus"} {
-		if _, err := os.Stat(path); err == nil {
-			out += " " + name
-		}
+	if _, err := os.Stat("/sys/firmware/devicetree/base/cpus"); err == nil {
+		out += " tree"
 	}
 	return out
+}
+
+// memory is MemTotal, in KiB.
+func memory() (total int) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err == nil {
+		_, _ = fmt.Sscanf(string(text), "MemTotal: %d kB", &total)
+	}
+	return total
 }
 
 // ram is all memory that the kernel was told of.
@@ -114,9 +112,4 @@ func ram() (total uint64) {
 		}
 	}
 	return total
-}
-
-func show(name string) {
-	text, err := os.ReadFile(name)
-	fmt.Printf("HOP FILE %s %v\n%s\n", name, err, text)
 }
