@@ -11,6 +11,7 @@ import (
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/manifest"
@@ -59,6 +60,7 @@ type seed struct {
 	pool     *x509.CertPool  // set by equip, and what follows
 	fetcher  *fetch.Fetcher
 	state    *trust.State // nil: no cache
+	cacheID  string       // of the cache's file system; "": no cache, or the next system could not find it
 	roots    *boot.Roots  // set by recall, and kept as the clock is
 	clock    *boot.Clock
 	network  *netup.Manager // set by networkManager
@@ -91,7 +93,7 @@ func (s *seed) walk(ctx context.Context) error {
 		},
 		Network: s.bringUp, Time: s.timeSource(), Portal: s.askPortal, Sources: s.sources, Fits: s.fits,
 		Info: s.info, Load: s.load, Leave: s.leave, Clock: s.clock, SetClock: s.setClock,
-		Stages: s.system.Timeline.Stages, Observe: s.observer,
+		Stages: s.system.Timeline.Stages, Observe: s.observer, Keep: s.cacheID != "",
 	}
 	ctx, s.interrupt = context.WithCancelCause(ctx)
 	defer s.interrupt(nil)
