@@ -64,6 +64,7 @@ type node struct {
 	radios  *pid1.Radios
 	proxy   bootcfg.Proxy // the seed's, for plasmd; "": none
 	rooted  atomic.Bool   // the root file system is entered
+	leaving atomic.Bool   // another init takes over
 }
 
 // run builds the system and keeps it running; it returns only on failure.
@@ -82,6 +83,13 @@ func (n *node) run(ctx context.Context) error {
 	root.End("overlay in memory over a read-only image", err)
 	if err != nil {
 		return err
+	}
+	init, err := ownInit(os.Stat)
+	if err != nil {
+		return err
+	}
+	if init != "" {
+		return n.become(ctx, init)
 	}
 	n.joinWireless(ctx)
 	// What was written meanwhile went down with the old root.
@@ -248,6 +256,9 @@ func (n *node) bringUp(ctx context.Context, done chan<- struct{}) {
 	defer close(done)
 	stage := n.system.Timeline.Begin("network")
 	_, err := n.manager.Wait(ctx)
+	if n.leaving.Load() {
+		err = nil
+	}
 	stage.End("", err)
 	if err != nil {
 		n.system.Console.Line("WARNING: " + err.Error())

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
-	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/term"
@@ -39,22 +38,11 @@ func (n *node) serve(ctx context.Context, ephemeral bool, network <-chan struct{
 	case <-network:
 	case <-time.After(networkWithin):
 	}
-	args := []string{"start", "--mode", n.mode.String(), "--config", "/etc/plasm/config.json", "--events", eventsFile, "--state", stateDir}
-	if n.info.SchemaVersion != 0 {
-		args = append(args, "--booted", bootedFile)
+	args, err := n.plasmdArgs(ephemeral)
+	if err != nil {
+		return err
 	}
-	if ephemeral {
-		args = append(args, "--ephemeral")
-	}
-	if n.proxy != "" { // it may hold a password, which arguments would show
-		if err := durable.WriteFile(proxyFile, []byte(n.proxy), 0o600); err != nil {
-			return err
-		}
-		args = append(args, "--proxy-file", proxyFile)
-	}
-	if n.published {
-		args = append(args, "--publish", publishedDir)
-	}
+	args = append([]string{"start", "--config", "/etc/plasm/config.json", "--events", eventsFile}, args...)
 	return n.system.Supervisor.Service(ctx, sysinit.Service{
 		Name: "plasmd",
 		Command: sysinit.Command{

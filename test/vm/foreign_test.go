@@ -1,0 +1,270 @@
+package vm_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/phasebased/phase/internal/debpkg"
+	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/nettest"
+	"github.com/phasebased/phase/receipt"
+)
+
+// The systems of these tests are not ours: docs/foreign.md says what is asked of
+// such a system, and what it finds.
+
+// TestInstaller publishes a distribution's kernel and initramfs as they are, in
+// which there is nothing of ours: Debian's installer for booting over the network.
+// It comes up, shows its first question, and finds two files more than it expects.
+func TestInstaller(t *testing.T) {
+	b := setup(t)
+	r := b.release(1)
+	r.Kernel, r.Initramfs, r.Rootfs = b.installer()
+	// What the installer reads from the kernel's command line: no full-screen menus,
+	// and a command to be run before its first question.
+	r.Cmdline = `console=ttyS0,115200 no_timer_check panic=30 DEBIAN_FRONTEND=text preseed/early_command="ls -l /phase >/dev/console"`
+	b.publish(r, "")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	ctx, cancel := context.WithTimeout(t.Context(), bootWithin)
+	defer cancel()
+	m := b.start(ctx, lab.BootOptions{})
+	for _, want := range []string{"handover.json", "Choose the language to be used for the installation process"} {
+		if err := m.await(ctx, want); err != nil {
+			t.Fatalf("the installer does not show %q: %v\n%s", want, err, strings.Join(m.machine.ConsoleTail(200), "\n"))
+		}
+	}
+	if console := strings.Join(m.machine.ConsoleTail(1000), "\n"); len(banner.FindAllString(console, -1)) != 1 {
+		t.Errorf("not one kernel showed a banner:\n%s", console)
+	}
+}
+
+// installer unpacks kernel and initramfs of Debian's network installer, which has
+// no root file system.
+func (b *bench) installer() (kernel, initramfs, rootfs string) {
+	b.Helper()
+	const folder = "usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/"
+	cache := debpkg.Cache{Dir: filepath.Join(repository, "build", "test-packages")}
+	pkg, err := cache.Get(b.Context(), "debian-installer-12-netboot-amd64", "amd64")
+	if err != nil {
+		skip(b.T, err.Error())
+	}
+	err = pkg.Files(b.Context(), func(name string, hdr *tar.Header, r io.Reader) error {
+		if name != folder+"linux" && name != folder+"initrd.gz" {
+			return nil
+		}
+		out, err := os.Create(filepath.Join(b.run, path.Base(name)))
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, r)
+		return errors.Join(err, out.Close())
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return filepath.Join(b.run, "linux"), filepath.Join(b.run, "initrd.gz"), ""
+}
+
+// TestDebianWithSystemd publishes a Debian made by debootstrap, whose init is
+// systemd, with the kernel and the initramfs of the node system. systemd is PID 1
+// there without a word on the command line, starts plasmd.service, and the hello
+// job's receipt comes from within.
+func TestDebianWithSystemd(t *testing.T) {
+	b := setup(t)
+	r := b.release(1)
+	r.Rootfs = b.debian()
+	r.Cmdline = loudKernel + " systemd.show_status=true"
+	b.publish(r, "")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	outcome, console := b.bootForeign(lab.BootOptions{Memory: 1536})
+	b.verified(outcome, console)
+	b.shows(console, "The system brings its own init: /sbin/init takes over.")
+	b.shows(console, "Welcome to Debian GNU/Linux")
+	wallsStand(t, outcome.Receipt.Statement)
+
+	// Once more: who it is was kept on the medium, and everything else in memory.
+	again, console := b.bootForeign(lab.BootOptions{Memory: 1536})
+	b.verified(again, console)
+	if again.Node.Key != outcome.Node.Key {
+		t.Errorf("the node was %s and is %s", outcome.Node.Key, again.Node.Key)
+	}
+}
+
+// bootForeign boots a system that shows nothing of ours at the end.
+func (b *bench) bootForeign(o lab.BootOptions) (*lab.Outcome, string) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), bootWithin)
+	defer cancel()
+	m := b.start(ctx, o)
+	outcome, err := lab.Follow(ctx, m.machine, b.last)
+	console := strings.Join(m.machine.ConsoleTail(1000), "\n")
+	m.machine.Quit(ctx)
+	if err != nil {
+		b.Fatalf("%v; the console shows:\n%s", err, console)
+	}
+	b.Logf("%s: %.1f s", outcome.Accel, outcome.Elapsed.Seconds())
+	return outcome, console
+}
+
+// wallsStand wants the walls around a job that plasmd has as the only program of
+// a system.
+func wallsStand(t *testing.T, s receipt.Statement) {
+	t.Helper()
+	for _, wall := range []string{"unprivileged-user", "empty-root", "network-namespace", "pid-namespace", "ipc-namespace", "mount-namespace", "no-new-privs", "rlimits"} {
+		if !slices.Contains(s.Observation.Walls, wall) {
+			t.Errorf("under systemd the wall %s is missing: %v", wall, s.Observation.Walls)
+		}
+	}
+}
+
+// debian is a root file system with systemd and plasmd, as a publisher makes it.
+func (b *bench) debian() string {
+	b.Helper()
+	if os.Geteuid() != 0 {
+		nettest.Lacking(b.T, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to make a Debian system")
+	}
+	root := b.debootstrap()
+	b.install(root)
+	out := filepath.Join(b.run, "debian.squashfs")
+	b.command("mksquashfs", root, out, "-noappend", "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "3")
+	return out
+}
+
+// debianPackages are what this Debian has beyond the least that there is. A kernel
+// is not among them: it is the node system's.
+const debianPackages = "systemd-sysv,udev"
+
+// debootstrap makes a Debian system, once: it is kept below build.
+func (b *bench) debootstrap() string {
+	b.Helper()
+	suite, mirror := debianMirror(b)
+	dir, err := filepath.Abs(filepath.Join(repository, "build", "debian"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	root, made := filepath.Join(dir, "root"), filepath.Join(dir, "made")
+	what := suite + " " + debianPackages + "\n"
+	if was, err := os.ReadFile(made); err == nil && string(was) == what {
+		return root
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	b.command("debootstrap", "--variant=minbase", "--include="+debianPackages, suite, root, mirror)
+	for _, pattern := range []string{"var/cache/apt/archives/*.deb", "var/lib/apt/lists/*", "var/log/*.log", "usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*"} {
+		names, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, name := range names {
+			if err := os.RemoveAll(name); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	if err := os.WriteFile(made, []byte(what), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	return root
+}
+
+// debianMirror is where this machine's apt has Debian from.
+func debianMirror(b *bench) (suite, mirror string) {
+	b.Helper()
+	out, err := exec.CommandContext(b.Context(), "apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(CODENAME) $(SITE)", "Created-By: Packages").Output()
+	if err != nil {
+		skip(b.T, "apt does not say where it has packages from: "+err.Error())
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) == 4 && f[0] == "Debian" && f[1] == "main" && regexp.MustCompile(`^[a-z]+$`).MatchString(f[2]) {
+			return f[2], f[3]
+		}
+	}
+	skip(b.T, "apt has no Debian here")
+	return "", ""
+}
+
+// install does what docs/foreign.md tells a publisher to do.
+func (b *bench) install(root string) {
+	b.Helper()
+	hello, err := lab.HelloJob()
+	if err != nil {
+		b.Fatal(err)
+	}
+	config, err := json.Marshal(map[string]any{"boot_jobs": []string{"/usr/share/phase/jobs/hello.json"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	unit, err := os.ReadFile(filepath.Join(repository, "packaging", "systemd", "plasmd.service"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	plasmd, err := os.ReadFile(filepath.Join(repository, "build", "target", "x86_64", "plasmd"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"usr/share/phase/jobs/hello.json":       hello,
+		"etc/plasm/config.json":                 config,
+		"usr/lib/systemd/system/plasmd.service": unit,
+		"usr/bin/plasmd":                        plasmd,
+		"etc/machine-id":                        {},
+		"etc/hostname":                          []byte("debian\n"),
+	} {
+		file := filepath.Join(root, name)
+		err := os.MkdirAll(filepath.Dir(file), 0o755)
+		if err == nil {
+			err = os.WriteFile(file, data, 0o644)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(root, "usr/bin/plasmd"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(root, "etc/resolv.conf")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		b.Fatal(err)
+	}
+	b.command("systemctl", "--root="+root, "enable", "plasmd.service", "systemd-networkd.service")
+}
+
+// command runs a program that publishers use.
+func (b *bench) command(name string, args ...string) {
+	b.Helper()
+	tool, err := exec.LookPath(sbin(name))
+	if err != nil {
+		skip(b.T, err.Error())
+	}
+	cmd := exec.CommandContext(b.Context(), tool, args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive")
+	// Its children hold mounts below its folder: they end with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		b.Fatalf("%s %v: %v\n%s", name, args, err, tailOf(out.String()))
+	}
+}
+
+func tailOf(text string) string { return text[max(0, len(text)-2000):] }
