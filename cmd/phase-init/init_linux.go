@@ -12,6 +12,7 @@ import (
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/sysinit"
+	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/manifest"
@@ -67,6 +68,7 @@ type seed struct {
 	radios   *pid1.Radios   // set by radio
 	noPortal string         // the network that has no captive portal, as whichNetwork tells; "": none is known
 
+	told      term.Failure            // what a person was told last
 	reminded  chan struct{}           // the network is waited for, and a person was told
 	interrupt context.CancelCauseFunc // ends the walk
 }
@@ -131,10 +133,11 @@ func (s *seed) fail(ctx context.Context, err error) {
 	failure.Tried = append(failure.Tried, s.why(err)...)
 	failure.Do = append(failure.Do, s.choices(err)...)
 	s.system.Log.Error("boot failed", "error", err)
-	keys, end := s.keys(ctx) // before a person sees which
-	defer end()
+	h := s.hand(ctx) // before a person sees which keys
+	defer h.letGo()
+	s.told = failure
 	s.system.Console.Failure(failure)
 	s.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: stage, Code: failure.Code, Text: failure.Wrong})
 	s.system.Flush(2 * time.Second)
-	s.wait(ctx, keys)
+	s.wait(ctx, h)
 }

@@ -17,6 +17,9 @@ import (
 	"github.com/phasebased/phase/cmd/internal/steps"
 )
 
+// walkArgument is what phase-pid1 starts this program with.
+const walkArgument = "walk"
+
 func main() {
 	env := steps.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now}
 	switch filepath.Base(os.Args[0]) {
@@ -27,7 +30,7 @@ func main() {
 	case "phase-fetch":
 		os.Exit(steps.Fetch(os.Args[1:], env))
 	}
-	if os.Getppid() != 1 || len(os.Args) != 2 || os.Args[1] != "walk" {
+	if os.Getppid() != 1 || len(os.Args) != 2 || os.Args[1] != walkArgument {
 		fmt.Fprintln(os.Stderr, "phase-init: this is the heart of the seed system; it only runs under phase-pid1")
 		os.Exit(2)
 	}

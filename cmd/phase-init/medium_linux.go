@@ -221,7 +221,7 @@ func (s *seed) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := bootcfg.Parse(string(cmdline), policy, bootstrap, arch)
+	config, err := bootcfg.Parse(withMode(string(cmdline), modeFile), policy, bootstrap, arch)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -28,51 +29,80 @@ const turnLimit = 20 * time.Minute
 
 func (w *wish) Error() string { return "a key was pressed" }
 
-// The keys that ask for a change of how this boot goes.
-const (
-	keyAgain    = 'r'
-	keyProvider = 'u'
-	keyNetwork  = 'n'
-	keyWiFi     = 'w'
-	keyReboot   = 'b'
-	keyOff      = 'p'
-)
+// A choice is a key of the menu.
+type choice struct {
+	key  byte
+	text string           // in the line of keys
+	when func(*seed) bool // whether it does anything now; nil: always
+	// do is what it does. Unless it fails, the boot is tried again, or not.
+	do    func(*seed, context.Context, forms, *hand) error
+	again bool
+	// ends is set where nothing comes afterwards: what runs is not cut short for it.
+	ends bool
+}
+
+// menu is all there is, in the order in which it is named.
+func menu() []choice {
+	return []choice{
+		{key: 'r', text: "try again", do: (*seed).tryAgain, again: true},
+		{key: 'm', text: "another mode", when: (*seed).configured, do: (*seed).askMode, again: true},
+		{key: 'u', text: "type a provider's URL", when: (*seed).configured, do: (*seed).askProvider, again: true},
+		{key: 'n', text: "network settings", when: (*seed).configured, do: (*seed).askNetwork, again: true},
+		{key: 'w', text: "choose a Wi-Fi network", when: (*seed).hasRadio, do: (*seed).askWiFi, again: true},
+		{key: 'l', text: "logs", do: (*seed).showLogs},
+		{key: 'd', text: "save diagnostics", do: (*seed).askDiagnostics},
+		{key: 's', text: "shell", when: (*seed).hasShell, do: (*seed).openShell},
+		{key: 'b', text: "reboot", do: (*seed).restart, ends: true},
+		{key: 'p', text: "power off", do: (*seed).powerOff, ends: true},
+	}
+}
+
+// chosen is what a key stands for now.
+func (s *seed) chosen(key byte) (choice, bool) {
+	i := slices.IndexFunc(menu(), func(c choice) bool { return c.key == dialog.Lower(key) && (c.when == nil || c.when(s)) })
+	if i < 0 {
+		return choice{}, false
+	}
+	return menu()[i], true
+}
+
+func (s *seed) configured() bool { return s.config != nil }
+
+func (s *seed) hasRadio() bool { return s.configured() && len(s.radio().Interfaces()) > 0 }
 
 // keyLine names the keys that do something.
 func (s *seed) keyLine() string {
-	line := "Keys: r try again, "
-	if s.config != nil {
-		line += "u type a provider's URL, n network settings, "
-		if len(s.radio().Interfaces()) > 0 {
-			line += "w choose a Wi-Fi network, "
+	var keys []string
+	for _, c := range menu() {
+		if c.when == nil || c.when(s) {
+			keys = append(keys, fmt.Sprintf("%c %s", c.key, c.text))
 		}
 	}
-	return line + "b reboot, p power off."
+	return "Keys: " + strings.Join(keys, ", ") + "."
 }
 
-// keys begins to read what is typed, on all consoles. The caller ends it: the
-// next question must not find this one's reader still there.
-func (s *seed) keys(ctx context.Context) (keys <-chan sysinit.Key, end func()) {
-	return readKeys(ctx, s.system.Consoles(), s.system.Go)
+// hand is what reads the keys of all consoles. It lets go of them while a program
+// reads for itself.
+type hand struct {
+	read func() (<-chan sysinit.Key, func())
+	keys <-chan sysinit.Key
+	end  func()
 }
 
-// readKeys reads plain keys until end is called, and runs what it needs by run.
-func readKeys(ctx context.Context, consoles []sysinit.Console, run func(name string, f func() error)) (keys <-chan sysinit.Key, end func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	raw, plain := make(chan sysinit.Key), make(chan sysinit.Key)
-	read, sorted := make(chan struct{}), make(chan struct{})
-	wait := sysinit.ReadKeys(ctx, consoles, raw)
-	run("keys", func() error {
-		defer close(read)
-		wait()
-		return nil
-	})
-	run("plain keys", func() error {
-		defer close(sorted)
-		dialog.Plain(ctx, raw, plain)
-		return nil
-	})
-	return plain, func() { cancel(); <-read; <-sorted }
+// hand begins to read what is typed. The caller lets go.
+func (s *seed) hand(ctx context.Context) *hand {
+	h := &hand{read: func() (<-chan sysinit.Key, func()) { return dialog.Read(ctx, s.system.Consoles(), s.system.Go) }}
+	h.take()
+	return h
+}
+
+func (h *hand) take() { h.keys, h.end = h.read() }
+
+func (h *hand) letGo() {
+	if h.end != nil {
+		h.end()
+	}
+	h.keys, h.end = nil, nil
 }
 
 // listen takes keys while the network is waited for, once that takes so long
@@ -89,121 +119,111 @@ func (s *seed) listen(ctx context.Context) {
 		}
 	}
 	s.system.Console.Line(s.keyLine())
-	keys, end := s.keys(ctx)
-	defer end()
+	h := s.hand(ctx)
+	defer h.letGo()
 	for {
 		select {
-		case key := <-keys:
-			if !dialog.Alone(ctx, keys, key) {
+		case key := <-h.keys:
+			c, known := s.chosen(key.Byte)
+			if !dialog.Alone(ctx, h.keys, key) || !known {
 				continue
 			}
-			if s.changes(key.Byte) {
+			if !c.ends {
 				s.interrupt(&wish{key})
 				return
 			}
-			s.act(lower(key.Byte))
+			s.change(ctx, c, key, h)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// changes reports whether a key leads to another try.
-func (s *seed) changes(key byte) bool {
-	key = lower(key)
-	if s.config == nil {
-		return key == keyAgain
-	}
-	return slices.Contains([]byte{keyAgain, keyProvider, keyNetwork}, key) ||
-		key == keyWiFi && len(s.radio().Interfaces()) > 0
-}
-
-func lower(key byte) byte {
-	if key >= 'A' && key <= 'Z' {
-		key += 'a' - 'A'
-	}
-	return key
-}
-
-// grant does what was asked for while the network was waited for.
+// grant does what was asked for while the network was waited for. Whoever only
+// looked at something gets the menu.
 func (s *seed) grant(ctx context.Context, w *wish) {
 	s.observer.failure(w) // ends the stages that it cut short
-	ctx, cancel := context.WithTimeoutCause(ctx, turnLimit, dialog.ErrLeft)
-	defer cancel()
-	keys, end := s.keys(ctx)
-	defer end()
-	s.change(ctx, w.key, keys)
+	c, known := s.chosen(w.key.Byte)
+	if !known {
+		return
+	}
+	h := s.hand(ctx)
+	defer h.letGo()
+	turn, cancel := s.turn(ctx)
+	s.change(turn, c, w.key, h)
+	cancel()
+	if !c.again {
+		s.system.Console.Line(s.keyLine())
+		s.wait(ctx, h)
+	}
+}
+
+// turn bounds what comes from the keyboards.
+func (s *seed) turn(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, turnLimit, dialog.ErrLeft)
 }
 
 // wait ends with a key that leads to another try, or by itself.
-func (s *seed) wait(ctx context.Context, keys <-chan sysinit.Key) {
-	ctx, cancel := context.WithTimeoutCause(ctx, turnLimit, dialog.ErrLeft)
+func (s *seed) wait(ctx context.Context, h *hand) {
+	for s.sit(ctx, h) {
+	}
+}
+
+// sit is wait, up to turnLimit. It reports true when a shell was used: how long a
+// person sits there is not limited, and what follows begins anew.
+func (s *seed) sit(ctx context.Context, h *hand) (anew bool) {
+	turn, cancel := s.turn(ctx)
 	defer cancel()
 	again := time.NewTimer(retryAfter + rand.N(retrySpread))
 	defer again.Stop()
 	for {
 		select {
-		case key := <-keys:
-			if !dialog.Alone(ctx, keys, key) {
+		case key := <-h.keys:
+			c, known := s.chosen(key.Byte)
+			if !dialog.Alone(turn, h.keys, key) || !known {
 				continue
 			}
-			if !s.changes(key.Byte) {
-				s.act(lower(key.Byte))
-				continue
-			}
-			if again.Stop(); lower(key.Byte) == keyAgain || s.change(ctx, key, keys) {
-				return
+			again.Stop()
+			if s.change(turn, c, key, h) && c.again {
+				return false
 			}
 			s.system.Console.Line(s.keyLine())
+			if c.key == keyShell {
+				return true
+			}
 			again.Reset(retryAfter + rand.N(retrySpread))
 		case <-again.C:
-			return
-		case <-ctx.Done():
-			return
+			return false
+		case <-turn.Done():
+			return false
 		}
 	}
 }
 
-// act ends this boot, if a key asks for that.
-func (s *seed) act(key byte) {
-	var err error
-	switch key {
-	case keyReboot:
-		err = sysinit.Reboot(syncLimit)
-	case keyOff:
-		err = sysinit.PowerOff(syncLimit)
+// change does what was chosen. It reports false if that was left, or failed.
+func (s *seed) change(ctx context.Context, c choice, key sysinit.Key, h *hand) bool {
+	f := forms{ask: &dialog.Asker{Keys: h.keys, Console: s.system.Console, From: key.Echo}, console: s.system.Console}
+	if s.config != nil {
+		f.mode, f.country = s.config.Mode, s.config.Network.WiFi.Country
 	}
-	if err != nil {
-		s.system.Console.Line("This did not work: " + err.Error())
-	}
-}
-
-// change asks what is to be different, and makes it so. It reports false if the
-// question was left.
-func (s *seed) change(ctx context.Context, key sysinit.Key, keys <-chan sysinit.Key) bool {
-	f := forms{
-		ask:     &dialog.Asker{Keys: keys, Console: s.system.Console, From: key.Echo},
-		console: s.system.Console, mode: s.config.Mode, country: s.config.Network.WiFi.Country,
-	}
-	var err error
-	switch lower(key.Byte) {
-	case keyAgain:
-		s.restartNetwork()
-	case keyProvider:
-		err = s.askProvider(ctx, f)
-	case keyNetwork:
-		err = s.askNetwork(ctx, f)
-	case keyWiFi:
-		err = s.askWiFi(ctx, f)
-	}
+	err := c.do(s, ctx, f, h)
 	if err != nil && !errors.Is(err, dialog.ErrLeft) {
 		f.say(err)
 	}
 	return err == nil
 }
 
+func (s *seed) tryAgain(context.Context, forms, *hand) error {
+	s.restartNetwork()
+	return nil
+}
+
+func (s *seed) restart(context.Context, forms, *hand) error { return sysinit.Reboot(syncLimit) }
+
+func (s *seed) powerOff(context.Context, forms, *hand) error { return sysinit.PowerOff(syncLimit) }
+
 // askProvider puts a provider before all others, for this boot.
-func (s *seed) askProvider(ctx context.Context, f forms) error {
+func (s *seed) askProvider(ctx context.Context, f forms, _ *hand) error {
 	base, err := f.provider(ctx)
 	if err == nil {
 		others := slices.DeleteFunc(slices.Clone(s.config.Providers), func(p string) bool { return p == base })
@@ -213,7 +233,7 @@ func (s *seed) askProvider(ctx context.Context, f forms) error {
 }
 
 // askNetwork changes the settings and begins the bring-up anew.
-func (s *seed) askNetwork(ctx context.Context, f forms) error {
+func (s *seed) askNetwork(ctx context.Context, f forms, _ *hand) error {
 	network, err := f.network(ctx, s.config.Network, s.cards(), s.randomMAC())
 	if err != nil {
 		return err
@@ -224,7 +244,7 @@ func (s *seed) askNetwork(ctx context.Context, f forms) error {
 }
 
 // askWiFi joins a network and keeps it, for the next system as well.
-func (s *seed) askWiFi(ctx context.Context, f forms) error {
+func (s *seed) askWiFi(ctx context.Context, f forms, _ *hand) error {
 	names := s.radio().Interfaces()
 	var cards []card
 	for _, c := range s.cards() {

@@ -116,7 +116,7 @@ func TestFormOnAConsole(t *testing.T) {
 	a, b := newTerminal(t), newTerminal(t)
 	screen := sysinit.NewFanOut(a.console.File, b.console.File)
 	console := term.New(term.Config{Out: screen, Now: func() time.Duration { return 0 }, ASCII: true})
-	keys, end := readKeys(ctx, []sysinit.Console{a.console, b.console}, func(_ string, f func() error) { go f() })
+	keys, end := dialog.Read(ctx, []sysinit.Console{a.console, b.console}, func(_ string, f func() error) { go f() })
 	defer end()
 	a.waitRaw(ctx)
 	b.waitRaw(ctx)

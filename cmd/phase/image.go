@@ -65,6 +65,7 @@ give the same bytes.`,
 	config.flags(cmd)
 	cmd.Flags().StringVar(&logPolicy, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
 	cmd.Flags().BoolVar(&w.tor, "tor", false, "carry Debian's Tor, so that private mode can ask everything through it (phase.tor=on, or [tor] in policy.toml)")
+	cmd.Flags().BoolVar(&w.shell, "shell", false, "carry Debian's busybox: the console's menu then offers a shell to whoever sits there")
 	cmd.Flags().IntVar(&menu, "menu", 10, "seconds that the menu is shown")
 	return cmd
 }

@@ -30,7 +30,7 @@ type workshop struct {
 	install, offline   bool
 	minVersion         int64
 	logPolicy          []byte // of the media; nil: none
-	wifi, tor          bool
+	wifi, tor, shell   bool
 	firmware           []string // packages
 	kernel             string   // package
 	verbose            bool
@@ -140,7 +140,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	return lab.New(ctx, lab.Config{
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
 		Time: at, MinVersion: w.minVersion, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
-		WiFi: w.wifi, Tor: w.tor, Firmware: w.firmware, Kernel: w.kernel,
+		WiFi: w.wifi, Tor: w.tor, Shell: w.shell, Firmware: w.firmware, Kernel: w.kernel,
 	})
 }
 

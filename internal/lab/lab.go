@@ -51,6 +51,7 @@ type Config struct {
 	LogPolicy  []byte       // C2SP tlog-policy that the seed holds releases to; nil: none
 	WiFi       bool         // seed and node can join wireless networks
 	Firmware   []string     // packages with firmware of wireless cards; with WiFi only
+	Shell      bool         // the seed's menu offers a shell
 	Tor        bool         // the seed can boot through Tor
 	Kernel     string       // kernel package; "": the distribution's, for virtual machines or with WiFi for real ones
 	Offline    bool         // no package downloads
@@ -86,7 +87,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	}
 	inputs, err := system.Prepare(ctx, system.Sources{
 		Arch: cfg.Arch, Dir: filepath.Join(cfg.Work, "inputs"), Offline: cfg.Offline, Log: cfg.Log,
-		WiFi: cfg.WiFi, Tor: cfg.Tor, Firmware: cfg.Firmware, KernelPackage: cfg.Kernel,
+		WiFi: cfg.WiFi, Tor: cfg.Tor, Shell: cfg.Shell, Firmware: cfg.Firmware, KernelPackage: cfg.Kernel,
 	})
 	if err != nil {
 		return nil, err
@@ -152,7 +153,7 @@ func (l *Lab) Changed(ctx context.Context, content []byte) (*Lab, error) {
 
 func (l *Lab) buildSeed(ctx context.Context) (system.Output, error) {
 	seed, _, err := l.build.Seed(ctx, system.SeedConfig{
-		Out: l.Seed, Pid1: filepath.Join(l.cfg.Target, "phase-pid1"), Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy, WiFi: l.cfg.WiFi, Tor: l.cfg.Tor,
+		Out: l.Seed, Pid1: filepath.Join(l.cfg.Target, "phase-pid1"), Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy, WiFi: l.cfg.WiFi, Tor: l.cfg.Tor, Shell: l.cfg.Shell,
 	})
 	return seed, err
 }

@@ -2,13 +2,17 @@ package sysinit
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Volume is a partition, or a disk without any, on which files could be kept.
@@ -102,4 +106,41 @@ func FileSystem(device io.ReaderAt) string {
 		}
 	}
 	return ""
+}
+
+// Writable lets a volume and its disk be written to, where SetDisksReadOnly does
+// not, until protect is called.
+func Writable(disk, device string) (protect func() error, err error) {
+	var changed []string
+	protect = func() error {
+		var errs []error
+		for _, d := range slices.Backward(changed) {
+			errs = append(errs, setReadOnly(d, true))
+		}
+		return errors.Join(errs...)
+	}
+	for _, d := range []string{path.Join("/dev", disk), device} {
+		readOnly, err := isReadOnly(d)
+		if err == nil && readOnly {
+			changed = append(changed, d)
+			err = setReadOnly(d, false)
+		}
+		if err != nil {
+			return nil, errors.Join(err, protect())
+		}
+	}
+	return protect, nil
+}
+
+func isReadOnly(device string) (bool, error) {
+	f, err := os.OpenFile(device, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	n, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKROGET)
+	if err != nil {
+		return false, fmt.Errorf("ask whether %s is read-only: %w", device, err)
+	}
+	return n != 0, nil
 }

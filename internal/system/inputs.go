@@ -32,6 +32,7 @@ type Sources struct {
 	CACerts       string   // a PEM bundle instead of the ca-certificates package
 	WiFi          bool     // what it takes to join wireless networks, and a kernel that has drivers for them
 	Firmware      []string // packages with firmware of wireless cards, such as firmware-iwlwifi
+	Shell         bool     // a shell for the console's menu
 	Tor           bool     // Tor, for seeds that can boot through it
 	Log           *slog.Logger
 }
@@ -68,6 +69,7 @@ type Inputs struct {
 	CACerts   []byte // PEM bundle
 	WiFi      *WiFi  // nil: not asked for
 	Tor       *Tor   // likewise
+	Shell     []byte // likewise: busybox
 	Materials []Material
 }
 
@@ -101,7 +103,7 @@ func Prepare(ctx context.Context, src Sources) (*Inputs, error) {
 	}
 	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch},
 		cache: src.packages()}
-	for _, step := range []func(context.Context) error{g.kernel, g.loader, g.certificates, g.wifi, g.tor} {
+	for _, step := range []func(context.Context) error{g.kernel, g.loader, g.certificates, g.wifi, g.tor, g.shell} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

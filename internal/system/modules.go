@@ -40,7 +40,7 @@ var drivers = []string{
 	// screens that survive kexec
 	"simpledrm", "efifb", "hyperv_fb",
 	// file systems and what they call for by name
-	"vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8", "squashfs", "erofs", "isofs", "overlay", "loop",
+	"vfat", "exfat", "nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8", "squashfs", "erofs", "isofs", "overlay", "loop",
 	"efivarfs", "crc32c_generic",
 	// firmware's way to hand files to a guest
 	"qemu_fw_cfg",

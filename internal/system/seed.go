@@ -21,6 +21,7 @@ type SeedConfig struct {
 	// the log it names, with the witnesses it asks for. Empty: they need not.
 	LogPolicy []byte
 	WiFi      bool // carry what Inputs.WiFi holds and the drivers; the limit is MaxSeedWiFi
+	Shell     bool // carry Inputs.Shell; the limit is higher by MaxSeedShell
 	Tor       bool // carry Inputs.Tor; the limit is higher by MaxSeedTor
 }
 
@@ -67,6 +68,9 @@ func (b *Build) Seed(ctx context.Context, cfg SeedConfig) (Output, ModuleReport,
 	if cfg.Tor {
 		limit += MaxSeedTor
 	}
+	if cfg.Shell {
+		limit += MaxSeedShell
+	}
 	if err == nil && out.Size > limit {
 		err = fmt.Errorf("system: the seed has %d bytes, the limit is %d", out.Size, limit)
 	}
@@ -97,6 +101,11 @@ func (b *Build) seedTree(cfg SeedConfig) (*image.Tree, ModuleReport, error) {
 	t.Bytes("etc/ssl/certs/ca-certificates.crt", 0o644, b.Inputs.CACerts)
 	if cfg.WiFi {
 		if err := b.addWiFi(t, mods); err != nil {
+			return nil, ModuleReport{}, err
+		}
+	}
+	if cfg.Shell {
+		if err := b.addShell(t); err != nil {
 			return nil, ModuleReport{}, err
 		}
 	}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/bootcfg"
+	"github.com/phasebased/phase/internal/dialog"
+	"github.com/phasebased/phase/internal/sysinit"
+	"github.com/phasebased/phase/internal/term"
+)
+
+// modeFile holds the mode that a person has chosen for this boot. It is in memory,
+// and outlives this program: who asked for Private mode must not get another
+// because something ended.
+const modeFile = pid1.RunDir + "/mode"
+
+// withMode is the kernel's command line with the mode that was chosen at the
+// console, if one was. Of several the last counts. What cannot be read counts as
+// Private, whatever else was asked for.
+func withMode(cmdline, file string) string {
+	chosen, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return cmdline
+	case err != nil || len(chosen) > 16:
+		chosen = []byte(bootcfg.Private.String())
+	}
+	return cmdline + " phase.mode=" + string(chosen)
+}
+
+// modes are those to choose from, each with what it means.
+var modes = []struct {
+	mode bootcfg.Mode
+	text string
+}{
+	{bootcfg.Internet, "everything is asked; cache and receipts are written"},
+	{bootcfg.Local, "only the local network; cache and receipts are written"},
+	{bootcfg.Private, "nothing is written, nothing identifies this machine"},
+}
+
+// askMode begins this boot anew in another mode. There is no way back but the
+// same way.
+func (s *seed) askMode(ctx context.Context, f forms, _ *hand) error {
+	mode, err := f.chooseMode(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(modeFile, []byte(mode.String()), 0o600); err != nil {
+		return fmt.Errorf("keep the mode: %w", err)
+	}
+	s.system.Console.Linef("This boot begins anew, in %s.", mode.Title())
+	return s.beginAnew()
+}
+
+// chooseMode asks for a mode, and makes sure that a person knows what a change
+// into Private mode cannot undo.
+func (f forms) chooseMode(ctx context.Context) (bootcfg.Mode, error) {
+	f.console.Title("Another mode, for this boot (Escape leaves)")
+	var list []term.Pair
+	for i, m := range modes {
+		text := m.text
+		if m.mode == f.mode {
+			text += " (now)"
+		}
+		list = append(list, term.Pair{Key: fmt.Sprintf("%2d  %s", i+1, m.mode.Title()), Value: text})
+	}
+	f.console.Pairs(list)
+	n, err := f.number(ctx, "Mode", "", len(modes))
+	if err != nil {
+		return f.mode, err
+	}
+	mode := modes[n-1].mode
+	switch {
+	case mode == f.mode:
+		f.console.Line("That is the mode of this boot.")
+		return mode, dialog.ErrLeft
+	case mode == bootcfg.Private:
+		return mode, f.confirmPrivate(ctx)
+	case f.mode == bootcfg.Private:
+		return mode, f.confirm(ctx, "From then on this boot writes to the medium, and others can tell this machine from all others.")
+	}
+	return mode, nil
+}
+
+// confirmPrivate says what was done already.
+func (f forms) confirmPrivate(ctx context.Context) error {
+	f.console.Line("This boot was not private until now: it may have written to the medium, and the network has seen this machine's hardware addresses. That is not undone.")
+	f.console.Line("To be private from the start, leave this with Escape, reboot (b), and choose Private Mode in the boot menu.")
+	return f.confirm(ctx, "From now on nothing more is written, and the addresses are made up.")
+}
+
+// confirm wants a clear yes.
+func (f forms) confirm(ctx context.Context, what string) error {
+	f.console.Line(what)
+	answer, err := f.ask.Ask(ctx, dialog.Question{Text: "Type yes to go on", Default: "no", Check: oneOf("yes", "no")})
+	if err == nil && answer != "yes" {
+		err = dialog.ErrLeft
+	}
+	return err
+}
+
+// beginAnew puts this program in its own place: nothing that was learned or opened
+// in one mode is there in the next. It returns only if that fails.
+func (s *seed) beginAnew() error {
+	s.restartNetwork()
+	if s.fetcher != nil && s.fetcher.Store != nil {
+		s.warn("close the cache", s.fetcher.Store.Close())
+	}
+	s.fetcher, s.state = nil, nil
+	s.warn("unmount", sysinit.UnmountBelow(pid1.RunDir))
+	s.system.Flush(syncLimit)
+	self, err := os.Executable()
+	if err == nil {
+		err = syscall.Exec(self, []string{filepath.Base(self), walkArgument}, os.Environ())
+	}
+	return fmt.Errorf("begin anew: %w", err)
+}
