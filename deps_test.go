@@ -50,6 +50,7 @@ const importLaw = `
 	internal/discover, internal/fetch, internal/p2p/blobwire, manifest < internal/p2p;
 	internal/p2p < internal/p2p/dhtserver;
 	manifest, internal/fetch, internal/timeline, internal/kexec < internal/handover;
+	internal/durable < internal/oneshot;
 	manifest < internal/verity;
 	internal/bootcfg, internal/netup, internal/discover, internal/trust, internal/fetch,
 	internal/store, internal/handover, internal/timeline, internal/portal
@@ -85,9 +86,9 @@ const importLaw = `
 	cmd/internal/steps < cmd/phase-verify, cmd/phase-fetch;
 	cmd/internal/steps, internal/p2p, internal/mdns < cmd/phase-discover;
 	cmd/internal/steps, cmd/internal/pid1, internal/boot, internal/p2p, internal/mdns,
-	internal/nettime, internal/version, internal/dialog
+	internal/nettime, internal/version, internal/dialog, internal/oneshot
 	< cmd/phase-init;
-	cmd/internal/pid1, internal/handover, internal/trust, internal/durable < cmd/node-init;
+	cmd/internal/pid1, internal/handover, internal/trust, internal/durable, internal/oneshot < cmd/node-init;
 	internal/node, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
 	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;

@@ -15,10 +15,6 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-// MaxCmdline is the longest command line that every kernel takes
-// (COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the closing NUL).
-const MaxCmdline = 2047
-
 // syncLimit bounds the wait for disks before the machine changes kernels.
 const syncLimit = 10 * time.Second
 

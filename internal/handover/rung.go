@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -56,8 +57,9 @@ func (e *LadderError) Code() string { return "KEXEC-050" }
 // preference.
 func (e *LadderError) Hint() string {
 	for _, r := range e.Reasons {
-		if h, ok := r.Err.(interface{ Hint() string }); ok && h.Hint() != "" {
-			return h.Hint()
+		var hinted interface{ Hint() string }
+		if errors.As(r.Err, &hinted) && hinted.Hint() != "" {
+			return hinted.Hint()
 		}
 	}
 	return "Boot this medium on another machine, or build it with another kernel for the seed."

@@ -6,6 +6,10 @@ import (
 	"strings"
 )
 
+// MaxCmdline is the longest command line that every kernel takes
+// (COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the closing NUL).
+const MaxCmdline = 2047
+
 // maxConsoles is how many consoles of the seed are named to the next kernel.
 const maxConsoles = 4
 
