@@ -3,11 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -18,11 +15,12 @@ import (
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/trust"
+	"github.com/phasebased/phase/internal/verity"
 )
 
 const (
 	imageDir   = "/mnt/image"  // the root file system, read-only
-	memoryDir  = "/mnt/memory" // what is written over it
+	memoryDir  = "/mnt/memory" // what is written over it, if that is in memory
 	newRoot    = "/newroot"    // both together
 	stateDir   = "/var/lib/plasm"
 	cacheDir   = "/mnt/cache"
@@ -47,6 +45,7 @@ func runInit() {
 	node := &node{system: system}
 	err = pid1.Guard(system.Log, func() error { return node.run(ctx) })
 	pid1.Guard(system.Log, func() error { node.fail(err); return nil })
+	node.startAgain(err)
 	select {} // PID 1 stays, so that what was shown can be read
 }
 
@@ -64,7 +63,11 @@ type node struct {
 	radios  *pid1.Radios
 	proxy   bootcfg.Proxy // the seed's, for plasmd; "": none
 	rooted  atomic.Bool   // the root file system is entered
-	leaving atomic.Bool   // another init takes over
+
+	cached    bool           // the cache partition is mounted
+	image     *verity.Device // the root file system, where it is in the cache
+	confirmed atomic.Bool    // this system has come up
+	leaving   atomic.Bool    // another init takes over
 }
 
 // run builds the system and keeps it running; it returns only on failure.
@@ -72,18 +75,19 @@ func (n *node) run(ctx context.Context) error {
 	if err := n.readInfo(); err != nil {
 		return err
 	}
-	n.setClock()
 	n.holdBack()
+	n.setClock()
 	n.manager = n.networkManager(ctx)
 	n.system.Go("network manager", func() error { return n.manager.Run(ctx) })
 	network := make(chan struct{})
 	n.system.Go("network", func() error { n.bringUp(ctx, network); return nil })
 	root := n.system.Timeline.Begin("root")
-	err := n.enterRoot()
-	root.End("overlay in memory over a read-only image", err)
+	note, err := n.enterRoot(ctx)
+	root.End(note, err)
 	if err != nil {
 		return err
 	}
+	n.system.Go("watch the root file system", func() error { return n.watchImage(ctx) })
 	init, err := ownInit(os.Stat)
 	if err != nil {
 		return err
@@ -142,14 +146,6 @@ func writeBooted(info handover.Info) error {
 	return durable.WriteFile(bootedFile, raw, 0o600)
 }
 
-// clockSlack is how far ahead of the seed's clock this machine's may be without
-// being set back: a second kernel takes seconds to start.
-const clockSlack = 10 * time.Minute
-
-// setClock takes over what the seed learned of the time, where that is later: a
-// machine without a clock of its own would sign receipts from 1970. Only a time
-// that the seed could believe sets a clock back.
-func (n *node) setClock() {
 // holdBack lets the kernel hold what the mode promises of writing, as the seed did
 // with its own. What this kernel cannot promise is said; it is running already.
 func (n *node) holdBack() {
@@ -164,6 +160,14 @@ func (n *node) holdBack() {
 	}
 }
 
+// clockSlack is how far ahead of the seed's clock this machine's may be without
+// being set back: a second kernel takes seconds to start.
+const clockSlack = 10 * time.Minute
+
+// setClock takes over what the seed learned of the time, where that is later: a
+// machine without a clock of its own would sign receipts from 1970. Only a time
+// that the seed could believe sets a clock back.
+func (n *node) setClock() {
 	ahead := time.Since(n.info.Clock)
 	behind := ahead < 0
 	wrong := n.info.ClockState == trust.Trusted.String() && ahead > clockSlack
@@ -173,81 +177,6 @@ func (n *node) holdBack() {
 	if err := sysinit.SetClock(n.info.Clock); err != nil {
 		n.system.Log.Warn("set the clock", "error", err)
 	}
-}
-
-// enterRoot mounts the root file system under an overlay and moves into it.
-func (n *node) enterRoot() error {
-	if n.system.Modules != nil {
-		if err := n.system.Modules.Load("loop", "squashfs", "overlay"); err != nil {
-			return fmt.Errorf("load the drivers of the root file system: %w", err)
-		}
-	}
-	for _, dir := range []string{imageDir, memoryDir, newRoot} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-	}
-	loop, err := sysinit.AttachLoop(handover.RootfsPath)
-	if err != nil {
-		return err
-	}
-	defer loop.Close()
-	if err := sysinit.MountImage(loop.Device, imageDir, "squashfs"); err != nil {
-		return err
-	}
-	if err := sysinit.MountTmpfs(memoryDir, 0); err != nil {
-		return err
-	}
-	err = sysinit.MountOverlay(imageDir, filepath.Join(memoryDir, "upper"), filepath.Join(memoryDir, "work"), newRoot)
-	if err != nil {
-		return err
-	}
-	return sysinit.SwitchRoot(newRoot)
-}
-
-// openState mounts the cache where the mode keeps an identity and the seed had one, and reports
-// whether this boot must do without.
-func (n *node) openState(ctx context.Context) (ephemeral bool) {
-	if !n.mode.PersistentIdentity() || !n.info.Cache {
-		return true
-	}
-	if err := n.mountCache(ctx); err != nil {
-		n.system.Log.Info("no cache; this boot's identity is not kept", "error", err)
-		return true
-	}
-	return false
-}
-
-func (n *node) mountCache(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, partitionWithin)
-	defer cancel()
-	partitions, err := sysinit.WaitPartition(ctx, cacheLabel)
-	if err != nil {
-		return err
-	}
-	if len(partitions) != 1 {
-		return fmt.Errorf("%d partitions are named %s", len(partitions), cacheLabel)
-	}
-	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
-		return err
-	}
-	if err := n.system.MountCache(partitions[0].Device, cacheDir); err != nil {
-		return err
-	}
-	n.state = trust.OpenState(filepath.Join(cacheDir, pid1.StateDir))
-	state := filepath.Join(cacheDir, "plasm")
-	if err := os.Mkdir(state, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	// Whoever wrote to the medium must not choose what is mounted as our state.
-	info, err := os.Lstat(state)
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is no folder", state)
-	}
-	return syscall.Mount(state, stateDir, "", syscall.MS_BIND, "")
 }
 
 // bringUp starts the network, which then keeps itself up for as long as the

@@ -147,6 +147,8 @@ func (n *node) showNode(e timeline.Event) {
 // confirm tells the medium that what it booted came up, and is good to go back
 // to when there is no network. It may be called again.
 func (n *node) confirm() {
+	n.confirmed.Store(true)
+	n.sure()
 	m := n.info.Manifest
 	if n.state == nil || m.Digest.IsZero() {
 		return

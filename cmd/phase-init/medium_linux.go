@@ -344,6 +344,7 @@ func (s *seed) openCache(ctx context.Context, fetcher *fetch.Fetcher) error {
 		return errors.Join(err, sysinit.Unmount(cacheDir))
 	}
 	s.state = trust.OpenState(filepath.Join(cacheDir, pid1.StateDir))
+	s.identifyCache(partitions[0].Device)
 	s.writeSoon()
 	return nil
 }

@@ -130,6 +130,7 @@ func (s *seed) info(network *netup.Network) handover.Info {
 		Network: pid1.WriteNetwork(s.config.Network, claims...), Cache: s.state != nil, Clock: now,
 	}
 	if info.Cache { // the node can offer what it booted to others
+		info.CacheID, info.Overlay = s.cacheID, s.overlay()
 		info.Documents = &handover.Documents{Roots: [][]byte{s.image.file}}
 	}
 	return info

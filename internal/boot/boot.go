@@ -94,6 +94,9 @@ type Corridor struct {
 	// Fits finds out, before it is fetched, whether this machine can take a
 	// release; see handover.Ladder.
 	Fits func(m manifest.Manifest, rootfsInCache bool) error
+	// Keep leaves a root file system with a hash tree in the Fetcher's store, where
+	// the next system opens it: it can find it there by Info. False: it is loaded.
+	Keep bool
 	// SetClock is told the time whenever the Clock has moved; nil: nobody is. It
 	// must not take time.
 	SetClock func(time.Time)
@@ -311,7 +314,7 @@ func (c *Corridor) load(network *netup.Network, release *choice) (Loaded, error)
 	}
 	f := release.files
 	loaded, err := c.Load(handover.Set{
-		Verified: release.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs,
+		Verified: release.verified, Kernel: f.kernel, Initramfs: f.initramfs, Rootfs: f.rootfs, Kept: f.kept,
 		Info: info,
 	})
 	if err != nil {

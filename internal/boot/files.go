@@ -16,7 +16,9 @@ import (
 // files are the artifacts of one release, complete and hashed.
 type files struct {
 	kernel, initramfs *fetch.File
-	rootfs            *fetch.File // nil where the release has none
+	rootfs            *fetch.File // nil where the release has none, or it is kept
+	kept              *fetch.Kept // the rootfs, where it stays in the cache
+	release           func()      // gives up what is kept
 }
 
 // Close releases the memory behind the files. It may be called on nil, and again
@@ -29,6 +31,10 @@ func (f *files) Close() {
 		if *part != nil {
 			(*part).Close()
 		}
+	}
+	if f.release != nil {
+		f.release()
+		f.release = nil
 	}
 }
 
@@ -61,7 +67,7 @@ func (c *Corridor) fetch(ctx context.Context, h *hunt, g *group) (*files, error)
 func (c *Corridor) fetchStage(m manifest.Manifest, get func(*files) error) (*files, error) {
 	c.Observe.Begin(timeline.StageFetch)
 	f := &files{}
-	err := c.Fits(m, false)
+	err := c.Fits(m, c.keeps(m))
 	if err == nil {
 		err = get(f)
 	}
@@ -132,11 +138,14 @@ func (c *Corridor) fetchAll(ctx context.Context, fetcher fetch.Fetcher, verified
 	defer cancel(nil)
 	var tasks sync.WaitGroup
 	for name, into := range f.parts() {
-		if _, named := m.Artifact(name); !named || *into != nil {
+		if _, named := m.Artifact(name); !named || *into != nil || name == "rootfs" && f.kept != nil {
 			continue
 		}
 		tasks.Go(func() {
 			err := guard(func() (err error) {
+				if name == "rootfs" && c.keeps(m) {
+					return c.keep(ctx, fetcher, verified, bases, f)
+				}
 				*into, err = fetcher.Artifact(ctx, verified, name, bases)
 				return err
 			})
@@ -161,6 +170,9 @@ func (f *files) sizes() map[string]int64 {
 		if *part != nil {
 			sizes[name] = (*part).Size()
 		}
+	}
+	if f.kept != nil {
+		sizes["rootfs"] = f.kept.Size()
 	}
 	return sizes
 }

@@ -21,7 +21,8 @@ const syncLimit = 10 * time.Second
 // Set is everything that the next kernel is made of.
 type Set struct {
 	Kernel, Initramfs *fetch.File
-	Rootfs            *fetch.File        // nil if the manifest has none
+	Rootfs            *fetch.File        // nil if the manifest has none, or with Kept
+	Kept              *fetch.Kept        // in place of Rootfs, if the next system shall open it in the cache
 	Verified          *manifest.Verified // also says the new kernel's command line
 	// Info is for the next system. Ladder.Load fills in SchemaVersion and Manifest from
 	// Verified, whatever they are.
@@ -37,8 +38,15 @@ func (s Set) check() ([]byte, error) {
 		return nil, refuse(stepCheck, codeSet, "", "the manifest was not verified")
 	}
 	m := s.Verified.Manifest()
+	rootfs, err := s.place(m)
+	if err != nil {
+		return nil, err
+	}
 	for name, f := range s.files() {
 		a, wanted := m.Artifact(name)
+		if name == "rootfs" && s.Kept != nil {
+			continue
+		}
 		if err := checkFile(name, f, a, wanted); err != nil {
 			return nil, err
 		}
@@ -46,7 +54,7 @@ func (s Set) check() ([]byte, error) {
 	if err := checkCmdline(m.Cmdline); err != nil {
 		return nil, err
 	}
-	s.Info.SchemaVersion = SchemaVersion
+	s.Info.SchemaVersion, s.Info.Rootfs = SchemaVersion, rootfs
 	s.Info.Manifest = Manifest{Version: m.ManifestVersion, Digest: s.Verified.Digest(), KeyIDs: s.Verified.KeyIDs()}
 	info, err := s.Info.Marshal()
 	if err != nil {

@@ -63,9 +63,12 @@ type Info struct {
 	Arch          string `json:"arch"`
 
 	Manifest  Manifest         `json:"manifest"`
-	Bases     []string         `json:"bases"`     // provider base URLs that served this boot, best first
-	Bootstrap []string         `json:"bootstrap"` // DHT peers, as multiaddresses
-	Cache     bool             `json:"cache"`     // the seed used a cache partition: it is there to be found
+	Bases     []string         `json:"bases"`              // provider base URLs that served this boot, best first
+	Bootstrap []string         `json:"bootstrap"`          // DHT peers, as multiaddresses
+	Cache     bool             `json:"cache"`              // the seed used a cache partition: it is there to be found
+	CacheID   string           `json:"cache_id,omitempty"` // of its file system, by which it is told from others
+	Overlay   string           `json:"overlay,omitempty"`  // OverlayMemory, the default, or OverlayCache
+	Rootfs    *Rootfs          `json:"rootfs,omitzero"`    // nil: there is none, or it is RootfsPath
 	Timeline  []timeline.Stage `json:"timeline"`
 
 	ClockState string         `json:"clock_state,omitzero"` // how the date was found
@@ -142,6 +145,9 @@ func (i Info) Check() error {
 		if err := checkList(name, list); err != nil {
 			return err
 		}
+	}
+	if err := i.checkPlaces(); err != nil {
+		return err
 	}
 	if err := timeline.CheckAll(i.Timeline); err != nil {
 		return fmt.Errorf("%w: %w", ErrInfo, err)

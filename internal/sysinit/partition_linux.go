@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 )
 
 // NoPartitionError says that no disk has shown a partition in time.
@@ -23,6 +24,12 @@ func (e *NoPartitionError) Unwrap() error { return e.Err }
 // again at each event of a block device, and returns all that have it. The
 // device node is there by then: devtmpfs makes it before the event.
 func WaitPartition(ctx context.Context, label string) ([]Partition, error) {
+	return WaitPartitions(ctx, label, func(Partition) bool { return true })
+}
+
+// WaitPartitions is WaitPartition for those of which wanted is true. It is asked
+// again about each of them whenever there is another.
+func WaitPartitions(ctx context.Context, label string, wanted func(Partition) bool) ([]Partition, error) {
 	w, err := NewWatcher()
 	if err != nil {
 		return nil, err
@@ -32,6 +39,7 @@ func WaitPartition(ctx context.Context, label string) ([]Partition, error) {
 	for {
 		// Looking comes after the socket was opened, so that nothing falls between.
 		found, err := Partitions(sys, label)
+		found = slices.DeleteFunc(found, func(p Partition) bool { return !wanted(p) })
 		if err == nil && len(found) > 0 {
 			return found, nil
 		}
