@@ -12,7 +12,7 @@ import (
 const stepImage = "look at the new kernel"
 
 // maxImage bounds an unpacked kernel. Distributions' have 30 to 70 MB.
-const maxImage = 512 << 20
+const maxImage = 256 << 20
 
 // armImage is what an arm64 kernel's header says
 // (Documentation/arch/arm64/booting.rst, "Call the kernel image").
