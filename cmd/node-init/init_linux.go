@@ -81,6 +81,9 @@ func (n *node) run(ctx context.Context) error {
 	n.system.Go("network manager", func() error { return n.manager.Run(ctx) })
 	network := make(chan struct{})
 	n.system.Go("network", func() error { n.bringUp(ctx, network); return nil })
+	if err := n.dropEntry(ctx); err != nil {
+		n.system.Console.Linef("WARNING: the boot entry that has started this system stays on the medium: %v", err)
+	}
 	root := n.system.Timeline.Begin("root")
 	note, err := n.enterRoot(ctx)
 	root.End(note, err)

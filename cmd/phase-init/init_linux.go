@@ -11,6 +11,7 @@ import (
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/netup"
+	"github.com/phasebased/phase/internal/oneshot"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/timeline"
@@ -64,9 +65,10 @@ type seed struct {
 	cacheID  string       // of the cache's file system; "": no cache, or the next system could not find it
 	roots    *boot.Roots  // set by recall, and kept as the clock is
 	clock    *boot.Clock
-	network  *netup.Manager // set by networkManager
-	radios   *pid1.Radios   // set by radio
-	noPortal string         // the network that has no captive portal, as whichNetwork tells; "": none is known
+	network  *netup.Manager  // set by networkManager
+	radios   *pid1.Radios    // set by radio
+	medium   *oneshot.Medium // set by bootMedium
+	noPortal string          // the network that has no captive portal, as whichNetwork tells; "": none is known
 
 	told      term.Failure            // what a person was told last
 	reminded  chan struct{}           // the network is waited for, and a person was told

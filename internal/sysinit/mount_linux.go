@@ -36,7 +36,8 @@ func Early() []Filesystem {
 	}
 }
 
-// EFIVars are the firmware's variables, read-only: nothing here writes them.
+// EFIVars are the firmware's variables, read-only: who writes one, package oneshot,
+// makes them writable for that moment.
 // It is no part of Early because it may be a module ("efivarfs"), and because
 // it is absent on a machine without UEFI.
 func EFIVars() Filesystem {

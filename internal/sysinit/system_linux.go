@@ -71,6 +71,13 @@ func PowerOff(limit time.Duration) error { return end(limit, unix.LINUX_REBOOT_C
 // on failure.
 func Reboot(limit time.Duration) error { return end(limit, unix.LINUX_REBOOT_CMD_RESTART) }
 
+// WarmReboot is Reboot, asking the firmware to skip its tests of memory where the
+// kernel can ask for that.
+func WarmReboot(limit time.Duration) error {
+	_ = os.WriteFile("/sys/kernel/reboot/mode", []byte("warm"), 0) // since Linux 5.11; a cold one does as well
+	return Reboot(limit)
+}
+
 func end(limit time.Duration, cmd int) error {
 	syncErr := Sync(limit)
 	if err := unix.Reboot(cmd); err != nil {
