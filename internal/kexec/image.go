@@ -76,7 +76,7 @@ const (
 func unpack(kernel []byte) ([]byte, error) {
 	switch {
 	case bytes.HasPrefix(kernel, []byte{0x1f, 0x8b}):
-		return inflate("gzip", kernel)
+		return inflate("gzip", kernel, maxImage)
 	case len(kernel) < zbootHeader || !bytes.HasPrefix(kernel, []byte(zbootMagic)):
 		return kernel, nil
 	}
@@ -87,22 +87,23 @@ func unpack(kernel []byte) ([]byte, error) {
 		return nil, kindImage.error(stepImage, nil, "its packed part ends at byte %d of %d", end, len(kernel))
 	}
 	method, _, _ := bytes.Cut(kernel[zbootMethod:zbootMethod+32], []byte{0})
-	return inflate(string(method), kernel[start:end])
+	return inflate(string(method), kernel[start:end], maxImage)
 }
 
-// inflate unpacks by one of the kernel's methods (CONFIG_KERNEL_…).
-func inflate(method string, packed []byte) ([]byte, error) {
+// inflate unpacks at most limit bytes by one of the kernel's methods
+// (CONFIG_KERNEL_…).
+func inflate(method string, packed []byte, limit int64) ([]byte, error) {
 	r, err := inflater(method, bytes.NewReader(packed))
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	code, err := io.ReadAll(io.LimitReader(r, maxImage+1))
+	code, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, kindImage.error(stepImage, err, "it cannot be unpacked")
 	}
-	if len(code) > maxImage {
-		return nil, kindImage.error(stepImage, nil, "it has more than %d MiB unpacked", maxImage>>20)
+	if int64(len(code)) > limit {
+		return nil, kindImage.error(stepImage, nil, "it has more than %d bytes unpacked", limit)
 	}
 	return code, nil
 }
