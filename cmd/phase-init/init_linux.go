@@ -68,6 +68,7 @@ type seed struct {
 	network  *netup.Manager  // set by networkManager
 	radios   *pid1.Radios    // set by radio
 	medium   *oneshot.Medium // set by bootMedium
+	tor      torRun          // of a boot through Tor
 	noPortal string          // the network that has no captive portal, as whichNetwork tells; "": none is known
 
 	told      term.Failure            // what a person was told last

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -290,6 +289,9 @@ func (s *seed) equip(ctx context.Context) error {
 	if fetcher.Client, err = s.client(); err != nil {
 		return err
 	}
+	if s.viaTor() {
+		fetcher.MinRate = torRate
+	}
 	if s.config.Cache {
 		if err := s.openCache(ctx, fetcher); err != nil {
 			s.system.Console.Line("WARNING: going on without a cache: " + err.Error())
@@ -297,18 +299,6 @@ func (s *seed) equip(ctx context.Context) error {
 	}
 	s.fetcher = fetcher
 	return nil
-}
-
-// client asks over HTTP, through the proxy if there is one.
-func (s *seed) client() (*http.Client, error) {
-	proxy, err := fetch.Proxy(string(s.config.Network.Proxy))
-	if err != nil {
-		return nil, err
-	}
-	if !s.config.Mode.MayUseWAN() {
-		return fetch.NewLocalClient(s.pool, proxy), nil
-	}
-	return fetch.NewClient(s.pool, proxy), nil
 }
 
 // setClient makes the fetcher ask by the configuration as it is now.

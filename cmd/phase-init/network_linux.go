@@ -18,6 +18,9 @@ import (
 // bringUp starts the network, or waits for it once more. A person may ask for
 // something else meanwhile.
 func (s *seed) bringUp(ctx context.Context) (*netup.Network, error) {
+	if err := s.onlyTor(); err != nil {
+		return nil, err
+	}
 	manager := s.networkManager(ctx)
 	select {
 	case <-s.reminded: // of an earlier wait
@@ -31,7 +34,11 @@ func (s *seed) bringUp(ctx context.Context) (*netup.Network, error) {
 		return nil
 	})
 	defer func() { cancel(); <-ended }()
-	return manager.Wait(ctx)
+	network, err := manager.Wait(ctx)
+	if err == nil {
+		err = s.throughTor(ctx)
+	}
+	return network, err
 }
 
 // networkManager starts the network, once.
@@ -43,7 +50,10 @@ func (s *seed) networkManager(ctx context.Context) *netup.Manager {
 	radios := s.radio()
 	s.tell(radios.Check())
 	cfg := pid1.NetworkConfig(s.config.Network, s.config.Mode)
-	cfg.ResolvConf, cfg.LoadModule = "/etc/resolv.conf", s.system.LoadModule
+	cfg.LoadModule = s.system.LoadModule
+	if !s.viaTor() { // which needs no name server
+		cfg.ResolvConf = "/etc/resolv.conf"
+	}
 	cfg.Report = func(e netup.Event) {
 		if e.State == netup.Found {
 			radios.Found(ctx, e.Interface)
@@ -58,6 +68,7 @@ func (s *seed) networkManager(ctx context.Context) *netup.Manager {
 
 // restartNetwork takes the network down, so that the next try begins anew.
 func (s *seed) restartNetwork() {
+	s.stopTor()
 	if s.radios != nil {
 		s.radios.Stop()
 	}
@@ -86,10 +97,10 @@ func (s *seed) networkEvent(e netup.Event) {
 
 // askPortal asks for a captive portal: once on each network that has none, as the
 // question tells others that a machine is here. Through a proxy nobody has to
-// log in.
+// log in, and in a boot through Tor nobody is asked.
 func (s *seed) askPortal(ctx context.Context, network *netup.Network) (login portal.Login, err error) {
 	check, api, here := s.config.Network.PortalCheck, network.Portal, whichNetwork(network)
-	if s.noPortal == here || s.config.Network.Proxy != "" || check == "" && api == "" {
+	if s.viaTor() || s.noPortal == here || s.config.Network.Proxy != "" || check == "" && api == "" {
 		return login, nil
 	}
 	login, err = portal.Ask(ctx, portal.Config{CheckURL: check, API: api, Roots: s.pool})

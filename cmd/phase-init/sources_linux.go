@@ -5,65 +5,25 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
-	"time"
 
-	"github.com/phasebased/phase/cmd/internal/steps"
 	"github.com/phasebased/phase/internal/boot"
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
-	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/p2p"
 	"github.com/phasebased/phase/internal/sysinit"
 )
 
-// lanWait is how long the local network may take to answer: providers on it do
-// within milliseconds, but nobody there says that there is nothing. Where nothing
-// else is asked it may take longer: the question is repeated after a second
-// (RFC 6762, section 5.2), and a wireless network may lose the first one.
-func lanWait(mode bootcfg.Mode) time.Duration {
-	if mode == bootcfg.Local {
-		return 3 * time.Second
-	}
-	return time.Second
-}
-
-// nets are the networks that this program carries.
-func nets(log *slog.Logger) steps.DiscoverNets {
-	return steps.DiscoverNets{
-		// A node that asks and does not answer, with an identity that lasts one
-		// boot. Who uses it verifies, and can say what was wrong, so it has no root.
-		DHT: func(bootstrap []string, dial fetch.DialFunc) (discover.Source, func() error, error) {
-			node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Dial: dial, Log: log})
-			if err != nil {
-				return nil, nil, err
-			}
-			return node, node.Close, nil
-		},
-		LAN: func(get discover.Get, wait time.Duration, peers *discover.Peers) discover.Source {
-			return mdns.Source{Get: get, Wait: wait, Peers: peers}
-		},
-		CheckPeer: p2p.CheckBootstrap,
-	}
-}
-
 // sources are where this boot may look, by its mode, and what closes them.
 func (s *seed) sources(_ context.Context, _ *netup.Network) (out boot.Reach) {
-	mode, reach := s.config.Mode, nets(s.system.Log)
-	if !mode.MayUseDHT() {
-		reach.DHT = nil
-	} else if len(s.config.Bootstrap) > 0 {
+	if s.config.Mode.MayUseDHT() && len(s.config.Bootstrap) > 0 {
 		s.joinDHT(&out)
 	}
-	if mode.MayUseLAN() {
-		query := discover.Query{Channel: s.config.Channel, Arch: s.config.Arch}
-		out.Finders = append(out.Finders, mdns.NewFinder(query, provider))
-		out.Search = append(out.Search, reach.Neighbours(s.fetcher.Get, lanWait(mode))...)
-	}
+	near, finders := s.neighbours()
+	out.Search, out.Finders = append(out.Search, near...), append(out.Finders, finders...)
 	for _, base := range s.config.Providers {
 		out.Search = append(out.Search, &discover.HTTP{Base: base, Get: s.fetcher.Get})
 	}
@@ -74,12 +34,12 @@ func (s *seed) sources(_ context.Context, _ *netup.Network) (out boot.Reach) {
 // artifacts there. In Private mode it does not ask the latter: that would tell
 // whoever cares to announce them what this machine boots.
 func (s *seed) joinDHT(out *boot.Reach) {
-	node, err := p2p.New(p2p.Config{Bootstrap: s.config.Bootstrap, Log: s.system.Log})
+	node, err := s.dht()
 	if err != nil {
 		s.system.Console.Line("WARNING: going on without the DHT: " + err.Error())
 		return
 	}
-	if s.config.Network.Proxy != "" {
+	if s.config.Network.Proxy != "" && !s.viaTor() {
 		s.system.Console.Line("WARNING: mirrors are asked through the proxy, and the DHT directly: it cannot be asked through one.")
 	}
 	out.Search = append(out.Search, node)

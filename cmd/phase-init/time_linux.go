@@ -11,6 +11,9 @@ import (
 
 // timeSource is how this boot asks for the time, or nil if it must ask nobody.
 func (s *seed) timeSource() boot.TimeSource {
+	if s.viaTor() { // it is asked over UDP
+		return nil
+	}
 	if t := s.config.Time; !t.DHCP && len(t.Servers) == 0 && len(t.NTS) == 0 {
 		return nil
 	}

@@ -21,7 +21,7 @@ const dhcpServer = 67
 
 // Guard lets the kernel send packets to other machines for one user alone, by the
 // rules that choose the routing table: for everybody else no destination has a
-// route, and connecting fails at once with EHOSTUNREACH. It holds from before the
+// route, and connecting fails at once with ENETUNREACH or EHOSTUNREACH. It holds from before the
 // first interface is up, for as long as the kernel runs.
 //
 // What the network itself takes still goes out: DHCP, ARP, neighbour discovery and

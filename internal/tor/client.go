@@ -78,9 +78,10 @@ type What int
 
 // The kinds of events.
 const (
-	Advanced What = iota + 1 // Event.Progress is further than before
-	Warned                   // Tor warns of something: Event.Text
-	Ended                    // Tor ended, Event.Err says how; it is started again
+	Advanced      What = iota + 1 // Event.Progress is further than before
+	Warned                        // Tor warns of something: Event.Text
+	WarnedOfClock                 // that a clock is wrong, most likely this machine's: Event.Text
+	Ended                         // Tor ended, Event.Err says how; it is started again
 )
 
 // An Event is something that happened.
@@ -299,7 +300,11 @@ func (s *story) warn(r record) {
 	if !started && s.config == "" && (r.severity == "err" || isRefusal(r.text)) {
 		s.config = Show(r.text)
 	}
-	if !stuck { // that may name a bridge
+	switch {
+	case stuck: // it may name a bridge
+	case r.isClock():
+		c.report(Event{What: WarnedOfClock, Text: Show(r.text)})
+	default:
 		c.report(Event{What: Warned, Text: Show(r.text)})
 	}
 }

@@ -129,6 +129,7 @@ func (c *Config) torrc() []byte {
 		"ClientOnly 1",
 		"AvoidDiskWrites 1",
 		"SafeLogging 1",
+		"WarnUnsafeSocks 0", // the DHT knows its peers by address
 		"Log notice stdout",
 	}
 	if len(c.Bridges) > 0 {
