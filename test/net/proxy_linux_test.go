@@ -80,7 +80,7 @@ func TestProxy(t *testing.T) {
 	if len(f.Candidates) != 2 {
 		t.Errorf("answers: %+v", f.Candidates)
 	}
-	s.fetchThrough(proxyURL, folder)
+	s.fetchThrough(folder, "--proxy", proxyURL)
 
 	f = ask("http://somebody:wrong@"+proxyIP+":3128", web, secure, "http://10.1.0.9")
 	f.found(t, 7) // the neighbour
@@ -108,12 +108,13 @@ func (s *site) serveTLS(h *nettest.Host, address string, cfg *tls.Config, handle
 	s.Cleanup(func() { srv.Close() })
 }
 
-// fetchThrough downloads the release of a folder by its manifest.
-func (s *site) fetchThrough(proxy, folder string) {
+// fetchThrough downloads the release of a folder by its manifest, in the way that the
+// arguments say.
+func (s *site) fetchThrough(folder string, args ...string) {
 	s.Helper()
 	dir, into := filepath.Join(folder, "stable", "x86_64"), s.TempDir()
-	cmd := exec.CommandContext(s.Context(), program("phase-fetch"), "-m", filepath.Join(dir, "manifest.json"), "-k", s.root,
-		"--provider", "http://mirror.example", "--proxy", proxy, "-o", into, "-t", "10s")
+	cmd := exec.CommandContext(s.Context(), program("phase-fetch"), append(args, "-m", filepath.Join(dir, "manifest.json"), "-k", s.root,
+		"--provider", "http://mirror.example", "-o", into, "-t", "30s")...)
 	if out, err := s.client.Output(cmd); err != nil {
 		s.Errorf("phase-fetch: %v\n%s", err, out)
 		return

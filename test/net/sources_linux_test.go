@@ -77,6 +77,12 @@ func TestBootstrapByName(t *testing.T) {
 // peerOf is the DHT address on the LAN of a provider that wrote this file.
 func peerOf(t *testing.T, ready string) string {
 	t.Helper()
+	return peerAt(t, ready, "10.1.0.")
+}
+
+// peerAt is the same for an address that begins so.
+func peerAt(t *testing.T, ready, address string) string {
+	t.Helper()
 	var file struct {
 		P2PAddrs []string `json:"p2p_addrs"`
 	}
@@ -86,7 +92,7 @@ func peerOf(t *testing.T, ready string) string {
 			continue
 		}
 		for _, a := range file.P2PAddrs {
-			if strings.HasPrefix(a, "/ip4/10.1.0.") {
+			if strings.HasPrefix(a, "/ip4/"+address) {
 				return a
 			}
 		}
