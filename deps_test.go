@@ -64,10 +64,11 @@ const importLaw = `
 	# The publisher's rooms.
 	blob, internal/kmod, internal/durable, internal/delta < internal/image;
 	blob, internal/durable < internal/debpkg;
-	internal/image, internal/debpkg, manifest, media < internal/system;
+	internal/image, internal/debpkg, internal/verity, manifest, media < internal/system;
 	dsse, internal/durable, internal/strictjson < internal/keyfile;
 	logproof, internal/durable < internal/translog;
-	manifest, internal/durable, internal/keyfile, internal/delta < internal/release;
+	manifest, internal/durable, internal/keyfile, internal/delta, internal/verity
+	< internal/release;
 	internal/vm < internal/doctor;
 
 	# A publisher, a provider and a machine on one computer: demo, tests, benchmark.
@@ -88,7 +89,7 @@ const importLaw = `
 	cmd/internal/steps, cmd/internal/pid1, internal/boot, internal/p2p, internal/mdns,
 	internal/nettime, internal/version, internal/dialog, internal/oneshot
 	< cmd/phase-init;
-	cmd/internal/pid1, internal/handover, internal/trust, internal/durable, internal/oneshot < cmd/node-init;
+	cmd/internal/pid1, internal/handover, internal/trust, internal/durable, internal/verity, internal/oneshot < cmd/node-init;
 	internal/node, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
 	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;

@@ -54,6 +54,8 @@ type Config struct {
 	Shell      bool         // the seed's menu offers a shell
 	Tor        bool         // the seed can boot through Tor
 	Kernel     string       // kernel package; "": the distribution's, for virtual machines or with WiFi for real ones
+	Format     string       // of the node's root file system, as system.NodeConfig
+	NoVerity   bool         // the node's root file system gets no hash tree
 	Offline    bool         // no package downloads
 	Log        *slog.Logger // nil: silent
 }
@@ -134,7 +136,7 @@ func (l *Lab) buildNode(ctx context.Context, dir string, more map[string][]byte)
 	}
 	return l.build.Node(ctx, system.NodeConfig{
 		Dir: dir, Init: filepath.Join(l.cfg.Target, "node-init"), Plasmd: filepath.Join(l.cfg.Target, "plasmd"),
-		Config: config, Jobs: jobs, WiFi: l.cfg.WiFi,
+		Config: config, Jobs: jobs, WiFi: l.cfg.WiFi, Format: l.cfg.Format, NoVerity: l.cfg.NoVerity,
 	})
 }
 
@@ -198,7 +200,7 @@ func (l *Lab) Release(version int64, base string) release.Release {
 	return release.Release{
 		Channel: Channel, Arch: l.cfg.Arch, Version: version,
 		Created: now.Add(-time.Minute), Expires: now.AddDate(0, 0, 90), PointerExpiry: now.AddDate(0, 0, 7),
-		Kernel: l.Node.Kernel.Path, Initramfs: l.Node.Initramfs.Path, Rootfs: l.Node.Rootfs.Path,
+		Kernel: l.Node.Kernel.Path, Initramfs: l.Node.Initramfs.Path, Rootfs: l.Node.Rootfs.Path, Verity: l.Node.Verity,
 		Cmdline: Cmdline, Blobs: []string{l.Hello}, Bases: []string{base},
 	}
 }

@@ -37,11 +37,12 @@ type Release struct {
 	Expires       time.Time // of the manifest
 	PointerExpiry time.Time // of the pointer; zero: as late as it may be
 
-	Kernel    string   // path of the kernel image
-	Initramfs string   // path of the initramfs
-	Rootfs    string   // path of the root file system; empty: none
-	Cmdline   string   // kernel command line the publisher asks for
-	Blobs     []string // further files to serve by digest, for instance job modules
+	Kernel    string           // path of the kernel image
+	Initramfs string           // path of the initramfs
+	Rootfs    string           // path of the root file system; empty: none
+	Verity    *manifest.Verity // its hash tree, which the file must have; nil: none is named
+	Cmdline   string           // kernel command line the publisher asks for
+	Blobs     []string         // further files to serve by digest, for instance job modules
 
 	Previous []Previous // releases from which there shall be patches, at most 8
 	Progress Progress   // nil: nobody is told
@@ -96,7 +97,7 @@ func (r Release) describe(l *layout, out *Published) (manifest.Manifest, error) 
 	}{
 		{"kernel", r.Kernel, func(a manifest.Artifact) { m.Kernel = a }},
 		{"initramfs", r.Initramfs, func(a manifest.Artifact) { m.Initramfs = a }},
-		{"rootfs", r.Rootfs, func(a manifest.Artifact) { m.Rootfs = &a }},
+		{"rootfs", r.Rootfs, func(a manifest.Artifact) { a.Verity = r.Verity; m.Rootfs = &a }},
 	} {
 		if a.path == "" {
 			continue
@@ -107,6 +108,9 @@ func (r Release) describe(l *layout, out *Published) (manifest.Manifest, error) 
 		}
 		paths[a.name] = a.path
 		a.into(artifact)
+	}
+	if err := r.checkTree(); err != nil {
+		return m, err
 	}
 	for _, a := range artifactsOf(m) {
 		a.path = paths[a.name]

@@ -19,7 +19,7 @@ import (
 // or in the kernel; else the build fails and names it.
 var (
 	seedRequired = []string{"virtio_pci", "virtio_net", "virtio_blk", "squashfs", "vfat", "ext4", "af_packet"}
-	nodeRequired = []string{"virtio_pci", "virtio_net", "virtio_blk", "squashfs", "overlay", "loop", "ext4", "af_packet"}
+	nodeRequired = []string{"virtio_pci", "virtio_net", "virtio_blk", "squashfs", "overlay", "loop", "ext4", "af_packet", "dm_verity"}
 )
 
 // drivers are taken when the kernel has them: what virtual machines, and where

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/phasebased/phase/internal/image"
+	"github.com/phasebased/phase/manifest"
 )
 
 // MaxRootfs is the largest node root file system in bytes that a build accepts;
@@ -23,11 +24,14 @@ type NodeConfig struct {
 	Jobs     map[string][]byte // files of /usr/share/phase/jobs, hello.json among them
 	Hostname string            // "" means "phase"
 	WiFi     bool              // carry what Inputs.WiFi holds and the drivers; the limit is MaxRootfsWiFi
+	Format   string            // of the root file system: FormatSquashfs, the default, or FormatEROFS
+	NoVerity bool              // the root file system gets no hash tree, and is always loaded into memory
 }
 
 // NodeSystem is what is published.
 type NodeSystem struct {
 	Kernel, Initramfs, Rootfs Output
+	Verity                    *manifest.Verity // the hash tree in Rootfs; nil: it has none
 	Modules                   ModuleReport
 }
 
@@ -69,7 +73,7 @@ func (b *Build) writeNode(ctx context.Context, cfg NodeConfig, mods *moduleSet) 
 			return
 		},
 		func() (err error) {
-			sys.Rootfs, err = b.squashfs(ctx, "rootfs", filepath.Join(cfg.Dir, "rootfs"), rootfs)
+			sys.Rootfs, sys.Verity, err = b.rootfs(ctx, cfg, rootfs)
 			return
 		})
 	limit := int64(MaxRootfs)

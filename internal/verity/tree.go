@@ -73,6 +73,26 @@ func Check(f io.ReaderAt, size int64, v manifest.Verity) error {
 	return err
 }
 
+// Find reads a whole file of size bytes, of which only the salt of its tree is
+// known, and returns what a manifest says of it. A file that is no data with the
+// tree that belongs to it wraps ErrTree.
+func Find(f io.ReaderAt, size int64, salt []byte) (manifest.Verity, error) {
+	// The tree is a little more than a 128th of the data, so there is one split at
+	// most, and few to look at.
+	data := max(1, size/blockSize*perBlock/(perBlock+2)) * blockSize
+	for data+manifest.VerityTreeSize(data) < size {
+		data += blockSize
+	}
+	if data+manifest.VerityTreeSize(data) != size {
+		return manifest.Verity{}, fmt.Errorf("%w: no data and tree have %d bytes together", ErrTree, size)
+	}
+	root, err := makeTree(io.NewSectionReader(f, 0, data), data, salt, comparer{f})
+	if err != nil {
+		return manifest.Verity{}, err
+	}
+	return manifest.Verity{Root: root, Salt: salt, DataSize: data}, nil
+}
+
 // comparer takes what is there already.
 type comparer struct{ there io.ReaderAt }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"testing"
@@ -95,6 +96,9 @@ func TestAppend(t *testing.T) {
 			if err := Check(bytes.NewReader(got), int64(len(got)), v); err != nil {
 				t.Error(err)
 			}
+			if found, err := Find(bytes.NewReader(got), int64(len(got)), salt); err != nil || !reflect.DeepEqual(found, v) {
+				t.Errorf("found %+v, %v; want %+v", found, err, v)
+			}
 		}
 	}
 }
@@ -168,6 +172,15 @@ func TestCheckNotices(t *testing.T) {
 	}
 	if err := Check(bytes.NewReader(raw[:len(raw)-1]), int64(len(raw)), v); err == nil {
 		t.Error("a file that is too short")
+	}
+}
+
+// TestFindRefuses what no tree was ever put behind.
+func TestFindRefuses(t *testing.T) {
+	for _, size := range []int{0, 1, blockSize - 1, blockSize + 1, 2 * blockSize, 10 * blockSize, 130 * blockSize, 131*blockSize - 1} {
+		if v, err := Find(bytes.NewReader(make([]byte, size)), int64(size), nil); !errors.Is(err, ErrTree) {
+			t.Errorf("%d bytes: %+v, %v", size, v, err)
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func (b *bench) installer() (kernel, initramfs, rootfs string) {
 func TestDebianWithSystemd(t *testing.T) {
 	b := setup(t)
 	r := b.release(1)
-	r.Rootfs = b.debian()
+	r.Rootfs, r.Verity = b.debian(), nil
 	r.Cmdline = loudKernel + " systemd.show_status=true"
 	b.publish(r, "")
 	b.serve()

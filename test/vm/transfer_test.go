@@ -353,7 +353,7 @@ func TestTooLittleMemory(t *testing.T) {
 	b := setup(t)
 	const memory = 320 // MiB
 	r := b.release(1)
-	r.Rootfs = filepath.Join(b.run, "rootfs")
+	r.Rootfs, r.Verity = filepath.Join(b.run, "rootfs"), nil
 	err := os.WriteFile(r.Rootfs, nil, 0o644)
 	if err == nil {
 		err = os.Truncate(r.Rootfs, (memory+1)<<20)
