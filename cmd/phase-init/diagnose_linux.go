@@ -13,7 +13,6 @@ import (
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/bootcfg"
-	"github.com/phasebased/phase/internal/dialog"
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/sysinit"

@@ -124,8 +124,11 @@ func (s *seed) listen(ctx context.Context) {
 	for {
 		select {
 		case key := <-h.keys:
+			if !dialog.Alone(ctx, h.keys, key) {
+				continue
+			}
 			c, known := s.chosen(key.Byte)
-			if !dialog.Alone(ctx, h.keys, key) || !known {
+			if !known {
 				continue
 			}
 			if !c.ends {
@@ -179,8 +182,11 @@ func (s *seed) sit(ctx context.Context, h *hand) (anew bool) {
 	for {
 		select {
 		case key := <-h.keys:
+			if !dialog.Alone(turn, h.keys, key) {
+				continue
+			}
 			c, known := s.chosen(key.Byte)
-			if !dialog.Alone(turn, h.keys, key) || !known {
+			if !known {
 				continue
 			}
 			again.Stop()

@@ -130,17 +130,30 @@ func TestFailureIsNotSaidTwice(t *testing.T) {
 	}
 }
 
-func TestKeysThatChangeTheBoot(t *testing.T) {
+func TestKeysOfTheMenu(t *testing.T) {
 	s, _ := newSeed(bootcfg.Config{})
-	for key, want := range map[byte]bool{'r': true, 'U': true, 'n': true, 'w': false, 'b': false, 'p': false, 'x': false, '[': false, 0: false} {
-		if got := s.changes(key); got != want {
+	for key, want := range map[byte]bool{'r': true, 'U': true, 'n': true, 'm': true, 'w': false, 's': false, 'l': true, 'd': true, 'b': true, 'p': true, 'x': false, '[': false, 0: false} {
+		if _, got := s.chosen(key); got != want {
 			t.Errorf("%q: %v", key, got)
 		}
 	}
-	s.config = nil // the medium could not be read
-	if !s.changes('r') || s.changes('n') || s.changes('u') {
-		t.Error("without a configuration there is only another try")
+	for _, c := range menu() {
+		if want := strings.IndexByte("rmunw", c.key) >= 0; c.again != want || c.ends != (c.key == 'b' || c.key == 'p') {
+			t.Errorf("%c leads to another try: %v; ends: %v", c.key, c.again, c.ends)
+		}
 	}
+	if want := "Keys: r try again, m another mode, u type a provider's URL, n network settings, l logs, d save diagnostics, b reboot, p power off."; s.keyLine() != want {
+		t.Errorf("%q, want %q", s.keyLine(), want)
+	}
+	s.config = nil // the medium could not be read
+	if want := "Keys: r try again, l logs, d save diagnostics, b reboot, p power off."; s.keyLine() != want {
+		t.Errorf("%q, want %q", s.keyLine(), want)
+	}
+}
+
+// handOf is a hand that reads these keys.
+func handOf(keys <-chan sysinit.Key) *hand {
+	return &hand{keys: keys, end: func() {}, read: func() (<-chan sysinit.Key, func()) { return keys, func() {} }}
 }
 
 // line sends a text again and again, with a pause before each byte, for as long as
@@ -188,7 +201,7 @@ func TestNoiseDoesNotHoldUpTheNextTry(t *testing.T) {
 				defer silence()
 				s, screen := newSeed(bootcfg.Config{Mode: bootcfg.Internet})
 				began := time.Now()
-				s.wait(ctx, line(noise, c.text, c.pause))
+				s.wait(ctx, handOf(line(noise, c.text, c.pause)))
 				if took := time.Since(began); took < c.atLeast || took > c.atMost {
 					t.Errorf("took %v", took)
 				}
@@ -220,7 +233,8 @@ func TestWishIsGrantedWhereItWasTyped(t *testing.T) {
 				}
 			}
 		}()
-		if !s.change(ctx, sysinit.Key{Byte: 'U', Echo: screen}, keys) || !slices.Equal(s.config.Providers, []string{"http://b"}) {
+		c, _ := s.chosen('U')
+		if !s.change(ctx, c, sysinit.Key{Byte: 'U', Echo: screen}, handOf(keys)) || !slices.Equal(s.config.Providers, []string{"http://b"}) {
 			t.Errorf("%q", s.config.Providers)
 		}
 	})
@@ -229,12 +243,12 @@ func TestWishIsGrantedWhereItWasTyped(t *testing.T) {
 func TestTypedProviderComesFirst(t *testing.T) {
 	s, _ := newSeed(bootcfg.Config{Mode: bootcfg.Internet, Providers: []string{"http://a", "http://b"}})
 	p := newPerson(t.Context(), bootcfg.Internet, "http://b/\r")
-	if err := s.askProvider(t.Context(), p.forms); err != nil || !slices.Equal(s.config.Providers, []string{"http://b", "http://a"}) {
+	if err := s.askProvider(t.Context(), p.forms, nil); err != nil || !slices.Equal(s.config.Providers, []string{"http://b", "http://a"}) {
 		t.Errorf("%q, %v", s.config.Providers, err)
 	}
 	s.config.Providers = slices.Repeat([]string{"http://x"}, bootcfg.MaxProviders)
 	p = newPerson(t.Context(), bootcfg.Internet, "http://c\r")
-	if err := s.askProvider(t.Context(), p.forms); err != nil || len(s.config.Providers) != bootcfg.MaxProviders || s.config.Providers[0] != "http://c" {
+	if err := s.askProvider(t.Context(), p.forms, nil); err != nil || len(s.config.Providers) != bootcfg.MaxProviders || s.config.Providers[0] != "http://c" {
 		t.Errorf("%q, %v", s.config.Providers, err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/bootcfg"
+	"github.com/phasebased/phase/internal/dialog"
 	"github.com/phasebased/phase/internal/guest"
 	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/netup"
@@ -233,11 +234,14 @@ func (m *wifiMachine) person(ctx context.Context) {
 	if line := m.keyLine(); !strings.Contains(line, "w choose a Wi-Fi network") {
 		m.Errorf("nobody is told of w: %s", line)
 	}
-	keys, end := readKeys(ctx, []sysinit.Console{m.tty.console}, m.system.Go)
-	defer end()
+	h := &hand{read: func() (<-chan sysinit.Key, func()) {
+		return dialog.Read(ctx, []sysinit.Console{m.tty.console}, m.system.Go)
+	}}
+	h.take()
+	defer h.letGo()
 	m.tty.waitRaw(ctx)
 	chosen := make(chan struct{})
-	go func() { m.wait(ctx, keys); close(chosen) }()
+	go func() { m.wait(ctx, h); close(chosen) }()
 	m.tty.types("w")
 	m.tty.waits("Number or name")
 	line := regexp.MustCompile(` (\d+)  ` + airSSID + ` +-\d+ dBm +WPA2`).FindStringSubmatch(m.tty.all.String())

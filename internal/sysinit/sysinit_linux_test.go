@@ -268,6 +268,40 @@ func TestMountAllMakesDirectoriesAndGoesOn(t *testing.T) {
 	}
 }
 
+// TestMountTwice: who begins again must find what is in memory, and can take away
+// what an earlier run has mounted.
+func TestMountTwice(t *testing.T) {
+	if !nettest.Isolated(t, nettest.Config{}) {
+		return
+	}
+	root := t.TempDir()
+	table := []Filesystem{{Type: "tmpfs", Target: "/run", Data: "mode=0755"}, {Type: "proc", Target: "/run/proc"}}
+	nettest.Check(t, MountAll(root, table))
+	run := filepath.Join(root, "run")
+	unmount(t, run)
+	note := filepath.Join(run, "note")
+	nettest.Check(t, os.WriteFile(note, []byte("x"), 0o600))
+	nettest.Check(t, MountAll(root, table))
+	if _, err := os.Stat(note); err != nil {
+		t.Errorf("the second time: %v", err)
+	}
+	held := filepath.Join(run, "deep/er")
+	nettest.Check(t, MountTmpfs(filepath.Join(run, "deep"), 1<<20))
+	nettest.Check(t, MountTmpfs(held, 1<<20))
+	busy, err := os.Create(filepath.Join(held, "busy"))
+	nettest.Check(t, err)
+	defer busy.Close()
+	nettest.Check(t, UnmountBelow(run))
+	for _, m := range mounts() {
+		if strings.HasPrefix(m.target, run+"/") {
+			t.Errorf("%s is still there", m.target)
+		}
+	}
+	if _, err := os.Stat(note); err != nil {
+		t.Errorf("the folder itself was unmounted: %v", err)
+	}
+}
+
 func TestEmptyRAMRootNeverCrosses(t *testing.T) {
 	if !nettest.Isolated(t, nettest.Config{}) {
 		return
