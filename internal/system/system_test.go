@@ -84,7 +84,7 @@ func fakeSources(t *testing.T) Sources {
 	write(t, modules+"/modules.dep", []byte("kernel/virtio.ko:\nkernel/virtio_net.ko: kernel/virtio.ko\nkernel/overlay.ko.gz:\nkernel/unused.ko:\n"))
 	write(t, modules+"/modules.alias", []byte("alias virtio:d00000001v* virtio_net\nalias pci:v0000CAFE* unused\n"))
 	write(t, modules+"/modules.softdep", []byte("softdep unused pre: virtio\n"))
-	write(t, modules+"/modules.builtin", []byte("kernel/virtio_pci.ko\nkernel/virtio_blk.ko\nkernel/squashfs.ko\nkernel/vfat.ko\nkernel/ext4.ko\nkernel/af_packet.ko\nkernel/loop.ko\n"))
+	write(t, modules+"/modules.builtin", []byte("kernel/virtio_pci.ko\nkernel/virtio_blk.ko\nkernel/squashfs.ko\nkernel/vfat.ko\nkernel/ext4.ko\nkernel/af_packet.ko\nkernel/loop.ko\nkernel/dm_verity.ko\n"))
 	return Sources{
 		Arch: image.ArchX8664, Dir: dir, Offline: true,
 		KernelImage: write(t, dir+"/vmlinuz", efiFile()), ModulesDir: modules,
