@@ -10,14 +10,18 @@ import (
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/system"
+	"github.com/phasebased/phase/internal/vm"
 	"github.com/phasebased/phase/media"
 )
 
 // machineOptions are the kernel options of every medium of the lab: the
 // machine's screen, then its serial port, and none of the kernel's own chatter.
-// An emulated timer may be late on a busy host; the kernel's check of it would
-// panic ("IO-APIC + timer doesn't work"), so virtual machines go without.
-const machineOptions = "console=tty0 console=ttyS0,115200 quiet loglevel=3 no_timer_check"
+// An emulated timer of a PC may be late on a busy host; the kernel's check of it
+// would panic ("IO-APIC + timer doesn't work"), so virtual machines go without.
+var machineOptions = map[string]string{
+	vm.X8664: "console=tty0 console=ttyS0,115200 quiet loglevel=3 no_timer_check",
+	vm.ARM64: "console=tty0 console=ttyAMA0,115200 quiet loglevel=3",
+}
 
 // ImageOptions say how a medium differs from the shipped default.
 type ImageOptions struct {
@@ -48,7 +52,7 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 	for _, mode := range media.Modes() {
 		entry, err := media.Entry(media.EntryData{
 			Mode: mode, Arch: l.cfg.Arch, Linux: kernel, Initrd: initrds[0],
-			Options: strings.TrimSpace(machineOptions + " " + o.Options),
+			Options: strings.TrimSpace(machineOptions[l.cfg.Arch] + " " + o.Options),
 		})
 		if err != nil {
 			return system.ImageReport{}, err
@@ -90,7 +94,7 @@ func (l *Lab) DirectImage(ctx context.Context, out, base string, p *release.Publ
 	if err != nil {
 		return system.ImageReport{}, err
 	}
-	entry := fmt.Sprintf("title direct\nlinux %s\ninitrd %s\ninitrd %s\noptions %s\n", kernel, initrds[0], initrds[1], Cmdline)
+	entry := fmt.Sprintf("title direct\nlinux %s\ninitrd %s\ninitrd %s\noptions %s\n", kernel, initrds[0], initrds[1], l.cmdline())
 	return l.build.DirectImage(ctx, system.DirectConfig{
 		Out: out, Node: l.Node, Handover: info,
 		Loader: map[string][]byte{"loader.conf": []byte(conf), "entries/" + media.Modes()[0] + ".conf": []byte(entry)},

@@ -201,12 +201,15 @@ func (l *Lab) Release(version int64, base string) release.Release {
 		Channel: Channel, Arch: l.cfg.Arch, Version: version,
 		Created: now.Add(-time.Minute), Expires: now.AddDate(0, 0, 90), PointerExpiry: now.AddDate(0, 0, 7),
 		Kernel: l.Node.Kernel.Path, Initramfs: l.Node.Initramfs.Path, Rootfs: l.Node.Rootfs.Path, Verity: l.Node.Verity,
-		Cmdline: Cmdline, Blobs: []string{l.Hello}, Bases: []string{base},
+		Cmdline: l.cmdline(), Blobs: []string{l.Hello}, Bases: []string{base},
 	}
 }
 
-// Cmdline is the node's kernel command line.
-const Cmdline = machineOptions + " panic=30"
+// cmdline is the node's kernel command line.
+func (l *Lab) cmdline() string { return machineOptions[l.cfg.Arch] + " panic=30" }
+
+// Arch is the architecture of the lab's machines.
+func (l *Lab) Arch() string { return l.cfg.Arch }
 
 // KeyText shows an Ed25519 public key as people compare it.
 func KeyText(key ed25519.PublicKey) string { return fmt.Sprintf("ed25519:%x", []byte(key)) }

@@ -184,7 +184,7 @@ func (p plan) cpu() string {
 	case p.accel == AccelKVM:
 		return "host"
 	case p.Arch == ARM64:
-		return "cortex-a57"
+		return tcgCPUARM64
 	}
 	return tcgCPU
 }
