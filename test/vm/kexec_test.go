@@ -128,10 +128,16 @@ func (h hopMachine) firmware(t *testing.T, dir string) []string {
 	if err := os.WriteFile(vars, template, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return []string{
+	args := []string{
 		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + f.Code,
 		"-drive", "if=pflash,unit=1,format=raw,file=" + vars,
 	}
+	if h.arch == vm.ARM64 {
+		// As servers are: the kernel runs as a hypervisor, and interrupt controllers
+		// have tables in memory that outlive it.
+		args = append(args, "-machine", "gic-version=3,virtualization=on")
+	}
+	return args
 }
 
 // build makes the first system's kernel and initramfs: the latter has the second
