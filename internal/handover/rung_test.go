@@ -156,6 +156,9 @@ func TestMachineWords(t *testing.T) {
 		"told nonsense":           {"console=tty0", Machine{Cmdline: "acpi_rsdp=0xe,init=/bin/sh"}, RungFile, "console=tty0"},
 		"signed":                  {"console=tty0 acpi_rsdp=0x1", Machine{Cmdline: "acpi_rsdp=0xe0000"}, RungFile, "console=tty0 acpi_rsdp=0x1"},
 		"EFI works":               {"console=tty0", Machine{Cmdline: "quiet", RSDP: "0x7fb7e014"}, RungFile, "console=tty0"},
+		"no last words":           {"console=tty0", Machine{Cmdline: "quiet pstore.backend=none"}, RungFile, "console=tty0 pstore.backend=none"},
+		"last words, signed":      {"console=tty0 pstore.backend=efi", Machine{Cmdline: "pstore.backend=none"}, RungFile, "console=tty0 pstore.backend=efi"},
+		"other last words":        {"console=tty0", Machine{Cmdline: "pstore.backend=efi"}, RungFile, "console=tty0"},
 		"strange consoles":        {"", Machine{Cmdline: `console= console=ttyS0"x console=tty0;reboot console=ttyS1`}, RungFile, "console=ttyS1"},
 		"many consoles":           {"", Machine{Cmdline: "console=a console=b console=c console=d console=e"}, RungFile, "console=b console=c console=d console=e"},
 	}

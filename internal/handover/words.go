@@ -13,6 +13,11 @@ const MaxCmdline = 2047
 // maxConsoles is how many consoles of the seed are named to the next kernel.
 const maxConsoles = 4
 
+// noLastWords names a backend of pstore that does not exist, so that none is taken:
+// neither the firmware's variables nor any other memory that outlasts the machine's
+// run.
+const noLastWords = "pstore.backend=none"
+
 var (
 	consoleWord = regexp.MustCompile(`^console=[A-Za-z0-9,_:.-]{1,64}$`)
 	rsdpAddress = regexp.MustCompile(`^0x[0-9A-Fa-f]{1,16}$`)
@@ -27,6 +32,8 @@ var (
 //     without EFI's runtime services. Then the next kernel learns nothing of EFI
 //     across a kexec, and would find neither interrupts nor disks. A restart goes
 //     through the firmware, which tells it.
+//   - That nobody keeps a panicking kernel's last words (noLastWords), if the seed
+//     was started so, as media do in Private mode.
 //
 // Nothing else of the seed's line gets through. There are no words where they do
 // not fit into MaxCmdline, nor where the signed line has a "--", behind which
@@ -47,6 +54,9 @@ func MachineWords(signed string, m Machine, rung Rung) string {
 		if at := rsdp(m); at != "" {
 			add("acpi_rsdp=" + at)
 		}
+	}
+	if slices.Contains(strings.Fields(m.Cmdline), noLastWords) && !hasKey(line, "pstore.backend") {
+		add(noLastWords)
 	}
 	if !hasKey(line, "console") {
 		for _, word := range consoles(m.Cmdline) {
