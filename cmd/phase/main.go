@@ -1,6 +1,7 @@
 // Command phase is the operator's tool: it shows the whole system at work
-// (demo), builds media (image build) and releases (release build), looks after the
-// cache of downloads (cache), and says what this machine lacks (doctor).
+// (demo), builds media (image build) and releases (release build), tells how media
+// boot (policy), looks after the cache of downloads (cache), and says what this
+// machine lacks (doctor).
 //
 // Results go to standard output, progress to standard error. Exit status: 0
 // done, 1 failed, 2 wrong usage.
