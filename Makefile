@@ -70,7 +70,7 @@ tools: # the operator's commands, for this machine
 target: target-$(ARCH) # what goes onto media and nodes
 
 target-%:
-	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/target/$*/ ./cmd/phase-init ./cmd/node-init ./cmd/plasmd
+	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/target/$*/ ./cmd/phase-init ./cmd/phase-pid1 ./cmd/node-init ./cmd/plasmd
 
 clean: ## remove everything that was built
 	rm -rf build
