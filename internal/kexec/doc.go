@@ -13,6 +13,10 @@
 // parameters (x86_64) and a few instructions that start the kernel; then comes the
 // one system call.
 //
+// What UEFI offers at run time (its variables) the next kernel has on arm64, whose
+// device tree names it. On x86_64 it does not: there the parameters name the ACPI
+// tables and all memory, and no more. kexec_file_load hands it on.
+//
 // Trust: the kernel and the initrd were verified by the caller; nothing here
 // checks a signature, and the running kernel checks none for kexec_load either,
 // which is why it refuses the call when it is locked down. The image is still

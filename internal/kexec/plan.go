@@ -18,6 +18,13 @@ type plan struct {
 	segments []segment
 }
 
+// add appends a segment, unless it is empty.
+func (p *plan) add(name string, data []byte, at span) {
+	if len(data) > 0 {
+		p.segments = append(p.segments, segment{name, data, at})
+	}
+}
+
 func (p plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "entry %#x", p.entry)

@@ -53,14 +53,11 @@ func planARM(kernel, initrd []byte, cmdline string, m armMachine) (plan, error) 
 	if err != nil {
 		return plan{}, err
 	}
-	p := plan{entry: codeAt.start, segments: []segment{
-		{"kernel", img.code, span{start, base.end}},
-		{"device tree", blob, treeAt},
-		{"entry code", code, codeAt},
-	}}
-	if len(initrd) > 0 {
-		p.segments = append(p.segments, segment{"initrd", initrd, archive})
-	}
+	p := plan{entry: codeAt.start}
+	p.add("kernel", img.code, span{start, base.end})
+	p.add("initrd", initrd, archive)
+	p.add("device tree", blob, treeAt)
+	p.add("entry code", code, codeAt)
 	return p, nil
 }
 

@@ -57,14 +57,11 @@ func planX86(kernel, initrd []byte, cmdline string, m x86Machine) (plan, error) 
 	if err != nil {
 		return plan{}, err
 	}
-	p := plan{entry: entryAt.start, segments: []segment{
-		{"kernel", img.code, code},
-		{"boot parameters", b.build(paramsAt.start), paramsAt},
-		{"entry code", x86Trampoline(entryAt.start, code.start+entry64, paramsAt.start), entryAt},
-	}}
-	if len(initrd) > 0 {
-		p.segments = append(p.segments, segment{"initrd", initrd, archive})
-	}
+	p := plan{entry: entryAt.start}
+	p.add("kernel", img.code, code)
+	p.add("initrd", initrd, archive)
+	p.add("boot parameters", b.build(paramsAt.start), paramsAt)
+	p.add("entry code", x86Trampoline(entryAt.start, code.start+entry64, paramsAt.start), entryAt)
 	return p, nil
 }
 
