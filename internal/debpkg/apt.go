@@ -15,11 +15,12 @@ const listsAge = 7 * 24 * time.Hour
 
 // apt is how the packages of one architecture are asked for.
 //
-// Those of an architecture that this machine's dpkg was never told about are
-// served by an apt whose own architecture it is: with lists and caches in a folder
-// of ours, and no package installed. Sources, keys, pins and proxies are the
-// machine's, so the same signatures count. Nothing of the system changes and no
-// root is needed, as it would be for dpkg --add-architecture.
+// Those of another architecture than this machine's are served by an apt whose own
+// architecture it is: with lists and caches in a folder of ours, and no package
+// installed. Sources, keys, pins and proxies are the machine's, so the same
+// signatures count. Nothing of the system changes and no root is needed, as it would
+// be for dpkg --add-architecture; and packages for all architectures have their
+// names, which apt does not know by a foreign one.
 type apt struct {
 	arch string
 	dir  string // of our own lists; "" asks the machine's apt as it is
@@ -28,7 +29,7 @@ type apt struct {
 // apt prepares to ask for packages of an architecture.
 func (c *Cache) apt(ctx context.Context, arch string) (apt, error) {
 	a := apt{arch: arch}
-	if configured(ctx, arch) {
+	if isNative(ctx, arch) {
 		return a, nil
 	}
 	dir := c.Lists

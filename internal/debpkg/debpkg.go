@@ -43,7 +43,7 @@ func (p Package) Path() string { return filepath.Join(p.dir, p.File) }
 // time; its methods are not safe for concurrent use.
 type Cache struct {
 	Dir     string       // created if missing
-	Lists   string       // folder for apt's lists of architectures that this machine is not set up for; "": Dir/lists
+	Lists   string       // folder for apt's lists of other architectures than this machine's; "": Dir/lists
 	Offline bool         // never start apt; what is not in the cache is an error
 	Update  bool         // ask apt for the newest version although the lock file has one
 	Log     *slog.Logger // nil: silent

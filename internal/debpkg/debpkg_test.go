@@ -145,7 +145,7 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// foreignApt plays a machine that was never told of riscv64: apt-get notes what it
+// foreignApt plays a machine that is not riscv64: apt-get notes what it
 // is asked for, makes lists, and has the package once they were fetched so often.
 func foreignApt(t *testing.T, deb string, updates int) (asked func() string) {
 	t.Helper()
@@ -162,7 +162,7 @@ for a; do
 	esac
 done
 `, dir, updates, deb)
-	dpkg := "#!/bin/sh\n[ $1 = --print-foreign-architectures ] || echo " + native + "\n"
+	dpkg := "#!/bin/sh\necho " + native + "\n"
 	for name, text := range map[string]string{"apt-get": script, "dpkg": dpkg} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 )
 
@@ -41,7 +40,7 @@ func (e *ToolError) Hint() string {
 // A MissingError reports a package that could not be obtained.
 type MissingError struct {
 	Package string // "name:arch"
-	Foreign bool   // this machine is not set up for that architecture
+	Foreign bool   // the architecture is not this machine's
 	Err     error
 }
 
@@ -68,18 +67,11 @@ func missing(name string, a apt, err error) error {
 	return &MissingError{Package: name + ":" + a.arch, Foreign: a.dir != "", Err: err}
 }
 
-// configured tells whether this machine's apt serves that architecture; when dpkg
-// cannot be asked, it is taken to.
-func configured(ctx context.Context, arch string) bool {
+// isNative tells whether an architecture is this machine's own; when dpkg cannot be
+// asked, it is taken to be.
+func isNative(ctx context.Context, arch string) bool {
 	native, err := runIn(ctx, "", "dpkg", "--print-architecture")
-	if err != nil {
-		return true
-	}
-	foreign, err := runIn(ctx, "", "dpkg", "--print-foreign-architectures")
-	if err != nil {
-		return true
-	}
-	return slices.Contains(strings.Fields(string(native)+" "+string(foreign)), arch)
+	return err != nil || strings.TrimSpace(string(native)) == arch
 }
 
 // runIn runs a tool in a folder and returns the beginning of its output.
