@@ -78,6 +78,21 @@ func TestModesLimitTheNode(t *testing.T) {
 	}
 }
 
+// A node whose seed asked everything through Tor contacts nobody, whatever its own
+// configuration says: it would do so directly.
+func TestThroughTorTheNodeIsSilent(t *testing.T) {
+	d := &daemon{log: slog.New(slog.DiscardHandler), booted: &node.Booted{Mode: "private", Tor: true, Bootstrap: []string{"c"}, Bases: []string{remoteBase}}}
+	d.cfg.ListenAddrs, d.cfg.BootstrapPeers, d.cfg.PeerAddrs = []string{"l"}, []string{"a"}, []string{"b"}
+	d.cfg.Providers = []string{localBase}
+	d.applyModes([]string{"internet"})
+	if d.limits != (limits{quiet: true, silent: true}) {
+		t.Errorf("limits %+v", d.limits)
+	}
+	if left := slices.Concat(d.cfg.ListenAddrs, d.cfg.bootstrap(), d.booted.Bootstrap, d.bases()); len(left) > 0 {
+		t.Errorf("it knows whom to ask: %q", left)
+	}
+}
+
 // taker counts the receipts that a provider is given, and answers with status.
 func taker(t *testing.T, status int) (base string, got *atomic.Int32) {
 	t.Helper()

@@ -17,6 +17,9 @@ type limits struct {
 	// an identity of its own for each start, and gives its receipts only to
 	// whoever watches its events.
 	quiet bool
+	// silent, of a boot through Tor: nobody is contacted at all. The node has no
+	// Tor, and what it asks directly would undo what the seed has hidden.
+	silent bool
 }
 
 // limitsOf joins what the modes forbid, so that the strictest of each counts.
@@ -45,6 +48,11 @@ func (d *daemon) applyModes(asked []string) {
 		modes = append(modes, d.booted.Mode)
 	}
 	d.limits = limitsOf(modes, d.log)
+	if d.booted != nil && d.booted.Tor {
+		d.limits.quiet, d.limits.silent = true, true
+		d.cfg.BootstrapPeers, d.cfg.PeerAddrs, d.cfg.Providers = nil, nil, nil
+		d.booted.Bootstrap, d.booted.Bases = nil, nil
+	}
 	if d.limits.local {
 		d.cfg.BootstrapPeers, d.cfg.PeerAddrs = nil, nil
 		d.cfg.Providers = d.onlyLocal(d.cfg.Providers)

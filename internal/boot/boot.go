@@ -306,6 +306,9 @@ func (c *Corridor) load(network *netup.Network, release *choice) (Loaded, error)
 	c.Observe.Begin(timeline.StageHandover)
 	info := c.Info(network)
 	info.Bases = release.bases
+	if c.Config.Tor.Allow { // the next system would ask them without Tor
+		info.Tor, info.Bases, info.Bootstrap = true, nil, nil
+	}
 	info.ClockState = c.Clock.State().String()
 	info.Timeline = c.Stages()
 	if d := info.Documents; d != nil {

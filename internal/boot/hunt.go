@@ -70,12 +70,24 @@ type hunt struct {
 // startHunt asks all sources at once. The caller must stop it.
 func (c *Corridor) startHunt(ctx context.Context, network *netup.Network, floor floors) *hunt {
 	h := newHunt(c, floor)
-	h.ctx, h.cancel = context.WithTimeout(ctx, SearchBudget)
+	h.ctx, h.cancel = context.WithTimeout(ctx, c.budget(SearchBudget))
 	h.reach = c.Sources(h.ctx, network)
 	h.askTime(network)
 	h.askPortal(network)
 	h.tasks.Go(func() { h.search(h.reach.Search) })
 	return h
+}
+
+// throughTor is how many times longer than otherwise the search may take through
+// Tor, whose circuits have six hops and are made first.
+const throughTor = 3
+
+// budget is how long something may take in this boot, d where it asks directly.
+func (c *Corridor) budget(d time.Duration) time.Duration {
+	if c.Config.Tor.Allow {
+		return throughTor * d
+	}
+	return d
 }
 
 func newHunt(c *Corridor, floor floors) *hunt {
@@ -120,7 +132,7 @@ func (h *hunt) search(sources []discover.Source) {
 	}
 	var answers []discover.Answer
 	err := guard(func() error {
-		answers = discover.Search(h.ctx, h.corridor.query(), SearchBudget, guarded, h.examine)
+		answers = discover.Search(h.ctx, h.corridor.query(), h.corridor.budget(SearchBudget), guarded, h.examine)
 		return nil
 	})
 	h.update(func() {
@@ -203,7 +215,7 @@ func (h *hunt) await(ctx context.Context, ready func() bool) {
 // settle waits until ready is true, or nothing runs any more that the boot
 // should wait for, or the search may no longer hold it up.
 func (h *hunt) settle(ctx context.Context, ready func() bool) {
-	ctx, cancel := context.WithDeadline(ctx, h.started.Add(SettleBudget))
+	ctx, cancel := context.WithDeadline(ctx, h.started.Add(h.corridor.budget(SettleBudget)))
 	defer cancel()
 	h.await(ctx, func() bool { return ready() || h.quiet() })
 }

@@ -97,7 +97,7 @@ func (h *hunt) ask(ctx context.Context, g *group, p *place) {
 }
 
 func (h *hunt) download(ctx context.Context, g *group, p *place) (raw, proof []byte, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, placeLimit, fetch.ErrTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, h.corridor.budget(placeLimit), fetch.ErrTimeout)
 	defer cancel()
 	h.mu.Lock()
 	raw = g.manifest

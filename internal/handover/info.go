@@ -59,6 +59,7 @@ var ErrInfo = errors.New("malformed handover information")
 type Info struct {
 	SchemaVersion int    `json:"schema_version"`
 	Mode          string `json:"mode"`
+	Tor           bool   `json:"tor,omitzero"` // all was asked through Tor: who cannot do so either asks nobody
 	Channel       string `json:"channel"`
 	Arch          string `json:"arch"`
 

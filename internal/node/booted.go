@@ -18,6 +18,7 @@ const maxBooted = 1 << 20
 // this node runs on, as both came from the same seed.
 type Booted struct {
 	Mode     string `json:"mode"` // internet, local or private
+	Tor      bool   `json:"tor"`  // the seed asked everything through Tor
 	Channel  string `json:"channel"`
 	Arch     string `json:"arch"`
 	Manifest struct {
