@@ -74,6 +74,7 @@ type bench struct {
 	provider  *lab.Provider
 	image     string
 	cache     image.Partition // of image
+	esp       image.Partition // of image, set by choose
 	last      lab.LastWord
 }
 
@@ -143,7 +144,9 @@ func (b *bench) medium(o lab.ImageOptions) {
 	if o.Mode == "" {
 		o.Mode = "internet"
 	}
-	o.Cache = testCache
+	if o.Cache == 0 {
+		o.Cache = testCache
+	}
 	if o.Policy == "" {
 		o.Policy = timeOf("", "")
 	}
