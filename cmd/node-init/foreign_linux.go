@@ -78,6 +78,9 @@ func (n *node) become(ctx context.Context, init string) error {
 	if err := sysinit.SetHostname("phase"); err != nil { // until /etc/hostname says otherwise
 		n.system.Log.Warn("host name", "error", err)
 	}
+	if err := os.MkdirAll(stateDir, 0o700); err != nil {
+		return err
+	}
 	ephemeral := n.openState(ctx)
 	if err := n.publish(); err != nil {
 		n.system.Log.Warn("what was booted cannot be offered to others", "error", err)

@@ -60,6 +60,7 @@ func needs() []need {
 		// this machine. The tests unpack its packages instead.
 		{"dbus-daemon", verify, "is the message bus of the Avahi that tests unpack", "dbus-daemon", "", program("dbus-daemon")},
 		{"strace", verify, "makes system calls fail, and sees their order", "strace", "", program("strace")},
+		{"debootstrap", verify, "makes a Debian that is published as others would", "debootstrap", "", program("debootstrap")},
 		{"xz", verify, "compresses as distributions do", "xz-utils", "", program("xz")},
 	}
 }

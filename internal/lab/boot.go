@@ -27,6 +27,7 @@ type BootOptions struct {
 	NoNet    bool     // no network card
 	Nets     []vm.Net // the network cards; nil: one on QEMU's user-mode network
 	Snapshot bool     // forget what the machine writes to the medium
+	ReadOnly bool     // the medium is write-protected
 	RTC      time.Time
 	Vars     string   // file of the firmware's variables, kept from boot to boot; "": new ones
 	Extra    []string // further arguments of QEMU: what makes this machine unlike others
@@ -42,7 +43,7 @@ func (l *Lab) Boot(ctx context.Context, o BootOptions) (*vm.Machine, error) {
 	cfg := vm.Config{
 		Arch: l.cfg.Arch, Memory: o.Memory, Accel: o.Accel, ProbeCache: l.cfg.Work, RTC: o.RTC,
 		Vars: o.Vars, Extra: o.Extra, Reboot: o.Reboot,
-		Disks: []vm.Disk{{Path: o.Image, Snapshot: o.Snapshot}}, Nets: []vm.Net{{Kind: vm.NetUser}},
+		Disks: []vm.Disk{{Path: o.Image, Snapshot: o.Snapshot, ReadOnly: o.ReadOnly}}, Nets: []vm.Net{{Kind: vm.NetUser}},
 		Dir: filepath.Join(o.Run, "machine"), ConsoleLog: filepath.Join(o.Run, "console.log"), Report: true,
 	}
 	if o.Nets != nil {

@@ -86,6 +86,7 @@ func (b *bench) installer() (kernel, initramfs, rootfs string) {
 // job's receipt comes from within.
 func TestDebianWithSystemd(t *testing.T) {
 	b := setup(t)
+	needE2fsprogs(t)
 	r := b.release(1)
 	r.Rootfs, r.Verity = b.debian(), nil
 	r.Cmdline = loudKernel + " systemd.show_status=true"
@@ -98,11 +99,9 @@ func TestDebianWithSystemd(t *testing.T) {
 	b.shows(console, "Welcome to Debian GNU/Linux")
 	wallsStand(t, outcome.Receipt.Statement)
 
-	// Once more: who it is was kept on the medium, and everything else in memory.
-	again, console := b.bootForeign(lab.BootOptions{Memory: 1536})
-	b.verified(again, console)
-	if again.Node.Key != outcome.Node.Key {
-		t.Errorf("the node was %s and is %s", outcome.Node.Key, again.Node.Key)
+	// Who it is was kept on the medium, as for every other node.
+	if said := b.cacheSays("stat /plasm/node.key"); !strings.Contains(said, "Mode:  0600") {
+		t.Errorf("the node's key on the medium: %s", said)
 	}
 }
 
@@ -169,8 +168,27 @@ func (b *bench) debootstrap() string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	b.command("debootstrap", "--variant=minbase", "--include="+debianPackages, suite, root, mirror)
-	for _, pattern := range []string{"var/cache/apt/archives/*.deb", "var/lib/apt/lists/*", "var/log/*.log", "usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*"} {
+	// In memory, where it takes half the time; nothing stays mounted.
+	b.command("unshare", "--mount", "--propagation", "private", "sh", "-ec", `
+		mkdir "$1/root" "$1/memory"
+		mount -t tmpfs tmpfs "$1/memory"
+		debootstrap --variant=minbase --include="$2" "$3" "$1/memory" "$4"
+		cp -a "$1/memory/." "$1/root"`, "sh", dir, debianPackages, suite, mirror)
+	b.slim(root)
+	if err := os.WriteFile(made, []byte(what), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	return root
+}
+
+// slim removes what a system that is sent over the network for each boot can do
+// without.
+func (b *bench) slim(root string) {
+	b.Helper()
+	for _, pattern := range []string{
+		"var/cache/apt/*", "var/lib/apt/lists/*", "var/cache/debconf/*", "var/log/*.log", "var/log/apt",
+		"usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*", "usr/share/info/*", "usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d/*",
+	} {
 		names, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			b.Fatal(err)
@@ -181,10 +199,6 @@ func (b *bench) debootstrap() string {
 			}
 		}
 	}
-	if err := os.WriteFile(made, []byte(what), 0o644); err != nil {
-		b.Fatal(err)
-	}
-	return root
 }
 
 // debianMirror is where this machine's apt has Debian from.
@@ -246,7 +260,8 @@ func (b *bench) install(root string) {
 	if err := os.Remove(filepath.Join(root, "etc/resolv.conf")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		b.Fatal(err)
 	}
-	b.command("systemctl", "--root="+root, "enable", "plasmd.service", "systemd-networkd.service")
+	b.command("chroot", root, "systemd-analyze", "verify", "/usr/lib/systemd/system/plasmd.service")
+	b.command("chroot", root, "systemctl", "enable", "plasmd.service", "systemd-networkd.service")
 }
 
 // command runs a program that publishers use.
@@ -268,3 +283,14 @@ func (b *bench) command(name string, args ...string) {
 }
 
 func tailOf(text string) string { return text[max(0, len(text)-2000):] }
+
+// cacheSays asks debugfs(8) about the file system of the cache partition.
+func (b *bench) cacheSays(request string) string {
+	b.Helper()
+	path := filepath.Join(b.run, "cache.img")
+	if err := os.WriteFile(path, b.readCache(), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	b.tool("e2fsck", "-fy", path) // the machine was switched off as it ran
+	return b.tool("debugfs", "-R", request, path)
+}
