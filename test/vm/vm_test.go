@@ -37,6 +37,9 @@ const repository = "../.."
 // runs shows its banner on the serial console.
 const loudKernel = "console=ttyS0,115200 no_timer_check panic=30"
 
+// loudKernels are those of all architectures.
+var loudKernels = map[string]string{vm.X8664: loudKernel, vm.ARM64: "console=ttyAMA0,115200 panic=30"}
+
 // testCache is the size of the cache partition: small, because some tests read
 // whole images.
 const testCache = 128 << 20
@@ -46,17 +49,22 @@ const testCache = 128 << 20
 var banner = regexp.MustCompile(`Linux version [0-9]`)
 
 // newLab builds the systems once for all tests.
-var newLab = sync.OnceValues(func() (*lab.Lab, error) {
+var newLab = sync.OnceValues(func() (*lab.Lab, error) { return labFor(vm.X8664) })
+
+// newLabARM64 builds those for arm64.
+var newLabARM64 = sync.OnceValues(func() (*lab.Lab, error) { return labFor(vm.ARM64) })
+
+func labFor(arch string) (*lab.Lab, error) {
 	programs := filepath.Join(repository, "build", "bin")
 	work, err := filepath.Abs(filepath.Join(repository, "build", "lab"))
 	if err != nil {
 		return nil, err
 	}
 	return lab.New(context.Background(), lab.Config{
-		Arch: vm.X8664, Target: filepath.Join(repository, "build", "target", vm.X8664),
+		Arch: arch, Target: filepath.Join(repository, "build", "target", arch),
 		Plasmd: filepath.Join(programs, "plasmd"), Work: work, Version: labVersion, Time: labTime,
 	})
-})
+}
 
 // What the tests' builds are called and dated: fixed, so that what is unchanged
 // since the last run need not be built again.
@@ -81,15 +89,25 @@ type bench struct {
 // setup builds what is shared and prepares a folder for this test.
 func setup(t *testing.T) *bench {
 	t.Helper()
-	for _, needed := range []string{"build/bin/plasmd", "build/target/x86_64/phase-init"} {
+	return setupArch(t, vm.X8664)
+}
+
+// setupArch is setup with machines of an architecture.
+func setupArch(t *testing.T, arch string) *bench {
+	t.Helper()
+	for _, needed := range []string{"build/bin/plasmd", "build/target/" + arch + "/phase-init"} {
 		if _, err := os.Stat(filepath.Join(repository, needed)); errors.Is(err, os.ErrNotExist) {
-			skip(t, needed+" is missing: run `make tools target` first")
+			skip(t, needed+" is missing: run `make tools target ARCH="+arch+"` first")
 		}
 	}
-	if _, err := vm.FindQEMU(vm.X8664); err != nil {
+	if _, err := vm.FindQEMU(arch); err != nil {
 		skip(t, err.Error())
 	}
-	l, err := newLab()
+	build := newLab
+	if arch == vm.ARM64 {
+		build = newLabARM64
+	}
+	l, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +130,7 @@ func skip(t *testing.T, reason string) {
 // release is an honest release for the caller to change.
 func (b *bench) release(version int64) release.Release {
 	r := b.lab.Release(version, b.ports.Base())
-	r.Cmdline = loudKernel
+	r.Cmdline = loudKernels[b.lab.Arch()]
 	return r
 }
 
