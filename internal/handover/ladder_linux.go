@@ -12,11 +12,7 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-const (
-	stepProbe = "ask how this machine can start another kernel"
-	stepFits  = "ask whether this machine can take the new system"
-	stepLoad  = "load the new kernel"
-)
+const stepLoad = "load the new kernel"
 
 // Probe finds out early, and without any file, whether some rung can work. What
 // it returns is what Load would end with.
@@ -29,7 +25,7 @@ func (l Ladder) Probe() error {
 		}
 		reasons = append(reasons, Reason{rung, err})
 	}
-	return l.refusal(stepProbe, reasons)
+	return l.refusal(reasons)
 }
 
 // Fits finds out before anything is downloaded whether a rung that can work has
@@ -57,7 +53,7 @@ func (l Ladder) Fits(m manifest.Manifest, rootfsInCache bool) error {
 	if least := leastMemory(reasons); least != nil {
 		return least
 	}
-	return l.refusal(stepFits, reasons)
+	return l.refusal(reasons)
 }
 
 // leastMemory is the memory error that is nearest to none.
@@ -81,12 +77,12 @@ func (l Ladder) available() (int64, error) {
 
 // refusal is the error of a ladder with no rung left. Where there was only one, it
 // speaks for itself.
-func (l Ladder) refusal(step string, reasons []Reason) error {
+func (l Ladder) refusal(reasons []Reason) error {
 	all := slices.Concat(reasons, l.Ruled)
 	if len(all) == 1 {
 		return all[0].Err
 	}
-	return &LadderError{Step: step, Reasons: all}
+	return &LadderError{all}
 }
 
 func (l Ladder) tell(format string, args ...any) {
@@ -163,7 +159,7 @@ func (l *Loaded) next() error {
 		l.fail(rung, err)
 	}
 	l.closeFiles()
-	return l.ladder.refusal(stepLoad, l.failed)
+	return l.ladder.refusal(l.failed)
 }
 
 func (l *Loaded) fail(rung Rung, err error) {

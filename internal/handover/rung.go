@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strings"
 )
 
 // Rung is one way to start a kernel. The ladder tries them in turn.
@@ -28,17 +27,23 @@ type Reason struct {
 }
 
 // LadderError says of each rung why it does not lead to the new system.
-type LadderError struct {
-	Step    string // what was being done
-	Reasons []Reason
-}
+type LadderError struct{ Reasons []Reason }
 
 func (e *LadderError) Error() string {
-	parts := make([]string, len(e.Reasons))
+	text, last := "no way leads from here to the new system: ", ""
 	for i, r := range e.Reasons {
-		parts[i] = string(r.Rung) + ": " + r.Err.Error()
+		switch why := r.Err.Error(); {
+		case i == 0:
+			text += string(r.Rung)
+			last = why
+		case why == last:
+			text += ", " + string(r.Rung)
+		default:
+			text += ": " + last + "; " + string(r.Rung)
+			last = why
+		}
 	}
-	return e.Step + ": no way leads to the new system; " + strings.Join(parts, "; ")
+	return text + ": " + last
 }
 
 // Unwrap gives the reasons' errors.
