@@ -50,8 +50,10 @@ func TestPrivateLeavesNothing(t *testing.T) {
 		if now := b.received(); now != received {
 			t.Errorf("a Private boot delivered %d receipts", now-received)
 		}
-		if !strings.Contains(boot.console, "receipt is signed") {
-			t.Errorf("the console does not show the receipt:\n%s", calm(boot.console))
+		for _, want := range []string{"Private Mode", "receipt is signed"} {
+			if !strings.Contains(boot.console, want) {
+				t.Errorf("the console does not show %q:\n%s", want, calm(boot.console))
+			}
 		}
 		boot.tellsNothing(t, told)
 		if n := len(senders(boot.sent)); n != 2 {

@@ -3,7 +3,6 @@
 package vm_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -310,28 +309,6 @@ func TestPowerOnToReceipt(t *testing.T) {
 		if !strings.Contains(console, want) {
 			t.Errorf("the console does not show %q:\n%s", want, console)
 		}
-	}
-}
-
-// TestPrivateMode boots with the cache untouched and without telling anybody
-// on the network what the first job did.
-func TestPrivateMode(t *testing.T) {
-	b := setup(t)
-	b.publish(b.release(1), "")
-	b.serve()
-	b.medium(lab.ImageOptions{Mode: "private"})
-	before := digest(t, b.image)
-	b.last = lab.ReceiptShown
-	outcome, console := b.boot(lab.BootOptions{})
-	b.verified(outcome, console)
-	if got, err := b.provider.Received(); err != nil || len(got) != 0 {
-		t.Errorf("private mode delivered %d receipts, %v", len(got), err)
-	}
-	if !bytes.Equal(before, digest(t, b.image)) {
-		t.Error("private mode has written to the medium")
-	}
-	if !strings.Contains(console, "Private Mode") {
-		t.Errorf("the console does not name the mode:\n%s", console)
 	}
 }
 
