@@ -118,7 +118,7 @@ func (s *seed) listen(ctx context.Context) {
 			s.system.Console.Line(line)
 		}
 	}
-	s.system.Console.Line(s.keyLine())
+	s.system.Console.Text(s.keyLine())
 	h := s.hand(ctx)
 	defer h.letGo()
 	for {
@@ -156,7 +156,7 @@ func (s *seed) grant(ctx context.Context, w *wish) {
 	s.change(turn, c, w.key, h)
 	cancel()
 	if !c.again {
-		s.system.Console.Line(s.keyLine())
+		s.system.Console.Text(s.keyLine())
 		s.wait(ctx, h)
 	}
 }
@@ -193,7 +193,7 @@ func (s *seed) sit(ctx context.Context, h *hand) (anew bool) {
 			if s.change(turn, c, key, h) && c.again {
 				return false
 			}
-			s.system.Console.Line(s.keyLine())
+			s.system.Console.Text(s.keyLine())
 			if c.key == keyShell {
 				return true
 			}
