@@ -153,6 +153,20 @@ func (l *Lab) Changed(ctx context.Context, content []byte) (*Lab, error) {
 	return &changed, err
 }
 
+// Formatted is the same lab with another node system, whose root file system is of
+// a format, with or without a hash tree.
+func (l *Lab) Formatted(ctx context.Context, format string, verity bool) (*Lab, error) {
+	formatted := *l
+	formatted.cfg.Format, formatted.cfg.NoVerity = format, !verity
+	dir := filepath.Join(l.cfg.Work, "out", l.cfg.Arch, fmt.Sprintf("%s-%v", format, verity))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the output folder: %w", err)
+	}
+	var err error
+	formatted.Node, err = formatted.buildNode(ctx, dir, nil)
+	return &formatted, err
+}
+
 func (l *Lab) buildSeed(ctx context.Context) (system.Output, error) {
 	seed, _, err := l.build.Seed(ctx, system.SeedConfig{
 		Out: l.Seed, Pid1: filepath.Join(l.cfg.Target, "phase-pid1"), Init: filepath.Join(l.cfg.Target, "phase-init"), Root: l.Root, LogPolicy: l.cfg.LogPolicy, WiFi: l.cfg.WiFi, Tor: l.cfg.Tor, Shell: l.cfg.Shell,

@@ -80,6 +80,9 @@ func (b *Build) writeNode(ctx context.Context, cfg NodeConfig, mods *moduleSet) 
 	if cfg.WiFi {
 		limit = MaxRootfsWiFi
 	}
+	if cfg.Format == FormatEROFS {
+		limit += limit / 2 // LZ4 is quick, not small
+	}
 	if err == nil && sys.Rootfs.Size > limit {
 		err = fmt.Errorf("system: the root file system has %d bytes, the limit is %d", sys.Rootfs.Size, limit)
 	}
