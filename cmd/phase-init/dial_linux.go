@@ -61,15 +61,15 @@ func (s *seed) neighbours() ([]discover.Source, []fetch.Finder) {
 		reach.DHT = nil
 	}
 	query := discover.Query{Channel: s.config.Channel, Arch: s.config.Arch}
-	return reach.Neighbours(s.fetcher.Get, lanWait(s.config.Mode)), []fetch.Finder{mdns.NewFinder(query, provider)}
+	return reach.Neighbours(s.fetcher.Get, lanWait(s.config.Mode, len(s.config.Providers) > 0)), []fetch.Finder{mdns.NewFinder(query, provider)}
 }
 
 // lanWait is how long the local network may take to answer: providers on it do
 // within milliseconds, but nobody there says that there is nothing. Where nothing
 // else is asked it may take longer: the question is repeated after a second
 // (RFC 6762, section 5.2), and a wireless network may lose the first one.
-func lanWait(mode bootcfg.Mode) time.Duration {
-	if mode == bootcfg.Local {
+func lanWait(mode bootcfg.Mode, others bool) time.Duration {
+	if mode == bootcfg.Local && !others {
 		return 3 * time.Second
 	}
 	return time.Second

@@ -94,6 +94,7 @@ than what has changed.`,
 	w.flags(cmd)
 	archFlag(cmd, &w.arch)
 	w.wifiFlags(cmd)
+	w.rootfsFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "published"), "folder to publish in")
 	cmd.Flags().Int64Var(&number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
 	cmd.Flags().StringArrayVar(&previous, "previous", nil, "make patches from the release in this published `FOLDER`, or from that of MANIFEST=FOLDER; repeatable, at most 8")

@@ -33,6 +33,8 @@ type workshop struct {
 	wifi, tor, shell   bool
 	firmware           []string // packages
 	kernel             string   // package
+	format             string   // of the root file system
+	noVerity           bool
 	verbose            bool
 }
 
@@ -68,6 +70,15 @@ func (w *workshop) wifiFlags(cmd *cobra.Command) {
 	flags.BoolVar(&w.wifi, "wifi", false, "carry wpa_supplicant and the drivers of wireless cards, to join WPA2, WPA3 and open networks")
 	flags.StringArrayVar(&w.firmware, "firmware", nil, "with --wifi: Debian package whose firmware to carry, as far as the drivers name it; may be repeated")
 	flags.StringVar(&w.kernel, "kernel-package", "", "Debian package of the kernel (default the one for virtual machines; with --wifi the one for real machines)")
+}
+
+// rootfsFlags is for the command that builds what is published.
+func (w *workshop) rootfsFlags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&w.format, "rootfs-format", system.FormatSquashfs, "format of the root file system: squashfs, which is smaller, or erofs")
+	flags.BoolVar(&w.noVerity, "no-verity", false, "put no hash tree behind the root file system; machines then load it into memory at every boot")
+	choices := cobra.FixedCompletions([]string{system.FormatSquashfs, system.FormatEROFS}, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("rootfs-format", choices) // fails for a flag that does not exist
 }
 
 // checkWiFi refuses flags that do not fit together, and says which kernel --wifi
@@ -117,6 +128,9 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	if err := w.checkWiFi(arch); err != nil {
 		return nil, err
 	}
+	if w.format != "" && w.format != system.FormatSquashfs && w.format != system.FormatEROFS {
+		return nil, usageError{&system.FormatError{Format: w.format}}
+	}
 	if w.target == "" {
 		w.target = filepath.Join("build", "target", arch)
 	}
@@ -141,6 +155,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
 		Time: at, MinVersion: w.minVersion, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
 		WiFi: w.wifi, Tor: w.tor, Shell: w.shell, Firmware: w.firmware, Kernel: w.kernel,
+		Format: w.format, NoVerity: w.noVerity,
 	})
 }
 

@@ -26,6 +26,7 @@ type Outcome struct {
 	Events  []string       // all events in order: "seed/stage-start network", "seed/handover"
 	Fetched []fetch.Report // where the artifacts came from, by the seed's own account
 	Memory  SeedMemory     // of the seed at hand-over; zero: it did not say
+	Seed    time.Duration  // from the first word of the seed's init to its last before the hand-over, on its clock; 0: it came to none
 
 	last  LastWord
 	shown []byte // the receipt on the report port
@@ -117,6 +118,7 @@ type follower struct {
 	zero    map[string]time.Duration // when each kernel's clock started, since power on
 	running map[string]int64         // stages begun: name to at_ns
 	ready   time.Duration            // node-ready, on the node's clock
+	first   int64                    // at_ns of the seed's first event
 }
 
 // reportLimits bound what a guest may say about itself in one event.
@@ -133,6 +135,9 @@ func (f *follower) lastEvent() string {
 func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 	since := at.Sub(f.powerOn)
 	f.out.Elapsed = since
+	if f.first == 0 && e.Kernel == timeline.KernelSeed {
+		f.first = e.AtNS
+	}
 	name := e.Kernel + "/" + e.Event
 	if e.Stage != "" {
 		name += " " + e.Stage
@@ -171,6 +176,7 @@ func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 			return true, fmt.Errorf("the node's report about itself: %w", err)
 		}
 	case timeline.EventHandover:
+		f.out.Seed = time.Duration(e.AtNS - f.first)
 		if err := strictjson.Unmarshal(e.Data, &f.out.Memory, reportLimits); err != nil {
 			return true, fmt.Errorf("the seed's report about its memory: %w", err)
 		}

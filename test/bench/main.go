@@ -34,7 +34,7 @@ type Figure struct {
 func main() {
 	pairs := flag.Int("pairs", 3, "pairs of boots to measure; medians are reported")
 	accel := flag.String("accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg")
-	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, delta or boot")
+	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, delta, boot or cached")
 	searches := flag.Int("searches", 11, "searches of each client to measure; medians are reported")
 	out := flag.String("out", filepath.Join("build", "bench.json"), "where to write the figures")
 	flag.Parse()
@@ -51,6 +51,7 @@ func main() {
 		{"verify", verifyFigures},
 		{"delta", func() ([]Figure, error) { return deltaFigures(ctx) }},
 		{"boot", func() ([]Figure, error) { return measure(ctx, *pairs, *accel) }},
+		{"cached", func() ([]Figure, error) { return cachedFigures(ctx, *pairs, *accel) }},
 	})
 	if err == nil {
 		err = report(figures, *out)
@@ -109,6 +110,7 @@ type bench struct {
 	lab      *lab.Lab
 	run      string
 	accel    string
+	base     string // of the provider
 	provider *lab.Provider
 }
 
@@ -161,6 +163,7 @@ func prepare(ctx context.Context, accel string) (b *bench, corridor, direct stri
 	if err != nil {
 		return nil, "", "", err
 	}
+	b.base = ports.Base()
 	folder := filepath.Join(b.run, "published")
 	published, err := l.Publish(folder, l.Release(1, ports.Base()), "")
 	if err != nil {

@@ -248,6 +248,7 @@ func (b *bench) transfersNothing(mirror *lab.Mirror) {
 func (b *bench) liesAndRot(honest, liar *lab.Mirror, d blob.Digest) {
 	b.Helper()
 	b.rot(b.lab.Node.Rootfs.Path)
+	b.putCache([]byte("1\n"), "/store/doubts/"+d.Hex()) // else nobody would read it before it is used
 	liar.Misbehave(lab.Fault{Blob: d, Lies: true})
 	honest.Misbehave(lab.Fault{Blob: d, Rate: 2 << 20}) // so that the other is needed
 	honest.Forget()
@@ -327,7 +328,8 @@ func (b *bench) bootsByPatch(mirror *lab.Mirror) {
 		b.Fatal(err)
 	}
 	r := b.release(2)
-	r.Rootfs, r.Bases, r.Previous = changed.Node.Rootfs.Path, []string{mirror.Base()}, []release.Previous{before}
+	r.Rootfs, r.Verity = changed.Node.Rootfs.Path, changed.Node.Verity
+	r.Bases, r.Previous = []string{mirror.Base()}, []release.Previous{before}
 	b.provider.Stop()
 	b.publish(r, "")
 	b.serve()
