@@ -170,7 +170,7 @@ func (n *node) mountCached(ctx context.Context) (kind string, err error) {
 	}
 	if kind, err = n.mountDevice(n.image.Path, tree.DataSize); err != nil {
 		if corrupt, _ := n.image.Corrupt(); corrupt {
-			err = errors.Join(errRotten, err)
+			err = fmt.Errorf("%w; %w", errRotten, err)
 		}
 		return "", errors.Join(err, n.image.Close())
 	}
