@@ -19,7 +19,12 @@ import (
 // PHASE_REQUIRE_TOOLS=1 it fails instead.
 func needQEMU(t *testing.T) {
 	t.Helper()
-	_, err := FindQEMU(X8664)
+	needQEMUFor(t, X8664)
+}
+
+func needQEMUFor(t *testing.T, arch string) {
+	t.Helper()
+	_, err := FindQEMU(arch)
 	switch {
 	case err == nil:
 	case os.Getenv("PHASE_REQUIRE_TOOLS") == "1":

@@ -40,20 +40,20 @@ func (p Probe) Accel() string {
 // ProbeKVM finds out whether guests really run under KVM on this host. The
 // device node says little: it may be there and not be permitted, and on nested
 // or para-virtual hosts QEMU aborts, or the guest hangs, or crawls. So a guest
-// of one disk sector is started (see sectorCode), which enters 64-bit mode,
-// does some work and greets on its serial port; the greeting within three
-// seconds is the only "yes".
+// of a few instructions is started (see sectorCode and greetingCode), which does
+// some work in 64-bit mode and greets on its serial port; the greeting within
+// three seconds is the only "yes".
 //
-// qemu is the emulator's path; empty looks for it. Only x86_64 hosts are
-// probed so far.
+// qemu is the emulator's path; empty looks for it. Hosts are x86_64 or arm64.
 func ProbeKVM(ctx context.Context, qemu string) Probe {
-	if runtime.GOARCH != "amd64" {
-		return Probe{Reason: "KVM is only probed on x86_64 hosts"}
+	arch := hostArch()
+	if arch != X8664 && arch != ARM64 {
+		return Probe{Reason: "KVM is not probed on " + arch}
 	}
 	if p, ok := probeDevice("/dev/kvm"); !ok {
 		return p
 	}
-	return probeGuest(ctx, qemu, AccelKVM, probeDeadline)
+	return probeGuest(ctx, arch, qemu, AccelKVM, probeDeadline)
 }
 
 // probeDevice looks for the cheap reasons to say no.
@@ -72,22 +72,20 @@ func probeDevice(path string) (Probe, bool) {
 }
 
 // probeGuest runs the probe's guest under an accelerator.
-func probeGuest(ctx context.Context, qemu, accel string, deadline time.Duration) (p Probe) {
+func probeGuest(ctx context.Context, arch, qemu, accel string, deadline time.Duration) (p Probe) {
 	dir, err := os.MkdirTemp("", "phase-kvm-")
 	if err != nil {
 		return Probe{Reason: err.Error()}
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	disk := filepath.Join(dir, "greeting.img")
-	if err := os.WriteFile(disk, greetingDisk(), 0o600); err != nil {
+	cfg, err := greetingGuest(arch, filepath.Join(dir, "greeting"))
+	if err != nil {
 		return Probe{Reason: err.Error()}
 	}
+	cfg.Accel, cfg.CPUs, cfg.Memory, cfg.Dir, cfg.QEMU = accel, 1, 64, dir, qemu
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	m, err := Start(ctx, Config{
-		Arch: X8664, Accel: accel, BIOS: true, CPUs: 1, Memory: 64,
-		Disks: []Disk{{Path: disk, ReadOnly: true}}, Dir: dir, QEMU: qemu,
-	})
+	m, err := Start(ctx, cfg)
 	if err != nil {
 		return Probe{Reason: fmt.Sprintf("%s does not start: %v", strings.ToUpper(accel), err)}
 	}

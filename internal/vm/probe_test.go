@@ -11,13 +11,17 @@ import (
 // The probe must be able to say yes: its guest, under the accelerator that
 // works everywhere.
 func TestProbeGuestRuns(t *testing.T) {
-	needQEMU(t)
-	p := probeGuest(testContext(t), "", AccelTCG, 8*time.Second)
-	if !strings.HasPrefix(p.Reason, "a guest ran under TCG") {
-		t.Errorf("got %+v", p)
-	}
-	if p.KVM {
-		t.Error("TCG taken for KVM")
+	for _, arch := range []string{X8664, ARM64} {
+		t.Run(arch, func(t *testing.T) {
+			needQEMUFor(t, arch)
+			p := probeGuest(testContext(t), arch, "", AccelTCG, 30*time.Second)
+			if !strings.HasPrefix(p.Reason, "a guest ran under TCG") {
+				t.Errorf("got %+v", p)
+			}
+			if p.KVM {
+				t.Error("TCG taken for KVM")
+			}
+		})
 	}
 }
 
@@ -61,7 +65,7 @@ func TestProbeGuest(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := probeGuest(testContext(t), program(t, tt.script), AccelKVM, 300*time.Millisecond)
+			p := probeGuest(testContext(t), X8664, program(t, tt.script), AccelKVM, 300*time.Millisecond)
 			if p.KVM != tt.kvm || !strings.Contains(p.Reason+" "+p.Detail, tt.want) {
 				t.Errorf("got %+v, want %v with %q", p, tt.kvm, tt.want)
 			}
@@ -126,18 +130,19 @@ func TestProbeCache(t *testing.T) {
 }
 
 func TestProbeForUsesItsCache(t *testing.T) {
-	if hostArch() != X8664 {
-		t.Skip("only x86_64 hosts are probed")
+	foreign := map[string]string{X8664: ARM64, ARM64: X8664}[hostArch()]
+	if foreign == "" {
+		t.Skip("only x86_64 and arm64 hosts are probed")
 	}
 	dir := t.TempDir()
 	want := Probe{KVM: true, Reason: "remembered"}
 	if err := saveProbe(filepath.Join(dir, "kvm-probe.json"), bootID(), want); err != nil {
 		t.Fatal(err)
 	}
-	if p := probeFor(t.Context(), Config{Arch: X8664, ProbeCache: dir}); p != want {
+	if p := probeFor(t.Context(), Config{Arch: hostArch(), ProbeCache: dir}); p != want {
 		t.Errorf("got %+v", p)
 	}
-	if p := probeFor(t.Context(), Config{Arch: ARM64, ProbeCache: dir}); p.KVM || p.Accel() != AccelTCG {
+	if p := probeFor(t.Context(), Config{Arch: foreign, ProbeCache: dir}); p.KVM || p.Accel() != AccelTCG {
 		t.Errorf("for a foreign guest: %+v", p)
 	}
 }

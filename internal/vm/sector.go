@@ -1,5 +1,10 @@
 package vm
 
+import (
+	"encoding/binary"
+	"os"
+)
+
 // greeting is what the probe's guest writes on its serial port.
 const greeting = "phase-guest-runs"
 
@@ -77,4 +82,47 @@ func greetingDisk() []byte {
 	copy(disk[n:], greeting+"\r\n\x00")
 	disk[510], disk[511] = 0x55, 0xaa
 	return disk
+}
+
+// greetingCode is what an arm64 machine "virt" is given as its kernel: the same
+// without the way to 64-bit mode, where arm64 machines begin. The port is a PL011
+// (its registers: ARM DDI 0183, 3.2) where QEMU's "virt" has it.
+var greetingCode = []uint32{
+	0xd2a12000, //       movz x0, #0x900, lsl #16   the port
+	0x52806025, //       movz w5, #0x301
+	0xb9003005, //       str  w5, [x0, #0x30]       switch it on
+	0x5285a001, //       movz w1, #0x2d00
+	0x72a02621, //       movk w1, #0x131, lsl #16   20000000
+	0x71000421, // work: subs w1, w1, #1
+	0x54ffffe1, //       b.ne work
+	0x10000182, //       adr  x2, text
+	0x38401443, // next: ldrb w3, [x2], #1
+	0x340000a3, //       cbz  w3, off
+	0xb9401804, // busy: ldr  w4, [x0, #0x18]       flags
+	0x372fffe4, //       tbnz w4, #5, busy          transmitter full?
+	0xb9000003, //       str  w3, [x0]
+	0x17fffffb, //       b    next
+	0x52800100, // off:  movz w0, #8
+	0x72b08000, //       movk w0, #0x8400, lsl #16  PSCI: SYSTEM_OFF
+	0xd4000002, //       hvc  #0
+	0xd503207f, //       wfi
+	0x17ffffff, //       b    -4
+	// text: follows
+}
+
+func greetingKernel() []byte {
+	var code []byte
+	for _, instruction := range greetingCode {
+		code = binary.LittleEndian.AppendUint32(code, instruction)
+	}
+	return append(code, greeting+"\r\n\x00"...)
+}
+
+// greetingGuest writes the probe's guest of an architecture to a file, and says
+// how it is started.
+func greetingGuest(arch, path string) (Config, error) {
+	if arch == ARM64 {
+		return Config{Arch: ARM64, Kernel: path}, os.WriteFile(path, greetingKernel(), 0o600)
+	}
+	return Config{Arch: X8664, BIOS: true, Disks: []Disk{{Path: path, ReadOnly: true}}}, os.WriteFile(path, greetingDisk(), 0o600)
 }
