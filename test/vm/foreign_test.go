@@ -40,7 +40,7 @@ func TestInstaller(t *testing.T) {
 	b.publish(r, "")
 	b.serve()
 	b.medium(lab.ImageOptions{})
-	ctx, cancel := context.WithTimeout(t.Context(), bootWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*bootWithin)
 	defer cancel()
 	m := b.start(ctx, lab.BootOptions{})
 	for _, want := range []string{"handover.json", "Choose the language to be used for the installation process"} {
@@ -108,7 +108,7 @@ func TestDebianWithSystemd(t *testing.T) {
 // bootForeign boots a system that shows nothing of ours at the end.
 func (b *bench) bootForeign(o lab.BootOptions) (*lab.Outcome, string) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), bootWithin)
+	ctx, cancel := context.WithTimeout(b.Context(), 2*bootWithin)
 	defer cancel()
 	m := b.start(ctx, o)
 	outcome, err := lab.Follow(ctx, m.machine, b.last)
