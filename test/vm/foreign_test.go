@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -138,19 +137,53 @@ func (b *bench) debian() string {
 	if os.Geteuid() != 0 {
 		nettest.Lacking(b.T, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to make a Debian system")
 	}
-	root := b.debootstrap()
-	b.install(root)
-	out := filepath.Join(b.run, "debian.squashfs")
-	b.command("mksquashfs", root, out, "-noappend", "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "3")
-	return out
+	first, rest := onPage(b.T)
+	root := b.debootstrap(strings.Fields(first))
+	b.configure(root)
+	return b.follows(rest, root)
 }
 
-// debianPackages are what this Debian has beyond the least that there is. A kernel
-// is not among them: it is the node system's.
-const debianPackages = "systemd-sysv,udev"
+// onPage is the page's recipe for a Debian: its first line, which takes long, and
+// the others.
+func onPage(t *testing.T) (first, rest string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(repository, "docs", "foreign.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const start = "```sh\ndebootstrap "
+	_, recipe, found := strings.Cut(string(page), start)
+	recipe, _, ends := strings.Cut(recipe, "```")
+	first, rest, more := strings.Cut(recipe, "\n")
+	if !found || !ends || !more {
+		t.Fatalf("docs/foreign.md has no recipe that begins with %q", start)
+	}
+	return first, rest
+}
 
-// debootstrap makes a Debian system, once: it is kept below build.
-func (b *bench) debootstrap() string {
+// follows does what the page says, where its files are, and returns the root file
+// system that comes of it.
+func (b *bench) follows(recipe, root string) string {
+	b.Helper()
+	dir := b.TempDir()
+	for name, target := range map[string]string{"debian": root, "build": filepath.Join(repository, "build"), "packaging": filepath.Join(repository, "packaging")} {
+		target, err := filepath.Abs(target)
+		if err == nil {
+			err = os.Symlink(target, filepath.Join(dir, name))
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	// mksquashfs would pack the link itself.
+	recipe = strings.ReplaceAll(recipe, "mksquashfs debian ", "mksquashfs debian/ ")
+	b.command("sh", "-ec", "cd "+dir+"\n"+recipe)
+	return filepath.Join(dir, "debian.squashfs")
+}
+
+// debootstrap makes a Debian system, once: it is kept below build. It is given the
+// options of the page, and in place of its suite and folder those of this machine.
+func (b *bench) debootstrap(args []string) string {
 	b.Helper()
 	suite, mirror := debianMirror(b)
 	dir, err := filepath.Abs(filepath.Join(repository, "build", "debian"))
@@ -158,7 +191,8 @@ func (b *bench) debootstrap() string {
 		b.Fatal(err)
 	}
 	root, made := filepath.Join(dir, "root"), filepath.Join(dir, "made")
-	what := suite + " " + debianPackages + "\n"
+	options := strings.Join(args[:len(args)-2], " ")
+	what := suite + " " + options + "\n"
 	if was, err := os.ReadFile(made); err == nil && string(was) == what {
 		return root
 	}
@@ -172,33 +206,12 @@ func (b *bench) debootstrap() string {
 	b.command("unshare", "--mount", "--propagation", "private", "sh", "-ec", `
 		mkdir "$1/root" "$1/memory"
 		mount -t tmpfs tmpfs "$1/memory"
-		debootstrap --variant=minbase --include="$2" "$3" "$1/memory" "$4"
-		cp -a "$1/memory/." "$1/root"`, "sh", dir, debianPackages, suite, mirror)
-	b.slim(root)
+		debootstrap $2 "$3" "$1/memory" "$4"
+		cp -a "$1/memory/." "$1/root"`, "sh", dir, options, suite, mirror)
 	if err := os.WriteFile(made, []byte(what), 0o644); err != nil {
 		b.Fatal(err)
 	}
 	return root
-}
-
-// slim removes what a system that is sent over the network for each boot can do
-// without.
-func (b *bench) slim(root string) {
-	b.Helper()
-	for _, pattern := range []string{
-		"var/cache/apt/*", "var/lib/apt/lists/*", "var/cache/debconf/*", "var/log/*.log", "var/log/apt",
-		"usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*", "usr/share/info/*", "usr/lib/udev/hwdb.bin", "usr/lib/udev/hwdb.d/*",
-	} {
-		names, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil {
-			b.Fatal(err)
-		}
-		for _, name := range names {
-			if err := os.RemoveAll(name); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
 }
 
 // debianMirror is where this machine's apt has Debian from.
@@ -218,8 +231,8 @@ func debianMirror(b *bench) (suite, mirror string) {
 	return "", ""
 }
 
-// install does what docs/foreign.md tells a publisher to do.
-func (b *bench) install(root string) {
+// configure gives the node in a system its first job.
+func (b *bench) configure(root string) {
 	b.Helper()
 	hello, err := lab.HelloJob()
 	if err != nil {
@@ -229,22 +242,7 @@ func (b *bench) install(root string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	unit, err := os.ReadFile(filepath.Join(repository, "packaging", "systemd", "plasmd.service"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	plasmd, err := os.ReadFile(filepath.Join(repository, "build", "target", "x86_64", "plasmd"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	for name, data := range map[string][]byte{
-		"usr/share/phase/jobs/hello.json":       hello,
-		"etc/plasm/config.json":                 config,
-		"usr/lib/systemd/system/plasmd.service": unit,
-		"usr/bin/plasmd":                        plasmd,
-		"etc/machine-id":                        {},
-		"etc/hostname":                          []byte("debian\n"),
-	} {
+	for name, data := range map[string][]byte{"usr/share/phase/jobs/hello.json": hello, "etc/plasm/config.json": config} {
 		file := filepath.Join(root, name)
 		err := os.MkdirAll(filepath.Dir(file), 0o755)
 		if err == nil {
@@ -254,14 +252,6 @@ func (b *bench) install(root string) {
 			b.Fatal(err)
 		}
 	}
-	if err := os.Chmod(filepath.Join(root, "usr/bin/plasmd"), 0o755); err != nil {
-		b.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(root, "etc/resolv.conf")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		b.Fatal(err)
-	}
-	b.command("chroot", root, "systemd-analyze", "verify", "/usr/lib/systemd/system/plasmd.service")
-	b.command("chroot", root, "systemctl", "enable", "plasmd.service", "systemd-networkd.service")
 }
 
 // command runs a program that publishers use.
