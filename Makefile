@@ -18,7 +18,7 @@ GOBUILD = go build -trimpath -buildvcs=false \
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := image
-.PHONY: help demo test fuzz bench lint image esp initramfs rootfs release deps tools target test-qemu-x86 clean
+.PHONY: help demo test fuzz bench lint image esp initramfs rootfs release deps tools target test-qemu-x86 test-qemu-arm64 clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,8 +58,11 @@ rootfs: image ## part of the image, built with it
 release: tools target ## build and sign a release of the node system
 	$(BIN)/phase release build --install --arch $(ARCH) $(ARGS)
 
-test-qemu-x86: tools target ## only the tests that boot virtual machines
-	go test -v -timeout 50m $(ARGS) ./test/vm
+test-qemu-x86: tools target-x86_64 ## only the tests that boot x86_64 virtual machines
+	go test -v -timeout 50m -skip ARM64 $(ARGS) ./test/vm
+
+test-qemu-arm64: tools target-arm64 ## only the tests that boot arm64 virtual machines
+	go test -v -timeout 50m -run ARM64 $(ARGS) ./test/vm
 
 deps: tools ## install what building, running and testing need
 	$(BIN)/phase doctor --install
