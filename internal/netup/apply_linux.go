@@ -109,11 +109,10 @@ func (i *iface) setRoutes(link netlink.Link, l lease) error {
 		switch {
 		case !r.via.IsValid():
 			nr.Scope = unix.RT_SCOPE_LINK
-		case !l.address.Contains(r.via):
-			nr.Flags = int(netlink.FLAG_ONLINK)
-			fallthrough
 		default:
-			nr.Gw = r.via.AsSlice()
+			// It is on this link, also where the lease's own network does not hold
+			// it, and the kernel need not look: behind Guard it finds no way there.
+			nr.Flags, nr.Gw = int(netlink.FLAG_ONLINK), r.via.AsSlice()
 		}
 		if err := netlink.RouteReplace(nr); err != nil {
 			errs = append(errs, fmt.Errorf("route to %s via %s: %w", r.dst, r.via, err))

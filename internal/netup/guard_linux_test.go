@@ -3,12 +3,14 @@ package netup
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/nettest"
@@ -53,7 +55,10 @@ func TestGuard(t *testing.T) {
 	them.Address("eth1", "192.0.2.2/24", "198.51.100.2/24", "2001:db8::2/64")
 	us.Up("eth0")
 	them.Up("eth1")
-	us.Route("0.0.0.0/0", "192.0.2.2")
+	gateway := &netlink.Route{
+		LinkIndex: us.Link("eth0").Attrs().Index, Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0")), Gw: net.ParseIP("192.0.2.2"), Flags: int(netlink.FLAG_ONLINK),
+	}
+	nettest.Check(t, us.Handle.RouteAdd(gateway))
 	var open []string
 	for _, address := range []string{"192.0.2.2:80", "198.51.100.2:80", "[2001:db8::2]:80"} {
 		them.Do(func() {
@@ -66,6 +71,8 @@ func TestGuard(t *testing.T) {
 	}
 	nettest.Check(t, Guard(guardUser))
 	nettest.Check(t, Guard(guardUser)) // it may be set twice
+	nettest.Check(t, us.Handle.RouteDel(gateway))
+	nettest.Check(t, us.Handle.RouteAdd(gateway)) // as leases come and go
 	seen := us.Capture("eth0")
 	for _, address := range open {
 		reached(t, "tcp", address, false)
