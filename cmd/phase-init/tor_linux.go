@@ -114,7 +114,7 @@ func (s *seed) stopTor() {
 func (s *seed) torEvent(e tor.Event) {
 	switch e.What {
 	case tor.Advanced:
-		s.system.Console.Linef("Tor: %3d%% %s", e.Progress.Percent, e.Progress.Summary)
+		s.system.Console.Linef("Tor: %d%% %s", e.Progress.Percent, e.Progress.Summary)
 	case tor.Ended:
 		s.system.Console.Linef("WARNING: %v; starting it again", e.Err)
 	case tor.WarnedOfClock:
