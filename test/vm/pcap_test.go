@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"testing"
 )
 
 // framesSent reads a capture of QEMU's (pcap, LINKTYPE_ETHERNET) and returns the
@@ -47,62 +49,159 @@ func senders(frames [][]byte) map[string]bool {
 	return out
 }
 
-const wordSize = 8
+// said is what a frame says: words, and what cannot be read as words.
+type said struct {
+	words []string
+	rest  []byte
+}
 
-// wordsOf takes what a frame says apart: the addresses of both ends, and each eight
-// bytes in a row of what TCP, UDP or ARP carry. Requests over HTTP are words by
-// their lines, without the ranges of bytes, which depend on the time of day.
-func wordsOf(frame []byte) []string {
-	words := []string{fmt.Sprintf("hardware address %x", frame[6:12])}
+// saidBy takes a frame apart. Its words are the sender's addresses and the headers
+// of requests over HTTP; the rest is what UDP and TCP carry otherwise. Left out is
+// what depends on how fast a machine is and not on which: numbers of packets, what
+// looks for neighbours (ARP, ICMP), and the files asked for.
+func saidBy(frame []byte) said {
+	s := said{words: []string{fmt.Sprintf("hardware address %x", frame[6:12])}}
 	body := frame[14:]
 	switch binary.BigEndian.Uint16(frame[12:]) {
-	case 0x0806:
-		return append(words, windows("ARP", body)...)
 	case 0x0800:
 		if len(body) < 20 || len(body) < int(body[0]&15)*4 {
-			return words
+			return s
 		}
-		total := min(int(binary.BigEndian.Uint16(body[2:])), len(body))
-		words = append(words, "IPv4 address "+netip.AddrFrom4([4]byte(body[12:16])).String())
-		return append(words, transport(body[9], body[min(int(body[0]&15)*4, total):total])...)
+		header := int(body[0]&15) * 4
+		body = body[:max(header, min(int(binary.BigEndian.Uint16(body[2:])), len(body)))] // short frames are filled up
+		s.words = append(s.words, "IPv4 address "+netip.AddrFrom4([4]byte(body[12:16])).String())
+		s.transport(body[9], body[header:])
 	case 0x86dd:
 		if len(body) < 40 {
-			return words
+			return s
 		}
-		words = append(words, "IPv6 address "+netip.AddrFrom16([16]byte(body[8:24])).String())
-		return append(words, transport(body[6], body[40:])...)
+		s.words = append(s.words, "IPv6 address "+netip.AddrFrom16([16]byte(body[8:24])).String())
+		s.transport(body[6], body[40:])
 	}
-	return append(words, windows("other", body)...)
+	return s
 }
 
-func transport(protocol byte, b []byte) []string {
+func (s *said) transport(protocol byte, b []byte) {
 	switch {
 	case protocol == 17 && len(b) >= 8:
-		return windows("UDP", b[8:])
+		s.rest = b[8:]
 	case protocol == 6 && len(b) >= 20 && int(b[12]>>4)*4 <= len(b):
-		return stream(b[int(b[12]>>4)*4:])
-	case protocol == 58 && len(b) >= 8:
-		return windows("ICMPv6", b[8:])
+		s.stream(b[int(b[12]>>4)*4:])
 	}
-	return nil
 }
 
-// stream are the words of a piece of TCP.
-func stream(b []byte) (words []string) {
+// stream adds a piece of TCP.
+func (s *said) stream(b []byte) {
 	if !bytes.HasPrefix(b, []byte("GET ")) && !bytes.HasPrefix(b, []byte("HEAD ")) && !bytes.HasPrefix(b, []byte("POST ")) {
-		return windows("TCP", b)
+		s.rest = b
+		return
 	}
-	for line := range bytes.SplitSeq(b, []byte("\r\n")) {
+	request, headers, _ := bytes.Cut(b, []byte("\r\n"))
+	if _, query, asks := bytes.Cut(request, []byte("?")); asks {
+		s.words = append(s.words, "HTTP query "+string(query))
+	}
+	for line := range bytes.SplitSeq(headers, []byte("\r\n")) {
 		if !bytes.HasPrefix(line, []byte("Range: ")) && !bytes.HasPrefix(line, []byte("If-Range: ")) {
-			words = append(words, "HTTP "+string(line))
+			s.words = append(s.words, "HTTP header "+string(line))
 		}
 	}
-	return words
 }
 
-func windows(what string, b []byte) (words []string) {
-	for i := 0; i+wordSize <= len(b); i++ {
-		words = append(words, what+" "+string(b[i:i+wordSize]))
+// window is what boots are compared by: bytes in a row.
+type window [4]byte
+
+// utterance is all that a boot said.
+type utterance struct {
+	words   map[string]bool
+	windows map[window]bool
+	rests   [][]byte
+}
+
+func utter(frames [][]byte) utterance {
+	u := utterance{words: map[string]bool{}, windows: map[window]bool{}}
+	for _, f := range frames {
+		s := saidBy(f)
+		for _, w := range s.words {
+			u.words[w] = true
+		}
+		for i := 0; i+len(window{}) <= len(s.rest); i++ {
+			u.windows[window(s.rest[i:])] = true
+		}
+		u.rests = append(u.rests, s.rest)
 	}
-	return words
+	return u
+}
+
+// common is what two boots of one machine said and another machine did not, at
+// most ten of it.
+func common(one, two, other utterance) (out []string) {
+	for w := range one.words {
+		if two.words[w] && !other.words[w] {
+			out = append(out, w)
+		}
+	}
+	for _, rest := range one.rests {
+		out = append(out, runs(rest, func(w window) bool { return two.windows[w] && !other.windows[w] })...)
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return out[:min(len(out), 10)]
+}
+
+// runs are the parts of b whose windows are all told, and that are at least four
+// bytes that tell long: each window with one of them tells. Fewer bytes may be
+// equal by chance, such as the last one of an address that was drawn.
+func runs(b []byte, tells func(window) bool) (out []string) {
+	const least = 4 + len(window{}) - 1
+	begin := 0
+	for i := 0; i <= len(b); i++ {
+		if i+len(window{}) <= len(b) && tells(window(b[i:])) {
+			continue
+		}
+		if i-begin >= least {
+			out = append(out, fmt.Sprintf("bytes %q", b[begin:i+len(window{})-1]))
+		}
+		begin = i + 1
+	}
+	return out
+}
+
+// TestCommonFindsIdentities: what would tell a machine is found where it is hidden
+// among others, and chance is not.
+func TestCommonFindsIdentities(t *testing.T) {
+	udp := func(payload string) []byte {
+		frame := make([]byte, 14+20+8)
+		copy(frame[6:], "\x02drawn")
+		frame[12], frame[13], frame[14], frame[14+9] = 8, 0, 0x45, 17
+		binary.BigEndian.PutUint16(frame[14+2:], uint16(28+len(payload)))
+		return append(frame, payload...)
+	}
+	for name, c := range map[string]struct {
+		one, two, other string
+		found           int
+	}{
+		"nothing":           {"hello, all", "hello, all", "hello, all", 0},
+		"a short identity":  {"client=ab12;type=1", "client=ab12;type=1", "client=cd34;type=1", 1},
+		"drawn for a boot":  {"client=ab12;type=1", "client=xy98;type=1", "client=cd34;type=1", 0},
+		"a byte by chance":  {"mac 12345_0000000000", "mac 98765_0000000000", "mac abcdez0000000000", 0},
+		"identity in noise": {"q8#19F3A17C2D4E87$x!", "m~p49F3A17C2D4E8z0&k", "w=r2B06D5E1172AA5%j^", 1},
+	} {
+		got := common(utter([][]byte{udp(c.one)}), utter([][]byte{udp(c.two)}), utter([][]byte{udp(c.other)}))
+		if len(got) != c.found {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	get := func(line string) utterance {
+		frame := udp("")
+		frame[14+9] = 6
+		tcp := make([]byte, 20)
+		tcp[12] = 5 << 4
+		frame = append(frame[:34], tcp...)
+		frame = append(frame, "GET /a?b HTTP/1.1\r\n"+line+"\r\nRange: bytes=1-\r\n\r\n"...)
+		binary.BigEndian.PutUint16(frame[14+2:], uint16(len(frame)-14))
+		return utter([][]byte{frame})
+	}
+	if got := common(get("User-Agent: one"), get("User-Agent: one"), get("User-Agent: two")); len(got) != 1 || got[0] != "HTTP header User-Agent: one" {
+		t.Errorf("of a request: %q", got)
+	}
 }

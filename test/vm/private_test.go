@@ -66,8 +66,8 @@ func TestPrivateLeavesNothing(t *testing.T) {
 	if again.outcome.Node.PeerID != first.outcome.Node.PeerID {
 		t.Errorf("the Internet boots are %s and %s: the identity was lost", first.outcome.Node.PeerID, again.outcome.Node.PeerID)
 	}
-	for _, word := range common(boots[0].words(), boots[1].words(), b.powerOn(other, "private").words()) {
-		t.Errorf("both Private boots of one machine sent %q, and another machine did not", word)
+	for _, word := range common(utter(boots[0].sent), utter(boots[1].sent), utter(b.powerOn(other, "private").sent)) {
+		t.Errorf("both Private boots of one machine sent %s, and another machine did not", word)
 	}
 }
 
@@ -348,27 +348,4 @@ func (b *outing) differs(t *testing.T, other *outing) {
 			t.Errorf("two boots have the hardware address %x", mac)
 		}
 	}
-}
-
-// words are what a boot said, as far as it can be read: without ports, numbers of
-// packets and connections, and what is drawn for each connection.
-func (b *outing) words() map[string]bool {
-	out := map[string]bool{}
-	for _, frame := range b.sent {
-		for _, w := range wordsOf(frame) {
-			out[w] = true
-		}
-	}
-	return out
-}
-
-// common are the words of both boots of one machine that another machine lacks.
-func common(one, two, other map[string]bool) (out []string) {
-	for w := range one {
-		if two[w] && !other[w] {
-			out = append(out, w)
-		}
-	}
-	slices.Sort(out)
-	return out[:min(len(out), 20)]
 }
