@@ -88,11 +88,12 @@ func TestHandoverByKexecLoad(t *testing.T) {
 func TestKexecLoadTakesOver(t *testing.T) {
 	b := setup(t)
 	r := b.release(1)
-	r.Initramfs = b.padded(r.Initramfs, 120<<20)
+	r.Initramfs = b.padded(r.Initramfs, 80<<20)
 	b.publish(r, "")
 	b.serve()
 	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{Memory: 768})
+	// Between what the two take, by 45 MiB on each side.
+	outcome, console := b.boot(lab.BootOptions{Memory: 490})
 	b.verified(outcome, console)
 	b.shows(console, "kexec_file_load does not work here (not enough memory")
 	b.shows(console, "trying kexec_load")
