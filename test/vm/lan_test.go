@@ -1,18 +1,13 @@
 package vm_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/phasebased/phase/internal/lab"
@@ -20,57 +15,12 @@ import (
 	"github.com/phasebased/phase/internal/vm"
 )
 
-// The cards of the two machines on a closed LAN.
+// The cards of the machines on a closed LAN.
 var (
 	firstCard  = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 0xa}
 	secondCard = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 0xb}
+	thirdCard  = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 0xc}
 )
-
-// TestNodeServesItsNeighbour boots a machine over the Internet, and from that
-// one, on a LAN with nobody else, no DHCP server and no way out, another: in Local
-// mode, from a medium that has booted nothing yet, found by multicast DNS alone.
-func TestNodeServesItsNeighbour(t *testing.T) {
-	b := setup(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*bootWithin)
-	defer cancel()
-	b.publish(b.release(1), "")
-	b.serve()
-	traffic := &traffic{T: t}
-	lan := &vm.LAN{Watch: traffic.see}
-
-	b.medium(lab.ImageOptions{})
-	own, err := lab.FreePorts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	status := netip.MustParseAddrPort(loopback(own.HTTP))
-	first := b.on(ctx, "first", lab.BootOptions{Nets: []vm.Net{
-		{Forwards: []vm.Forward{{Host: status, Guest: 8080}}}, {Kind: vm.NetLAN, LAN: lan, MAC: firstCard.String()},
-	}})
-	b.verified(first.outcome, first.console)
-	offered, err := first.machine.WaitConsole(ctx, func(line string) bool { return strings.Contains(line, "For other machines: release 1") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := regexp.MustCompile(`plasmd-[a-z0-9-]+`).FindString(offered.Text)
-	// Its provider on this machine is out of the other's reach, and gone as well.
-	b.provider.Stop()
-
-	b.medium(lab.ImageOptions{Mode: "local"})
-	b.last = lab.ReceiptShown
-	second := b.on(ctx, "second", lab.BootOptions{Nets: []vm.Net{{Kind: vm.NetLAN, LAN: lan, MAC: secondCard.String()}}})
-	b.verified(second.outcome, second.console)
-	for _, want := range []string{"Local Mode", "mdns " + name, "169.254."} {
-		b.shows(second.console, want)
-	}
-	folder := "/" + lab.Channel + "/" + vm.X8664 + "/"
-	traffic.asked(folder+"pointer.json", folder+"manifest.json")
-	for _, digest := range b.published.Blobs {
-		traffic.asked("/blobs/" + digest.Hex()[:2] + "/" + digest.Hex() + ".bin")
-	}
-	b.honest("http://"+status.String(), name)
-	traffic.check()
-}
 
 // TestNeighboursThatCannotBeBelieved lets strangers on the closed LAN announce
 // themselves: one with a pointer of his own, then one with a kernel that is not
@@ -197,88 +147,5 @@ func (b *bench) follow(ctx context.Context, m *booted) {
 	m.console = strings.Join(m.machine.ConsoleTail(1000), "\n")
 	if err != nil {
 		b.Fatalf("%v; the console shows:\n%s", err, m.console)
-	}
-}
-
-// traffic watches a closed LAN for what must not be there.
-type traffic struct {
-	*testing.T
-	mu     sync.Mutex
-	frames int
-	strays map[string]int // what leads out of the LAN, or comes from nobody on it
-	served int            // bytes that the first machine's HTTP server sent
-	gets   []string       // what it was asked for
-}
-
-func (w *traffic) see(frame []byte) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.frames++
-	if from := net.HardwareAddr(frame[6:12]).String(); from != firstCard.String() && from != secondCard.String() {
-		w.stray("from " + from)
-	}
-	packet := frame[14:]
-	switch kind := binary.BigEndian.Uint16(frame[12:]); {
-	case kind == 0x0800 && len(packet) >= 20:
-		to := netip.AddrFrom4([4]byte(packet[16:20]))
-		w.packet(to, packet[9], packet[min(len(packet), 4*int(packet[0]&15)):])
-	case kind == 0x86dd && len(packet) >= 40:
-		w.packet(netip.AddrFrom16([16]byte(packet[24:40])), packet[6], packet[40:])
-	}
-}
-
-// packet looks at where a packet goes, and at its ports. Nobody answers DHCP, and
-// nobody is asked who is not on the link.
-func (w *traffic) packet(to netip.Addr, protocol byte, payload []byte) {
-	if broadcast := netip.AddrFrom4([4]byte{255, 255, 255, 255}); !to.IsLinkLocalUnicast() && !to.IsMulticast() && to != broadcast {
-		w.stray("to " + to.String())
-	}
-	if (protocol != 6 && protocol != 17) || len(payload) < 4 {
-		return
-	}
-	from := binary.BigEndian.Uint16(payload)
-	if protocol == 17 && (from == 67 || from == 547) {
-		w.stray("from a DHCP server")
-	}
-	if protocol == 6 && from == 8080 {
-		w.served += len(payload)
-	}
-	if protocol == 6 && len(payload) >= 20 && binary.BigEndian.Uint16(payload[2:]) == 8080 {
-		if path, ok := bytes.CutPrefix(payload[min(len(payload), 4*int(payload[12]>>4)):], []byte("GET ")); ok {
-			path, _, _ = bytes.Cut(path, []byte(" "))
-			w.gets = append(w.gets, string(path))
-		}
-	}
-}
-
-// asked wants requests for these paths among those that were made.
-func (w *traffic) asked(paths ...string) {
-	w.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, path := range paths {
-		if !slices.Contains(w.gets, path) {
-			w.Errorf("nobody asked for %s among %q", path, w.gets)
-		}
-	}
-}
-
-func (w *traffic) stray(what string) {
-	if w.strays == nil {
-		w.strays = map[string]int{}
-	}
-	w.strays[what]++
-}
-
-func (w *traffic) check() {
-	w.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.Logf("%d frames, %.1f MiB served", w.frames, float64(w.served)/(1<<20))
-	if len(w.strays) > 0 {
-		w.Errorf("on the LAN there were packets %v", w.strays)
-	}
-	if w.served < 10<<20 {
-		w.Errorf("the first machine served %d bytes", w.served)
 	}
 }

@@ -1,0 +1,129 @@
+package vm_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/phasebased/phase/internal/lab"
+)
+
+// TestTroubledCaches boots media whose cache is damaged, full, missing or cannot be
+// written. None of that is needed to boot: the machine says what is wrong and gets
+// to its receipt.
+func TestTroubledCaches(t *testing.T) {
+	b := setup(t)
+	needE2fsprogs(t)
+	b.publish(b.release(1), "")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	pristine, err := os.ReadFile(b.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const without = "WARNING: going on without a cache"
+	for _, c := range []struct {
+		name   string
+		damage func(b *bench)
+		o      lab.BootOptions
+		says   string
+	}{
+		{"garbage", (*bench).fillWithGarbage, lab.BootOptions{}, without},
+		{"damaged superblock", (*bench).breakSuperblock, lab.BootOptions{}, without},
+		{"full of foreign files", (*bench).fillCache, lab.BootOptions{}, "WARNING"},
+		{"full of old blobs", (*bench).fillStore, lab.BootOptions{}, ""},
+		{"absent", (*bench).withoutCache, lab.BootOptions{}, without},
+		{"write-protected", func(*bench) {}, lab.BootOptions{ReadOnly: true}, without},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := *b
+			b.T = t
+			if err := os.WriteFile(b.image, pristine, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			c.damage(&b)
+			outcome, console := b.boot(c.o)
+			b.verified(outcome, console)
+			b.shows(console, c.says)
+			if c.says == "" { // room was made for what was booted
+				kernel := b.published.Blobs["kernel"].Hex()
+				if said := b.cacheSays("stat /store/blobs/" + kernel[:2] + "/" + kernel + ".bin"); !strings.Contains(said, "Type: regular") {
+					t.Errorf("the kernel is not in the cache: %s", said)
+				}
+			}
+		})
+	}
+}
+
+// writeCache replaces a part of the cache partition.
+func (b *bench) writeCache(at int64, data []byte) {
+	b.Helper()
+	image, err := os.OpenFile(b.image, os.O_RDWR, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer image.Close()
+	if _, err := image.WriteAt(data, b.cache.Offset+at); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// fillWithGarbage leaves nothing of the file system.
+func (b *bench) fillWithGarbage() {
+	garbage := make([]byte, b.cache.Size)
+	rand.NewChaCha8([32]byte{6}).Read(garbage)
+	b.writeCache(0, garbage)
+}
+
+// breakSuperblock changes one number in the file system's description, which its
+// checksum covers.
+func (b *bench) breakSuperblock() {
+	const superblock, blocks = 1024, 4 // the number of blocks, by Documentation/filesystems/ext4
+	b.writeCache(superblock+blocks, []byte{0xff, 0xff, 0xff, 0x7f})
+}
+
+// fillCache leaves no room in the file system, and nothing of ours.
+func (b *bench) fillCache() {
+	b.fill("", func(n int) string { return fmt.Sprintf("foreign-%d", n) })
+}
+
+// fillStore leaves no room either, but for what nobody needs any more.
+func (b *bench) fillStore() {
+	b.fill("mkdir store\nmkdir store/blobs\nmkdir store/blobs/00\n", func(n int) string {
+		return fmt.Sprintf("store/blobs/00/%064x.bin", n)
+	})
+}
+
+// fill lets debugfs(8) write files of these names until nothing goes in any more.
+func (b *bench) fill(commands string, name func(n int) string) {
+	b.Helper()
+	const size = 8 << 20
+	dir := b.TempDir()
+	source, script, path := filepath.Join(dir, "source"), filepath.Join(dir, "commands"), filepath.Join(dir, "cache.img")
+	for n := range b.cache.Size/size + 1 {
+		commands += "write " + source + " " + name(int(n)) + "\n"
+	}
+	for file, data := range map[string][]byte{source: bytes.Repeat([]byte("foreign "), size/8), script: []byte(commands), path: b.readCache()} {
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.tool("debugfs", "-w", "-f", script, path)
+	b.tool("e2fsck", "-fy", path)
+	if said := b.tool("debugfs", "-R", "stats -h", path); !regexp.MustCompile(`(?m)^Free blocks: +[0-9]{1,3}$`).MatchString(said) {
+		b.Fatalf("the cache is not full: %s", said)
+	}
+	full, err := os.ReadFile(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.writeCache(0, full)
+}
+
+// withoutCache makes a medium that has none.
+func (b *bench) withoutCache() { b.medium(lab.ImageOptions{Cache: -1}) }
