@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/sysinit"
+	"github.com/phasebased/phase/internal/term"
 )
 
 // keyShell is the key whose turn may last.
@@ -20,18 +23,17 @@ const busybox = "/bin/busybox"
 // shellTools is where the shell's programs get their names: all are one file.
 const shellTools = pid1.RunDir + "/shell"
 
-// shellBanner says what is where.
-var shellBanner = []string{
-	"You are root in the seed: a small system in memory. What you change here is",
-	"gone with the next boot, but for what you write to disks. Until this shell",
-	"ends, nothing is tried. After 30 minutes without a key it ends by itself.",
-	"",
-	"/run/phase        the stages of this boot as JSON",
-	"/run/phase/cache  the medium's cache, /run/phase/seed its policy, if in use",
-	"/phase            root keys and build of this medium",
-	"dmesg             the kernel's log; lines of Phase Boot begin with phase:",
-	"phase-discover, phase-verify, phase-fetch   the steps of the boot, by hand",
-	"exit              back to the menu",
+// shellGreeting says where a person is, and shellPlaces what is where.
+const shellGreeting = "You are root in the seed, a small system in memory: what you change is gone with the next boot, but for what you write to disks. Until this shell ends nothing is tried. After 30 minutes without a key it ends by itself."
+
+var shellPlaces = []term.Pair{
+	{Key: "/run/phase", Value: "the stages of this boot, as JSON"},
+	{Key: "/run/phase/cache", Value: "the medium's cache, if it is in use"},
+	{Key: "/run/phase/seed", Value: "the medium's policy and bootstrap nodes"},
+	{Key: "/phase", Value: "root keys and build of this medium"},
+	{Key: "dmesg", Value: "the kernel's log; our lines begin with phase:"},
+	{Key: "/bin", Value: "phase-discover, phase-verify, phase-fetch: the steps, by hand"},
+	{Key: "exit", Value: "back to the menu"},
 }
 
 // hasShell reports whether this image carries a shell.
@@ -41,8 +43,9 @@ func (s *seed) hasShell() bool {
 }
 
 // openShell gives the console on which it was asked for to a shell, until that
-// ends. It is a session of its own that the console controls, so that Ctrl-C
-// reaches what runs in it and nothing else.
+// ends. Its terminal is a pseudo one, whose other side is copied from and to the
+// console: Ctrl-C reaches what runs in the shell and nothing else, and its end
+// hangs up nothing of ours.
 func (s *seed) openShell(ctx context.Context, f forms, h *hand) error {
 	ctx = context.WithoutCancel(ctx) // a person may stay as long as there are keys
 	consoles := s.system.Consoles()
@@ -52,41 +55,77 @@ func (s *seed) openShell(ctx context.Context, f forms, h *hand) error {
 	}
 	console := consoles[at]
 	f.console.Title("Shell on " + console.Name)
-	for _, line := range shellBanner {
-		f.console.Text(line)
-	}
+	f.console.Text(shellGreeting)
+	f.console.Pairs(shellPlaces)
 	h.letGo()
 	defer h.take()
-	defer func() { s.warn("console", console.Reset()) }()
+	err := s.installTools(ctx)
+	if err == nil {
+		err = s.runShell(ctx, console, busybox, "sh")
+	}
 	s.warn("console", console.Reset())
-	err := s.runShell(ctx, console)
 	f.console.Title("The shell has ended")
 	return err
 }
 
-func (s *seed) runShell(ctx context.Context, console sysinit.Console) error {
-	if err := s.installTools(ctx); err != nil {
-		return err
-	}
-	tty, err := console.Terminal()
+// lastOutput bounds the wait for what a shell wrote last.
+const lastOutput = 2 * time.Second
+
+func (s *seed) runShell(ctx context.Context, console sysinit.Console, program string, args ...string) error {
+	ours, tty, err := sysinit.PTY()
 	if err != nil {
 		return err
 	}
-	defer tty.Close()
+	defer ours.Close()
 	kind := "vt102"
 	if console.VT {
 		kind = "linux"
 	}
 	child, err := s.system.Supervisor.Start(sysinit.Command{
-		Path: busybox, Args: []string{"sh"}, Dir: "/root", Files: []*os.File{tty, tty, tty}, TTY: true,
+		Path: program, Args: args, Dir: "/", Files: []*os.File{tty, tty, tty}, TTY: true,
 		Env: []string{"PATH=" + shellTools + ":/bin:/usr/sbin", "HOME=/root", "TERM=" + kind, "TMOUT=1800", `PS1=seed:\w# `},
 	})
+	tty.Close()
 	if err != nil {
 		return err
 	}
+	shown := make(chan struct{})
+	s.system.Go("what the shell shows", func() error {
+		defer close(shown)
+		_, _ = io.Copy(console.File, ours) // ends with an error when all have closed the other side
+		return nil
+	})
+	end := s.typeInto(ctx, console, ours)
 	exit, err := child.Wait(ctx)
+	end()
+	select {
+	case <-shown:
+	case <-time.After(lastOutput): // something still has that terminal, or the console is stuck
+	}
 	s.system.Log.Info("shell", "console", console.Name, "exit", exit.String())
 	return err
+}
+
+// typeInto passes on what is typed on a console, until end is called.
+func (s *seed) typeInto(ctx context.Context, console sysinit.Console, to io.Writer) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	keys, read, passed := make(chan sysinit.Key), make(chan struct{}), make(chan struct{})
+	wait := sysinit.ReadKeys(ctx, []sysinit.Console{console}, keys)
+	s.system.Go("keys for the shell", func() error { defer close(read); wait(); return nil })
+	s.system.Go("what the shell is told", func() error {
+		defer close(passed)
+		for {
+			select {
+			case key := <-keys:
+				if _, err := to.Write([]byte{key.Byte}); err != nil {
+					return nil // it has ended
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	return func() { cancel(); <-read; <-passed }
 }
 
 // installTools gives the programs their names, once.

@@ -117,22 +117,6 @@ func (c Console) Reset() error {
 	return nil
 }
 
-// Terminal opens the console once more, for a program whose terminal it shall be:
-// one that waits in read and write, as programs expect.
-func (c Console) Terminal() (*os.File, error) {
-	fd, err := unix.Open(c.path(), unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == nil {
-		err = unix.SetNonblock(fd, false)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("console %s: %w", c.Name, err)
-	}
-	return os.NewFile(uintptr(fd), c.path()), nil
-}
-
-// path is the device, as it was opened.
-func (c Console) path() string { return c.File.Name() }
-
 // control calls f with the descriptor without taking it out of the poller.
 func (c Console) control(f func(fd int) error) error {
 	raw, err := c.File.SyscallConn()
