@@ -188,7 +188,7 @@ func TestNetworkPageNumbers(t *testing.T) {
 		fmt.Sprintf("Who waits longer than %d seconds", seconds(netup.DefaultRemindAfter)),
 		fmt.Sprintf("A form waits %d minutes", int(dialog.DefaultIdle.Minutes())),
 		fmt.Sprintf("tried again after %d to %d seconds", seconds(retryAfter), seconds(retryAfter+retrySpread)),
-		fmt.Sprintf("for %d second, in Local mode for %d,", seconds(lanWait(bootcfg.Internet)), seconds(lanWait(bootcfg.Local))),
+		fmt.Sprintf("for %d second, in Local mode for %d,", seconds(lanWait(bootcfg.Internet, false)), seconds(lanWait(bootcfg.Local, false))),
 		fmt.Sprintf("until %d seconds after the search began; the search ends after %d.", seconds(boot.SettleBudget), seconds(boot.SearchBudget)),
 		fmt.Sprintf("others are hoped for %d seconds more", seconds(boot.Patience)),
 		fmt.Sprintf("a signed pointer of at most %d bytes", p2p.MaxRecord),
