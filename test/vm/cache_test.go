@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/phasebased/phase/internal/lab"
@@ -50,12 +49,6 @@ func TestTroubledCaches(t *testing.T) {
 			outcome, console := b.boot(c.o)
 			b.verified(outcome, console)
 			b.shows(console, c.says)
-			if c.says == "" { // room was made for what was booted
-				kernel := b.published.Blobs["kernel"].Hex()
-				if said := b.cacheSays("stat /store/blobs/" + kernel[:2] + "/" + kernel + ".bin"); !strings.Contains(said, "Type: regular") {
-					t.Errorf("the kernel is not in the cache: %s", said)
-				}
-			}
 		})
 	}
 }
@@ -92,30 +85,43 @@ func (b *bench) fillCache() {
 	b.fill("", func(n int) string { return fmt.Sprintf("foreign-%d", n) })
 }
 
-// fillStore leaves no room either, but for what nobody needs any more.
+// fillStore fills the store up to its limit, nine tenths of the partition, with what
+// nobody needs any more.
 func (b *bench) fillStore() {
-	b.fill("mkdir store\nmkdir store/blobs\nmkdir store/blobs/00\n", func(n int) string {
+	b.fill("mkdir store\nmkdir store/tmp\nmkdir store/pins\nmkdir store/blobs\nmkdir store/blobs/00\n", func(n int) string {
+		if int64(n+1)*fillSize > b.cache.Size*9/10 {
+			return ""
+		}
 		return fmt.Sprintf("store/blobs/00/%064x.bin", n)
 	})
 }
 
-// fill lets debugfs(8) write files of these names until nothing goes in any more.
+// fillSize is the size in bytes of each file that fill writes.
+const fillSize = 8 << 20
+
+// fill lets debugfs(8) write files of these names until nothing goes in any more, or
+// there is no further name.
 func (b *bench) fill(commands string, name func(n int) string) {
 	b.Helper()
-	const size = 8 << 20
 	dir := b.TempDir()
 	source, script, path := filepath.Join(dir, "source"), filepath.Join(dir, "commands"), filepath.Join(dir, "cache.img")
-	for n := range b.cache.Size/size + 1 {
-		commands += "write " + source + " " + name(int(n)) + "\n"
+	all := true
+	for n := range b.cache.Size/fillSize + 1 {
+		next := name(int(n))
+		if next == "" {
+			all = false
+			break
+		}
+		commands += "write " + source + " " + next + "\n"
 	}
-	for file, data := range map[string][]byte{source: bytes.Repeat([]byte("foreign "), size/8), script: []byte(commands), path: b.readCache()} {
+	for file, data := range map[string][]byte{source: bytes.Repeat([]byte("foreign "), fillSize/8), script: []byte(commands), path: b.readCache()} {
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			b.Fatal(err)
 		}
 	}
 	b.tool("debugfs", "-w", "-f", script, path)
 	b.tool("e2fsck", "-fy", path)
-	if said := b.tool("debugfs", "-R", "stats -h", path); !regexp.MustCompile(`(?m)^Free blocks: +[0-9]{1,3}$`).MatchString(said) {
+	if said := b.tool("debugfs", "-R", "stats -h", path); all && !regexp.MustCompile(`(?m)^Free blocks: +[0-9]{1,3}$`).MatchString(said) {
 		b.Fatalf("the cache is not full: %s", said)
 	}
 	full, err := os.ReadFile(path)
