@@ -63,7 +63,9 @@ func (s *seed) openShell(ctx context.Context, f forms, h *hand) error {
 	if err == nil {
 		err = s.runShell(ctx, console, busybox, "sh")
 	}
-	s.warn("console", console.Reset())
+	for _, c := range consoles { // it may have changed any of them
+		s.warn("console", c.Reset())
+	}
 	f.console.Title("The shell has ended")
 	return err
 }
