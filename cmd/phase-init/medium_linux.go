@@ -328,7 +328,8 @@ func (s *seed) openCache(ctx context.Context, fetcher *fetch.Fetcher) error {
 		return err
 	}
 	// A tenth is left to what package trust keeps, the node's state and the file system itself.
-	limit := store.Limit{Bytes: partitions[0].Size - partitions[0].Size/10}
+	size := partitions[0].Size
+	limit := store.Limit{Bytes: size - size/10, Free: size / 50}
 	if fetcher.Store, err = store.OpenLimited(filepath.Join(cacheDir, "store"), limit); err != nil {
 		fetcher.Store = nil
 		return errors.Join(err, sysinit.Unmount(cacheDir))

@@ -53,6 +53,8 @@ type item struct {
 	digest blob.Digest
 	size   int64
 	used   time.Time
+	// missing is how much of size the file system has given no place yet, in bytes.
+	missing int64
 }
 
 // items lists all that counts against a limit.
@@ -66,7 +68,7 @@ func (s *Store) items() ([]item, error) {
 		return nil, err
 	}
 	for _, t := range temps {
-		out = append(out, item{kind: part, name: t.name, digest: t.part, size: t.size, used: t.used})
+		out = append(out, item{kind: part, name: t.name, digest: t.part, size: t.size, used: t.used, missing: t.missing})
 	}
 	return append(out, s.quarantined()...), nil
 }
@@ -92,6 +94,9 @@ func (s *Store) evict(ctx context.Context, limit Limit, size int64) (removed []i
 	used := int64(0)
 	for _, i := range items {
 		used += i.size
+	}
+	if limit.Bytes, err = s.bound(limit, items, used); err != nil {
+		return nil, fmt.Errorf("make room: %w", err)
 	}
 	if size <= limit.Bytes && used <= limit.Bytes-size {
 		return nil, nil
@@ -123,6 +128,24 @@ func (s *Store) evict(ctx context.Context, limit Limit, size int64) (removed []i
 		return removed, fmt.Errorf("make room: %w", errors.Join(errs...))
 	}
 	return removed, nil
+}
+
+// bound is the limit as far as the file system has the place for it: what the
+// items, used bytes in all, occupy and what is free, but for what is promised to
+// unfinished ones and what is to stay free.
+func (s *Store) bound(limit Limit, items []item, used int64) (int64, error) {
+	free, err := s.free()
+	if err != nil {
+		return 0, err
+	}
+	for _, i := range items {
+		free -= i.missing
+	}
+	free -= limit.Free
+	if free > limit.Bytes-used { // there is more than is allowed
+		return limit.Bytes, nil
+	}
+	return max(used+free, 0), nil
 }
 
 // removable returns the items that may go, the first to go first: neither kept

@@ -47,6 +47,9 @@ type Limit struct {
 	// content, with those that are being written and those in quarantine; 0
 	// means unlimited. What is there is only removed when room is needed.
 	Bytes int64
+	// Free is how much of the file system is to stay free, in bytes, where Bytes is
+	// given: others share it, and it holds less than its device.
+	Free int64
 	// Keep names the blobs that are never removed to make room, as if they were
 	// pinned.
 	Keep []blob.Digest

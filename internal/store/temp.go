@@ -20,6 +20,8 @@ type temp struct {
 	part blob.Digest // zero for the file of a Writer
 	size int64
 	used time.Time
+
+	missing int64 // of size, see item
 }
 
 // temps lists the files in tmp, in no order.
@@ -36,7 +38,7 @@ func (s *Store) temps() ([]temp, error) {
 			continue
 		}
 		t.part, _ = partDigest(n)
-		t.size, t.used = info.Size(), info.ModTime()
+		t.size, t.used, t.missing = info.Size(), info.ModTime(), missing(info)
 		out = append(out, t)
 	}
 	return out, nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/phasebased/phase/internal/lab"
@@ -49,6 +50,9 @@ func TestTroubledCaches(t *testing.T) {
 			outcome, console := b.boot(c.o)
 			b.verified(outcome, console)
 			b.shows(console, c.says)
+			if c.name == "full of old blobs" {
+				b.keepsKernel()
+			}
 		})
 	}
 }
@@ -94,6 +98,15 @@ func (b *bench) fillStore() {
 		}
 		return fmt.Sprintf("store/blobs/00/%064x.bin", n)
 	})
+}
+
+// keepsKernel asserts that the new kernel has taken the place of what nobody needs.
+func (b *bench) keepsKernel() {
+	b.Helper()
+	hex := b.lab.Node.Kernel.Digest.Hex()
+	if said := b.cacheSays("stat /store/blobs/" + hex[:2] + "/" + hex + ".bin"); !strings.Contains(said, "Inode:") {
+		b.Errorf("the cache does not hold the kernel that was booted: %s", said)
+	}
 }
 
 // fillSize is the size in bytes of each file that fill writes.
