@@ -26,6 +26,7 @@ func (s *seed) ladder() handover.Ladder {
 	l := handover.Plan(s.config.Handover, handover.ReadMachine(os.DirFS("/"), s.config.Arch), restart)
 	l.Memory = sysinit.MemAvailable
 	l.Tell = func(line string) { s.system.Console.Line("WARNING: " + line) }
+	l.Pass = func(line string) { s.system.Log.Debug("hand-over", "passed", line) }
 	return l
 }
 

@@ -183,7 +183,7 @@ func TestLoadAndUnload(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if want := []int{0, unix.KEXEC_FILE_UNLOAD, unix.KEXEC_FILE_UNLOAD}; !slices.Equal(k.flags, want) {
+	if want := []int{0, 0, unix.KEXEC_FILE_UNLOAD, unix.KEXEC_FILE_UNLOAD}; !slices.Equal(k.flags, want) {
 		t.Errorf("calls with flags %v, want %v", k.flags, want)
 	}
 	if err := loaded.Execute(); !errors.As(err, &e) || e.Code() != codeReturn {

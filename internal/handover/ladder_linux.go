@@ -91,6 +91,12 @@ func (l Ladder) tell(format string, args ...any) {
 	}
 }
 
+func (l Ladder) pass(format string, args ...any) {
+	if l.Pass != nil {
+		l.Pass(fmt.Sprintf(format, args...))
+	}
+}
+
 // Loaded is a kernel that waits for Execute or Unload. It is for one goroutine.
 type Loaded struct {
 	ladder Ladder
@@ -164,13 +170,28 @@ func (l *Loaded) next() error {
 
 func (l *Loaded) fail(rung Rung, err error) {
 	l.failed = append(l.failed, Reason{rung, err})
-	if len(l.left) > 0 {
+	switch {
+	case len(l.left) == 0: // the last one's error is told by whoever gets it
+	case unavailable(rung, err):
+		l.ladder.pass("%s is not there (%v); trying %s", rung, err, l.left[0])
+	default:
 		l.ladder.tell("%s does not work here (%v); trying %s", rung, err, l.left[0])
 	}
 }
 
-// try loads on one rung. Without the memory for it the kernel might panic.
+// unavailable reports whether the running kernel was built without a rung: many
+// are, Debian's for arm64 among them, and it is nobody's fault.
+func unavailable(rung Rung, err error) bool {
+	return rung != RungRestart && errors.Is(err, unix.ENOSYS)
+}
+
+// try loads on one rung, if the machine has it. Without the memory for it the
+// kernel might panic.
 func (l *Loaded) try(rung Rung) error {
+	way := l.ladder.way(rung)
+	if err := way.probe(); err != nil {
+		return err
+	}
 	available, err := l.ladder.available()
 	if err != nil {
 		return err
@@ -180,7 +201,7 @@ func (l *Loaded) try(rung Rung) error {
 	if err := CheckMemory(l.set, rung, l.cached, available+held+margin/2); err != nil {
 		return err
 	}
-	return l.ladder.way(rung).load(l.kernel, l.initrd, commandLine(l.signed, l.ladder.Machine, rung))
+	return way.load(l.kernel, l.initrd, commandLine(l.signed, l.ladder.Machine, rung))
 }
 
 // closeFiles gives the memory of the files back.
@@ -227,7 +248,7 @@ func (l *Loaded) Execute() error {
 		rung := l.rung
 		err := l.ladder.way(rung).jump()
 		if fault := l.drop(); fault != nil {
-			l.ladder.tell("WARNING: %v", fault)
+			l.ladder.tell("%v", fault)
 		}
 		l.rung = ""
 		l.fail(rung, err)

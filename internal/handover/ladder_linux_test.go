@@ -74,7 +74,7 @@ func TestLadderTakesTheFirstThatWorks(t *testing.T) {
 	if err := loaded.Unload(); err != nil {
 		t.Error(err)
 	}
-	if want := []string{"file load", "load load", "load unload"}; !slices.Equal(log, want) {
+	if want := []string{"file probe", "file load", "load probe", "load load", "load unload"}; !slices.Equal(log, want) {
 		t.Errorf("asked %v, want %v", log, want)
 	}
 	if restart.cmdline != "" {
@@ -102,7 +102,10 @@ func TestJumpThatReturns(t *testing.T) {
 			t.Errorf("%q does not say %q", err, want)
 		}
 	}
-	want := []string{"file load", "file jump", "file unload", "load load", "load jump", "load unload", "restart load", "restart jump", "restart unload"}
+	want := []string{
+		"file probe", "file load", "file jump", "file unload", "load probe", "load load", "load jump", "load unload",
+		"restart probe", "restart load", "restart jump", "restart unload",
+	}
 	if !slices.Equal(log, want) {
 		t.Errorf("asked %v, want %v", log, want)
 	}
@@ -111,6 +114,59 @@ func TestJumpThatReturns(t *testing.T) {
 	}
 	if err := loaded.Unload(); err != nil || len(log) != len(want) {
 		t.Errorf("Unload after all = %v, asked %v", err, log[len(want):])
+	}
+}
+
+// A rung that the kernel was built without is passed over without a warning, and
+// before anybody looks whether there is the memory for it. Whatever else is wrong
+// is said, and once.
+func TestOnlySurprisesAreTold(t *testing.T) {
+	for name, tt := range map[string]struct {
+		probe, load, jump error
+		told, passed      string
+	}{
+		"built without":     {probe: explain("ask", unix.ENOSYS), passed: "kexec_file_load is not there"},
+		"says so late":      {load: explain(stepLoad, unix.ENOSYS), passed: "kexec_file_load is not there"},
+		"forbidden":         {probe: explain("ask", unix.EPERM), told: "kexec_file_load does not work here"},
+		"refuses the image": {load: explain(stepLoad, unix.ENOEXEC), told: "kexec_file_load does not work here"},
+		"came back":         {jump: returned(unix.EBUSY), told: "kexec_file_load does not work here"},
+	} {
+		var log, told, passed []string
+		l, file, load, _ := testLadder(&log)
+		l.Rungs = l.Rungs[:2]
+		l.Tell = func(line string) { told = append(told, line) }
+		l.Pass = func(line string) { passed = append(passed, line) }
+		l.Memory = func() (int64, error) { return 132 << 20, nil }
+		file.probeErr, file.loadErr, file.jumpErr, load.jumpErr = tt.probe, tt.load, tt.jump, returned(nil)
+		loaded, err := l.Load(testSet(t))
+		if err != nil {
+			t.Errorf("%s: Load = %v", name, err)
+			continue
+		}
+		if err := loaded.Execute(); err == nil {
+			t.Errorf("%s: a jump that came back was none", name)
+		}
+		for what, got := range map[string][]string{tt.told: told, tt.passed: passed} {
+			if what == "" && len(got) > 0 || what != "" && (len(got) != 1 || !strings.HasPrefix(got[0], what)) {
+				t.Errorf("%s: %q, want %q", name, got, what)
+			}
+		}
+	}
+}
+
+// What cannot be unloaded is told once, and not as two warnings in one.
+func TestUnloadThatFailsIsTold(t *testing.T) {
+	var log, told []string
+	l, file, load, _ := testLadder(&log)
+	l.Rungs = l.Rungs[:2]
+	l.Tell = func(line string) { told = append(told, line) }
+	file.jumpErr, load.jumpErr, file.dropErr = returned(nil), returned(nil), errors.New("it stays")
+	loaded, err := l.Load(testSet(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := loaded.Execute(); err == nil || len(told) != 2 || told[0] != "it stays" {
+		t.Errorf("Execute = %v, told %q", err, told)
 	}
 }
 
@@ -153,12 +209,14 @@ func TestNoRungWithoutMemory(t *testing.T) {
 	l.Memory = func() (int64, error) { return 1 << 20, nil }
 	_, err := l.Load(testSet(t))
 	var mem *MemoryError
-	if !errors.As(err, &mem) || len(log) != 0 {
+	probes := []string{"file probe", "load probe", "restart probe"}
+	if !errors.As(err, &mem) || !slices.Equal(log, probes) {
 		t.Errorf("Load = %v, asked %v", err, log)
 	}
+	log = nil
 	broken := errors.New("no meminfo")
 	l.Memory = func() (int64, error) { return 0, broken }
-	if _, err := l.Load(testSet(t)); !errors.Is(err, broken) || len(log) != 0 {
+	if _, err := l.Load(testSet(t)); !errors.Is(err, broken) || !slices.Equal(log, probes) {
 		t.Errorf("Load = %v, asked %v", err, log)
 	}
 }

@@ -78,7 +78,8 @@ type Ladder struct {
 	Restart Restarter
 	Machine Machine
 	Memory  func() (available int64, err error) // bytes that can still be used; nil: unlimited
-	Tell    func(line string)                   // is told when a rung failed and the next is tried; nil: nobody
+	Tell    func(line string)                   // is warned when a rung failed and the next is tried; nil: nobody
+	Pass    func(line string)                   // is told instead where the kernel was built without the rung; nil: nobody
 
 	ways map[Rung]way // of tests; nil: the real ones
 }
