@@ -33,10 +33,11 @@ var e820Kinds = map[string]uint32{
 func readMemmap(dir fs.FS) ([]region, error) {
 	var out []region
 	for i := range maxRegions {
-		r, err := readRegion(dir, strconv.Itoa(i))
-		if errors.Is(err, fs.ErrNotExist) && i > 0 {
+		name := strconv.Itoa(i)
+		if _, err := fs.Stat(dir, name); errors.Is(err, fs.ErrNotExist) && i > 0 {
 			return out, nil
 		}
+		r, err := readRegion(dir, name)
 		if err != nil {
 			return nil, kindMap.error(stepMap, err, "the firmware's cannot be read")
 		}

@@ -26,6 +26,10 @@ const (
 	maxTree = 2 << 20
 	// maxDepth is FDT_MAX_DEPTH of drivers/of/fdt.c.
 	maxDepth = 64
+	// maxName bounds a property's name, which the specification does at 31 bytes and
+	// nobody keeps to. Many properties may share one name's bytes, so that without a
+	// bound a small tree could take any amount of memory.
+	maxName = 255
 )
 
 // tree is a device tree.
@@ -237,9 +241,10 @@ func (r *treeReader) property(current, top *node) error {
 	if uint64(at) >= uint64(len(r.names)) {
 		return fmt.Errorf("structure: a name at %#x of %#x", at, len(r.names))
 	}
-	name, _, ok := bytes.Cut(r.names[at:], []byte{0})
+	names := r.names[at:]
+	name, _, ok := bytes.Cut(names[:min(len(names), maxName+1)], []byte{0})
 	if !ok || len(name) == 0 {
-		return errors.New("structure: a name without end, or empty")
+		return errors.New("structure: a name without end, too long or empty")
 	}
 	value, err := r.bytes(uint64(size))
 	if err != nil {

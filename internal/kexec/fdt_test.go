@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -131,12 +132,13 @@ func words(ws ...uint32) (out []byte) {
 }
 
 // rawTree wraps a structure block into a blob, with the name "a" at 0.
-func rawTree(structure []byte) []byte {
-	names := []byte("a\x00\x00b")
+func rawTree(structure []byte) []byte { return rawTreeOf(structure, []byte("a\x00\x00b")) }
+
+func rawTreeOf(structure, names []byte) []byte {
 	at := uint32(fdtHeaderSize + 16)
 	total := at + uint32(len(structure)+len(names))
 	head := words(fdtMagic, total, at, at+uint32(len(structure)), fdtHeaderSize, 17, 16, 0, uint32(len(names)), uint32(len(structure)))
-	return append(append(append(head, make([]byte, 16)...), structure...), names...)
+	return slices.Concat(head, make([]byte, 16), structure, names)
 }
 
 func TestTreeRefuses(t *testing.T) {
@@ -182,11 +184,25 @@ func TestTreeRefuses(t *testing.T) {
 		"name outside":      {rawTree(words(tokenBeginNode, 0, tokenProp, 0, 4)), "a name at 0x4"},
 		"name without end":  {rawTree(words(tokenBeginNode, 0, tokenProp, 0, 3)), "without end"},
 		"empty name":        {rawTree(words(tokenBeginNode, 0, tokenProp, 0, 2)), "or empty"},
+		"long name":         {longNames(maxName + 1), "too long"},
 		"node without name": {rawTree(words(tokenBeginNode, 0x61616161)), "cut off"},
 	} {
 		if _, err := parseTree(tt.blob); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
+	}
+}
+
+// longNames is a tree of one property with a name of n bytes.
+func longNames(n int) []byte {
+	structure := words(tokenBeginNode, 0, tokenProp, 0, 0, tokenEndNode, tokenEnd)
+	return rawTreeOf(structure, append(bytes.Repeat([]byte("a"), n), 0))
+}
+
+func TestLongestName(t *testing.T) {
+	tr, err := parseTree(longNames(maxName))
+	if err != nil || len(tr.root.props) != 1 || len(tr.root.props[0].name) != maxName {
+		t.Errorf("%+v, %v", tr, err)
 	}
 }
 

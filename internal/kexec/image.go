@@ -98,14 +98,30 @@ func inflate(method string, packed []byte, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	code, err := io.ReadAll(io.LimitReader(r, limit+1))
+	head := make([]byte, armHeaderSize)
+	n, err := io.ReadFull(r, head)
+	code := bytes.NewBuffer(make([]byte, 0, sizeHint(head, limit)+bytes.MinRead))
+	code.Write(head[:n])
+	if err == nil {
+		_, err = code.ReadFrom(io.LimitReader(r, limit+1-int64(n)))
+	}
 	if err != nil {
 		return nil, kindImage.error(stepImage, err, "it cannot be unpacked")
 	}
-	if int64(len(code)) > limit {
+	if int64(code.Len()) > limit {
 		return nil, kindImage.error(stepImage, nil, "it has more than %d bytes unpacked", limit)
 	}
-	return code, nil
+	return code.Bytes(), nil
+}
+
+// sizeHint is how much memory to take for an Image that begins with head, so that
+// there is never a second copy of it while it grows: its size in memory, which is
+// a little more than that in a file.
+func sizeHint(head []byte, limit int64) int64 {
+	if string(head[0x38:0x3c]) != armMagic {
+		return 0
+	}
+	return int64(min(binary.LittleEndian.Uint64(head[0x10:]), uint64(limit)))
 }
 
 func inflater(method string, packed io.Reader) (io.ReadCloser, error) {

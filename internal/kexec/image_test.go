@@ -112,6 +112,23 @@ func TestInflateIsBounded(t *testing.T) {
 	}
 }
 
+// An unpacked kernel is in memory once, whatever its header says.
+func TestInflateTakesMemoryOnce(t *testing.T) {
+	k := debianARM()
+	code, err := inflate("gzip", gzipped(t, k), maxImage)
+	if err != nil || len(code) != len(k) || cap(code) != 6<<20+bytes.MinRead {
+		t.Errorf("%d bytes in %d, %v", len(code), cap(code), err)
+	}
+	lying := armKernel(5000, 0, 1<<63, 0xa)
+	if code, err := inflate("gzip", gzipped(t, lying), 6000); err != nil || !bytes.Equal(code, lying) || cap(code) != 6000+bytes.MinRead {
+		t.Errorf("%d bytes in %d, %v", len(code), cap(code), err)
+	}
+	short := gzipped(t, []byte("short"))
+	if code, err := inflate("gzip", short, maxImage); !is(err, kindImage) {
+		t.Errorf("%q, %v", code, err)
+	}
+}
+
 // x86Kernel makes a bzImage with the header of Debian's.
 func x86Kernel() []byte {
 	const sectors = 4

@@ -191,12 +191,15 @@ func TestReadMemmap(t *testing.T) {
 	if err != nil || !slices.Equal(regions, want) {
 		t.Errorf("%v, %v", regions, err)
 	}
+	cut := memmap("0x0 0x9ffff System RAM", "0x100000 0x1fffff System RAM", "0x200000 0x2fffff Reserved")
+	delete(cut, "1/type")
 	for name, dir := range map[string]fstest.MapFS{
 		"none":     {},
 		"backward": memmap("0x2000 0x1fff System RAM"),
 		"to end":   memmap("0x0 0xffffffffffffffff System RAM"),
 		"words":    memmap("a b System RAM"),
 		"no end":   {"0/start": {Data: []byte("0x0\n")}, "1/start": {Data: []byte("0x0\n")}},
+		"cut off":  cut,
 	} {
 		if regions, err := readMemmap(dir); !is(err, kindMap) {
 			t.Errorf("%s: %v, %v", name, regions, err)
