@@ -32,7 +32,7 @@ type Server struct {
 
 // Stop ends the program and waits until it has ended.
 func (s *Server) Stop() {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)                                                    // it may have ended by itself
 	kill := time.AfterFunc(10*time.Second, func() { _ = syscall.Kill(-s.PID, syscall.SIGKILL) }) // and its children
 	defer kill.Stop()
 	<-s.ended
