@@ -60,7 +60,7 @@ func (*NoInitError) Error() string {
 }
 
 // Code is the error's number in the troubleshooting guide.
-func (*NoInitError) Code() string { return "NODE-002" }
+func (*NoInitError) Code() string { return "NODE-041" }
 
 // Hint says what to do next.
 func (*NoInitError) Hint() string {

@@ -34,7 +34,7 @@ func (e *CachedRootError) Error() string {
 func (e *CachedRootError) Unwrap() error { return e.Err }
 
 // Code is the error's number in the troubleshooting guide.
-func (e *CachedRootError) Code() string { return "NODE-003" }
+func (e *CachedRootError) Code() string { return "NODE-042" }
 
 // Hint says what happens next.
 func (e *CachedRootError) Hint() string {
@@ -241,7 +241,7 @@ func (n *node) rotten() {
 	}
 	if n.confirmed.Load() {
 		n.system.Console.Line("WARNING: " + errRotten.Error() + ". The root file system in the cache is read through at the next start.")
-		n.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: "node", Code: "NODE-004", Text: errRotten.Error()})
+		n.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: "node", Code: "NODE-043", Text: errRotten.Error()})
 		return
 	}
 	failure := &CachedRootError{errRotten}

@@ -201,7 +201,7 @@ func (n *node) showTimeline(last timeline.Event) {
 
 // failure is what a person is told when the node cannot go on.
 func failure(err error) term.Failure {
-	f := term.Failure{Title: "The node stopped", Code: "NODE-001", Wrong: "ERROR: " + err.Error(),
+	f := term.Failure{Title: "The node stopped", Code: "NODE-040", Wrong: "ERROR: " + err.Error(),
 		Do: []string{"Switch the machine off and on to boot again from the medium."}}
 	var coded interface{ Code() string }
 	if errors.As(err, &coded) {

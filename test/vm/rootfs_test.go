@@ -104,7 +104,7 @@ func TestRottenRootfs(t *testing.T) {
 			}
 			b.rotBlocks(raw, at(int(b.lab.Node.Verity.DataSize)))
 			outcome, console := b.boot(lab.BootOptions{})
-			if outcome.Failure == nil || outcome.Failure.Code != "NODE-003" || !strings.Contains(outcome.Failure.Text, "a block of it is not what its publisher signed") {
+			if outcome.Failure == nil || outcome.Failure.Code != "NODE-042" || !strings.Contains(outcome.Failure.Text, "a block of it is not what its publisher signed") {
 				t.Fatalf("the node said %+v; the console shows:\n%s", outcome.Failure, calm(console))
 			}
 			b.shows(console, "this machine starts again")
