@@ -38,7 +38,8 @@ const importLaw = `
 	blob, dsse, logproof, internal/strictjson < manifest;
 
 	# The corridor's rooms, in walking order.
-	internal/strictjson < internal/bootcfg, internal/portal;
+	internal/strictjson < internal/portal;
+	internal/strictjson, internal/tor < internal/bootcfg;
 	internal/kmod < internal/sysinit;
 	internal/sysinit, internal/term < internal/dialog;
 	manifest, blob < internal/discover;

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/tor"
 )
 
 const arch = "x86_64"
@@ -56,7 +58,7 @@ func TestLine(t *testing.T) {
 		{"phase.handover=restart phase.handover=kexec_file_load", func(c *Config) { c.Handover = HandoverFile }},
 		{"phase.overlay=cache", func(c *Config) { c.Overlay = OverlayCache }},
 		{"phase.overlay=cache phase.overlay=memory", func(c *Config) {}},
-		{"phase.tor=on phase.mode=private", func(c *Config) { c.Mode, c.Cache, c.NoWrite, c.Tor.Allow = Private, false, true, true }},
+		{"phase.tor=on phase.mode=private", func(c *Config) { c.Mode, c.Cache, c.NoWrite, c.Tor.Allow, c.Time = Private, false, true, true, Time{} }},
 		{"phase.tor=true phase.tor=off", func(c *Config) {}},
 		{"phase.provider=http://10.0.2.2:8080/ phase.provider=https://a.example/x", func(c *Config) {
 			c.Providers = []string{"http://10.0.2.2:8080", "https://a.example/x"}
@@ -436,14 +438,15 @@ func TestPolicyRefuses(t *testing.T) {
 		{"tor = true", PolicySyntax, "line 1"},
 		{"[tor]\nallowed = true", PolicyKey, "tor.allowed"},
 		{"[tor]\nallow = \"on\"", PolicySyntax, "line 2"},
-		{"[tor]\nbridges = [" + strings.Repeat("\"obfs4 x\",", MaxTorBridges+1) + "]", PolicyValue, "at most 16"},
-		{"[tor]\nextra = [" + strings.Repeat("\"X 1\",", MaxTorExtra+1) + "]", PolicyValue, "at most 32"},
+		{"[tor]\nbridges = [" + strings.Repeat("\"obfs4 x\",", tor.MaxBridges+1) + "]", PolicyValue, "at most 16"},
+		{"[tor]\nextra = [" + strings.Repeat("\"X 1\",", tor.MaxExtra+1) + "]", PolicyValue, "at most 32"},
 		{"[tor]\nbridges = [\"\"]", PolicyValue, "tor.bridges[0]"},
-		{"[tor]\nextra = [\"a\", \" \"]", PolicyValue, "tor.extra[1]"},
-		{"[tor]\nbridges = [\"a\\nSocksPort 1\"]", PolicyValue, "line breaks"},
-		{"[tor]\nextra = [\"a\\tb\"]", PolicyValue, "control characters"},
-		{"[tor]\nextra = ['a \\ ']", PolicyValue, "backslash"},
-		{"[tor]\nextra = [\"" + strings.Repeat("a", maxTorLine+1) + "\"]", PolicyValue, "1024"},
+		{"[tor]\nextra = [\"StrictNodes 1\", \" \"]", PolicyValue, "tor.extra[1]"},
+		{"[tor]\nbridges = [\"192.0.2.1:1\\nSocksPort 1\"]", PolicyValue, "plain ASCII"},
+		{"[tor]\nbridges = [\"obfs4 192.0.2.1:1\"]", PolicyValue, "pluggable transports"},
+		{"[tor]\nextra = ['StrictNodes 1\\']", PolicyValue, "plain ASCII"},
+		{"[tor]\nextra = [\"ControlPort 9051\"]", PolicyValue, "ControlPort is not among"},
+		{"mode = \"local\"\n[tor]\nextra = [\"ExitNodes {de}\"]", PolicyValue, "names a country"},
 		{"min_version = -1", PolicyValue, "-1"},
 		{"providers = [\"ftp://x\"]", PolicyValue, "ftp://x"},
 		{"transfer.gateways = [\"ipfs://x\"]", PolicyValue, "ipfs://x"},

@@ -19,9 +19,6 @@ const (
 	MaxDNS         = 3 // as many as a resolv.conf can use
 
 	MaxWiFiNetworks = 8
-	MaxTorBridges   = 16
-	MaxTorExtra     = 32
-	maxTorLine      = 1024
 	maxURL          = 2048
 )
 

@@ -90,10 +90,17 @@ func (e explainer) asker(k explainedKey) string {
 	return "default"
 }
 
-// limit is whose limit changed a wish: the mode's if it alone would have, else
-// that of a further wish.
+// limit is whose limit changed a wish: that of Tor if nothing else would have, the
+// mode's if it alone would have, else that of a further wish.
 func (e explainer) limit(k explainedKey) string {
 	is := k.get(e.config)
+	if e.config.Tor.Allow {
+		c := e.wished
+		c.Tor.Allow = false
+		if combine(&c); !reflect.DeepEqual(k.get(c), is) {
+			return "Tor"
+		}
+	}
 	for _, reason := range []struct {
 		name   string
 		loosen func(*Config)

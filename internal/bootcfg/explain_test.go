@@ -91,6 +91,11 @@ func TestExplainWhoDecided(t *testing.T) {
 		{"phase.time=off", "time.dhcp", false, "kernel command line: phase.time", nil, ""},
 		{"phase.ip=off", "phase.ip=off", true, "kernel command line: phase.ip", nil, ""},
 		{"phase.tor=on", "tor.allow", false, "local mode", true, "kernel command line: phase.tor"},
+		{"phase.tor=on phase.mode=private", "time.dhcp", false, "Tor", true, "default"},
+		{"phase.tor=on phase.mode=private", "time.nts", []string{}, "Tor", Default(arch).Time.NTS, "default"},
+		{"phase.tor=on phase.mode=private", "time.servers", []string{}, "Tor", []string{"192.0.2.1"}, "policy.toml line 8"},
+		{"phase.tor=on phase.mode=private phase.proxy=http://h:1", "network.proxy", "", "Tor", "http://h:1", "kernel command line: phase.proxy"},
+		{"phase.tor=on phase.mode=private", "overlay", "memory", "private mode", "cache", "policy.toml line 5"},
 		{"", "bootstrap", []string{"/dnsaddr/boot.example.org"}, "bootstrap-nodes.toml", nil, ""},
 	} {
 		_, told := explain(t, c.line, policy, nodes)
@@ -102,12 +107,12 @@ func TestExplainWhoDecided(t *testing.T) {
 }
 
 func TestExplainHides(t *testing.T) {
-	const policy = "[tor]\nbridges = [\"obfs4 192.0.2.7:443\", \"192.0.2.8:443\"]\nextra = [\"Socks5ProxyPassword x4711\", \"A=b c\"]\n" +
+	const policy = "[tor]\nbridges = [\"192.0.2.7:443 0123456789ABCDEF0123456789ABCDEF01234567\", \"192.0.2.8:443\"]\nextra = [\"Socks5ProxyPassword x4711\"]\n" +
 		"[network]\nproxy = \"http://me:pass4711@h:1\"\n[[network.wifi.networks]]\nssid = \"a\"\npassphrase = \"horse4711\"\n"
 	_, told := explain(t, "phase.mode=private", policy, "")
 	for key, want := range map[string]any{
-		"tor.bridges":           []string{"obfs4 ***", "***"},
-		"tor.extra":             []string{"Socks5ProxyPassword ***", "***"},
+		"tor.bridges":           []string{"***", "***"},
+		"tor.extra":             []string{"Socks5ProxyPassword ***"},
 		"network.proxy":         "http://***@h:1",
 		"network.wifi.networks": []Table{{{"ssid", "a"}, {"passphrase", "***"}}},
 	} {

@@ -2,7 +2,10 @@ package bootcfg
 
 import (
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/tor"
 )
 
 // FuzzParse: whatever the medium says, Parse neither panics nor lets a mode
@@ -34,12 +37,12 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("too many time servers: %+v", c.Time)
 		}
 		checkNetwork(t, c)
-		if c.Handover == HandoverRestart && !c.MayWrite() || c.Overlay == OverlayCache && !c.Cache || c.Tor.Allow && c.Mode != Private ||
-			len(c.Tor.Bridges) > MaxTorBridges || len(c.Tor.Extra) > MaxTorExtra {
+		if c.Handover == HandoverRestart && !c.MayWrite() || c.Overlay == OverlayCache && !c.Cache || c.Tor.Allow && (c.Mode != Private || c.Time.DHCP || c.Network.Proxy != "") ||
+			len(c.Tor.Bridges) > tor.MaxBridges || len(c.Tor.Extra) > tor.MaxExtra {
 			t.Errorf("beyond the limits of %s: %+v", c.Mode, c)
 		}
 		for _, l := range slices.Concat(c.Tor.Bridges, c.Tor.Extra) {
-			if checkTorLine(l) != nil {
+			if strings.ContainsFunc(l, func(r rune) bool { return r < ' ' || r > '~' }) || strings.ContainsAny(l, `"#\`) {
 				t.Errorf("not one line for Tor: %q", l)
 			}
 		}

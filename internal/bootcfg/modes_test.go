@@ -42,10 +42,11 @@ func promises() []promise {
 		{"Tor", func(c Config) any { return c.Tor.Allow }, [3]any{false, false, true}, [3]any{false, false, false}},
 		{"providers", func(c Config) any { return len(c.Providers) }, [3]any{2, 1, 2}, [3]any{0, 0, 0}},
 		{"gateways", func(c Config) any { return len(c.Gateways) }, [3]any{1, 0, 0}, [3]any{0, 0, 0}},
-		{"proxy", func(c Config) any { return c.Network.Proxy != "" }, [3]any{true, false, true}, [3]any{false, false, false}},
-		{"time servers", func(c Config) any { return len(c.Time.Servers) }, [3]any{2, 1, 2}, [3]any{0, 0, 0}},
+		{"proxy", func(c Config) any { return c.Network.Proxy != "" }, [3]any{true, false, false}, [3]any{false, false, false}},
+		{"time servers", func(c Config) any { return len(c.Time.Servers) }, [3]any{2, 1, 0}, [3]any{0, 0, 0}},
 		always("portal", func(c Config) any { return c.Network.PortalCheck != "" }, true, false, false),
-		always("NTS servers", func(c Config) any { return len(c.Time.NTS) }, 3, 0, 3),
+		{"NTS servers", func(c Config) any { return len(c.Time.NTS) }, [3]any{3, 0, 0}, [3]any{3, 0, 3}},
+		{"time servers of DHCP", func(c Config) any { return c.Time.DHCP }, [3]any{true, true, false}, [3]any{true, true, true}},
 	}
 }
 
@@ -61,6 +62,17 @@ func TestPromises(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestPrivateWithoutTor: what Tor cannot carry is dropped for Tor alone.
+func TestPrivateWithoutTor(t *testing.T) {
+	c := parse(t, "phase.mode=private "+everything+" phase.tor=off", "")
+	if c.Network.Proxy == "" || len(c.Time.Servers) != 2 || len(c.Time.NTS) != 3 || !c.Time.DHCP {
+		t.Errorf("%+v", c)
+	}
+	if c = parse(t, "phase.mode=private phase.tor=on", ""); len(c.Warnings) > 0 {
+		t.Errorf("nobody asked for time servers, and is told that they are not used: %q", c.Warnings)
 	}
 }
 
@@ -103,7 +115,7 @@ func TestOverruledWishesAreSaid(t *testing.T) {
 	for mode, want := range map[string][]string{
 		"internet": {"Tor"},
 		"local":    {"provider", "time server", "proxy", "gateways", "Tor"},
-		"private":  {"gateways", "handover by restart", "overlay", "phase.cache", "phase.nowrite=false"},
+		"private":  {"gateways", "handover by restart", "overlay", "time servers", "proxy", "phase.cache", "phase.nowrite=false"},
 	} {
 		got := parse(t, "phase.mode="+mode+" "+everything, "").Warnings
 		if len(got) != len(want) {
@@ -146,6 +158,7 @@ func TestPageOfModes(t *testing.T) {
 		{"`phase.tor=on`", "Tor", func(v any) string { return map[any]string{true: "as asked", false: "not used"}[v] }},
 		{"gateways", "gateways", func(v any) string { return map[any]string{1: "as asked", 0: "none"}[v] }},
 		{"a proxy", "proxy", func(v any) string { return map[any]string{true: "as asked", false: "not used"}[v] }},
+		{"time servers", "time servers", func(v any) string { return map[any]string{2: "as asked", 1: "local ones", 0: "not used"}[v] }},
 		{"the page that tells captive portals", "portal", func(v any) string { return map[any]string{true: "asked", false: "not asked"}[v] }},
 	} {
 		var want [3]string

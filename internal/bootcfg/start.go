@@ -3,9 +3,9 @@ package bootcfg
 import (
 	"errors"
 	"fmt"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+	"slices"
+
+	"github.com/phasebased/phase/internal/tor"
 )
 
 // The values of Config.Handover.
@@ -29,14 +29,14 @@ const (
 )
 
 // Tor is the part of Config for asking through Tor. Who finds Allow set, and
-// cannot use Tor, refuses the boot.
+// cannot use Tor, refuses the boot. Then neither time servers nor a proxy are left.
 type Tor struct {
 	// Allow asks everything through Tor, and nothing beside it.
 	Allow bool
 	// Bridges are bridge lines, as Tor's option Bridge takes them, at most
-	// MaxTorBridges. Whoever knows one can block it, so they are not shown.
+	// tor.MaxBridges. Whoever knows one can block it, so they are not shown.
 	Bridges []string
-	// Extra are further lines of Tor's configuration, at most MaxTorExtra.
+	// Extra are further lines of Tor's configuration, at most tor.MaxExtra.
 	Extra []string
 }
 
@@ -73,36 +73,23 @@ func parseTor(s string) (bool, error) {
 	return parseSwitch(s)
 }
 
-// check tests that each line of [tor] is one line. A refused one is not shown: it
-// may be a bridge.
+// check tests each line of [tor], whether or not this boot will use it: the medium is
+// for other boots as well. A refused one is not shown: it may be a bridge.
 func (t torPolicy) check(bad refusal) error {
 	for _, list := range []struct {
 		key   string
 		lines []string
 		most  int
-	}{{"tor.bridges", t.Bridges, MaxTorBridges}, {"tor.extra", t.Extra, MaxTorExtra}} {
+		check func(string) error
+	}{{"tor.bridges", t.Bridges, tor.MaxBridges, tor.CheckBridge}, {"tor.extra", t.Extra, tor.MaxExtra, tor.CheckExtra}} {
 		if n := len(list.lines); n > list.most {
 			return bad(list.key, fmt.Sprint(n, " entries"), fmt.Sprint("at most ", list.most), nil)
 		}
 		for i, l := range list.lines {
-			if err := checkTorLine(l); err != nil {
-				return bad(fmt.Sprintf("%s[%d]", list.key, i), Secret(l).String(), "one line of text each", err)
+			if err := list.check(l); err != nil {
+				return bad(fmt.Sprintf("%s[%d]", list.key, i), Secret(l).String(), "see docs/tor.md", err)
 			}
 		}
-	}
-	return nil
-}
-
-func checkTorLine(s string) error {
-	switch {
-	case strings.TrimSpace(s) == "":
-		return errors.New("empty")
-	case len(s) > maxTorLine:
-		return fmt.Errorf("longer than %d bytes", maxTorLine)
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
-		return errors.New("neither line breaks nor other control characters are allowed")
-	case strings.HasSuffix(strings.TrimSpace(s), `\`):
-		return errors.New("a backslash at its end would join it with the next line")
 	}
 	return nil
 }
@@ -129,5 +116,21 @@ func limitStart(c *Config) {
 			c.warn("Tor is not used: only private mode asks through it")
 		}
 		c.Tor = Tor{}
+	}
+	if c.Tor.Allow {
+		limitToTor(c)
+	}
+}
+
+// limitToTor drops what cannot go through Tor. It says nothing of the lists that
+// nobody asked for.
+func limitToTor(c *Config) {
+	if len(c.Time.Servers) > 0 || len(c.Time.NTS) > 0 && !slices.Equal(c.Time.NTS, Default(c.Arch).Time.NTS) {
+		c.warn("time servers are not used: Tor cannot ask them")
+	}
+	c.Time = Time{}
+	if c.Network.Proxy != "" {
+		c.warn("the proxy is not used: Tor finds its own way; behind a proxy, give it to Tor in policy.toml (extra)")
+		c.Network.Proxy = ""
 	}
 }

@@ -39,9 +39,9 @@ type Config struct {
 	// UID is the user that Tor runs as, and its group; 0: that of this process.
 	UID uint32
 	// Bridges are plain bridges to enter by, <address>:<port> <fingerprint>, at
-	// most 16.
+	// most MaxBridges.
 	Bridges []string
-	// Extra are further lines of Tor's configuration, at most 32. They may choose
+	// Extra are further lines of Tor's configuration, at most MaxExtra. They may choose
 	// relays and how those are reached, and nothing else; see CheckExtra.
 	Extra []string
 	// Patience replaces the constant, if above 0.

@@ -40,7 +40,7 @@ func TestBridges(t *testing.T) {
 }
 
 func TestExtra(t *testing.T) {
-	for _, line := range []string{"DirAuthority a orport=1 192.0.2.1:1 " + fingerprint, "testingtornetwork 1", "ExitNodes {de}", "HTTPSProxy 192.0.2.1:3128"} {
+	for _, line := range []string{"DirAuthority a orport=1 192.0.2.1:1 " + fingerprint, "testingtornetwork 1", "ExitNodes $" + fingerprint, "ExcludeNodes 192.0.2.0/24", "HTTPSProxy 192.0.2.1:3128", "Socks5Proxy [2001:db8::1]:1080"} {
 		if err := CheckExtra(line); err != nil {
 			t.Errorf("%q: %v", line, err)
 		}
@@ -48,21 +48,28 @@ func TestExtra(t *testing.T) {
 	for _, line := range []string{
 		"", "SocksPort 9050", "+SocksPort 9050", "/SocksPort", "socksport 0", "ControlPort 9051", "DNSPort 53", "ORPort 1", "TransPort 1", "HTTPTunnelPort 1",
 		"ClientTransportPlugin obfs4 exec /bin/sh", "Log debug file /x", "SafeLogging 0", "DataDirectory /x", "%include /x", "HiddenServiceDir /x",
-		"ExitNodes", "ExitNodes \"{de}\"", "User root", "RunAsDaemon 1", "ExitNodes {de}\nSocksPort 1", "ExitNodes {de} \\", "MapAddress a b", "Bridge 192.0.2.1:1",
-		strings.Repeat("x", maxLine+1),
+		"ExitNodes", "ExitNodes \"a\"", "User root", "RunAsDaemon 1", "ExitNodes a\nSocksPort 1", "ExitNodes a\rSocksPort 1", "ExitNodes a\x00", "ExitNodes a \\",
+		"ExitNodes a # b", "ExitNodes\ta", "MapAddress a b", "Bridge 192.0.2.1:1", "ExitPolicy accept *:*", "SOCKSPolicy accept *", "ExtORPort 1", "UseBridges 0",
+		"GeoIPFile /x", "PidFile /x", "CookieAuthFile /x", "ServerDNSResolvConfFile /x", "OutboundBindAddress 192.0.2.1", "Sandbox 0", "PublishServerDescriptor 1",
+		"ExitNodes {de}", "ExcludeNodes 192.0.2.1,{us}", "HTTPSProxy proxy.example:3128", "Socks4Proxy localhost:1", "Socks5Proxy 192.0.2.1", "Socks5Proxy 192.0.2.1:0",
+		"192.0.2.1:443 " + fingerprint, "192.0.2.1", strings.Repeat("x", maxLine+1),
 	} {
-		if CheckExtra(line) == nil {
+		err := CheckExtra(line)
+		if err == nil {
 			t.Errorf("%.60q is accepted", line)
+		}
+		if err != nil && strings.Contains(err.Error(), "192.0.2.1") {
+			t.Errorf("the error shows what may be a bridge: %v", err)
 		}
 	}
 }
 
 func TestTorrc(t *testing.T) {
-	c := Config{Dir: "/run/tor", Bridges: []string{"192.0.2.1:443 " + fingerprint}, Extra: []string{"ExitNodes {de}"}}
+	c := Config{Dir: "/run/tor", Bridges: []string{"192.0.2.1:443 " + fingerprint}, Extra: []string{"StrictNodes 1"}}
 	got := string(c.torrc())
 	for _, want := range []string{
 		"DataDirectory /run/tor/data\n", "SocksPort unix:/run/tor/socks IsolateSOCKSAuth\n", "ControlPort 0\n", "ClientOnly 1\n", "AvoidDiskWrites 1\n",
-		"SafeLogging 1\n", "UseBridges 1\nBridge 192.0.2.1:443 " + fingerprint + "\n", "\nExitNodes {de}\n",
+		"SafeLogging 1\n", "UseBridges 1\nBridge 192.0.2.1:443 " + fingerprint + "\n", "\nStrictNodes 1\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -86,7 +93,7 @@ func TestCheckRefuses(t *testing.T) {
 		"too long":    {Config{Program: "/proc/self/exe", Dir: "/" + strings.Repeat("x", 100)}, BadConfig},
 		"a transport": {Config{Program: "/proc/self/exe", Dir: dir, Bridges: []string{"obfs4 192.0.2.1:1"}}, BadConfig},
 		"an option":   {Config{Program: "/proc/self/exe", Dir: dir, Extra: []string{"SocksPort 1"}}, BadConfig},
-		"bridges":     {Config{Program: "/proc/self/exe", Dir: dir, Bridges: make([]string, maxBridges+1)}, BadConfig},
+		"bridges":     {Config{Program: "/proc/self/exe", Dir: dir, Bridges: make([]string, MaxBridges+1)}, BadConfig},
 	} {
 		if c.cfg.Program == "/proc/self/exe" {
 			exe, err := os.Executable()

@@ -11,8 +11,8 @@ import (
 
 // Bounds of what is given.
 const (
-	maxBridges = 16
-	maxExtra   = 32
+	MaxBridges = 16
+	MaxExtra   = 32
 	maxLine    = 1024
 )
 
@@ -43,14 +43,36 @@ func CheckExtra(line string) error {
 		return err
 	}
 	name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-	switch {
-	case !extraOptions[strings.ToLower(name)]:
-		return fmt.Errorf("the option %.40q is not among those that may be set", name)
-	case strings.TrimSpace(value) == "":
+	value = strings.TrimSpace(value)
+	switch option := strings.ToLower(name); {
+	case !isOption(name):
+		return errors.New("it does not begin with the name of an option") // it may be a bridge
+	case !extraOptions[option]:
+		return fmt.Errorf("the option %.60s is not among those that may be set", name)
+	case value == "":
 		return fmt.Errorf("the option %s has no value", name)
+	case strings.ContainsRune(value, '{'):
+		return fmt.Errorf("the option %s names a country: media do not carry the lists of which addresses are in which; name relays by fingerprint or address", name)
+	case proxyOptions[option] && !isProxy(value):
+		return fmt.Errorf("the option %s takes <address>:<port>: a name would be looked up without Tor", name)
 	}
 	return nil
 }
+
+// isOption accepts the letters and digits that names of options have.
+func isOption(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
+	}) && s[0] > '9'
+}
+
+func isProxy(s string) bool {
+	at, err := netip.ParseAddrPort(s)
+	return err == nil && at.Port() != 0
+}
+
+// proxyOptions name machines that Tor connects to as they are written.
+var proxyOptions = map[string]bool{"httpsproxy": true, "socks4proxy": true, "socks5proxy": true}
 
 // CheckBridge says what is wrong with a bridge, nil if nothing is. The error does
 // not hold the bridge: whoever knows one can block it.
@@ -99,8 +121,8 @@ func (c *Config) check() error {
 		strings.ContainsAny(c.Dir, `"#\`) || len(c.socket()) > maxSocket {
 		return bad(nil, "the folder %.100q cannot hold its socket", c.Dir)
 	}
-	if len(c.Bridges) > maxBridges || len(c.Extra) > maxExtra {
-		return bad(nil, "%d bridges and %d further lines; at most %d and %d", len(c.Bridges), len(c.Extra), maxBridges, maxExtra)
+	if len(c.Bridges) > MaxBridges || len(c.Extra) > MaxExtra {
+		return bad(nil, "%d bridges and %d further lines; at most %d and %d", len(c.Bridges), len(c.Extra), MaxBridges, MaxExtra)
 	}
 	for i, b := range c.Bridges {
 		if err := CheckBridge(b); err != nil {
