@@ -213,10 +213,15 @@ func orEmpty(list []string) []string {
 	return list
 }
 
-// ParseInfo reads handover.json: strict JSON, no unknown names, within bounds.
+// ParseInfo reads handover.json: strict JSON, within bounds. Members that it does
+// not know are passed over: a medium is renewed by its owner and a release by its
+// publisher, so a system may be older than the seed that starts it, and refusing
+// would leave the machine without either. Every member that was added so far is one
+// that a system can do without. One that it cannot raises SchemaVersion, which is
+// checked.
 func ParseInfo(data []byte) (Info, error) {
 	var i Info
-	lim := strictjson.Limits{Bytes: MaxInfoBytes + 1, Depth: 16, RejectUnknown: true}
+	lim := strictjson.Limits{Bytes: MaxInfoBytes + 1, Depth: 16}
 	if err := strictjson.Unmarshal(data, &i, lim); err != nil {
 		return Info{}, fmt.Errorf("%w: %w", ErrInfo, err)
 	}

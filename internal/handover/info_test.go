@@ -157,7 +157,9 @@ func TestParseInfoRefuses(t *testing.T) {
 		"empty":        nil,
 		"null":         []byte("null"),
 		"trailing":     append(bytes.Clone(good), '{'),
-		"unknown name": edit(`"mode"`, `"extra":1,"mode"`),
+		"newer schema": edit(`"schema_version":1`, `"extra":1,"schema_version":2`),
+		"extra twice":  edit(`"mode"`, `"extra":1,"extra":1,"mode"`),
+		"extra float":  edit(`"mode"`, `"extra":1.5,"mode"`),
 		"duplicate":    edit(`"mode"`, `"mode":"local","mode"`),
 		"case":         edit(`"mode"`, `"Mode"`),
 		"version 1.0":  edit(`"version":7`, `"version":7.0`),
@@ -173,6 +175,31 @@ func TestParseInfoRefuses(t *testing.T) {
 	for name, data := range tests {
 		if _, err := ParseInfo(data); !errors.Is(err, ErrInfo) {
 			t.Errorf("%s: err = %v, want ErrInfo", name, err)
+		}
+	}
+}
+
+// A newer seed tells more than this system understands.
+func TestParseInfoPassesOver(t *testing.T) {
+	want := testInfo()
+	want.Cache, want.Rootfs = true, &Rootfs{Place: PlaceInitramfs, Digest: blob.Of([]byte("root")), Size: 4096}
+	good, err := want.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err = ParseInfo(good); err != nil {
+		t.Fatal(err)
+	}
+	for _, before := range []string{`"mode"`, `"key_ids"`, `"manifest":"`, `"place"`, `"start_ns"`} {
+		for _, extra := range []string{`"extra":1,`, `"extra":null,`, `"extra":{"list":[{"name":"value"}]},`} {
+			data := bytes.Replace(good, []byte(before), []byte(extra+before), 1)
+			if bytes.Equal(data, good) {
+				t.Fatalf("%s is not in %s", before, good)
+			}
+			got, err := ParseInfo(data)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s before %s: ParseInfo = %+v, %v\nwant %+v", extra, before, got, err, want)
+			}
 		}
 	}
 }
