@@ -196,12 +196,26 @@ func (l *Loaded) try(rung Rung) error {
 	if err != nil {
 		return err
 	}
-	held := setSize(l.set, l.cached)
-	// Half of the margin is for what has changed since the first look.
-	if err := CheckMemory(l.set, rung, l.cached, available+held+margin/2); err != nil {
+	size, err := way.size(l.kernel)
+	if err != nil {
 		return err
 	}
+	held := setSize(l.set, l.cached)
+	need := max(Need(l.set, rung, l.cached), held+l.initrdSize()+size+margin)
+	// Half of the margin is for what has changed since the first look.
+	if available += held + margin/2; available < need {
+		return &MemoryError{Set: held, Need: need, Available: available}
+	}
 	return way.load(l.kernel, l.initrd, commandLine(l.signed, l.ladder.Machine, rung))
+}
+
+// initrdSize is what the next kernel's initrd takes once more, in bytes.
+func (l *Loaded) initrdSize() int64 {
+	info, err := l.initrd.Stat()
+	if err != nil {
+		return 0 // loading it will say so
+	}
+	return info.Size()
 }
 
 // closeFiles gives the memory of the files back.
@@ -279,6 +293,8 @@ type kexecFileLoad func(kernel, initrd int, cmdline string, flags int) error
 
 type fileWay struct{ call kexecFileLoad }
 
+func (fileWay) size(*os.File) (int64, error) { return 0, nil }
+
 func (w fileWay) probe() error {
 	// Bad descriptors are looked at only after the permission.
 	err := w.call(-1, -1, "", 0)
@@ -306,7 +322,8 @@ func (fileWay) jump() error { return jump() }
 
 type loadWay struct{}
 
-func (loadWay) probe() error { return kexec.Probe() }
+func (loadWay) probe() error                        { return kexec.Probe() }
+func (loadWay) size(kernel *os.File) (int64, error) { return kexec.Size(kernel) }
 func (loadWay) load(kernel, initrd *os.File, cmdline string) error {
 	return kexec.Load(kernel, initrd, cmdline)
 }
@@ -315,7 +332,8 @@ func (loadWay) jump() error   { return jump() }
 
 type restartWay struct{ Restarter }
 
-func (w restartWay) probe() error { return w.Probe() }
+func (w restartWay) probe() error               { return w.Probe() }
+func (restartWay) size(*os.File) (int64, error) { return 0, nil }
 func (w restartWay) load(kernel, initrd *os.File, cmdline string) error {
 	return w.Prepare(kernel, initrd, cmdline)
 }
@@ -326,6 +344,7 @@ func (w restartWay) jump() error   { return w.Restart() }
 type noWay struct{}
 
 func (noWay) probe() error                       { return errNoWrite }
+func (noWay) size(*os.File) (int64, error)       { return 0, errNoWrite }
 func (noWay) load(_, _ *os.File, _ string) error { return errNoWrite }
 func (noWay) unload() error                      { return nil }
 func (noWay) jump() error                        { return errNoWrite }

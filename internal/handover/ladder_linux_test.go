@@ -18,11 +18,14 @@ type step struct {
 	probeErr, loadErr, dropErr, jumpErr error
 	cmdline                             string
 	initrd                              []byte
+	kernelSize                          int64
+	sizeErr                             error
 }
 
 func (s *step) note(what string) { *s.log = append(*s.log, s.name+" "+what) }
 
-func (s *step) probe() error { s.note("probe"); return s.probeErr }
+func (s *step) probe() error                 { s.note("probe"); return s.probeErr }
+func (s *step) size(*os.File) (int64, error) { return s.kernelSize, s.sizeErr }
 func (s *step) load(kernel, initrd *os.File, cmdline string) error {
 	s.note("load")
 	s.cmdline = cmdline
@@ -218,6 +221,36 @@ func TestNoRungWithoutMemory(t *testing.T) {
 	l.Memory = func() (int64, error) { return 0, broken }
 	if _, err := l.Load(testSet(t)); !errors.Is(err, broken) || !slices.Equal(log, probes) {
 		t.Errorf("Load = %v, asked %v", err, log)
+	}
+}
+
+// A small kernel may take much: where it is packed.
+func TestNoRungWithoutMemoryForTheKernel(t *testing.T) {
+	for name, tt := range map[string]struct {
+		free int64 // MiB
+		err  error
+		want Rung
+	}{
+		"enough":         {117, nil, RungLoad},
+		"too little":     {115, nil, RungRestart},
+		"not such a one": {117, errors.New("it is no kernel"), RungRestart},
+	} {
+		var log, told []string
+		l, file, load, _ := testLadder(&log)
+		file.probeErr, load.kernelSize, load.sizeErr = explain("ask", unix.ENOSYS), 100<<20, tt.err
+		l.Memory = func() (int64, error) { return tt.free << 20, nil }
+		l.Tell = func(line string) { told = append(told, line) }
+		loaded, err := l.Load(testSet(t))
+		if err != nil || loaded.Rung() != tt.want {
+			t.Errorf("%s: Load = %v, told %q", name, err, told)
+			continue
+		}
+		if tt.want == RungRestart && (len(told) != 1 || !strings.HasPrefix(told[0], "kexec_load does not work here")) {
+			t.Errorf("%s: told %q", name, told)
+		}
+		if err := loaded.Unload(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -105,6 +105,7 @@ type Restarter interface {
 // way is a rung at work.
 type way interface {
 	probe() error
+	size(kernel *os.File) (int64, error) // bytes that load takes for a kernel beside its file, where that is more than the set tells
 	load(kernel, initrd *os.File, cmdline string) error
 	unload() error
 	jump() error // returns only on failure

@@ -35,18 +35,25 @@ const (
 // parseARM reads the header of an arm64 Image, plain or packed as distributions
 // pack it: with gzip, or as an EFI program that unpacks itself.
 func parseARM(kernel []byte) (armImage, error) {
+	if isX86(kernel) {
+		return armImage{}, kindMachine.error(stepImage, nil, "it is for x86_64, this machine is arm64")
+	}
 	code, err := unpack(kernel)
 	if err != nil {
 		return armImage{}, err
 	}
+	img, err := parseHeader(code)
+	img.code = code
+	return img, err
+}
+
+// parseHeader reads the first bytes of an Image.
+func parseHeader(code []byte) (armImage, error) {
 	if len(code) < armHeaderSize || string(code[0x38:0x3c]) != armMagic {
-		if isX86(kernel) {
-			return armImage{}, kindMachine.error(stepImage, nil, "it is for x86_64, this machine is arm64")
-		}
 		return armImage{}, kindImage.error(stepImage, nil, "it is not an arm64 Image")
 	}
 	le := binary.LittleEndian
-	img := armImage{code: code, textOffset: le.Uint64(code[0x08:]), size: le.Uint64(code[0x10:])}
+	img := armImage{textOffset: le.Uint64(code[0x08:]), size: le.Uint64(code[0x10:])}
 	flags := le.Uint64(code[0x18:])
 	switch {
 	case flags&armBigEndian != 0:
@@ -74,26 +81,39 @@ const (
 // unpack returns the Image in what distributions ship, which most often is kernel
 // itself.
 func unpack(kernel []byte) ([]byte, error) {
+	method, packed, err := findPacked(kernel)
+	if err != nil || method == "" {
+		return kernel, err
+	}
+	return inflate(method, packed, maxImage)
+}
+
+// findPacked returns the packed Image in a kernel, and by which of the kernel's
+// methods; "" is none.
+func findPacked(kernel []byte) (method string, packed []byte, err error) {
 	switch {
 	case bytes.HasPrefix(kernel, []byte{0x1f, 0x8b}):
-		return inflate("gzip", kernel, maxImage)
+		return "gzip", kernel, nil
 	case len(kernel) < zbootHeader || !bytes.HasPrefix(kernel, []byte(zbootMagic)):
-		return kernel, nil
+		return "", nil, nil
 	}
 	le := binary.LittleEndian
 	start := uint64(le.Uint32(kernel[zbootOffset:]))
 	end := start + uint64(le.Uint32(kernel[zbootSize:]))
 	if end > uint64(len(kernel)) {
-		return nil, kindImage.error(stepImage, nil, "its packed part ends at byte %d of %d", end, len(kernel))
+		return "", nil, kindImage.error(stepImage, nil, "its packed part ends at byte %d of %d", end, len(kernel))
 	}
-	method, _, _ := bytes.Cut(kernel[zbootMethod:zbootMethod+32], []byte{0})
-	return inflate(string(method), kernel[start:end], maxImage)
+	name, _, _ := bytes.Cut(kernel[zbootMethod:zbootMethod+32], []byte{0})
+	if len(name) == 0 {
+		return "", nil, kindImage.error(stepImage, nil, "it does not say how it is packed")
+	}
+	return string(name), kernel[start:end], nil
 }
 
 // inflate unpacks at most limit bytes by one of the kernel's methods
 // (CONFIG_KERNEL_…).
 func inflate(method string, packed []byte, limit int64) ([]byte, error) {
-	r, err := inflater(method, bytes.NewReader(packed))
+	r, err := inflater(method, packed)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +144,8 @@ func sizeHint(head []byte, limit int64) int64 {
 	return int64(min(binary.LittleEndian.Uint64(head[0x10:]), uint64(limit)))
 }
 
-func inflater(method string, packed io.Reader) (io.ReadCloser, error) {
+func inflater(method string, data []byte) (io.ReadCloser, error) {
+	packed := bytes.NewReader(data)
 	switch method {
 	case "gzip":
 		r, err := gzip.NewReader(packed)

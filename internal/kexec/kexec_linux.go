@@ -22,7 +22,7 @@ const stepLoad = "load the new kernel"
 // on failure it may be gone as well. The error is an *Error, with a unix.Errno
 // inside if the kernel refused.
 //
-// It takes root, and as much free memory as the kernel and the initrd have.
+// It takes root, and free memory for the initrd once more and for Size.
 func Load(kernel, initrd *os.File, cmdline string) error {
 	k, err := mapFile("kernel", kernel)
 	if err != nil {
@@ -39,6 +39,24 @@ func Load(kernel, initrd *os.File, cmdline string) error {
 		return err
 	}
 	return p.load()
+}
+
+// Size is how much memory, in bytes, Load takes for a kernel beside its file: for an
+// x86_64 kernel what it unpacks itself to, and an arm64 kernel that is packed is
+// unpacked here first. A kernel that Load would refuse is the same *Error.
+func Size(kernel *os.File) (int64, error) {
+	k, err := mapFile("kernel", kernel)
+	if err != nil {
+		return 0, err
+	}
+	defer k.unmap()
+	switch runtime.GOARCH {
+	case "arm64":
+		return sizeARM(k.data)
+	case "amd64":
+		return sizeX86(k.data)
+	}
+	return 0, kindArch.error(stepLoad, nil, "not known for %s", runtime.GOARCH)
 }
 
 // planHere plans for the machine that it runs on.

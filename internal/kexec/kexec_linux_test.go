@@ -60,6 +60,14 @@ func TestLoadRefuses(t *testing.T) {
 	if err := Load(nil, nil, ""); err == nil {
 		t.Error("no kernel at all was loaded")
 	}
+	for _, f := range []*os.File{empty, closed} {
+		if n, err := Size(f); !is(err, kindFile) {
+			t.Errorf("size %d, %v", n, err)
+		}
+	}
+	if n, err := Size(text); !is(err, kindImage) {
+		t.Errorf("size of text %d, %v", n, err)
+	}
 	// Without root the memory map has no addresses; with root, this is no kernel.
 	if err := Load(text, nil, ""); !is(err, kindImage) && !is(err, kindMap) && !is(err, kindParams) && !is(err, kindTree) {
 		t.Errorf("text: %v", err)
