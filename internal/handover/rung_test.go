@@ -181,5 +181,8 @@ func TestMachineWordsFit(t *testing.T) {
 		if words := " acpi_rsdp=0x7fb7e014"; n+len(words) <= MaxCmdline && !strings.HasPrefix(got[n:], words) {
 			t.Errorf("%d bytes: %q", n, got[n:])
 		}
+		if got := commandLine(signed, m, RungRestart); !strings.HasPrefix(got, signed) || len(got) > max(n, MaxCmdline-loaderRoom) {
+			t.Fatalf("%d bytes become %d for a restart", n, len(got))
+		}
 	}
 }

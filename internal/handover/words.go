@@ -10,6 +10,10 @@ import (
 // (COMMAND_LINE_SIZE is 2048 on x86 and arm64, with the closing NUL).
 const MaxCmdline = 2047
 
+// loaderRoom is what a boot loader may put before a command line: where the initrd
+// is (package oneshot).
+const loaderRoom = 32
+
 // maxConsoles is how many consoles of the seed are named to the next kernel.
 const maxConsoles = 4
 
@@ -36,7 +40,7 @@ var (
 //     was started so, as media do in Private mode.
 //
 // Nothing else of the seed's line gets through. There are no words where they do
-// not fit into MaxCmdline, nor where the signed line has a "--", behind which
+// not fit into MaxCmdline, less loaderRoom for a restart, nor where the signed line has a "--", behind which
 // words are init's.
 func MachineWords(signed string, m Machine, rung Rung) string {
 	line := strings.Fields(signed)
@@ -44,6 +48,9 @@ func MachineWords(signed string, m Machine, rung Rung) string {
 		return ""
 	}
 	room := MaxCmdline - len(signed)
+	if rung == RungRestart {
+		room -= loaderRoom
+	}
 	var words []string
 	add := func(word string) {
 		if len(word)+1 <= room {

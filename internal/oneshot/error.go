@@ -38,7 +38,7 @@ var (
 	kindFirmware = kind{"KEXEC-065", "The firmware takes no variables; a firmware update or a reset of its settings may help."}
 	kindKernel   = kind{"KEXEC-066", "Tell the publisher: the kernel in this release cannot be started on this machine."}
 	kindSecure   = kind{"KEXEC-067", "Turn Secure Boot off in the firmware, or use a system whose kernel is signed by a key that this machine trusts."}
-	kindReboot   = kind{"KEXEC-068", "Restart the machine by hand: it will start the new system, once."}
+	kindReboot   = kind{"KEXEC-068", "Restart the machine by hand, and try again."}
 	kindIgnored  = kind{"KEXEC-069", "Start this medium from the firmware's boot menu, by its own boot loader, or use another machine."}
 )
 
