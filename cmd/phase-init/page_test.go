@@ -28,9 +28,11 @@ import (
 	"github.com/phasebased/phase/internal/wifi"
 )
 
-func networkPage(t *testing.T) string {
+func networkPage(t *testing.T) string { return page(t, "network.md") }
+
+func page(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/network.md")
+	text, err := os.ReadFile("../../docs/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +99,10 @@ func reasons(t *testing.T, path string) (n int) {
 	return n
 }
 
-// TestNetworkPageListsCodes: the table of codes is what the programs say.
-func TestNetworkPageListsCodes(t *testing.T) {
+// TestCodesPageListsNetwork: the tables of codes are what the programs say.
+func TestCodesPageListsNetwork(t *testing.T) {
 	rows := map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^\| ((?:NET|DISC)-\d{3}) \| .+? \| (.+?) \|$`).FindAllStringSubmatch(networkPage(t), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\| ((?:NET|DISC)-\d{3}) \| .+? \| (.+?) \|$`).FindAllStringSubmatch(page(t, "codes.md"), -1) {
 		if rows[m[1]] != "" {
 			t.Errorf("two rows for %s", m[1])
 		}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestPageNumbers: limits and codes are in docs/network.md as they are here.
+// TestPageNumbers: limits are in docs/network.md, and codes in docs/codes.md, as they are here.
 func TestPageNumbers(t *testing.T) {
 	raw, err := os.ReadFile("../../docs/network.md")
 	if err != nil {
@@ -27,6 +27,10 @@ func TestPageNumbers(t *testing.T) {
 			t.Errorf("docs/network.md lacks %q", want)
 		}
 	}
+	raw, err = os.ReadFile("../../docs/codes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	rows := len(regexp.MustCompile(`(?m)^\| FETCH-00\d \| `).FindAllString(string(raw), -1))
 	said := map[string]bool{
 		(&LocalError{}).Code(): true, (&ListError{}).Code(): true, (&Error{}).Code(): true, (&Error{Mismatch: true}).Code(): true,
@@ -34,10 +38,10 @@ func TestPageNumbers(t *testing.T) {
 	}
 	for code := range said {
 		if !strings.Contains(string(raw), "\n| "+code+" | ") {
-			t.Errorf("docs/network.md has no row for %s", code)
+			t.Errorf("docs/codes.md has no row for %s", code)
 		}
 	}
 	if rows != len(said) {
-		t.Errorf("docs/network.md has %d codes, there are %d", rows, len(said))
+		t.Errorf("docs/codes.md has %d codes, there are %d", rows, len(said))
 	}
 }
