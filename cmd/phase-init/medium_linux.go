@@ -21,6 +21,7 @@ import (
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/internal/tor"
 	"github.com/phasebased/phase/internal/trust"
 	"github.com/phasebased/phase/internal/version"
 	"github.com/phasebased/phase/logproof"
@@ -220,9 +221,13 @@ func (s *seed) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := bootcfg.Parse(withMode(string(cmdline), modeFile), policy, bootstrap, arch)
+	line := withMode(string(cmdline), modeFile)
+	config, err := bootcfg.Parse(line, policy, bootstrap, arch)
 	if err != nil {
 		return err
+	}
+	if policy == nil && torUndecided(line, config, tor.Program) {
+		return errPolicyLost
 	}
 	if err := s.holdBack(config); err != nil {
 		return err
@@ -302,9 +307,14 @@ func (s *seed) equip(ctx context.Context) error {
 }
 
 // setClient makes the fetcher ask by the configuration as it is now.
-func (s *seed) setClient() (err error) {
-	if s.fetcher != nil {
-		s.fetcher.Client, err = s.client()
+// A fetcher without a client would make one of its own.
+func (s *seed) setClient() error {
+	if s.fetcher == nil {
+		return nil
+	}
+	client, err := s.client()
+	if err == nil {
+		s.fetcher.Client = client
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/tor"
@@ -32,6 +33,35 @@ type torRun struct {
 // configuration, and by nothing that happens.
 func (s *seed) viaTor() bool { return s.config.Tor.Allow }
 
+// lostPolicy is of a medium whose policy was not found, and would have decided
+// whether this boot goes through Tor.
+type lostPolicy struct{}
+
+var errPolicyLost error = lostPolicy{}
+
+func (lostPolicy) Error() string {
+	return "this medium carries Tor, and its policy, which may want everything to go through Tor, was not found"
+}
+
+// Code is the error's number in docs/codes.md.
+func (lostPolicy) Code() string { return "BOOT-031" }
+
+// Hint says what to do next.
+func (lostPolicy) Hint() string {
+	return "Plug the medium in again and retry, or say phase.tor=on or phase.tor=off among the kernel options; nothing was asked."
+}
+
+// torUndecided reports whether a boot without a policy could have gone through Tor
+// with one: in an image that carries it, in the mode that uses it, where the kernel's
+// command line says neither yes nor no.
+func torUndecided(line string, config bootcfg.Config, program string) bool {
+	if _, err := os.Stat(program); err != nil {
+		return false
+	}
+	wanted, err := bootcfg.Parse(line, []byte("tor.allow = true"), nil, config.Arch)
+	return err == nil && wanted.Tor.Allow != config.Tor.Allow
+}
+
 // torDir is a folder in memory. One that an earlier run of this program has left is
 // not used again: its Tor may not have ended yet.
 func torDir() string { return fmt.Sprintf("/run/tor-%d", os.Getpid()) }
@@ -54,9 +84,11 @@ func (s *seed) newTor() *tor.Client {
 }
 
 // onlyTor makes the kernel hold everybody but Tor to it, before the network comes
-// up. A kernel that cannot is no reason to boot without.
+// up. A kernel that cannot is no reason to boot without. A person may have chosen
+// another mode since, in which the others get out again.
 func (s *seed) onlyTor() error {
 	if !s.viaTor() {
+		s.warn("take back the guard of a boot through Tor", netup.Unguard(torUser)) // most kernels had none
 		return nil
 	}
 	return netup.Guard(torUser)
@@ -71,9 +103,6 @@ func (s *seed) throughTor(ctx context.Context) error {
 		s.tor.said = true
 		s.system.Console.Line("This boot asks everything through Tor, and nothing in any other way.")
 		s.system.Console.Line("Network time is not asked: it cannot go through Tor. The machine's own clock has to be right.")
-		if s.config.Network.Proxy != "" {
-			s.system.Console.Line("WARNING: the proxy is not used: Tor finds its own way. Behind a proxy, give it to Tor in policy.toml (extra).")
-		}
 	}
 	stage := s.system.Timeline.Begin("tor")
 	if s.tor.client == nil {

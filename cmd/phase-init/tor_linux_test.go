@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/bootcfg"
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/netup"
 	"github.com/phasebased/phase/internal/tor"
 )
@@ -96,6 +98,42 @@ func TestWithoutTorThereIsNoWay(t *testing.T) {
 	}
 }
 
+// A fetcher keeps the client that it has where there is no other: with none it would
+// ask directly.
+func TestRefusedClientIsNotUsed(t *testing.T) {
+	s := torSeed()
+	s.config.Tor.Extra = []string{"ControlPort 9051"} // which is refused with Tor, and without
+	before := &http.Client{}
+	s.fetcher = &fetch.Fetcher{Client: before}
+	if err := s.setClient(); err == nil || s.fetcher.Client != before {
+		t.Errorf("%v, and the client is %v", err, s.fetcher.Client)
+	}
+}
+
+// Without its policy a medium with Tor boots in Private mode only if the command line
+// says how.
+func TestLostPolicy(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]bool{
+		"phase.mode=private": true, "phase.mode=privat": true, "phase.mode=private phase.tor=on": false, "phase.mode=private phase.tor=off": false,
+		"phase.mode=internet": false, "phase.mode=local phase.tor=on": false, "": false,
+	} {
+		config, err := bootcfg.Parse(line, nil, nil, "x86_64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := torUndecided(line, config, program); got != want {
+			t.Errorf("%q: %t", line, got)
+		}
+		if torUndecided(line, config, program+"-none") {
+			t.Errorf("%q: an image without Tor is refused", line)
+		}
+	}
+}
+
 // What cannot go through Tor is not done at all.
 func TestThroughTorOnly(t *testing.T) {
 	s := torSeed()
@@ -111,7 +149,7 @@ func TestThroughTorOnly(t *testing.T) {
 		t.Error("the local network is asked")
 	}
 	s.config.Tor.Allow = false
-	if err := errors.Join(s.onlyTor(), s.throughTor(t.Context())); err != nil || s.tor.client != nil {
+	if err := s.throughTor(t.Context()); err != nil || s.tor.client != nil {
 		t.Errorf("without Tor: %v", err)
 	}
 }

@@ -21,24 +21,34 @@ const dhcpServer = 67
 
 // Guard lets the kernel send packets to other machines for one user alone, by the
 // rules that choose the routing table: for everybody else no destination has a
-// route, and connecting fails at once with ENETUNREACH or EHOSTUNREACH. It holds from before the
-// first interface is up, for as long as the kernel runs.
+// route, and connecting fails at once with ENETUNREACH or EHOSTUNREACH. It is
+// called before the first interface is up, and holds until Unguard.
 //
 // What the network itself takes still goes out: DHCP, ARP, neighbour discovery and
 // what else has no route but a link, multicast on it included. It is a guard
 // against mistakes, in this program and its libraries: root can remove it, and go
 // round it with packet sockets or by binding to an interface, as DHCP does.
 func Guard(uid uint32) error {
+	return eachRule(uid, fmt.Sprintf("let nobody but user %d out", uid), unix.EEXIST, (*netlink.Handle).RuleAdd)
+}
+
+// Unguard takes back what Guard has done, if it has.
+func Unguard(uid uint32) error {
+	return eachRule(uid, fmt.Sprintf("let others than user %d out again", uid), unix.ENOENT, (*netlink.Handle).RuleDel)
+}
+
+// eachRule does something with the rules of Guard, and passes over one failure.
+func eachRule(uid uint32, what string, but error, do func(*netlink.Handle, *netlink.Rule) error) error {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return fmt.Errorf("let nobody but user %d out: %w", uid, err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer handle.Close()
 	var errs []error
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		for _, rule := range guardRules(family, uid) {
-			if err := handle.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
-				errs = append(errs, fmt.Errorf("let nobody but user %d out: rule %d: %w", uid, rule.Priority, err))
+			if err := do(handle, rule); err != nil && !errors.Is(err, but) {
+				errs = append(errs, fmt.Errorf("%s: rule %d: %w", what, rule.Priority, err))
 			}
 		}
 	}

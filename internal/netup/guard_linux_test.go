@@ -93,6 +93,11 @@ func TestGuard(t *testing.T) {
 	if len(ipFrames(seen.Frames())) == 0 {
 		t.Error("the capture sees nothing")
 	}
+	nettest.Check(t, Unguard(guardUser))
+	nettest.Check(t, Unguard(guardUser))
+	for _, address := range open {
+		reached(t, "tcp", address, true)
+	}
 }
 
 // reached sends to an address, and wants to get there or to be told at once.

@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// Program is where media that carry Tor have it.
+const Program = "/usr/bin/tor"
+
 // How long things may take.
 const (
 	// Patience is how long Tor may stand still on its way into its network. A
@@ -31,7 +34,7 @@ const (
 
 // Config says how Tor runs. Dir and Start are required.
 type Config struct {
-	// Program is Tor; "": /usr/bin/tor.
+	// Program is Tor; "": Program.
 	Program string
 	// Dir is the folder of its configuration, data and socket, made with mode 0700
 	// for UID. On a file system in memory nothing of it stays.
@@ -108,7 +111,7 @@ type Client struct {
 // New starts nothing; see Run.
 func New(cfg Config) *Client {
 	if cfg.Program == "" {
-		cfg.Program = "/usr/bin/tor"
+		cfg.Program = Program
 	}
 	if cfg.Patience <= 0 {
 		cfg.Patience = Patience
