@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"slices"
 	"unicode/utf16"
 )
 
@@ -84,7 +84,7 @@ func parseVariables(data []byte) (map[string]Variable, error) {
 		store = store[min((size+3)&^3, uint64(len(store))):]
 	}
 	// Flash that was never written reads as ones.
-	if strings.Trim(string(store), "\xff") != "" {
+	if slices.ContainsFunc(store, func(b byte) bool { return b != 0xff }) {
 		return nil, fmt.Errorf("%w: something that is no variable follows the last one", ErrVariables)
 	}
 	return vars, nil

@@ -99,6 +99,7 @@ func TestReadVariablesRefuses(t *testing.T) {
 		"name of one byte": change(72+storeHeader+36, 1),
 		"name unended":     change(72+storeHeader+variableHeader+2, 'x'),
 		"rubbish behind":   storeOf(good, "rubbish"),
+		"binary rubbish":   storeOf(good, "\xfe\xfe\x80"),
 	} {
 		if got, err := parseVariables(data); !errors.Is(err, ErrVariables) {
 			t.Errorf("%s: %v, %v", name, got, err)
