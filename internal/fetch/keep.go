@@ -19,7 +19,6 @@ type Kept struct {
 	name    string
 	digest  blob.Digest
 	size    int64
-	verity  manifest.Verity
 	through bool
 }
 
@@ -31,13 +30,6 @@ func (k *Kept) Digest() blob.Digest { return k.digest }
 
 // Size is the length in bytes.
 func (k *Kept) Size() int64 { return k.size }
-
-// Verity says by what the reader checks it. It is the manifest's word.
-func (k *Kept) Verity() manifest.Verity {
-	v := k.verity
-	v.Salt = append([]byte(nil), v.Salt...)
-	return v
-}
 
 // ReadThrough reports whether the whole content was read and hashed just now.
 func (k *Kept) ReadThrough() bool { return k.through }
@@ -77,7 +69,7 @@ func (f *Fetcher) Keep(ctx context.Context, v *manifest.Verified, name string, b
 	case a.Verity == nil:
 		return nil, &KeepError{name, errNoTree}
 	}
-	k := &Kept{name: name, digest: j.digest, size: j.size, verity: *a.Verity, through: through}
+	k := &Kept{name: name, digest: j.digest, size: j.size, through: through}
 	if f.has(ctx, j, through) {
 		return k, nil
 	}

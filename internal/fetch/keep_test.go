@@ -84,12 +84,8 @@ func (k *keepable) keep(t *testing.T, f *Fetcher, through bool) *Kept {
 	if err != nil {
 		t.Fatal(err, attempts(err))
 	}
-	if kept.Name() != "rootfs" || kept.Digest() != blob.Of(k.data) || kept.Size() != int64(len(k.data)) || kept.Verity().DataSize != 600*manifest.VerityBlock {
-		t.Errorf("it says %q, %s, %d, %+v", kept.Name(), kept.Digest(), kept.Size(), kept.Verity())
-	}
-	kept.Verity().Salt[0]++
-	if kept.Verity().Salt[0] != 7 {
-		t.Error("what it says of the tree can be changed")
+	if kept.Name() != "rootfs" || kept.Digest() != blob.Of(k.data) || kept.Size() != int64(len(k.data)) {
+		t.Errorf("it says %q, %s, %d", kept.Name(), kept.Digest(), kept.Size())
 	}
 	return kept
 }

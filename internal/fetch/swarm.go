@@ -227,7 +227,7 @@ func (s *swarm) begin(ctx context.Context, p *peer, sp *span, readers *sync.Wait
 	p.conns++
 	s.active++
 	s.report.from(p.name)
-	buf := make([]byte, 0)
+	var buf []byte
 	if n := len(s.spare); n > 0 {
 		buf, s.spare = s.spare[n-1], s.spare[:n-1]
 	} else {

@@ -10,16 +10,15 @@ import (
 // Machine is what is known of a machine before a kernel is loaded on it. What
 // cannot be found out is empty: nothing here is needed for a boot.
 type Machine struct {
-	Arch                   string
-	Vendor, Product, Board string // DMI (SMBIOS): of the system, and of its main board
-	Model                  string // the device tree's
-	CPU                    string // the processor's name, on x86
-	SpinTable              bool   // some of several processors were started by spin table, not PSCI
-	KexecDisabled          bool   // the setting kernel.kexec_load_disabled
-	Lockdown               string // "none", "integrity", "confidentiality"; "": unknown
-	SecureBoot             bool
-	Cmdline                string // the running kernel's command line
-	RSDP                   string // where the firmware put the root of ACPI's tables: "0x…"; "": it does not say
+	Arch            string
+	Vendor, Product string // DMI (SMBIOS)
+	Model           string // the device tree's
+	CPU             string // the processor's name, on x86
+	SpinTable       bool   // some of several processors were started by spin table, not PSCI
+	KexecDisabled   bool   // the setting kernel.kexec_load_disabled
+	Lockdown        string // "none", "integrity", "confidentiality"; "": unknown
+	Cmdline         string // the running kernel's command line
+	RSDP            string // where the firmware put the root of ACPI's tables: "0x…"; "": it does not say
 }
 
 // Locked reports whether the running kernel is locked down.
@@ -29,19 +28,16 @@ func (m Machine) Locked() bool { return m.Lockdown == "integrity" || m.Lockdown 
 // processor's name come from firmware.
 const maxFact = 8 << 10
 
-const secureBoot = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-
 // ReadMachine gathers the facts below root, which is "/" in the form of an
 // fs.FS. arch is the canonical name of the running architecture.
 func ReadMachine(root fs.FS, arch string) Machine {
 	dmi := func(name string) string { return fact(root, "sys/class/dmi/id/"+name) }
 	m := Machine{
-		Arch: arch, Vendor: dmi("sys_vendor"), Product: dmi("product_name"), Board: dmi("board_name"),
+		Arch: arch, Vendor: dmi("sys_vendor"), Product: dmi("product_name"),
 		Model:         fact(root, "sys/firmware/devicetree/base/model"),
 		SpinTable:     spinTable(root),
 		KexecDisabled: fact(root, "proc/sys/kernel/kexec_load_disabled") == "1",
 		Lockdown:      chosen(fact(root, "sys/kernel/security/lockdown")),
-		SecureBoot:    strings.HasSuffix(readFact(root, secureBoot), "\x01"),
 		Cmdline:       fact(root, "proc/cmdline"),
 	}
 	m.CPU, _ = keyed(readFact(root, "proc/cpuinfo"), "model name", ":")

@@ -94,17 +94,15 @@ func TestReadMachine(t *testing.T) {
 	pc := fstest.MapFS{
 		"sys/class/dmi/id/sys_vendor":         file("VMware, Inc.\n"),
 		"sys/class/dmi/id/product_name":       file("VMware20,1\n"),
-		"sys/class/dmi/id/board_name":         file(" VBSA \n"),
 		"proc/sys/kernel/kexec_load_disabled": file("1\n"),
 		"sys/kernel/security/lockdown":        file("none [integrity] confidentiality\n"),
-		secureBoot:                            file("\x06\x00\x00\x00\x01"),
 		"proc/cmdline":                        file("quiet console=ttyS0\n"),
 		"proc/cpuinfo":                        file("processor\t: 0\nmodel name\t: Intel(R) Celeron(R) N5105 @ 2.00GHz\n\nprocessor\t: 1\nmodel name\t: other\n"),
 		"sys/firmware/efi/systab":             file("ACPI20=0x7fb7e014\nACPI=0x7fb7e000\n"),
 	}
 	want := Machine{
-		Arch: "x86_64", Vendor: "VMware, Inc.", Product: "VMware20,1", Board: "VBSA", CPU: "Intel(R) Celeron(R) N5105 @ 2.00GHz",
-		KexecDisabled: true, Lockdown: "integrity", SecureBoot: true, Cmdline: "quiet console=ttyS0", RSDP: "0x7fb7e014",
+		Arch: "x86_64", Vendor: "VMware, Inc.", Product: "VMware20,1", CPU: "Intel(R) Celeron(R) N5105 @ 2.00GHz",
+		KexecDisabled: true, Lockdown: "integrity", Cmdline: "quiet console=ttyS0", RSDP: "0x7fb7e014",
 	}
 	if got := ReadMachine(pc, "x86_64"); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
