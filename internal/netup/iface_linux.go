@@ -12,21 +12,22 @@ import (
 )
 
 // iface is one interface in our care. Its fields are guarded by the
-// manager's lock, but for the first five, which Run's goroutine changes only while
+// manager's lock, but for the first six, which Run's goroutine changes only while
 // no worker runs: mac when somebody gives the card another one, cfg and vlans when
 // the carrier comes.
 type iface struct {
 	m     *Manager
 	index int
 	mac   net.HardwareAddr
-	cfg   *Interface   // nil: DHCP
-	vlans []*Interface // to be made on it; set like cfg
+	own   net.HardwareAddr // of the card that another one hides; nil: none does
+	cfg   *Interface       // nil: DHCP
+	vlans []*Interface     // to be made on it; set like cfg
 
 	link     Link
 	v6       ipv6
 	reading  sync.Mutex     // held by readIPv6
 	applied  []netip.Prefix // set by us, but for those of v6
-	unused   bool           // set once: it must not be used
+	unused   bool           // for good: it must not be used
 	seenUp   bool           // the kernel has confirmed that it is up
 	since    time.Time      // when the carrier came
 	until    time.Time      // when the lease in use ends; zero: never, or there is none

@@ -2,10 +2,10 @@ package netup
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 
 	"github.com/vishvananda/netlink"
@@ -16,10 +16,23 @@ var errKeptMAC = errors.New("its driver keeps its own hardware address, which wa
 // randomMAC draws a unicast address of the kind that anybody may use (locally
 // administered: IEEE 802, section 8.4).
 func randomMAC() net.HardwareAddr {
-	var b [8]byte
-	binary.NativeEndian.PutUint64(b[:], rand.Uint64())
+	b := drawn()
 	b[0] = b[0]&^1 | 2
 	return b[:6]
+}
+
+// drawn are bytes that the next boot will not draw again. They wait for the kernel's
+// generator to be seeded, for a second at most: what a program draws before may be
+// the same at each start of a machine that has no better source than its clock.
+func drawn() (b [8]byte) {
+	_, _ = rand.Read(b[:]) // which ends the program rather than fail
+	return b
+}
+
+// newSecret is what a manager derives all else from that is drawn for a boot.
+func newSecret() uint64 {
+	b := drawn()
+	return binary.NativeEndian.Uint64(b[:])
 }
 
 // hide gives a link an address of this boot before anything is sent from it, and

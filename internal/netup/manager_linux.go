@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -40,9 +39,13 @@ type Manager struct {
 
 // New returns a manager that has not touched anything yet.
 func New(cfg Config) *Manager {
+	secret := uint64(0) // without Private it is not used
+	if cfg.Private {
+		secret = newSecret()
+	}
 	return &Manager{
 		cfg:     cfg.withDefaults(),
-		secret:  rand.Uint64(),
+		secret:  secret,
 		setMAC:  netlink.LinkSetHardwareAddr,
 		links:   make(map[int]*iface),
 		vlans:   make(map[int]*Interface),

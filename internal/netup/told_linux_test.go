@@ -195,6 +195,36 @@ func TestRandomMACOfLinkInUse(t *testing.T) {
 	})
 }
 
+// TestCardShowsItself: a card whose own address comes back is not used any more.
+func TestCardShowsItself(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	l := plug(t, "eth0", mac0)
+	l.serve(func(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
+		if m.ClientHWAddr.String() == mac0 {
+			t.Error("the card's own address in a request")
+		}
+		return reply(m, 50)
+	})
+	c := begin(t, Config{RandomMAC: true})
+	c.wait()
+	c.await("eth0", Configured)
+	link, err := netlink.LinkByName("eth0")
+	check(t, err)
+	hw, err := net.ParseMAC(mac0)
+	check(t, err)
+	check(t, netlink.LinkSetHardwareAddr(link, hw)) // a veth does it while it is up
+	c.await("eth0", Failed)
+	c.expect("the card to be set down, and why", func() bool {
+		l := c.snapshot().Interfaces[0]
+		return !isUp(t, "eth0") && !l.Carrier && strings.Contains(l.Err, errKeptMAC.Error())
+	})
+	check(t, netlink.LinkSetUp(link)) // by somebody else
+	c.expect("the carrier", func() bool { return c.snapshot().Interfaces[0].Carrier })
+	quiet(t, c, time.Second)
+}
+
 // TestKeptMAC: a card that keeps its address is not used, and it is said why; so
 // with one whose driver only says that it has changed it.
 func TestKeptMAC(t *testing.T) {

@@ -125,7 +125,12 @@ func (m *Manager) follow(ctx context.Context, i *iface, attrs *netlink.LinkAttrs
 		return attrs // it is gone, and that will be said
 	}
 	attrs = link.Attrs()
-	if len(attrs.HardwareAddr) == 6 && !bytes.Equal(attrs.HardwareAddr, i.mac) {
+	switch {
+	case len(attrs.HardwareAddr) != 6 || bytes.Equal(attrs.HardwareAddr, i.mac):
+	case i.shows(attrs):
+		i.conceal(link)
+		m.setCarrier(ctx, i, attrs.Name, false, false)
+	default:
 		m.setCarrier(ctx, i, attrs.Name, attrs.RawFlags&unix.IFF_UP != 0, false)
 		m.update(func() { i.mac, i.link.MAC = attrs.HardwareAddr, attrs.HardwareAddr.String() })
 	}
@@ -190,6 +195,20 @@ func (i *iface) setUp(link netlink.Link) {
 	i.makeVLANs()
 }
 
+// shows reports whether a card that was to be hidden has its own address again, as
+// some have when their driver resets them.
+func (i *iface) shows(attrs *netlink.LinkAttrs) bool {
+	return i.own != nil && (bytes.Equal(attrs.HardwareAddr, i.own) || bytes.Equal(attrs.HardwareAddr, attrs.PermHWAddr))
+}
+
+// conceal takes such a card out of use for good.
+func (i *iface) conceal(link netlink.Link) {
+	i.stop() // workers read what follows
+	err := netlink.LinkSetDown(link)
+	i.m.update(func() { i.unused = true })
+	i.fail("hardware address", &stepError{KeptMAC, "not used any more", errors.Join(errKeptMAC, err)})
+}
+
 // tooMany says once that a link is not used because there are others.
 func (m *Manager) tooMany(name string) {
 	if m.crowded {
@@ -218,6 +237,7 @@ func (m *Manager) forgetGone() error {
 
 // hide gives a card its address of this boot, and reports whether it may be used.
 func (i *iface) hide(link netlink.Link) bool {
+	i.own = link.Attrs().HardwareAddr
 	mac, err := hide(link, i.m.setMAC)
 	i.m.update(func() {
 		if i.unused = err != nil; !i.unused {
