@@ -24,8 +24,9 @@
 // of the machine is ever written. Between the comparison and the start the bytes
 // lie on the medium, like the seed itself: who can write there in between could
 // have replaced the seed. Who can read there finds what the next system is told, which
-// may be a passphrase, and perhaps still does after it was deleted. Firmware variables, the partition table and the files
-// of the loader are foreign: they are read with bounds.
+// may be a passphrase, and perhaps still does after it was deleted. Firmware
+// variables, the partition table and the files of the loader are foreign: they are
+// read with bounds.
 //
 // References: https://systemd.io/BOOT_LOADER_INTERFACE/,
 // https://uapi-group.org/specifications/specs/boot_loader_specification/, UEFI
