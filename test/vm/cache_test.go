@@ -57,19 +57,6 @@ func TestTroubledCaches(t *testing.T) {
 	}
 }
 
-// writeCache replaces a part of the cache partition.
-func (b *bench) writeCache(at int64, data []byte) {
-	b.Helper()
-	image, err := os.OpenFile(b.image, os.O_RDWR, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer image.Close()
-	if _, err := image.WriteAt(data, b.cache.Offset+at); err != nil {
-		b.Fatal(err)
-	}
-}
-
 // fillWithGarbage leaves nothing of the file system.
 func (b *bench) fillWithGarbage() {
 	garbage := make([]byte, b.cache.Size)

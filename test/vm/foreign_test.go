@@ -273,14 +273,3 @@ func (b *bench) command(name string, args ...string) {
 }
 
 func tailOf(text string) string { return text[max(0, len(text)-2000):] }
-
-// cacheSays asks debugfs(8) about the file system of the cache partition.
-func (b *bench) cacheSays(request string) string {
-	b.Helper()
-	path := filepath.Join(b.run, "cache.img")
-	if err := os.WriteFile(path, b.readCache(), 0o644); err != nil {
-		b.Fatal(err)
-	}
-	b.tool("e2fsck", "-fy", path) // the machine was switched off as it ran
-	return b.tool("debugfs", "-R", request, path)
-}

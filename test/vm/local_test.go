@@ -1,16 +1,12 @@
 package vm_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/manifest"
@@ -97,54 +93,4 @@ func (b *bench) other(version int64) release.Release {
 		b.Fatal(err)
 	}
 	return r
-}
-
-// forget removes a blob from the medium's cache, as a worn-out stick does.
-func (b *bench) forget(d blob.Digest) {
-	b.Helper()
-	b.editCache(fmt.Sprintf("rm /store/blobs/%s/%s.bin", d.Hex()[:2], d.Hex()))
-}
-
-// editCache lets debugfs(8) change the file system of the cache partition.
-func (b *bench) editCache(request string) {
-	b.Helper()
-	image, err := os.OpenFile(b.image, os.O_RDWR, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer image.Close()
-	partition := make([]byte, b.cache.Size)
-	if _, err := image.ReadAt(partition, b.cache.Offset); err != nil {
-		b.Fatal(err)
-	}
-	path := filepath.Join(b.run, "cache.img")
-	if err := os.WriteFile(path, partition, 0o644); err != nil {
-		b.Fatal(err)
-	}
-	b.tool("e2fsck", "-fy", path)
-	// After its name and version it says only what went wrong.
-	if _, failed, _ := strings.Cut(strings.TrimSpace(b.tool("debugfs", "-w", "-R", request, path)), "\n"); failed != "" {
-		b.Fatalf("debugfs %q: %s", request, failed)
-	}
-	b.tool("e2fsck", "-fy", path)
-	if partition, err = os.ReadFile(path); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := image.WriteAt(partition, b.cache.Offset); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// tool runs a tool of e2fsprogs and returns what it said.
-func (b *bench) tool(name string, args ...string) string {
-	b.Helper()
-	out, err := exec.CommandContext(b.Context(), sbin(name), args...).CombinedOutput()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && name == "e2fsck" && exit.ExitCode() == 1 {
-		err = nil // it has repaired something
-	}
-	if err != nil {
-		b.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-	return string(out)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -124,38 +123,6 @@ func TestRottenRootfs(t *testing.T) {
 	}
 }
 
-// rotBlocks changes a byte of some blocks of a file that lies in the medium's cache.
-func (b *bench) rotBlocks(file []byte, offsets []int) {
-	b.Helper()
-	image, err := os.OpenFile(b.image, os.O_RDWR, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer image.Close()
-	partition := make([]byte, b.cache.Size)
-	if _, err := image.ReadAt(partition, b.cache.Offset); err != nil {
-		b.Fatal(err)
-	}
-	for _, off := range offsets {
-		block := file[off : off+4096]
-		found := 0
-		for at := 0; ; at++ {
-			i := bytes.Index(partition[at:], block)
-			if i < 0 {
-				break
-			}
-			at += i
-			found++
-			if _, err := image.WriteAt([]byte{block[100] ^ 1}, b.cache.Offset+int64(at)+100); err != nil {
-				b.Fatal(err)
-			}
-		}
-		if found == 0 {
-			b.Fatalf("the block at %d is not in the cache", off)
-		}
-	}
-}
-
 // TestOverlayInTheCache: what a system writes stays for its next boot, if the
 // policy says so, and is gone for another release.
 func TestOverlayInTheCache(t *testing.T) {
@@ -218,42 +185,4 @@ func TestPrivateOverlay(t *testing.T) {
 	if !bytes.Equal(before, digest(t, b.image)) {
 		t.Error("the medium was written to")
 	}
-}
-
-// putCache writes a file into the cache's file system.
-func (b *bench) putCache(content []byte, path string) {
-	b.Helper()
-	file := filepath.Join(b.run, "put")
-	if err := os.WriteFile(file, content, 0o644); err != nil {
-		b.Fatal(err)
-	}
-	b.debugfs("write " + file + " " + path)
-}
-
-// debugfs has debugfs(8) do something with the file system of the cache partition,
-// and returns what it said.
-func (b *bench) debugfs(request string) string {
-	b.Helper()
-	image, err := os.OpenFile(b.image, os.O_RDWR, 0)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer image.Close()
-	partition := make([]byte, b.cache.Size)
-	if _, err := image.ReadAt(partition, b.cache.Offset); err != nil {
-		b.Fatal(err)
-	}
-	path := filepath.Join(b.run, "cache.img")
-	if err := os.WriteFile(path, partition, 0o644); err != nil {
-		b.Fatal(err)
-	}
-	b.tool("e2fsck", "-fy", path)
-	said := b.tool("debugfs", "-w", "-R", request, path)
-	if partition, err = os.ReadFile(path); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := image.WriteAt(partition, b.cache.Offset); err != nil {
-		b.Fatal(err)
-	}
-	return said
 }

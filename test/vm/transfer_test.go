@@ -268,50 +268,15 @@ func (b *bench) liesAndRot(honest, liar *lab.Mirror, d blob.Digest) {
 // rot changes a byte in each MiB of a file in the medium's cache.
 func (b *bench) rot(path string) {
 	b.Helper()
-	const block = 4096
 	content, err := os.ReadFile(path)
 	if err != nil {
 		b.Fatal(err)
 	}
-	image, err := os.OpenFile(b.image, os.O_RDWR, 0)
-	if err != nil {
-		b.Fatal(err)
+	var offsets []int
+	for at := 0; at+blockSize <= len(content); at += blob.ChunkSize {
+		offsets = append(offsets, at)
 	}
-	defer image.Close()
-	cache := b.readCache()
-	for at := 0; at+block <= len(content); at += blob.ChunkSize {
-		rotten := 0
-		for from := 0; ; {
-			i := bytes.Index(cache[from:], content[at:at+block])
-			if i < 0 {
-				break
-			}
-			from += i
-			if _, err := image.WriteAt([]byte{content[at] ^ 1}, b.cache.Offset+int64(from)); err != nil {
-				b.Fatal(err)
-			}
-			rotten++
-			from += block
-		}
-		if rotten == 0 {
-			b.Fatalf("byte %d of %s is not in the cache", at, path)
-		}
-	}
-}
-
-// readCache is the medium's cache partition.
-func (b *bench) readCache() []byte {
-	b.Helper()
-	image, err := os.Open(b.image)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer image.Close()
-	partition := make([]byte, b.cache.Size)
-	if _, err := image.ReadAt(partition, b.cache.Offset); err != nil {
-		b.Fatal(err)
-	}
-	return partition
+	b.rotBlocks(content, offsets)
 }
 
 // bootsByPatch offers a release whose root file system has one more file: nothing
