@@ -9,8 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/vm"
+	"github.com/phasebased/phase/manifest"
 )
 
 // noKexec is a kernel option by which the seed's kernel starts no other, as
@@ -88,15 +91,34 @@ func TestHandoverByKexecLoad(t *testing.T) {
 func TestKexecLoadTakesOver(t *testing.T) {
 	b := setup(t)
 	r := b.release(1)
-	r.Initramfs = b.padded(r.Initramfs, 80<<20)
+	r.Initramfs = b.padded(r.Initramfs, 120<<20)
 	b.publish(r, "")
 	b.serve()
 	b.medium(lab.ImageOptions{})
-	// Between what the two take, by 45 MiB on each side.
-	outcome, console := b.boot(lab.BootOptions{Memory: 490})
+	outcome, console := b.boot(lab.BootOptions{Memory: b.memoryBetween(r)})
 	b.verified(outcome, console)
 	b.shows(console, "kexec_file_load does not work here (not enough memory")
 	b.shows(console, "trying kexec_load")
+}
+
+// memoryBetween is the size of a machine, in MiB, in the middle between what
+// kexec_load and kexec_file_load take for a release whose root file system stays in
+// the cache.
+func (b *bench) memoryBetween(r release.Release) int {
+	b.Helper()
+	// What such a machine has less than its size before anything is fetched: the
+	// kernel, the unpacked seed and what it runs with.
+	const seed = 176 << 20
+	var m manifest.Manifest
+	for path, size := range map[string]*int64{r.Kernel: &m.Kernel.Size, r.Initramfs: &m.Initramfs.Size} {
+		info, err := os.Stat(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		*size = info.Size()
+	}
+	less, more := handover.Need(m, handover.RungLoad, true), handover.Need(m, handover.RungFile, true)
+	return int((less + (more-less)/2 + seed) >> 20)
 }
 
 // padded is a copy of an initramfs with zeros behind it, which kernels pass over.
