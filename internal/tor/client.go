@@ -197,7 +197,7 @@ func (c *Client) live(ctx context.Context) error {
 	if told.config != "" && ctx.Err() == nil {
 		return &Error{Reason: BadConfig, Detail: told.config}
 	}
-	return fmt.Errorf("Tor ended: %w", err)
+	return fmt.Errorf("the program tor ended: %w", err)
 }
 
 // attend waits for the end of a program, which it brings about when ctx ends.
