@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	mathrand "math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -83,6 +84,15 @@ func verifyProgram() {
 func dialProgram() {
 	rehearsing()
 	dial()
+}
+
+// dial asks for a socket; whether anybody listens does not matter.
+func dial() {
+	conn, err := net.Dial("udp", "127.0.0.1:9")
+	if err == nil {
+		err = conn.Close()
+	}
+	fmt.Println("got a socket", err)
 }
 
 const rehearsals = "testdata/rehearsal"
