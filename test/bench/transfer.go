@@ -154,7 +154,6 @@ func (t *transfer) publish(base string) error {
 type taken struct {
 	seconds float64
 	cpu     float64 // seconds
-	peak    float64 // memory, in MiB; 0: not asked for
 }
 
 // run runs a program in an empty folder.

@@ -26,8 +26,8 @@ const patience = 30 * time.Second
 func Source(t *testing.T, wholes bool, open func(t *testing.T, blobs ...[]byte) fetch.Source) {
 	small, large := content(1, 70_000), content(2, 3*blob.ChunkSize+999)
 	src := open(t, small, large)
-	if src.String() == "" || src.String() != src.String() {
-		t.Error("it has no name")
+	if name := src.String(); name == "" || src.String() != name {
+		t.Error("it has no name of its own")
 	}
 	parts := parts(t, small, large, wholes)
 	for name, p := range parts {
