@@ -87,7 +87,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Code returns the number under which the troubleshooting guide explains e.
+// Code returns the number under which docs/codes.md explains e.
 func (e *Error) Code() string {
 	if info, ok := ruleInfo[e.Rule]; ok {
 		return info.code

@@ -12,7 +12,7 @@ func Rules() []Rule {
 	return slices.SortedFunc(maps.Keys(ruleInfo), func(a, b Rule) int { return cmp.Compare(a.Code(), b.Code()) })
 }
 
-// Code returns the number of the rule in the troubleshooting guide.
+// Code returns the number of the rule in docs/codes.md.
 func (r Rule) Code() string { return ruleInfo[r].code }
 
 // Hint says in one sentence what a person can do when the rule refused

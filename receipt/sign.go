@@ -11,7 +11,7 @@ import (
 )
 
 // Reasons for which Verify refuses; match them with errors.Is. Each has a Code
-// for the troubleshooting guide and a Hint, to be had with errors.As.
+// for docs/codes.md and a Hint, to be had with errors.As.
 var (
 	ErrSize      error = &reason{"receipt is too large", "VFY-030", "Ask the node for the receipt again."}
 	ErrMalformed error = &reason{"malformed receipt", "VFY-031", "Ask the node for the receipt again; if it stays so, do not use its result."}

@@ -59,7 +59,7 @@ func (*NoInitError) Error() string {
 	return "the root file system has no program to start: none of " + strings.Join(inits, ", ") + ", and no " + plasmdFile
 }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (*NoInitError) Code() string { return "NODE-041" }
 
 // Hint says what to do next.

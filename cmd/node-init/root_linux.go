@@ -33,7 +33,7 @@ func (e *CachedRootError) Error() string {
 
 func (e *CachedRootError) Unwrap() error { return e.Err }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *CachedRootError) Code() string { return "NODE-042" }
 
 // Hint says what happens next.

@@ -373,7 +373,7 @@ func (e *MediaError) Error() string {
 	return text
 }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *MediaError) Code() string { return "BOOT-010" }
 
 // Hint says what to do next.

@@ -120,7 +120,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// complain writes what went wrong, its code for the troubleshooting guide, and
+// complain writes what went wrong, its code for docs/codes.md, and
 // what to do next.
 func complain(w io.Writer, prefix string, err error) {
 	var hinted interface{ Hint() string }
@@ -134,7 +134,7 @@ func complain(w io.Writer, prefix string, err error) {
 	}
 }
 
-// codeOf is an error's number in the troubleshooting guide, or "".
+// codeOf is an error's number in docs/codes.md, or "".
 func codeOf(err error) string {
 	var coded interface{ Code() string }
 	if errors.As(err, &coded) {

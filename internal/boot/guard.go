@@ -14,7 +14,7 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return "internal error: " + e.Value }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *PanicError) Code() string { return "BOOT-090" }
 
 // Hint says what to do next.

@@ -30,7 +30,7 @@ func (e *PortalError) Error() string { return wantsLogin(e.Login) }
 // Unwrap gives the search's failure.
 func (e *PortalError) Unwrap() error { return e.Err }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *PortalError) Code() string { return "NET-031" }
 
 // Hint says what to do next, and what the address of the page is worth.

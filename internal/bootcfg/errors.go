@@ -71,7 +71,7 @@ func (e *Error) what() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Code returns "BOOT-0NN", the heading in the troubleshooting guide.
+// Code returns "BOOT-0NN", a row of docs/codes.md.
 func (e *Error) Code() string { return fmt.Sprintf("BOOT-%03d", int(e.Kind)) }
 
 // Hint says what to do next.

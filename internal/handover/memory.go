@@ -34,7 +34,7 @@ func (e *MemoryError) Error() string {
 		mib(e.Set), mib(e.Need), mib(e.Available))
 }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *MemoryError) Code() string { return "KEXEC-001" }
 
 // Hint says what a person can do.

@@ -55,7 +55,7 @@ func (e *LadderError) Unwrap() []error {
 	return errs
 }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *LadderError) Code() string { return "KEXEC-050" }
 
 // Hint is the first one that a reason has: the rungs come in the order of
@@ -154,7 +154,7 @@ type ruledOut struct{ text, hint string }
 
 func (e *ruledOut) Error() string { return e.text }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *ruledOut) Code() string { return "KEXEC-051" }
 
 // Hint says what a person can do.

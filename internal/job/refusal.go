@@ -36,7 +36,7 @@ func (r *Refusal) Error() string {
 // Unwrap gives the cause.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// Code is the number of the troubleshooting guide.
+// Code is the number in docs/codes.md.
 func (r *Refusal) Code() string {
 	switch r.Reason {
 	case Malformed:

@@ -90,7 +90,7 @@ func (e *Error) Unwrap() []error {
 	return causes
 }
 
-// Code returns "NET-0NN", the heading in the troubleshooting guide.
+// Code returns "NET-0NN", a row of docs/codes.md.
 func (e *Error) Code() string { return fmt.Sprintf("NET-%03d", int(e.Reason)) }
 
 // Hint says what to do next.

@@ -20,7 +20,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *Error) Code() string { return e.kind.code }
 
 // Hint says what a person can do.

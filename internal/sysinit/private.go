@@ -24,7 +24,7 @@ func (e *TraceError) Error() string {
 // Unwrap returns the cause.
 func (e *TraceError) Unwrap() error { return e.Err }
 
-// Code is the error's number in the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *TraceError) Code() string { return "BOOT-030" }
 
 // Hint says what to do next.

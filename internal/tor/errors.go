@@ -61,7 +61,7 @@ func (e *Error) what() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Code returns "TOR-00N", the heading in the troubleshooting guide.
+// Code returns "TOR-00N", a row of docs/codes.md.
 func (e *Error) Code() string { return fmt.Sprintf("TOR-%03d", int(e.Reason)) }
 
 // Hint says what to do next.

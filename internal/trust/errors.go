@@ -21,7 +21,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s %s: %v", e.Op, e.Object,
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Code implements the error numbering of the troubleshooting guide.
+// Code is the error's number in docs/codes.md.
 func (e *Error) Code() string {
 	switch {
 	case !e.Floor:

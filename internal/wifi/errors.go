@@ -68,7 +68,7 @@ func (e *Error) what() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Code returns "NET-0NN", the heading in the troubleshooting guide.
+// Code returns "NET-0NN", a row of docs/codes.md.
 func (e *Error) Code() string { return fmt.Sprintf("NET-%03d", firstCode-1+int(e.Reason)) }
 
 // Hint says what to do next.

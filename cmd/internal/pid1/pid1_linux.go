@@ -178,7 +178,7 @@ type PanicError struct{ Value string }
 // Error says that this is a defect, not the person's mistake.
 func (e *PanicError) Error() string { return "internal error: " + e.Value }
 
-// Code is its number in the troubleshooting guide.
+// Code is its number in docs/codes.md.
 func (e *PanicError) Code() string { return "BOOT-090" }
 
 // Hint says what to do next.
