@@ -1,6 +1,8 @@
 package ceremony
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/release"
+	"github.com/phasebased/phase/internal/verity"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -85,9 +88,28 @@ func (a *parts) compare(cmd *cobra.Command, m manifest.Manifest) (rows []string,
 			return refuse("Have the manifest made anew: machines would take good parts of the file for damaged ones.",
 				"the chunk list that this manifest names is not that of its %s", name)
 		}
-		return nil
+		return compareTree(cmd, path, want.Verity)
 	})
 	return rows, err
+}
+
+// compareTree refuses a root hash that is not that of the file: a machine that
+// opens the file in its cache goes by nothing else.
+func compareTree(cmd *cobra.Command, path string, v *manifest.Verity) error {
+	if v == nil {
+		return nil
+	}
+	err := release.CheckTree(path, *v, watchTree(cmd))
+	if errors.Is(err, verity.ErrTree) {
+		return refuse("Find out who made this manifest, and how: machines would open another root file system than the one it names, or none.",
+			"the hash tree that this manifest names is not that of its rootfs (%v)", err)
+	}
+	return err
+}
+
+func watchTree(cmd *cobra.Command) func(done, size int64) error {
+	meter := newMeter(cmd)
+	return func(done, size int64) error { return meter.progress("hash tree", done, size) }
 }
 
 // hashFiles hashes files, given by their names in a manifest, until the person
@@ -116,6 +138,8 @@ type creation struct {
 	previous               []string // FOLDER or MANIFEST=FOLDER
 	patches                string
 	made                   []release.Patch
+	tree                   bool   // the root file system ends with its hash tree
+	salt                   string // of the tree, in hexadecimal
 }
 
 func newManifestCreate(cfg Config) *cobra.Command {
@@ -125,6 +149,11 @@ func newManifestCreate(cfg Config) *cobra.Command {
 		Long: `Hashes the files of a release and writes the unsigned manifest. Of every file that
 is larger than 1 MiB it names the list of its chunks' hashes as well; "publish" lays
 that list out.
+
+With --rootfs-verity it names the hash tree with which the root file system ends, and
+refuses a file without one. Machines then leave the file in their cache and open it
+there, so this release's initramfs must be able to; "phase release build" makes both,
+and "veritysetup format --no-superblock --salt=-" such trees.
 
 With --previous it makes patches, so that machines which have that release fetch
 little more than what has changed. A patch that is larger than half of the file is
@@ -163,6 +192,8 @@ folder itself.`,
 	flags.StringArrayVar(&c.urls, "url", nil, "where a file can be fetched, as `NAME=URL` (kernel, initramfs, rootfs or a device tree), repeatable")
 	flags.StringArrayVar(&c.bases, "base", nil, "base `URL` of a published folder, for all files, repeatable")
 	flags.StringArrayVar(&c.previous, "previous", nil, "make patches from the release in this published `FOLDER`, or from that of MANIFEST=FOLDER; repeatable, at most 8")
+	flags.BoolVar(&c.tree, "rootfs-verity", false, "name the hash tree (dm-verity) behind the root file system, which machines then open in their cache")
+	flags.StringVar(&c.salt, "rootfs-salt", "", "salt of that tree in `HEX`; none if not given")
 	flags.StringVar(&c.patches, "patches", "patches", "`folder` to put patches in")
 	flags.StringVar(&c.out, "out", "manifest.json", "`file` to write")
 	return cmd
@@ -181,6 +212,10 @@ func (c *creation) draft(cmd *cobra.Command, now time.Time) (*manifest.Draft, er
 		return nil, needFlag(cmd, "--number", "the number of the release")
 	case c.kernel == "" || c.initramfs == "":
 		return nil, needFlag(cmd, "--kernel and --initramfs", "what to boot")
+	case c.tree && c.rootfs == "":
+		return nil, needFlag(cmd, "--rootfs", "the file that --rootfs-verity is about")
+	case c.salt != "" && !c.tree:
+		return nil, needFlag(cmd, "--rootfs-verity", "what --rootfs-salt is about")
 	}
 	expires, err := expiry(c.expires, now, "manifest", 0, maxManifestLife)
 	if err != nil {
@@ -225,9 +260,27 @@ func (c *creation) describe(cmd *cobra.Command, m *manifest.Manifest) error {
 		}
 		made, err := patcher.Make(name, path, &a)
 		c.made = append(c.made, made...)
+		if err == nil && name == "rootfs" && c.tree {
+			a.Verity, err = c.findTree(cmd, path)
+		}
 		setArtifact(m, name, a)
 		return err
 	})
+}
+
+// findTree is what the manifest says of the tree. That a file happens to end with
+// one is not asked: to name it promises something of the initramfs too.
+func (c *creation) findTree(cmd *cobra.Command, path string) (*manifest.Verity, error) {
+	salt, err := hex.DecodeString(c.salt)
+	if err != nil || len(salt) > manifest.MaxVeritySalt {
+		return nil, usage("--rootfs-salt: write at most %d bytes in hexadecimal", manifest.MaxVeritySalt)
+	}
+	v, err := release.FindTree(path, salt, watchTree(cmd))
+	if errors.Is(err, verity.ErrTree) {
+		return nil, refuse("Put the tree behind the file, name its salt with --rootfs-salt, or leave --rootfs-verity out.",
+			"the root file system does not end with its hash tree (%v)", err)
+	}
+	return &v, err
 }
 
 // patcher knows the releases that --previous means.

@@ -150,6 +150,9 @@ func manifestRows(m manifest.Manifest, now time.Time) []string {
 		if !a.Chunks.IsZero() {
 			rows = append(rows, "\tchunk list "+a.Chunks.String())
 		}
+		if v := a.Verity; v != nil {
+			rows = append(rows, fmt.Sprintf("\thash tree %s over %s", v.Root, term.Bytes(v.DataSize)))
+		}
 		for _, d := range a.Deltas {
 			rows = append(rows, fmt.Sprintf("\tpatch from %s: %s", d.From, share(d.Size, a.Size)))
 		}
