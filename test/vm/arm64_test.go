@@ -52,6 +52,10 @@ func (b *bench) bootedARM64(o *lab.Outcome, console string) {
 	if !strings.Contains(console, "channel stable, arm64") {
 		b.Errorf("the seed does not say that it is arm64:\n%s", calm(console))
 	}
+	// Debian's kernel for arm64 has no kexec_file_load, and never had: no news.
+	if strings.Contains(console, "kexec_file_load") {
+		b.Errorf("the seed complains of its kernel:\n%s", calm(console))
+	}
 	seen := o.Receipt.Statement.Observation
 	if seen.Booted.Arch != vm.ARM64 {
 		b.Errorf("the receipt says that %s was booted", seen.Booted.Arch)
