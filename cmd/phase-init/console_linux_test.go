@@ -64,6 +64,7 @@ func TestModeOutlivesTheProgram(t *testing.T) {
 	}
 	for content, want := range map[string]bootcfg.Mode{
 		"local": bootcfg.Local, "private": bootcfg.Private, "internet": bootcfg.Internet, "": bootcfg.Private, "inter": bootcfg.Private, strings.Repeat("x", 99): bootcfg.Private,
+		"local phase.x=": bootcfg.Private, "local\n": bootcfg.Private, "LOCAL": bootcfg.Private,
 	} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -116,7 +117,7 @@ func TestDiagnosticsHoldNoSecrets(t *testing.T) {
 	files := append(stageFiles(fstest.MapFS{
 		"01-network.json": {Data: []byte(`{"note":"correct horse"}`)}, "mode": {Data: []byte("private")}, "cache/x.json": {Data: []byte("x")},
 	}), diagnostic{"kernel.log", []byte(leak)}, diagnostic{"long", bytes.Repeat([]byte("y"), maxDiagnostic+5)}, document("configuration.json", bootcfg.Config{Network: network}))
-	packed, err := pack("folder", files, secrets(network, tor), time.Unix(1, 0))
+	packed, err := pack("folder", files, redactor{secrets: secrets(network, tor)}, time.Unix(1, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +150,44 @@ func TestDiagnosticsHoldNoSecrets(t *testing.T) {
 	}
 	if want := []string{"folder/stages/01-network.json", "folder/kernel.log", "folder/long", "folder/configuration.json"}; !slices.Equal(names, want) {
 		t.Errorf("%q", names)
+	}
+}
+
+// TestRedact: a secret is taken out in whatever form it stands, and in a boot whose
+// configuration could not be read.
+func TestRedact(t *testing.T) {
+	network := bootcfg.Network{Proxy: "http://me:ses%40me1@proxy.example:3128", WiFi: bootcfg.WiFi{Networks: []bootcfg.WiFiNetwork{{SSID: "home", Passphrase: `a<b"c\d`}}}}
+	tor := bootcfg.Tor{Bridges: []string{"192.0.2.1:443 0123456789ABCDEF"}}
+	known := redactor{secrets: secrets(network, tor)}
+	for in, want := range map[string]string{
+		`key a<b"c\d.`:                    "key [removed].",
+		`log "a<b\"c\\d"`:                 `log "[removed]"`,
+		`{"x":"a\u003cb\"c\\d"}`:          `{"x":"[removed]"}`,
+		"password ses@me1":                "password [removed]",
+		"connection to 192.0.2.1 timed":   "connection to [removed] timed",
+		"relay $0123456789ABCDEF~x":       "relay $[removed]~x",
+		"no more than this":               "no more than this",
+		"52:54:00:a1:b2:c3 link":          "52:54:00:a1:b2:c3 link",
+		"http://mirror.example/a@b":       "http://mirror.example/a@b",
+		`"url":"https://u:p@x.example/y"`: `"url":"https://[removed]@x.example/y"`,
+	} {
+		if got := string(known.redact([]byte(in))); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	unread := redactor{private: true}
+	for in, want := range map[string]string{
+		"quiet phase.proxy=http://me:pw@p:1 ro":                 "quiet phase.proxy=[removed] ro",
+		`quiet phase.proxy="me pw" ro`:                          "quiet phase.proxy=[removed] ro",
+		`quiet "phase.proxy=me pw" ro`:                          `quiet "phase.proxy=[removed]" ro`,
+		`Phase.Proxy=me`:                                        "Phase.Proxy=[removed]",
+		"phase.provider=http://me:p@ss@mirror.example/x phase.": "phase.provider=http://[removed]@mirror.example/x phase.",
+		"eth0: 52:54:00:a1:b2:c3, 52-54-00-A1-B2-C3":            "eth0: 52:54:00:xx:xx:xx, 52-54-00:xx:xx:xx",
+		"pci 0000:00:1f.2 at 12:34:56":                          "pci 0000:00:1f.2 at 12:34:56",
+	} {
+		if got := string(unread.redact([]byte(in))); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
 	}
 }
 

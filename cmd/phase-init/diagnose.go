@@ -3,12 +3,18 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/url"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,16 +44,65 @@ func secrets(n bootcfg.Network, t bootcfg.Tor) (list []string) {
 			user, _, _ := strings.Cut(rest, "@")
 			_, password, _ := strings.Cut(user, ":")
 			list = append(list, user, password)
+			if plain, err := url.PathUnescape(password); err == nil {
+				list = append(list, plain)
+			}
 		}
 	}
-	list = slices.Concat(list, t.Bridges, t.Extra)
-	return slices.DeleteFunc(list, func(s string) bool { return len(s) < 4 }) // a letter stands everywhere
+	for _, line := range slices.Concat(t.Bridges, t.Extra) {
+		for _, word := range strings.Fields(line) { // Tor's own messages name an address, or a fingerprint
+			host, _, err := net.SplitHostPort(word)
+			list = append(list, word)
+			if err == nil {
+				list = append(list, host)
+			}
+		}
+	}
+	list = slices.DeleteFunc(list, func(s string) bool { return len(s) < 4 }) // a letter stands everywhere
+	for _, s := range slices.Clone(list) {
+		list = append(list, escaped(s)...)
+	}
+	slices.SortFunc(list, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) }) // the whole before its parts
+	return slices.Compact(list)
 }
 
-// redact takes secrets out of a text.
-func redact(data []byte, secrets []string) []byte {
-	for _, s := range secrets {
-		data = bytes.ReplaceAll(data, []byte(s), []byte("[removed]"))
+// escaped is a text as logs and JSON write it.
+func escaped(s string) []string {
+	quoted := strconv.Quote(s)
+	list := []string{quoted[1 : len(quoted)-1]}
+	if data, err := json.Marshal(s); err == nil {
+		list = append(list, string(data[1:len(data)-1]))
+	}
+	return list
+}
+
+const removed = "[removed]"
+
+var (
+	// userInURL is what stands before the host of a URL: of a server that nobody
+	// knows of here, or of a line that could not be read.
+	userInURL = regexp.MustCompile(`(://)[^/\s"'<>]*@`)
+	// proxyWord is an option that may hold a password in any form. The kernel keeps
+	// the quotes around its value, or around all of it.
+	proxyWord = regexp.MustCompile(`(?i)("phase\.proxy=)[^"\n]*|(\bphase\.proxy=)("[^"\n]*"?|[^\s"]+)`)
+	// hardwareAddress is six bytes, of which the first three are the maker's.
+	hardwareAddress = regexp.MustCompile(`(?i)\b([0-9a-f]{2}[:-][0-9a-f]{2}[:-][0-9a-f]{2})(?:[:-][0-9a-f]{2}){3}\b`)
+)
+
+// redactor takes out of a text what nobody else is to know.
+type redactor struct {
+	secrets []string
+	private bool // hardware addresses as well
+}
+
+func (r redactor) redact(data []byte) []byte {
+	for _, s := range r.secrets {
+		data = bytes.ReplaceAll(data, []byte(s), []byte(removed))
+	}
+	data = proxyWord.ReplaceAll(data, []byte("$1$2"+removed))
+	data = userInURL.ReplaceAll(data, []byte("$1"+removed+"@"))
+	if r.private {
+		data = hardwareAddress.ReplaceAll(data, []byte("$1:xx:xx:xx"))
 	}
 	return data
 }
@@ -81,12 +136,12 @@ func stageFiles(dir fs.FS) (files []diagnostic) {
 }
 
 // pack writes files as a .tar.gz whose one folder has the given name.
-func pack(folder string, files []diagnostic, secrets []string, at time.Time) ([]byte, error) {
+func pack(folder string, files []diagnostic, r redactor, at time.Time) ([]byte, error) {
 	var out bytes.Buffer
 	zip := gzip.NewWriter(&out)
 	archive := tar.NewWriter(zip)
 	for _, f := range files {
-		data := redact(tail(f.data, maxDiagnostic), secrets)
+		data := r.redact(tail(f.data, maxDiagnostic))
 		err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: path.Join(folder, f.name), Mode: 0o644, Size: int64(len(data)), ModTime: at, Format: tar.FormatUSTAR})
 		if err == nil {
 			_, err = archive.Write(data)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -50,6 +49,7 @@ func (s *seed) askDiagnostics(ctx context.Context, f forms, _ *hand) error {
 	}
 	f.console.Line("The file names this machine's addresses and devices. Passphrases and passwords are left out.")
 	if private {
+		f.console.Line("Of hardware addresses only the makers' part is kept. Serial numbers of devices may be in the kernel's log.")
 		err = f.confirm(ctx, "Private mode writes nothing. This would write one file to "+chosen.Device+", because you ask for it.")
 	} else if chosen.ours {
 		err = f.confirm(ctx, chosen.Device+" is the boot medium.")
@@ -57,7 +57,7 @@ func (s *seed) askDiagnostics(ctx context.Context, f forms, _ *hand) error {
 	if err != nil {
 		return err
 	}
-	name, size, err := s.save(chosen)
+	name, size, err := s.save(chosen, private)
 	if err != nil {
 		return err
 	}
@@ -125,9 +125,9 @@ func probeVolume(device string) string {
 }
 
 // save writes the diagnostics to a volume, which is mounted for that long.
-func (s *seed) save(p place) (name string, size int, err error) {
+func (s *seed) save(p place, private bool) (name string, size int, err error) {
 	name = "phase-diagnostics-" + time.Now().UTC().Format("20060102-150405")
-	data, err := s.diagnostics(name)
+	data, err := s.diagnostics(name, private)
 	if err != nil {
 		return "", 0, err
 	}
@@ -138,23 +138,30 @@ func (s *seed) save(p place) (name string, size int, err error) {
 			}
 		}
 	}
+	name += ".tar.gz"
+	return name, len(data), p.write(stickDir, name, data)
+}
+
+// write puts one file on the volume, whose disk may be written to for that long. A
+// file that has its name is replaced.
+func (p place) write(dir, name string, data []byte) (err error) {
 	protect, err := sysinit.Writable(p.Disk, p.Device)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, protect()) }()
-	if err := os.MkdirAll(stickDir, 0o700); err != nil {
-		return "", 0, err
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
 	}
-	if err := sysinit.MountDevice(p.Device, stickDir, p.system, false); err != nil {
-		return "", 0, err
+	if err := sysinit.MountStick(p.Device, dir, p.system); err != nil {
+		return err
 	}
-	err = durable.WriteFile(filepath.Join(stickDir, name+".tar.gz"), data, 0o644)
-	return name + ".tar.gz", len(data), errors.Join(err, sysinit.Unmount(stickDir))
+	err = durable.WriteBelow(dir, name, data, 0o644)
+	return errors.Join(err, sysinit.Unmount(dir))
 }
 
 // diagnostics is what this system knows of itself and of the machine, packed.
-func (s *seed) diagnostics(folder string) ([]byte, error) {
+func (s *seed) diagnostics(folder string, private bool) ([]byte, error) {
 	files := append([]diagnostic{{"README.txt", s.summary()}}, stageFiles(os.DirFS(pid1.RunDir))...)
 	log, err := sysinit.KernelLog()
 	if err != nil {
@@ -185,7 +192,7 @@ func (s *seed) diagnostics(folder string) ([]byte, error) {
 		}{s.network.Network(), s.cards()}))
 	}
 	slices.SortStableFunc(files, func(a, b diagnostic) int { return strings.Compare(a.name, b.name) })
-	return pack(folder, files, hidden, time.Now())
+	return pack(folder, files, redactor{hidden, private}, time.Now())
 }
 
 // document is a value as a JSON file. What is secret in it hides itself.

@@ -29,10 +29,14 @@ func withMode(cmdline, file string) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return cmdline
-	case err != nil || len(chosen) > 16:
-		chosen = []byte(bootcfg.Private.String())
+	case err != nil:
+		return cmdline + " phase.mode=" + bootcfg.Private.String()
 	}
-	return cmdline + " phase.mode=" + string(chosen)
+	mode, err := bootcfg.ParseMode(string(chosen))
+	if err != nil { // it must say a mode, and nothing else
+		mode = bootcfg.Private
+	}
+	return cmdline + " phase.mode=" + mode.String()
 }
 
 // modes are those to choose from, each with what it means.

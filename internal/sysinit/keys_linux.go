@@ -29,8 +29,16 @@ func (c Console) read(ctx context.Context, keys chan<- Key) {
 	if c.File.SetReadDeadline(time.Time{}) != nil {
 		return // no poller: a read could never be ended
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.File.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		_ = c.File.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-ended // else it could end the console's next reader
+		}
+	}()
 	buf := make([]byte, 64)
 	for {
 		n, err := c.File.Read(buf)

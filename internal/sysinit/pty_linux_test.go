@@ -116,3 +116,28 @@ func TestReadKeysFromAllConsoles(t *testing.T) {
 		t.Errorf("ReadLine = %v", err)
 	}
 }
+
+// TestReadersOneAfterTheOther: the end of one reader, whichever way it takes, is not
+// the end of the next.
+func TestReadersOneAfterTheOther(t *testing.T) {
+	person, console := pty(t)
+	limit := soon(t)
+	for i := range 300 {
+		ctx, cancel := context.WithCancel(limit)
+		keys := make(chan Key)
+		wait := ReadKeys(ctx, []Console{console}, keys)
+		if _, err := person.Write([]byte("ab")); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case key := <-keys:
+			if key.Byte != 'a' {
+				t.Fatalf("reader %d has read %q", i, key.Byte)
+			}
+		case <-limit.Done():
+			t.Fatalf("reader %d reads nothing", i)
+		}
+		cancel() // while it holds a key that nobody takes
+		wait()
+	}
+}
