@@ -66,6 +66,45 @@ func (c *Cache) GetKernel(ctx context.Context, name, arch string) ([]Package, er
 	return c.get(ctx, name, arch, func(ctx context.Context, a apt) ([]string, error) { return a.resolveKernel(ctx, name) })
 }
 
+// Fetch gets what the cache lacks of several packages in one run of apt, which takes
+// about as long as for one of them. Afterwards Get has them.
+func (c *Cache) Fetch(ctx context.Context, arch string, names ...string) error {
+	if c.Offline {
+		return nil // Get says what is missing
+	}
+	lock, err := readLock(c.Dir)
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, name := range names {
+		if !validName(name) || !validName(arch) {
+			return fmt.Errorf("debpkg: bad package name %q or architecture %q", name, arch)
+		}
+		if c.Update || lock.usable(c.Dir, name+":"+arch) == nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return fmt.Errorf("debpkg: %w", err)
+	}
+	a, err := c.apt(ctx, arch)
+	if err != nil {
+		return err
+	}
+	pkgs, err := c.again(ctx, a, func() ([]Package, error) { return c.download(ctx, a, missing) })
+	if err != nil {
+		return err
+	}
+	for i, name := range missing {
+		lock.Requests[name+":"+arch] = pkgs[i : i+1]
+	}
+	return lock.write(c.Dir)
+}
+
 // get answers a request from the lock file or, failing that, resolves it to
 // package names, downloads those and records them under the request.
 func (c *Cache) get(ctx context.Context, name, arch string, resolve func(context.Context, apt) ([]string, error)) ([]Package, error) {
@@ -97,7 +136,7 @@ func (c *Cache) get(ctx context.Context, name, arch string, resolve func(context
 		if err != nil {
 			return nil, err
 		}
-		return c.downloadAll(ctx, a, names)
+		return c.download(ctx, a, names)
 	})
 	if err != nil {
 		return nil, err
@@ -106,48 +145,55 @@ func (c *Cache) get(ctx context.Context, name, arch string, resolve func(context
 	return pkgs, lock.write(c.Dir)
 }
 
-func (c *Cache) downloadAll(ctx context.Context, a apt, names []string) (pkgs []Package, err error) {
-	for _, n := range names {
-		p, err := c.download(ctx, a, n)
-		if err != nil {
+// download runs apt in a fresh folder, so that the packages found there afterwards
+// are those asked for, and moves them into the cache. It returns them in the order
+// of their names.
+func (c *Cache) download(ctx context.Context, a apt, names []string) ([]Package, error) {
+	tmp, err := os.MkdirTemp(c.Dir, "download-")
+	if err != nil {
+		return nil, fmt.Errorf("debpkg: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	if c.Log != nil {
+		c.Log.Info("downloading packages", "names", names, "arch", a.arch)
+	}
+	args := []string{"download"}
+	for _, name := range names {
+		args = append(args, name+":"+a.arch)
+	}
+	all := strings.Join(names, ", ")
+	if _, err := a.run(ctx, tmp, "apt-get", args...); err != nil {
+		return nil, missing(all, a, err)
+	}
+	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+	if err != nil || len(debs) != len(names) {
+		return nil, &MissingError{Package: all + ":" + a.arch, Err: fmt.Errorf("apt-get left %d packages, expected %d", len(debs), len(names))}
+	}
+	pkgs := make([]Package, len(names))
+	for _, deb := range debs {
+		if err := c.accept(ctx, deb, a.arch, names, pkgs); err != nil {
 			return nil, err
 		}
-		pkgs = append(pkgs, p)
 	}
 	return pkgs, nil
 }
 
-// download runs apt in a fresh folder, so that the one .deb found there
-// afterwards is the one asked for, and moves it into the cache.
-func (c *Cache) download(ctx context.Context, a apt, name string) (Package, error) {
-	arch := a.arch
-	tmp, err := os.MkdirTemp(c.Dir, "download-")
+// accept moves a downloaded package into the cache, and puts it where its name is.
+func (c *Cache) accept(ctx context.Context, deb, arch string, names []string, pkgs []Package) error {
+	p, err := inspect(ctx, deb)
 	if err != nil {
-		return Package{}, fmt.Errorf("debpkg: %w", err)
+		return err
 	}
-	defer os.RemoveAll(tmp)
-	if c.Log != nil {
-		c.Log.Info("downloading package", "name", name, "arch", arch)
-	}
-	if _, err := a.run(ctx, tmp, "apt-get", "download", name+":"+arch); err != nil {
-		return Package{}, missing(name, a, err)
-	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		return Package{}, &MissingError{Package: name + ":" + arch, Err: fmt.Errorf("apt-get left %d packages, expected one", len(debs))}
-	}
-	p, err := inspect(ctx, debs[0])
-	if err != nil {
-		return Package{}, err
-	}
-	if p.Name != name || p.Arch != arch && p.Arch != "all" {
-		return Package{}, fmt.Errorf("debpkg: asked for %s:%s, got %s:%s", name, arch, p.Name, p.Arch)
+	at := slices.Index(names, p.Name)
+	if at < 0 || pkgs[at].Name != "" || p.Arch != arch && p.Arch != "all" {
+		return fmt.Errorf("debpkg: asked for %s:%s, got %s:%s", strings.Join(names, ", "), arch, p.Name, p.Arch)
 	}
 	p.File, p.dir = fmt.Sprintf("%s_%s_%s.deb", p.Name, strings.ReplaceAll(p.Version, ":", "%3a"), p.Arch), c.Dir
-	if err := os.Rename(debs[0], p.Path()); err != nil {
-		return Package{}, fmt.Errorf("debpkg: %w", err)
+	if err := os.Rename(deb, p.Path()); err != nil {
+		return fmt.Errorf("debpkg: %w", err)
 	}
-	return p, nil
+	pkgs[at] = p
+	return nil
 }
 
 // inspect reads a package's own idea of what it is, and its digest.

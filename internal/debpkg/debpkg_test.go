@@ -145,6 +145,37 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// Several packages take one run, and those that are there none.
+func TestFetch(t *testing.T) {
+	one, two := buildDeb(t, t.TempDir(), "phase-one", "1", native), buildDeb(t, t.TempDir(), "phase-two", "2", native)
+	runs := fakeApt(t, one)
+	c := &Cache{Dir: filepath.Join(t.TempDir(), "cache")}
+	if err := c.Fetch(t.Context(), native, "phase-one", "phase-two"); !isMissing(err) {
+		t.Errorf("one package for two: %v", err)
+	}
+	if err := c.Fetch(t.Context(), native, "phase-one", "../x"); err == nil || runs() != 1 {
+		t.Errorf("%v, %d runs", err, runs())
+	}
+	runs = fakeApt(t, two+" ./two.deb; cp "+one)
+	for range 2 {
+		if err := c.Fetch(t.Context(), native, "phase-one", "phase-two"); err != nil || runs() != 1 {
+			t.Errorf("%v, %d runs", err, runs())
+		}
+	}
+	for name, version := range map[string]string{"phase-one": "1", "phase-two": "2"} {
+		if p, err := c.Get(t.Context(), name, native); err != nil || p.Name != name || p.Version != version || runs() != 1 {
+			t.Errorf("%+v, %v, %d runs", p, err, runs())
+		}
+	}
+	if err := (&Cache{Dir: t.TempDir(), Offline: true}).Fetch(t.Context(), native, "phase-one"); err != nil || runs() != 1 {
+		t.Errorf("offline: %v, %d runs", err, runs())
+	}
+	runs = fakeApt(t, one+" ./again.deb; cp "+one)
+	if err := (&Cache{Dir: t.TempDir()}).Fetch(t.Context(), native, "phase-one", "phase-two"); err == nil {
+		t.Error("twice the same package was accepted for two")
+	}
+}
+
 // foreignApt plays a machine that is not riscv64: apt-get notes what it
 // is asked for, makes lists, and has the package once they were fetched so often.
 func foreignApt(t *testing.T, deb string, updates int) (asked func() string) {

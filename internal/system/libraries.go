@@ -87,6 +87,7 @@ func (c *content) find(name string) ([]byte, bool) {
 // linker collects a program with all the shared libraries that it needs.
 type linker struct {
 	get      func(ctx context.Context, name string) (debpkg.Package, error)
+	fetch    func(ctx context.Context, names []string) // at once, for get to have them; nil: one by one
 	arch     string
 	dirs     []string          // where libraries are, without usr/
 	packages []*content        // looked through so far
@@ -166,6 +167,7 @@ func (l *linker) place(ctx context.Context, at string, data []byte, program bool
 		}
 		l.files[strings.TrimPrefix(interp, "/")] = loader
 	}
+	l.foresee(ctx, needs)
 	for _, soname := range needs {
 		lib, err := l.library(ctx, soname, at)
 		if err != nil {
@@ -207,15 +209,34 @@ func (l *linker) library(ctx context.Context, soname, neededBy string) ([]byte, 
 // pick takes the package that a library most likely is in from the queue, or
 // else the first: each one that need not be downloaded saves a second.
 func (l *linker) pick(soname string) string {
+	at := max(0, l.likely(soname))
+	name := l.next[at]
+	l.next = slices.Delete(l.next, at, at+1)
+	return name
+}
+
+// foresee fetches the packages of the queue that libraries most likely are in.
+func (l *linker) foresee(ctx context.Context, sonames []string) {
+	var names []string
+	for _, soname := range sonames {
+		if at := l.likely(soname); at >= 0 && !slices.Contains(names, l.next[at]) {
+			names = append(names, l.next[at])
+		}
+	}
+	if l.fetch != nil && len(names) > 1 {
+		l.fetch(ctx, names)
+	}
+}
+
+// likely is where in the queue the package is that a library most likely is in; -1
+// if nothing tells.
+func (l *linker) likely(soname string) int {
 	base, version, _ := strings.Cut(soname, ".so.")
 	likely := []string{strings.ToLower(base + version), strings.ToLower(base + "-" + version)}
 	if slices.Contains([]string{"libc", "libm", "libdl", "librt", "libpthread"}, base) || strings.HasPrefix(soname, "ld-linux") {
 		likely = []string{"libc6"}
 	}
-	at := max(0, slices.IndexFunc(l.next, func(name string) bool { return slices.Contains(likely, name) }))
-	name := l.next[at]
-	l.next = slices.Delete(l.next, at, at+1)
-	return name
+	return slices.IndexFunc(l.next, func(name string) bool { return slices.Contains(likely, name) })
 }
 
 func (l *linker) names() []string {

@@ -50,6 +50,8 @@ func Programs(ctx context.Context, cache *debpkg.Cache, arch, pkg string, progra
 		return nil, nil, err
 	}
 	l := newLinker(arch, func(ctx context.Context, name string) (debpkg.Package, error) { return cache.Get(ctx, name, deb) })
+	// What cannot be had is told by who needs it.
+	l.fetch = func(ctx context.Context, names []string) { _ = cache.Fetch(ctx, deb, names...) }
 	for _, program := range programs {
 		if err := l.add(ctx, pkg, program); err != nil {
 			return nil, nil, err

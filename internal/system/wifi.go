@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/phasebased/phase/internal/debpkg"
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/kmod"
 )
@@ -64,17 +63,15 @@ func (g *gatherer) wifi(ctx context.Context) error {
 		}
 		return nil
 	}
-	l := newLinker(g.Arch, func(ctx context.Context, name string) (debpkg.Package, error) {
-		return g.cache.Get(ctx, name, g.platform.deb)
-	})
-	if err := l.add(ctx, "wpasupplicant", "sbin/wpa_supplicant"); err != nil {
+	files, used, err := Programs(ctx, g.cache, g.Arch, "wpasupplicant", "sbin/wpa_supplicant")
+	if err != nil {
 		return err
 	}
-	w := &WiFi{Files: l.files, Programs: map[string]bool{}}
-	for name := range l.files {
+	w := &WiFi{Files: files, Programs: map[string]bool{}}
+	for name := range files {
 		w.Programs[name] = true
 	}
-	g.recordPackages(l.used...)
+	g.recordPackages(used...)
 	g.in.WiFi = w
 	if err := g.regulatory(ctx, w); err != nil {
 		return err
