@@ -30,7 +30,7 @@ test: tools target-x86_64 target-arm64 ## install what the tests need and run al
 	$(BIN)/phase doctor --install --task test
 	go vet ./...
 	go test $(ARGS) $$(go list ./... | grep -v /test/)
-	go test -timeout 50m $(ARGS) ./test/...
+	go test -timeout 80m $(ARGS) ./test/...
 
 fuzz: ## run every fuzz target for a time each (FUZZTIME=10s); make test runs their seeds
 	go run ./test/fuzz -time $(FUZZTIME)
@@ -59,10 +59,10 @@ release: tools target ## build and sign a release of the node system
 	$(BIN)/phase release build --install --arch $(ARCH) $(ARGS)
 
 test-qemu-x86: tools target-x86_64 ## only the tests that boot x86_64 virtual machines
-	go test -v -timeout 50m -skip ARM64 $(ARGS) ./test/vm
+	go test -v -timeout 80m -skip ARM64 $(ARGS) ./test/vm
 
 test-qemu-arm64: tools target-arm64 ## only the tests that boot arm64 virtual machines
-	go test -v -timeout 50m -run ARM64 $(ARGS) ./test/vm
+	go test -v -timeout 80m -run ARM64 $(ARGS) ./test/vm
 
 deps: tools ## install what building, running and testing need
 	$(BIN)/phase doctor --install
