@@ -49,6 +49,31 @@ func SwitchRoot(newroot string) error {
 	if err := os.Chdir("/"); err != nil {
 		return fmt.Errorf("switch root: %w", err)
 	}
+	_ = reopenConsole(old) // what cannot be opened stays as it is, which works too
+	return nil
+}
+
+// reopenConsole puts /dev/console in the place of the standard files that are of the
+// file system of old: the kernel opens them for its init before /dev is mounted, and
+// whoever inherits them would hold a deleted file of a root that is gone.
+func reopenConsole(old *os.File) error {
+	var root, file unix.Stat_t
+	if err := unix.Fstat(int(old.Fd()), &root); err != nil {
+		return err
+	}
+	for fd := range 3 {
+		if err := unix.Fstat(fd, &file); err != nil || file.Dev != root.Dev {
+			continue
+		}
+		console, err := unix.Open("/dev/console", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.Dup3(console, fd, 0)
+		if err := errors.Join(err, unix.Close(console)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
