@@ -100,7 +100,7 @@ const importLaw = `
 	internal/job < examples/hello;
 
 	# Whole machines.
-	NONE < test/net, test/fuzz, test/bench/delay;
+	NONE < test/net, test/fuzz, test/bench/delay, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab < test/vm;
@@ -141,7 +141,7 @@ var walls = []wall{
 	{"golang.org/x/net", []string{"internal/tor"}, "SOCKS: everything that goes through Tor has one door"},
 	{"golang.org/x/term", []string{"cmd", "internal/sysinit", "internal/term"}, "terminals"},
 	{"golang.org/x/time", []string{"internal/provider"}, "a limit of bytes per second, for whoever serves"},
-	{"golang.org/x/sys", []string{"cmd", "internal", "test/bench", "test/vm/hop"}, "system calls; never in the public verifier"},
+	{"golang.org/x/sys", []string{"cmd", "internal", "test/bench", "test/vm/hop", "test/vm/look"}, "system calls; never in the public verifier"},
 	{"github.com/rogpeppe/go-internal/testscript", []string{"cmd"}, "commands tested as people type them"},
 }
 
