@@ -10,6 +10,7 @@ import (
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/boot"
 	"github.com/phasebased/phase/internal/fetch"
+	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/timeline"
 )
@@ -157,7 +158,8 @@ func (o *observer) failure(err error) (stage string, f term.Failure) {
 	if errors.As(err, &coded) {
 		f.Code = coded.Code()
 	}
-	if len(f.Tried) == 0 && !strings.HasSuffix(f.Wrong, ": "+err.Error()) {
+	var ladder *handover.LadderError // tells every way in its one long line
+	if len(f.Tried) == 0 && !errors.As(err, &ladder) && !strings.HasSuffix(f.Wrong, ": "+err.Error()) {
 		f.Tried = append(f.Tried, err.Error())
 	}
 	var hinted interface{ Hint() string }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/sysinit"
+	"github.com/phasebased/phase/internal/term"
 )
 
 // childEnv makes this test binary play the program that is kept running.
@@ -267,5 +268,20 @@ func TestLastWordsAreBounded(t *testing.T) {
 func TestExitName(t *testing.T) {
 	if got := exitName(sysinit.Exit{Code: -1, Signal: syscall.SIGSEGV}); got != "killed by segmentation fault" {
 		t.Error(got)
+	}
+}
+
+// TestScreenOfPID1 holds what a person sees in the end to a file, on a serial line of
+// 80 columns.
+func TestScreenOfPID1(t *testing.T) {
+	var screen bytes.Buffer
+	k := &keeper{ends: patient}
+	console := term.New(term.Config{Out: &screen, ASCII: true, Now: func() time.Duration { return 0 }})
+	console.Failure(k.failure(ending{how: "killed by segmentation fault", words: []string{
+		"panic: runtime error: invalid memory address or nil pointer dereference [recovered, repanicked]", "[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x8f2c1a]", "goroutine 1 [running]:",
+	}}, 5*time.Minute))
+	want, err := os.ReadFile("testdata/boot-091.golden")
+	if err != nil || screen.String() != string(want) {
+		t.Errorf("%v; the screen is\n%s", err, screen.String())
 	}
 }
