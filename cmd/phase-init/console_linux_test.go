@@ -16,6 +16,7 @@ import (
 
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/dialog"
+	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/sysinit"
 )
 
@@ -76,6 +77,18 @@ func TestModeOutlivesTheProgram(t *testing.T) {
 	file = t.TempDir() // cannot be read as a file
 	if got := mode(); got != bootcfg.Private {
 		t.Errorf("unreadable: %v", got)
+	}
+}
+
+// TestPrivateSinceTheMenu: the next kernel keeps no last words in Private mode, also
+// where this one was started in another.
+func TestPrivateSinceTheMenu(t *testing.T) {
+	machine := handover.Machine{Cmdline: "quiet console=ttyS0\n"}
+	for mode, want := range map[bootcfg.Mode]bool{bootcfg.Internet: false, bootcfg.Local: false, bootcfg.Private: true} {
+		words := handover.MachineWords("quiet", silent(machine, mode), handover.RungFile)
+		if strings.Contains(words, "pstore.backend=none") != want || !strings.Contains(words, "console=ttyS0") {
+			t.Errorf("%v: %q", mode, words)
+		}
 	}
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"os"
+	"strings"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/boot"
+	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/oneshot"
 	"github.com/phasebased/phase/internal/sysinit"
@@ -23,11 +25,20 @@ func (s *seed) ladder() handover.Ladder {
 	if s.config.MayWrite() {
 		restart = &restarter{s.bootMedium(), s.system}
 	}
-	l := handover.Plan(s.config.Handover, handover.ReadMachine(os.DirFS("/"), s.config.Arch), restart)
+	l := handover.Plan(s.config.Handover, silent(handover.ReadMachine(os.DirFS("/"), s.config.Arch), s.config.Mode), restart)
 	l.Memory = sysinit.MemAvailable
 	l.Tell = func(line string) { s.system.Console.Line("WARNING: " + line) }
 	l.Pass = func(line string) { s.system.Log.Debug("hand-over", "passed", line) }
 	return l
+}
+
+// silent lets the next kernel keep no last words in Private mode, whatever this one
+// was started with: a person may have chosen the mode since.
+func silent(m handover.Machine, mode bootcfg.Mode) handover.Machine {
+	if !mode.MayWrite() {
+		m.Cmdline = strings.TrimSpace(m.Cmdline) + " pstore.backend=" + sysinit.NoBackend
+	}
+	return m
 }
 
 // bootMedium is the medium that a restart would write to. It is kept from try to
