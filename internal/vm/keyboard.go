@@ -41,7 +41,8 @@ func keyNames() map[byte]keyName {
 // TypeKeys presses the keys of a text on the machine's keyboard, one after the
 // other: printable ASCII, Enter (\r), Tab, Escape and Backspace (0x7f). The machine
 // needs a keyboard (a PC has one). It returns when QEMU has taken the keys; the
-// guest sees them over the next 40 ms for each.
+// guest sees them over the next few milliseconds. A keyboard on USB holds 16 presses
+// and releases for a guest that is busy, and drops what comes then.
 func (m *Machine) TypeKeys(ctx context.Context, text string) error {
 	names := keyNames()
 	for i := range len(text) {
@@ -56,8 +57,9 @@ func (m *Machine) TypeKeys(ctx context.Context, text string) error {
 	return nil
 }
 
-// holdTime is how long a key is held, in milliseconds.
-const holdTime = 20
+// holdTime is how long a key is held, in milliseconds: a guest that is kept from
+// running meanwhile must not take it for a key that is held down, and repeat it.
+const holdTime = 2
 
 type keyValue struct {
 	Type string `json:"type"`

@@ -23,7 +23,7 @@ func TestEveryCharacterHasAKey(t *testing.T) {
 		seen[name] = b
 	}
 	data, err := json.Marshal(chord(names['?']))
-	if want := `{"keys":[{"type":"qcode","data":"shift"},{"type":"qcode","data":"slash"}],"hold-time":20}`; err != nil || string(data) != want {
+	if want := `{"keys":[{"type":"qcode","data":"shift"},{"type":"qcode","data":"slash"}],"hold-time":2}`; err != nil || string(data) != want {
 		t.Errorf("%s, %v", data, err)
 	}
 	if err := (&Machine{}).TypeKeys(context.Background(), "\u00e9"); err == nil || !strings.Contains(err.Error(), "no key") {

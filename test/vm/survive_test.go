@@ -22,7 +22,8 @@ import (
 // TestWalkThatEnds opens the shell on the console, looks around in it, and lets the
 // program that boots be killed, as the kernel does when memory is short, and crash,
 // as a defect would make it. Each time PID 1 says so and starts it again, with the
-// network up, the cache mounted and drivers loaded; the last one boots.
+// network up, the cache mounted and drivers loaded. Before the second end a person
+// has chosen Private mode: what is started then is private as well, and boots.
 func TestWalkThatEnds(t *testing.T) {
 	b := consoleBench(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*bootWithin)
@@ -45,28 +46,48 @@ func TestWalkThatEnds(t *testing.T) {
 	b.await(ctx, m, "Which")
 	b.sends(m, "\x1b")
 	b.menu(ctx, m)
-	b.types(ctx, m, "s", []answer{
-		{"seed:/", "tty; echo $$ $((6*7)); cat /proc/1/oom_score_adj"}, {"-1000", "sleep 1000"},
-	})
-	b.shows(strings.Join(m.machine.ConsoleTail(40), "\n"), "/dev/pts/")
-	b.sends(m, "\x03") // reaches what runs in the shell, and nothing else
+	b.types(ctx, m, "s", []answer{{"seed:/", "tty; cat /proc/1/oom_score_adj; echo run''ning; sleep 1000"}})
+	b.await(ctx, m, "/dev/pts/")
+	b.await(ctx, m, "-1000")
+	b.await(ctx, m, "running") // before, the shell edits its line, and takes what is typed as a part of it
+	b.sends(m, "\x03")         // reaches what runs in the shell, and nothing else
+	b.await(ctx, m, "^C")
 	b.types(ctx, m, "", []answer{{"seed:/", "exit"}})
 	b.await(ctx, m, "The shell has ended")
 	b.menu(ctx, m)
-	for signal, told := range map[string]string{"KILL": "has ended: killed (SIGKILL)", "SEGV": "SIGSEGV: segmentation violation"} {
-		b.types(ctx, m, "s", []answer{{"seed:/", "kill -" + signal + " $(pidof phase-init)"}})
-		b.await(ctx, m, told)
-		b.await(ctx, m, "It is started again in")
-		b.follow(ctx, m)
-		if m.outcome.Failure == nil || m.outcome.Failure.Stage != "discovery" {
-			t.Fatalf("what was started again came to %+v:\n%s", m.outcome.Failure, calm(m.console))
-		}
+	b.ends(ctx, m, "KILL", "has ended: killed (SIGKILL)")
+	b.types(ctx, m, "m", []answer{{"Mode", "3"}, {"Type yes to go on", "yes"}})
+	b.await(ctx, m, "Private Mode")
+	b.follow(ctx, m)
+	b.ends(ctx, m, "SEGV", "SIGSEGV: segmentation violation")
+	if !strings.Contains(m.console[strings.LastIndex(m.console, "It is started again in"):], " - Private Mode") {
+		t.Errorf("what was started again is not private:\n%s", calm(m.console))
+	}
+	b.types(ctx, m, "d", []answer{{"Where", "1"}, {"Type yes to go on", "yes"}})
+	b.await(ctx, m, "It can be unplugged.")
+	b.menu(ctx, m)
+	if n := len(strings.Fields(b.tool("mdir", "-b", "-i", stick, "::/"))); n != 2 {
+		t.Errorf("%d files are on the stick", n)
 	}
 	b.types(ctx, m, "u", []answer{{"URL, such as", b.ports.Base()}})
+	b.last = lab.ReceiptShown
 	b.follow(ctx, m)
 	b.verified(m.outcome, m.console)
 	if strings.Contains(calm(m.console), "going on without") {
 		t.Errorf("something was not there the next time:\n%s", calm(m.console))
+	}
+}
+
+// ends lets the program that boots be killed by a signal, waits until it is started
+// again, and follows it to where it was before.
+func (b *bench) ends(ctx context.Context, m *booted, signal, told string) {
+	b.Helper()
+	b.types(ctx, m, "s", []answer{{"seed:/", "kill -" + signal + " $(pidof phase-init)"}})
+	b.await(ctx, m, told)
+	b.await(ctx, m, "It is started again in")
+	b.follow(ctx, m)
+	if m.outcome.Failure == nil || m.outcome.Failure.Stage != "discovery" {
+		b.Fatalf("what was started again came to %+v:\n%s", m.outcome.Failure, calm(m.console))
 	}
 }
 
