@@ -51,8 +51,9 @@ func TestScreenAndKeyboard(t *testing.T) {
 	b.follow(ctx, m)
 	b.verified(m.outcome, m.console)
 	system := b.screenshot(ctx, m, "system")
-	if !differ(form, system) {
-		t.Error("the screen does not show the system that took over")
+	// The kernel's lines begin in the first column, the seed's two further.
+	if before, after := kernelLines(form), kernelLines(system); before > 4 || after < 10 {
+		t.Errorf("the screen does not show the kernel that took over: %d lines of a kernel's before, %d after", before, after)
 	}
 }
 
@@ -136,10 +137,20 @@ func (b *bench) screenshot(ctx context.Context, m *booted, name string) image.Im
 	}
 }
 
-// textLines counts the rows of light characters on a dark ground: runs of rows of
-// pixels that have light ones, with dark rows between them.
-func textLines(p image.Image) (lines int) {
-	bounds := p.Bounds()
+// textLines counts the rows of light characters on a dark ground.
+func textLines(p image.Image) int { return linesIn(p, p.Bounds()) }
+
+// kernelLines counts those that begin in the first column, where characters are 8
+// pixels wide.
+func kernelLines(p image.Image) int {
+	first := p.Bounds()
+	first.Max.X = first.Min.X + 8
+	return linesIn(p, first)
+}
+
+// linesIn counts runs of rows of pixels that have light ones within bounds, with
+// dark rows between them.
+func linesIn(p image.Image, bounds image.Rectangle) (lines int) {
 	inside := false
 	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
 		light := false
