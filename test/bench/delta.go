@@ -17,6 +17,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/delta"
 	"github.com/phasebased/phase/internal/image"
+	"github.com/phasebased/phase/internal/verity"
 )
 
 // deltaTime is the date in all images of this part.
@@ -101,6 +102,14 @@ func ownFigures(ctx context.Context, work string) ([]Figure, error) {
 func squash(ctx context.Context, work string, t *image.Tree) ([]byte, error) {
 	path := filepath.Join(work, "image")
 	if err := (image.Squashfs{Time: deltaTime}).Write(ctx, path, t); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // releases have a hash tree behind it
+	if err != nil {
+		return nil, err
+	}
+	_, err = verity.Append(f, nil)
+	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(path)
