@@ -66,11 +66,15 @@ func control(t *testing.T, file *os.File, f func(fd int) error) {
 	}
 }
 
-// waits reads the screen until a text is on it. What was read is forgotten.
+// waits reads the screen until a text is on it, behind what was waited for before.
 func (term *terminal) waits(text string) {
 	term.Helper()
 	buf := make([]byte, 256)
-	for !bytes.Contains(term.seen.Bytes(), []byte(text)) {
+	for {
+		if at := bytes.Index(term.seen.Bytes(), []byte(text)); at >= 0 {
+			term.seen.Next(at + len(text))
+			return
+		}
 		n, err := term.hand.Read(buf)
 		if err != nil {
 			term.Fatalf("%v; the screen shows\n%s", err, term.seen.String())
@@ -78,7 +82,6 @@ func (term *terminal) waits(text string) {
 		term.seen.Write(buf[:n])
 		term.all.Write(buf[:n])
 	}
-	term.seen.Reset()
 }
 
 func (term *terminal) types(keys string) {

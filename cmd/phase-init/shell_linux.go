@@ -83,12 +83,15 @@ func (s *seed) runShell(ctx context.Context, console sysinit.Console, program st
 	if console.VT {
 		kind = "linux"
 	}
+	// Before the shell says anything: what was typed until then is dropped.
+	end := s.typeInto(ctx, console, ours)
 	child, err := s.system.Supervisor.Start(sysinit.Command{
 		Path: program, Args: args, Dir: "/", Files: []*os.File{tty, tty, tty}, TTY: true,
 		Env: []string{"PATH=" + shellTools + ":/bin:/usr/sbin", "HOME=/root", "TERM=" + kind, "TMOUT=1800", `PS1=seed:\w# `},
 	})
 	tty.Close()
 	if err != nil {
+		end()
 		return err
 	}
 	shown := make(chan struct{})
@@ -97,7 +100,6 @@ func (s *seed) runShell(ctx context.Context, console sysinit.Console, program st
 		_, _ = io.Copy(console.File, ours) // ends with an error when all have closed the other side
 		return nil
 	})
-	end := s.typeInto(ctx, console, ours)
 	exit, err := child.Wait(ctx)
 	end()
 	select {
