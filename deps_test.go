@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/tor, internal/delta, internal/kexec, logproof, media, schemas;
+	  internal/wifi, internal/lines, internal/delta, internal/kexec, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -39,6 +39,7 @@ const importLaw = `
 
 	# The corridor's rooms, in walking order.
 	internal/strictjson < internal/portal;
+	internal/lines < internal/tor;
 	internal/strictjson, internal/tor < internal/bootcfg;
 	internal/kmod < internal/sysinit;
 	internal/sysinit, internal/term < internal/dialog;
@@ -90,7 +91,9 @@ const importLaw = `
 	cmd/internal/steps, cmd/internal/pid1, internal/boot, internal/p2p, internal/mdns,
 	internal/nettime, internal/version, internal/dialog, internal/oneshot
 	< cmd/phase-init;
-	cmd/internal/pid1, internal/handover, internal/trust, internal/durable, internal/verity, internal/oneshot < cmd/node-init;
+	cmd/internal/pid1, internal/handover, internal/trust, internal/durable, internal/verity, internal/oneshot,
+	internal/lines
+	< cmd/node-init;
 	internal/node, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
 	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;

@@ -70,7 +70,8 @@ func (n *node) mountCache(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, partitionWithin)
 	defer cancel()
 	partitions, err := sysinit.WaitPartitions(ctx, cacheLabel, func(p sysinit.Partition) bool {
-		return identifierOf(p.Device) == n.info.CacheID
+		id, err := sysinit.VolumeUUID(p.Device)
+		return err == nil && id == n.info.CacheID
 	})
 	if err != nil {
 		return err
@@ -88,19 +89,6 @@ func (n *node) mountCache(ctx context.Context) error {
 	return nil
 }
 
-func identifierOf(device string) string {
-	f, err := os.Open(device)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	id, err := sysinit.Ext4UUID(f)
-	if err != nil {
-		return ""
-	}
-	return id
-}
-
 // overlayDir has what systems wrote over their root file systems, by the digest of
 // their manifest.
 const overlayDir = "overlay"
@@ -109,7 +97,7 @@ const overlayDir = "overlay"
 // begin: with less, a system that cannot write its logs would be all there is.
 const overlayRoom = 32 << 20
 
-// ErrNoRoom says that the cache is full.
+// errNoRoom says that the cache is full.
 var errNoRoom = errors.New("the cache has no room for it; empty it with `phase cache gc`, or use a larger medium")
 
 // overlayInCache lays the folder of this release over the image, and removes those

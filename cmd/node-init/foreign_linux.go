@@ -31,7 +31,6 @@ const (
 	plasmdFile  = "/usr/bin/plasmd"
 	plasmdEnv   = pid1.RunDir + "/plasmd.env"
 	networkdDir = "/run/systemd/network"
-	portsDir    = "/sys/class/virtio-ports"
 )
 
 // ownInit is the init of a root file system, "" where plasmd is all it brings. It
@@ -110,7 +109,7 @@ func (n *node) leaveNotes(ephemeral bool) error {
 	if err != nil {
 		return err
 	}
-	if port := reportDevice(os.DirFS(portsDir), pid1.ReportPort); port != "" {
+	if port, err := sysinit.ReportDevice(os.DirFS("/sys"), pid1.ReportPort); err == nil {
 		args = append(args, "--events", port)
 	}
 	if err := os.MkdirAll(pid1.RunDir, 0o755); err != nil {
@@ -121,22 +120,6 @@ func (n *node) leaveNotes(ephemeral bool) error {
 		return err
 	}
 	return n.leaveNetwork()
-}
-
-// reportDevice is the device of the virtio-serial port of that name, "" where
-// there is none. Its file in /dev is the kernel's: nobody has to make it first.
-func reportDevice(ports fs.FS, name string) string {
-	devices, err := fs.ReadDir(ports, ".")
-	if err != nil {
-		return ""
-	}
-	for _, d := range devices {
-		given, err := fs.ReadFile(ports, d.Name()+"/name")
-		if err == nil && strings.TrimSpace(string(given)) == name && !strings.ContainsAny(d.Name(), " \t\n\"'\\$") {
-			return "/dev/" + d.Name()
-		}
-	}
-	return ""
 }
 
 // leaveNetwork writes the medium's network settings for systemd-networkd; other
@@ -161,17 +144,6 @@ func (n *node) leaveNetwork() error {
 		text += "nameserver " + server.String() + "\n"
 	}
 	return os.WriteFile("/etc/resolv.conf", []byte(text), 0o644)
-}
-
-// network is what the seed's configuration says, or the default.
-func (n *node) network() bootcfg.Network {
-	network := bootcfg.Default(n.info.Arch).Network
-	if len(n.info.Network) > 0 {
-		if earlier, err := pid1.ReadNetwork(n.info.Network); err == nil {
-			network = earlier
-		}
-	}
-	return network
 }
 
 // maxServers is how many the C library asks (resolv.conf(5), MAXNS).

@@ -40,20 +40,6 @@ func TestOwnInit(t *testing.T) {
 	}
 }
 
-func TestReportDevice(t *testing.T) {
-	ports := fstest.MapFS{
-		"vport1p1/name": {Data: []byte("org.qemu.guest_agent.0\n")},
-		"vport1p2/name": {Data: []byte("org.phase.report\n")},
-		"vport1p3/dev":  {},
-	}
-	if got := reportDevice(ports, "org.phase.report"); got != "/dev/vport1p2" {
-		t.Errorf("the report port is %q", got)
-	}
-	if got := reportDevice(ports, "org.example"); got != "" {
-		t.Errorf("a port that is not there is %q", got)
-	}
-}
-
 // TestNetworkd: what a medium's owner says about the network reaches a system that
 // brings systemd-networkd.
 func TestNetworkd(t *testing.T) {

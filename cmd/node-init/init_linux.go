@@ -197,18 +197,24 @@ func (n *node) bringUp(ctx context.Context, done chan<- struct{}) {
 	}
 }
 
+// network is what the seed's configuration says, or the default.
+func (n *node) network() bootcfg.Network {
+	network := bootcfg.Default(n.info.Arch).Network
+	if len(n.info.Network) == 0 {
+		return network
+	}
+	earlier, err := pid1.ReadNetwork(n.info.Network)
+	if err != nil {
+		n.system.Log.Warn("going on without them", "error", err)
+		return network
+	}
+	return earlier
+}
+
 // networkManager repeats what was configured in the seed; without a word from
 // it every interface asks by DHCP.
 func (n *node) networkManager(ctx context.Context) *netup.Manager {
-	network := bootcfg.Default(n.info.Arch).Network
-	if len(n.info.Network) > 0 {
-		earlier, err := pid1.ReadNetwork(n.info.Network)
-		if err != nil {
-			n.system.Log.Warn("going on without them", "error", err)
-		} else {
-			network = earlier
-		}
-	}
+	network := n.network()
 	n.proxy = network.Proxy
 	cfg := pid1.NetworkConfig(network, n.mode)
 	cfg.Claims = pid1.ReadClaims(n.info.Network)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -45,10 +44,7 @@ func (n *node) dropEntry(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, seedWithin)
 	defer cancel()
-	if _, err := sysinit.WaitPartition(ctx, seedLabel); err != nil {
-		return err
-	}
-	partitions, err := sysinit.Partitions(os.DirFS("/sys"), seedLabel)
+	partitions, err := sysinit.WaitPartition(ctx, seedLabel)
 	if err != nil {
 		return err
 	}

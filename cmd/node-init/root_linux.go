@@ -14,6 +14,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/handover"
+	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/verity"
@@ -250,7 +251,7 @@ func (n *node) rotten() {
 }
 
 func (n *node) doubt() error {
-	return n.aboutImage(func(cache doubter, d blob.Digest) error {
+	return n.aboutImage(func(cache *store.Store, d blob.Digest) error {
 		if cache.Doubts(d) > 0 {
 			return nil // the seed's, of this boot
 		}
@@ -267,21 +268,14 @@ func (n *node) sure() {
 	}
 	corrupt, err := n.image.Corrupt()
 	if err == nil && !corrupt {
-		err = n.aboutImage(func(cache doubter, d blob.Digest) error { return cache.Sure(d) })
+		err = n.aboutImage(func(cache *store.Store, d blob.Digest) error { return cache.Sure(d) })
 	}
 	if err != nil {
 		n.system.Log.Warn("the cached root file system is read through at the next start", "error", err)
 	}
 }
 
-// doubter is what package store knows of doubts.
-type doubter interface {
-	Doubt(blob.Digest) (int, error)
-	Doubts(blob.Digest) int
-	Sure(blob.Digest) error
-}
-
-func (n *node) aboutImage(do func(cache doubter, d blob.Digest) error) error {
+func (n *node) aboutImage(do func(cache *store.Store, d blob.Digest) error) error {
 	cache, err := openCache()
 	if err != nil {
 		return err

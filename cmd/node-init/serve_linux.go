@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/lines"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/term"
@@ -66,7 +67,7 @@ func openEvents() (*os.File, error) {
 
 // keepLog copies plasmd's log into the kernel's, which is bounded.
 func (n *node) keepLog(logs io.Reader) error {
-	return pid1.Lines(logs, maxLogLine, func(line []byte) { n.system.Log.Info("plasmd", "line", string(line)) })
+	return lines.Read(logs, maxLogLine, func(line []byte) { n.system.Log.Info("plasmd", "line", string(line)) })
 }
 
 // maxLogLine is about what one record of the kernel's log can hold.
@@ -75,7 +76,7 @@ const maxLogLine = 960
 // follow passes plasmd's events on to the report port and shows people those
 // that concern them.
 func (n *node) follow(events io.Reader) error {
-	return pid1.Lines(events, timeline.MaxEventBytes, func(line []byte) {
+	return lines.Read(events, timeline.MaxEventBytes, func(line []byte) {
 		event, err := timeline.ParseEvent(line)
 		if err != nil {
 			n.system.Log.Warn("event of plasmd", "error", err)

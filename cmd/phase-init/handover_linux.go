@@ -115,11 +115,16 @@ func (s *seed) leave() error {
 	s.system.Timeline.Send(timeline.Event{Event: timeline.EventHandover, Data: memoryUsed()})
 	s.system.Console.Line("Starting the verified system.")
 	s.system.Flush(2 * time.Second)
+	s.letGo()
+	return nil
+}
+
+// letGo closes what this walk has opened. The next one opens it again.
+func (s *seed) letGo() {
 	s.restartNetwork()
-	if s.fetcher.Store != nil {
+	if s.fetcher != nil && s.fetcher.Store != nil {
 		s.warn("close the cache", s.fetcher.Store.Close())
 		s.warn("unmount the cache", sysinit.Unmount(cacheDir))
 	}
 	s.fetcher, s.state = nil, nil
-	return nil
 }

@@ -295,7 +295,7 @@ func (s *seed) equip(ctx context.Context) error {
 		return err
 	}
 	if s.viaTor() {
-		fetcher.MinRate = torRate
+		fetcher.MinRate = tor.MinRate
 	}
 	if s.config.Cache {
 		if err := s.openCache(ctx, fetcher); err != nil {

@@ -113,11 +113,7 @@ func (f forms) confirm(ctx context.Context, what string) error {
 // beginAnew puts this program in its own place: nothing that was learned or opened
 // in one mode is there in the next. It returns only if that fails.
 func (s *seed) beginAnew() error {
-	s.restartNetwork()
-	if s.fetcher != nil && s.fetcher.Store != nil {
-		s.warn("close the cache", s.fetcher.Store.Close())
-	}
-	s.fetcher, s.state = nil, nil
+	s.letGo()
 	s.warn("unmount", sysinit.UnmountBelow(pid1.RunDir))
 	s.system.Flush(syncLimit)
 	self, err := os.Executable()

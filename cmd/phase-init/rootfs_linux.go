@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"os"
-
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/sysinit"
@@ -12,14 +9,9 @@ import (
 // identifyCache learns by what the next system tells this cache from others. One
 // that cannot be told is used here, and by nobody after.
 func (s *seed) identifyCache(device string) {
-	s.cacheID = ""
-	f, err := os.Open(device)
-	if err == nil {
-		defer f.Close()
-		s.cacheID, err = sysinit.Ext4UUID(f)
-	}
-	if err != nil {
-		s.system.Console.Line("WARNING: " + fmt.Sprintf("the next system will not find the cache: %v", err))
+	var err error
+	if s.cacheID, err = sysinit.VolumeUUID(device); err != nil {
+		s.system.Console.Linef("WARNING: the next system will not find the cache: %v", err)
 	}
 }
 

@@ -17,10 +17,6 @@ import (
 // other machines in a boot through Tor. No other process has it.
 const torUser = 9050
 
-// torRate is the least average speed of a source through Tor, in bytes per second:
-// its relays belong to volunteers.
-const torRate = 4 << 10
-
 // torRun is Tor in this boot. The zero value is one that does not run.
 type torRun struct {
 	client *tor.Client

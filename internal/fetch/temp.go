@@ -60,7 +60,7 @@ func (t *temp) prepare() error {
 			return err
 		}
 	}
-	free, known := freeSpace(t.File)
+	free, known := durable.FreeSpace(t.File)
 	if need := t.size - allocated(info); known && need > free {
 		return &noRoomError{need: need, free: free, dir: filepath.Dir(t.Name())}
 	}

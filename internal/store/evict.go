@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/durable"
 )
 
 // A FullError says that a blob does not fit under the store's limit, even
@@ -134,9 +135,14 @@ func (s *Store) evict(ctx context.Context, limit Limit, size int64) (removed []i
 // items, used bytes in all, occupy and what is free, but for what is promised to
 // unfinished ones and what is to stay free.
 func (s *Store) bound(limit Limit, items []item, used int64) (int64, error) {
-	free, err := s.free()
+	dir, err := s.root.Open(".")
 	if err != nil {
 		return 0, err
+	}
+	defer dir.Close()
+	free, known := durable.FreeSpace(dir)
+	if !known {
+		return limit.Bytes, nil
 	}
 	for _, i := range items {
 		free -= i.missing

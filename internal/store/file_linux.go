@@ -1,7 +1,6 @@
 package store
 
 import (
-	"math"
 	"os"
 	"syscall"
 
@@ -11,21 +10,6 @@ import (
 // forget lets the next reading of f ask the device, as far as nobody else keeps
 // its content in memory.
 func forget(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
-
-// free is how much more the file system takes from everybody, in bytes: what it
-// keeps back for the superuser stays.
-func (s *Store) free() (int64, error) {
-	f, err := s.root.Open(".")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	var stat unix.Statfs_t
-	if err := unix.Fstatfs(int(f.Fd()), &stat); err != nil {
-		return 0, os.NewSyscallError("fstatfs", err)
-	}
-	return int64(min(stat.Bavail, math.MaxInt64/uint64(stat.Bsize))) * stat.Bsize, nil
-}
 
 // missing is how many bytes of a sparse file's length have no place yet.
 func missing(info os.FileInfo) int64 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -154,20 +155,28 @@ func QuietKernel(level int) error {
 // machine tells its host how it is doing. The error wraps fs.ErrNotExist where
 // there is none, as on every real machine. Put a Queue before it.
 func ReportPort(name string) (*os.File, error) {
-	sys := os.DirFS("/sys")
-	ports, err := fs.ReadDir(sys, "class/virtio-ports")
+	device, err := ReportDevice(os.DirFS("/sys"), name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(device, os.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("report port: %w", err)
 	}
-	for _, port := range ports {
-		if readLine(sys, filepath.Join("class/virtio-ports", port.Name(), "name")) != name {
-			continue
-		}
-		f, err := os.OpenFile(filepath.Join("/dev", port.Name()), os.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("report port: %w", err)
-		}
-		return f, nil
+	return f, nil
+}
+
+// ReportDevice is the device of the virtio-serial port of that name, as ReportPort
+// finds it. sys is /sys. The device is the kernel's: nobody has to make it first.
+func ReportDevice(sys fs.FS, name string) (string, error) {
+	ports, err := fs.ReadDir(sys, "class/virtio-ports")
+	if err != nil {
+		return "", fmt.Errorf("report port: %w", err)
 	}
-	return nil, fmt.Errorf("report port %s: %w", name, fs.ErrNotExist)
+	for _, port := range ports {
+		if readLine(sys, path.Join("class/virtio-ports", port.Name(), "name")) == name && !strings.ContainsAny(port.Name(), " \t\n\"'\\$") {
+			return "/dev/" + port.Name(), nil
+		}
+	}
+	return "", fmt.Errorf("report port %s: %w", name, fs.ErrNotExist)
 }

@@ -1,44 +1,18 @@
 package sysinit
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// maxMounts bounds what is read of the kernel's list of mounts, in bytes.
-const maxMounts = 1 << 20
-
-// mounted is one line of /proc/self/mounts.
-type mounted struct{ fstype, target string }
-
 // mounts lists what is mounted, in the order in which it was. The list is empty
 // where proc is not mounted yet.
 func mounts() []mounted {
-	f, err := os.Open("/proc/self/mounts")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	return parseMounts(f)
-}
-
-// mountName takes back how the kernel writes blanks and backslashes (mangle_path).
-var mountName = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-
-func parseMounts(r io.Reader) (list []mounted) {
-	lines := bufio.NewScanner(io.LimitReader(r, maxMounts))
-	for lines.Scan() {
-		if fields := strings.Fields(lines.Text()); len(fields) >= 3 {
-			list = append(list, mounted{fstype: fields[2], target: mountName.Replace(fields[1])})
-		}
-	}
+	list, _ := mountsBelow("/")
 	return list
 }
 

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 )
 
@@ -127,64 +126,6 @@ func lastWords(root string) (string, error) {
 // NoBackend is the value of the kernel option pstore.backend that lets nobody keep
 // the kernel's last words: no backend has that name.
 const NoBackend = "none"
-
-// maxProc bounds what is read of lists of the kernel's.
-const maxProc = 1 << 20
-
-// swaps lists what the kernel swaps to, by the names that swapoff takes: the first
-// field of each line but the head (proc(5)). Compressed memory (zram) is in it.
-func swaps(root string) ([]string, error) {
-	return firstFields(filepath.Join(root, "proc/swaps"), 0, 1, "")
-}
-
-// mountsOf lists where file systems of a type are mounted, the last one first.
-func mountsOf(root, fstype string) ([]string, error) {
-	return firstFields(filepath.Join(root, "proc/self/mounts"), 1, 0, fstype)
-}
-
-// firstFields reads one field of each line of a list of the kernel's, after some
-// lines of head; with a type only those whose third field it is.
-func firstFields(path string, field, head int, fstype string) ([]string, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxProc))
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
-	for i := len(lines) - 1; i >= head; i-- {
-		f := strings.Fields(lines[i])
-		if len(f) <= field || fstype != "" && (len(f) < 3 || f[2] != fstype) {
-			continue
-		}
-		out = append(out, unescape(f[field]))
-	}
-	return out, nil
-}
-
-// unescape undoes what the kernel does to blanks in names: three octal digits
-// behind a backslash.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
 
 // hardDisks lists the block devices that hold something when the machine is off, and
 // their partitions, by name: those that some hardware stands behind. Drives that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 )
 
 // ErrNoImage says that what should be a root file system is none that is known.
@@ -47,6 +48,16 @@ func isEROFS(b []byte, size int64) bool {
 	blockBits, blocks := b[12], uint64(le.Uint32(b[36:]))
 	return le.Uint32(b) == 0xE0F5E1E2 && blockBits >= 9 && blockBits <= 16 && blocks > 0 &&
 		blocks<<blockBits <= uint64(max(size, 0))
+}
+
+// VolumeUUID is Ext4UUID of a device or file by its path.
+func VolumeUUID(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return Ext4UUID(f)
 }
 
 // Ext4UUID is the identifier of an ext4 file system, as its superblock has it, in

@@ -77,7 +77,11 @@ func TestFileSystem(t *testing.T) {
 }
 
 func TestParseMounts(t *testing.T) {
-	got := parseMounts(strings.NewReader("tmpfs /run tmpfs rw 0 0\n/dev/sda1 /mnt/my\\040stick\\134x vfat ro 0 0\nrubbish\n\nproc /proc proc rw 0 0"))
+	lines, err := splitLines(strings.NewReader("tmpfs /run tmpfs rw 0 0\n/dev/sda1 /mnt/my\\040stick\\134x vfat ro 0 0\nrubbish\n\nproc /proc proc rw 0 0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := mountsIn(lines)
 	want := []mounted{{"tmpfs", "/run"}, {"vfat", `/mnt/my stick\x`}, {"proc", "/proc"}}
 	if !slices.Equal(got, want) {
 		t.Errorf("%+v", got)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/phasebased/phase/internal/lines"
 )
 
 // Program is where media that carry Tor have it.
@@ -190,7 +192,7 @@ func (c *Client) live(ctx context.Context) error {
 	}
 	told := &story{client: c}
 	read := make(chan error, 1)
-	go func() { read <- follow(logs, told.take) }()
+	go func() { read <- lines.Read(logs, maxLogLine, func(line []byte) { told.take(string(line)) }) }()
 	err = attend(ctx, wait, signal)
 	c.update(func() { c.progress = Progress{} }) // its socket answers nobody
 	<-read                                       // Tor has no children: its log has ended

@@ -17,6 +17,10 @@ import (
 // and tries another when one fails.
 const dialTime = 45 * time.Second
 
+// MinRate is the least average speed that a source through Tor must have, in bytes
+// per second: its relays belong to volunteers.
+const MinRate = 4 << 10
+
 // A Dialer connects through Tor and in no other way. Its methods may be called at
 // the same time.
 type Dialer struct {

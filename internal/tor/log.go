@@ -1,9 +1,6 @@
 package tor
 
 import (
-	"bufio"
-	"errors"
-	"io"
 	"strconv"
 	"strings"
 )
@@ -114,24 +111,6 @@ func Show(s string) string {
 		return r
 	}, s[:min(len(s), maxShown)])
 	return strings.TrimSpace(s)
-}
-
-// follow hands on each line until the log ends.
-func follow(r io.Reader, take func(line string)) error {
-	reader := bufio.NewReaderSize(r, maxLogLine)
-	skipping := false
-	for {
-		line, more, err := reader.ReadLine()
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		case !more && !skipping:
-			take(string(line))
-		}
-		skipping = more
-	}
 }
 
 // isRefusal reports whether Tor says in this line that it does not take its

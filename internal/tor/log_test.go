@@ -1,7 +1,6 @@
 package tor
 
 import (
-	"slices"
 	"strings"
 	"testing"
 )
@@ -73,17 +72,6 @@ func TestProblem(t *testing.T) {
 		if got, ok := (record{"warn", text}).problem(); ok {
 			t.Errorf("%q: %q", text, got)
 		}
-	}
-}
-
-func TestFollowIsBounded(t *testing.T) {
-	var got []string
-	log := "one\n" + strings.Repeat("x", 3*maxLogLine) + "\ntwo\nthree"
-	if err := follow(strings.NewReader(log), func(line string) { got = append(got, line) }); err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(got, []string{"one", "two", "three"}) {
-		t.Errorf("%q", got)
 	}
 }
 

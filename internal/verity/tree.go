@@ -150,20 +150,21 @@ func makeTree(data io.Reader, size int64, salt []byte, out io.WriterAt) (blob.Di
 }
 
 func (b *builder) sum(block []byte) blob.Digest {
+	return blob.FromSum([sha256.Size]byte(b.appendSum(nil, block)))
+}
+
+func (b *builder) appendSum(to, block []byte) []byte {
 	b.hash.Reset()
 	b.hash.Write(b.salt)
 	b.hash.Write(block)
-	return blob.FromSum([sha256.Size]byte(b.hash.Sum(nil)))
+	return b.hash.Sum(to)
 }
 
 // add puts the hash of a block into a level, whose own block goes where it
 // belongs when it is full.
 func (b *builder) add(i int, block []byte) error {
 	l := b.levels[i]
-	b.hash.Reset()
-	b.hash.Write(b.salt)
-	b.hash.Write(block)
-	b.hash.Sum(l.block[:l.n*sha256.Size])
+	b.appendSum(l.block[:l.n*sha256.Size], block)
 	if l.n++; l.n < perBlock {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/internal/tor"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -208,7 +209,7 @@ func isBase(s string) bool {
 
 func (p *fetchPlan) checkReach() (err error) {
 	if p.fetcher.Client, err = webClient(p.proxy, p.tor); p.tor != "" {
-		p.fetcher.MinRate = torRate
+		p.fetcher.MinRate = tor.MinRate
 	}
 	return err
 }

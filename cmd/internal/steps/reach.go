@@ -11,10 +11,6 @@ import (
 
 const torUsage = "SOCKS `socket` of a Tor on this machine, as unix:/path or 127.0.0.1:port: everything is asked through it, and nothing else"
 
-// torRate is the least average speed through Tor, in bytes per second: its relays
-// belong to volunteers.
-const torRate = 4 << 10
-
 // webClient asks over HTTP: through Tor if its socket is named, else through the
 // proxy if there is one.
 func webClient(proxy, socks string) (*http.Client, error) {

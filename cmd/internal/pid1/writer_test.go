@@ -2,22 +2,8 @@ package pid1
 
 import (
 	"bytes"
-	"slices"
-	"strings"
 	"testing"
 )
-
-func TestLinesPassesOverWhatIsTooLong(t *testing.T) {
-	var got []string
-	long := strings.Repeat("x", 100)
-	err := Lines(strings.NewReader("one\n"+long+"\n\ntwo\r\n"+long), 64, func(line []byte) { got = append(got, string(line)) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{"one", "", "two"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
 
 func TestLateWriterKeepsWhatCameEarly(t *testing.T) {
 	w := &lateWriter{}

@@ -1,4 +1,6 @@
-package pid1
+// Package lines reads what another program says, line by line, however long its
+// lines are and however many.
+package lines
 
 import (
 	"bufio"
@@ -6,10 +8,10 @@ import (
 	"io"
 )
 
-// Lines calls take with each line of r, without its end, until r ends. A line
+// Read calls take with each line of r, without its end, until r ends. A line
 // longer than max bytes is passed over whole, so that nobody can silence what
 // comes after it. take must not keep the slice.
-func Lines(r io.Reader, max int, take func(line []byte)) error {
+func Read(r io.Reader, max int, take func(line []byte)) error {
 	reader := bufio.NewReaderSize(r, max)
 	skipping := false
 	for {
