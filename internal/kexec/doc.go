@@ -13,9 +13,9 @@
 // parameters (x86_64) and a few instructions that start the kernel; then comes the
 // one system call.
 //
-// What UEFI offers at run time (its variables) the next kernel has on arm64, whose
-// device tree names it. On x86_64 it does not: there the parameters name the ACPI
-// tables and all memory, and no more. kexec_file_load hands it on.
+// What UEFI offers at run time (its variables) the next kernel has as well: on arm64
+// the device tree names it, on x86_64 the boot parameters do, with where the first
+// kernel has mapped it.
 //
 // Trust: the kernel and the initrd were verified by the caller; nothing here
 // checks a signature, and the running kernel checks none for kexec_load either,

@@ -113,8 +113,10 @@ func readX86() (x86Machine, error) {
 	if m.params, err = readBounded("/sys/kernel/boot_params/data", paramsSize); err != nil {
 		return m, kindParams.error(stepParams, err, "the running kernel does not show its own")
 	}
-	m.rsdp, m.efi = findRSDP(m.params, os.DirFS("/sys/firmware"))
-	return m, nil
+	firmware := os.DirFS("/sys/firmware")
+	m.rsdp, m.efi = findRSDP(m.params, firmware)
+	m.runtime, err = readEFI(m.params, firmware)
+	return m, err
 }
 
 // seed is random bytes for the next kernel.

@@ -74,6 +74,9 @@ func (b x86Params) build(at uint64) []byte {
 	if inPage < len(regions) {
 		page, link = appendSetupData(page, link, at, setupE820, marshalE820(regions[inPage:]))
 	}
+	if b.machine.runtime != nil {
+		page, link = b.machine.runtime.addTo(page, link, at)
+	}
 	if len(b.machine.seed) > 0 {
 		page, _ = appendSetupData(page, link, at, setupRNGSeed, b.machine.seed)
 	}

@@ -3,18 +3,18 @@ package kexec
 import (
 	"encoding/binary"
 	"io/fs"
-	"strconv"
 	"strings"
 )
 
 // x86Machine is what has to be known of an x86_64 machine.
 type x86Machine struct {
-	free    spans    // see freeMemory
-	regions []region // see readMemmap
-	params  []byte   // the running kernel's boot parameters, as it got them
-	rsdp    uint64   // where ACPI's tables begin; 0: not known, the kernel finds them where a BIOS has them
-	efi     bool     // UEFI started the running kernel
-	seed    []byte   // random; see chosen
+	free    spans       // see freeMemory
+	regions []region    // see readMemmap
+	params  []byte      // the running kernel's boot parameters, as it got them
+	rsdp    uint64      // where ACPI's tables begin; 0: not known, the kernel finds them where a BIOS has them
+	efi     bool        // UEFI started the running kernel
+	runtime *efiRuntime // nil: UEFI is not there, or not used
+	seed    []byte      // random; see chosen
 }
 
 const (
@@ -137,16 +137,9 @@ func findRSDP(params []byte, firmware fs.FS) (rsdp uint64, efi bool) {
 	if rsdp != 0 || !efi {
 		return rsdp, efi
 	}
-	systab, err := readLine(firmware, "efi/systab") // several lines, in fact
-	if err != nil {
-		return 0, efi
-	}
-	for line := range strings.Lines(systab) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		n, err := strconv.ParseUint(value, 0, 64)
-		if err == nil && (name == "ACPI20" || name == "ACPI" && rsdp == 0) {
-			rsdp = n
-		}
+	tables := systab(firmware)
+	if rsdp = tables["ACPI20"]; rsdp == 0 {
+		rsdp = tables["ACPI"]
 	}
 	return rsdp, efi
 }

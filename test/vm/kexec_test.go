@@ -82,15 +82,19 @@ func (h hopMachine) compare(t *testing.T, first, second string) {
 		memory, cpus int
 		ram          uint64
 		tables       string
+		variables    int
 	}
-	const form = "memory=%d cpus=%d ram=%d %s"
-	_, err1 := fmt.Sscanf(first, form, &a.memory, &a.cpus, &a.ram, &a.tables)
-	_, err2 := fmt.Sscanf(second, form, &b.memory, &b.cpus, &b.ram, &b.tables)
+	const form = "memory=%d cpus=%d ram=%d %s variables=%d"
+	_, err1 := fmt.Sscanf(first, form, &a.memory, &a.cpus, &a.ram, &a.tables, &a.variables)
+	_, err2 := fmt.Sscanf(second, form, &b.memory, &b.cpus, &b.ram, &b.tables, &b.variables)
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
 	if b.ram != a.ram || b.cpus != a.cpus || b.cpus != 2 || b.tables != a.tables || b.tables != h.tables {
 		t.Errorf("the second kernel found another machine, or not one with %s", h.tables)
+	}
+	if b.variables != a.variables || h.uefi != (b.variables > 0) {
+		t.Errorf("of the firmware's variables the second kernel reads %d, the first %d", b.variables, a.variables)
 	}
 	// What the kernels themselves need of it differs by a few pages.
 	if lost := a.memory - b.memory; lost > a.memory/100 {
@@ -154,10 +158,14 @@ func (h hopMachine) build(t *testing.T) (kernel, initrd string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	kernel = h.kernel(t, filepath.Join(dir, "vmlinuz"))
+	kernel = filepath.Join(dir, "vmlinuz")
+	efivarfs := filepath.Join(dir, "efivarfs.ko")
+	h.unpack(t, map[[2]string]string{{"boot/vmlinuz-", ""}: kernel, {"lib/modules/", "/efivarfs.ko"}: efivarfs})
 	var second, first image.Tree
-	second.File("init", 0o755, hop)
-	first.File("init", 0o755, hop)
+	for _, tree := range []*image.Tree{&second, &first} {
+		tree.File("init", 0o755, hop)
+		tree.File("efivarfs.ko", 0o644, efivarfs)
+	}
 	first.File("next/kernel", 0o644, kernel)
 	first.File("next/initrd", 0o644, archive(t, filepath.Join(dir, "second.img"), &second))
 	first.Bytes("next/cmdline", 0o644, []byte(h.console()+" "+hopLine))
@@ -176,9 +184,9 @@ func archive(t *testing.T, name string, tree *image.Tree) string {
 	return name
 }
 
-// kernel unpacks Debian's kernel for virtual machines, from the packages that the
-// demo uses too.
-func (h hopMachine) kernel(t *testing.T, name string) string {
+// unpack takes files of Debian's kernel for virtual machines, by how their names
+// begin and end, from the packages that the demo uses too.
+func (h hopMachine) unpack(t *testing.T, wanted map[[2]string]string) {
 	t.Helper()
 	inputs := filepath.Join(repository, "build", "lab", "inputs")
 	cache := debpkg.Cache{Dir: filepath.Join(inputs, "packages"), Lists: filepath.Join(inputs, "lists")}
@@ -190,28 +198,30 @@ func (h hopMachine) kernel(t *testing.T, name string) string {
 	if err != nil {
 		skip(t, err.Error())
 	}
-	found := errors.New("found")
 	for _, p := range packages {
-		err := p.Files(t.Context(), func(member string, hdr *tar.Header, r io.Reader) error {
-			if !strings.HasPrefix(member, "boot/vmlinuz-") {
-				return nil
+		err := p.Files(t.Context(), func(member string, _ *tar.Header, r io.Reader) error {
+			for name, to := range wanted {
+				if strings.HasPrefix(member, name[0]) && strings.HasSuffix(member, name[1]) {
+					delete(wanted, name)
+					return copyTo(to, r)
+				}
 			}
-			out, err := os.Create(name)
-			if err != nil {
-				return err
-			}
-			if _, err = io.Copy(out, r); err != nil {
-				return errors.Join(err, out.Close())
-			}
-			return errors.Join(out.Close(), found)
+			return nil
 		})
-		if err != nil && !errors.Is(err, found) {
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err != nil {
-			return name
-		}
 	}
-	t.Fatalf("no kernel in %v", packages)
-	return ""
+	if len(wanted) > 0 {
+		t.Fatalf("%v lack %v", packages, wanted)
+	}
+}
+
+func copyTo(name string, r io.Reader) error {
+	out, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, r)
+	return errors.Join(err, out.Close())
 }

@@ -87,7 +87,29 @@ func state() string {
 	if _, err := os.Stat("/sys/firmware/devicetree/base/cpus"); err == nil {
 		out += " tree"
 	}
-	return out
+	return fmt.Sprintf("%s variables=%d", out, variables())
+}
+
+// variables counts what the firmware answers when it is asked at run time.
+func variables() int {
+	const dir = "/sys/firmware/efi/efivars"
+	if module, err := os.Open("/efivarfs.ko"); err == nil {
+		_ = unix.FinitModule(int(module.Fd()), "", 0) // no UEFI: no such device
+	}
+	if err := unix.Mount("efivarfs", dir, "efivarfs", unix.MS_RDONLY, ""); err != nil {
+		return 0
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	readable := 0
+	for _, name := range names {
+		if _, err := os.ReadFile(dir + "/" + name.Name()); err == nil {
+			readable++
+		}
+	}
+	return readable
 }
 
 // memory is MemTotal, in KiB.
