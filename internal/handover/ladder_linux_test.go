@@ -51,33 +51,33 @@ func (s *step) Prepare(kernel, initrd *os.File, line string) error {
 func (s *step) Restart() error { return s.jump() }
 func (s *step) Cancel() error  { s.note("unload"); return nil }
 
-// testLadder has all three rungs.
-func testLadder(log *[]string) (l Ladder, file, load, restart *step) {
-	file, load, restart = &step{name: "file", log: log}, &step{name: "load", log: log}, &step{name: "restart", log: log}
+// testLadder has all three rungs, in the order in which they are tried.
+func testLadder(log *[]string) (l Ladder, load, file, restart *step) {
+	load, file, restart = &step{name: "first", log: log}, &step{name: "second", log: log}, &step{name: "restart", log: log}
 	l = Plan(Auto, Machine{Arch: "x86_64", Cmdline: "console=ttyS0 quiet"}, restart)
-	l.ways = map[Rung]way{RungFile: file, RungLoad: load, RungRestart: restartWay{restart}}
-	return l, file, load, restart
+	l.ways = map[Rung]way{RungLoad: load, RungFile: file, RungRestart: restartWay{restart}}
+	return l, load, file, restart
 }
 
 func TestLadderTakesTheFirstThatWorks(t *testing.T) {
 	var log, told []string
-	l, file, load, restart := testLadder(&log)
+	l, first, second, restart := testLadder(&log)
 	l.Tell = func(line string) { told = append(told, line) }
-	file.loadErr = explain(stepLoad, unix.ENOEXEC)
+	first.loadErr = explain(stepLoad, unix.ENOEXEC)
 	loaded, err := l.Load(testSet(t))
-	if err != nil || loaded.Rung() != RungLoad {
+	if err != nil || loaded.Rung() != RungFile {
 		t.Fatalf("Load = %v, on %q", err, loaded.Rung())
 	}
-	if want := "quiet console=ttyS0"; load.cmdline != want || string(load.initrd) != "init" {
-		t.Errorf("loaded with %q and initrd %q, want %q", load.cmdline, load.initrd, want)
+	if want := "quiet console=ttyS0"; second.cmdline != want || string(second.initrd) != "init" {
+		t.Errorf("loaded with %q and initrd %q, want %q", second.cmdline, second.initrd, want)
 	}
-	if len(told) != 1 || !strings.Contains(told[0], "kexec_file_load does not work here") || !strings.Contains(told[0], "trying kexec_load") {
+	if len(told) != 1 || !strings.Contains(told[0], "kexec_load does not work here") || !strings.Contains(told[0], "trying kexec_file_load") {
 		t.Errorf("told %q", told)
 	}
 	if err := loaded.Unload(); err != nil {
 		t.Error(err)
 	}
-	if want := []string{"file probe", "file load", "load probe", "load load", "load unload"}; !slices.Equal(log, want) {
+	if want := []string{"first probe", "first load", "second probe", "second load", "second unload"}; !slices.Equal(log, want) {
 		t.Errorf("asked %v, want %v", log, want)
 	}
 	if restart.cmdline != "" {
@@ -88,8 +88,8 @@ func TestLadderTakesTheFirstThatWorks(t *testing.T) {
 // A jump that comes back leads to the next rung, which finds its files open.
 func TestJumpThatReturns(t *testing.T) {
 	var log []string
-	l, file, load, restart := testLadder(&log)
-	file.jumpErr, load.jumpErr, restart.jumpErr = returned(unix.EBUSY), returned(nil), errors.New("the firmware refused")
+	l, first, second, restart := testLadder(&log)
+	first.jumpErr, second.jumpErr, restart.jumpErr = returned(unix.EBUSY), returned(nil), errors.New("the firmware refused")
 	set := testSet(t)
 	loaded, err := l.Load(set)
 	if err != nil {
@@ -106,7 +106,7 @@ func TestJumpThatReturns(t *testing.T) {
 		}
 	}
 	want := []string{
-		"file probe", "file load", "file jump", "file unload", "load probe", "load load", "load jump", "load unload",
+		"first probe", "first load", "first jump", "first unload", "second probe", "second load", "second jump", "second unload",
 		"restart probe", "restart load", "restart jump", "restart unload",
 	}
 	if !slices.Equal(log, want) {
@@ -128,19 +128,19 @@ func TestOnlySurprisesAreTold(t *testing.T) {
 		probe, load, jump error
 		told, passed      string
 	}{
-		"built without":     {probe: explain("ask", unix.ENOSYS), passed: "kexec_file_load is not there"},
-		"says so late":      {load: explain(stepLoad, unix.ENOSYS), passed: "kexec_file_load is not there"},
-		"forbidden":         {probe: explain("ask", unix.EPERM), told: "kexec_file_load does not work here"},
-		"refuses the image": {load: explain(stepLoad, unix.ENOEXEC), told: "kexec_file_load does not work here"},
-		"came back":         {jump: returned(unix.EBUSY), told: "kexec_file_load does not work here"},
+		"built without":     {probe: explain("ask", unix.ENOSYS), passed: "kexec_load is not there"},
+		"says so late":      {load: explain(stepLoad, unix.ENOSYS), passed: "kexec_load is not there"},
+		"forbidden":         {probe: explain("ask", unix.EPERM), told: "kexec_load does not work here"},
+		"refuses the image": {load: explain(stepLoad, unix.ENOEXEC), told: "kexec_load does not work here"},
+		"came back":         {jump: returned(unix.EBUSY), told: "kexec_load does not work here"},
 	} {
 		var log, told, passed []string
-		l, file, load, _ := testLadder(&log)
+		l, first, second, _ := testLadder(&log)
 		l.Rungs = l.Rungs[:2]
 		l.Tell = func(line string) { told = append(told, line) }
 		l.Pass = func(line string) { passed = append(passed, line) }
 		l.Memory = func() (int64, error) { return 132 << 20, nil }
-		file.probeErr, file.loadErr, file.jumpErr, load.jumpErr = tt.probe, tt.load, tt.jump, returned(nil)
+		first.probeErr, first.loadErr, first.jumpErr, second.jumpErr = tt.probe, tt.load, tt.jump, returned(nil)
 		loaded, err := l.Load(testSet(t))
 		if err != nil {
 			t.Errorf("%s: Load = %v", name, err)
@@ -160,10 +160,10 @@ func TestOnlySurprisesAreTold(t *testing.T) {
 // What cannot be unloaded is told once, and not as two warnings in one.
 func TestUnloadThatFailsIsTold(t *testing.T) {
 	var log, told []string
-	l, file, load, _ := testLadder(&log)
+	l, first, second, _ := testLadder(&log)
 	l.Rungs = l.Rungs[:2]
 	l.Tell = func(line string) { told = append(told, line) }
-	file.jumpErr, load.jumpErr, file.dropErr = returned(nil), returned(nil), errors.New("it stays")
+	first.jumpErr, second.jumpErr, first.dropErr = returned(nil), returned(nil), errors.New("it stays")
 	loaded, err := l.Load(testSet(t))
 	if err != nil {
 		t.Fatal(err)
@@ -189,12 +189,12 @@ func TestEveryWayOfReturning(t *testing.T) {
 
 func TestNothingWorks(t *testing.T) {
 	var log []string
-	l, file, load, restart := testLadder(&log)
-	file.loadErr, load.loadErr, restart.loadErr = explain(stepLoad, unix.EPERM), explain(stepLoad, unix.ENOEXEC), errors.New("the medium is full")
+	l, first, second, restart := testLadder(&log)
+	first.loadErr, second.loadErr, restart.loadErr = explain(stepLoad, unix.EPERM), explain(stepLoad, unix.ENOEXEC), errors.New("the medium is full")
 	set := testSet(t)
 	loaded, err := l.Load(set)
 	var all *LadderError
-	if loaded != nil || !errors.As(err, &all) || len(all.Reasons) != 3 || all.Hint() != file.loadErr.(*Error).Hint() {
+	if loaded != nil || !errors.As(err, &all) || len(all.Reasons) != 3 || all.Hint() != first.loadErr.(*Error).Hint() {
 		t.Fatalf("Load = %v, %v", loaded, err)
 	}
 	if !errors.Is(err, unix.EPERM) || !errors.Is(err, unix.ENOEXEC) {
@@ -212,7 +212,7 @@ func TestNoRungWithoutMemory(t *testing.T) {
 	l.Memory = func() (int64, error) { return 1 << 20, nil }
 	_, err := l.Load(testSet(t))
 	var mem *MemoryError
-	probes := []string{"file probe", "load probe", "restart probe"}
+	probes := []string{"first probe", "second probe", "restart probe"}
 	if !errors.As(err, &mem) || !slices.Equal(log, probes) {
 		t.Errorf("Load = %v, asked %v", err, log)
 	}
@@ -236,7 +236,7 @@ func TestNoRungWithoutMemoryForTheKernel(t *testing.T) {
 		"not such a one": {117, errors.New("it is no kernel"), RungRestart},
 	} {
 		var log, told []string
-		l, file, load, _ := testLadder(&log)
+		l, load, file, _ := testLadder(&log)
 		file.probeErr, load.kernelSize, load.sizeErr = explain("ask", unix.ENOSYS), 100<<20, tt.err
 		l.Memory = func() (int64, error) { return tt.free << 20, nil }
 		l.Tell = func(line string) { told = append(told, line) }
@@ -256,19 +256,19 @@ func TestNoRungWithoutMemoryForTheKernel(t *testing.T) {
 
 func TestLadderProbe(t *testing.T) {
 	var log []string
-	l, file, load, restart := testLadder(&log)
-	file.probeErr = explain("ask", unix.ENOSYS)
-	if err := l.Probe(); err != nil || !slices.Equal(log, []string{"file probe", "load probe"}) {
+	l, first, second, restart := testLadder(&log)
+	first.probeErr = explain("ask", unix.ENOSYS)
+	if err := l.Probe(); err != nil || !slices.Equal(log, []string{"first probe", "second probe"}) {
 		t.Errorf("Probe = %v, asked %v", err, log)
 	}
-	load.probeErr, restart.probeErr = explain("ask", unix.EPERM), errors.New("no such loader")
+	second.probeErr, restart.probeErr = explain("ask", unix.EPERM), errors.New("no such loader")
 	err := l.Probe()
 	for _, want := range []string{"kexec_file_load: ", "kexec_load: ", "restart: no such loader"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Probe = %v, want %q", err, want)
 		}
 	}
-	only := Plan("kexec_load", Machine{}, restart)
+	only := Plan("kexec_file_load", Machine{}, restart)
 	only.ways = l.ways
 	var e *Error
 	if err := only.Probe(); !errors.As(err, &e) || e.Code() != "KEXEC-011" {
@@ -281,7 +281,7 @@ func TestLadderFits(t *testing.T) {
 	m := sized(14*mb, 6*mb, 30*mb) // needs 232, 182 and 132 MiB
 	tests := map[string]struct {
 		available int64
-		change    func(file, load, restart *step)
+		change    func(first, second, restart *step)
 		code      string // "": it fits
 		asked     string // of the restart
 	}{
@@ -289,15 +289,15 @@ func TestLadderFits(t *testing.T) {
 		"the second":        {182 * mb, nil, "", ""},
 		"the last":          {132 * mb, nil, "", "restart room"},
 		"none":              {131 * mb, nil, "KEXEC-001", ""},
-		"none that works":   {232 * mb, func(f, l, r *step) { f.probeErr, l.probeErr, r.probeErr = errNoWrite, errNoWrite, errNoWrite }, "KEXEC-050", ""},
-		"no room":           {232 * mb, func(f, l, r *step) { f.probeErr, l.probeErr, r.dropErr = errNoWrite, errNoWrite, errors.New("full") }, "KEXEC-050", "restart room"},
-		"no room or memory": {132 * mb, func(f, l, r *step) { r.dropErr = errors.New("full") }, "KEXEC-001", "restart room"},
+		"none that works":   {232 * mb, func(a, b, r *step) { a.probeErr, b.probeErr, r.probeErr = errNoWrite, errNoWrite, errNoWrite }, "KEXEC-050", ""},
+		"no room":           {232 * mb, func(a, b, r *step) { a.probeErr, b.probeErr, r.dropErr = errNoWrite, errNoWrite, errors.New("full") }, "KEXEC-050", "restart room"},
+		"no room or memory": {132 * mb, func(_, _, r *step) { r.dropErr = errors.New("full") }, "KEXEC-001", "restart room"},
 	}
 	for name, tt := range tests {
 		var log []string
-		l, file, load, restart := testLadder(&log)
+		l, first, second, restart := testLadder(&log)
 		if tt.change != nil {
-			tt.change(file, load, restart)
+			tt.change(first, second, restart)
 		}
 		l.Memory = func() (int64, error) { return tt.available, nil }
 		err := l.Fits(m, false)

@@ -33,7 +33,7 @@ type Quirk struct {
 }
 
 // kexecs are the rungs that jump from kernel to kernel.
-var kexecs = []Rung{RungFile, RungLoad}
+var kexecs = []Rung{RungLoad, RungFile}
 
 // quirks is the table, the first match of a rung decides. Each entry names who
 // says so. What is merely rumoured is not here: phase.handover= is there for it.

@@ -12,8 +12,8 @@ type Rung string
 // The rungs, in the order in which a machine that nothing is known of tries
 // them: from the quickest to the one that leaves traces.
 const (
-	RungFile    Rung = "kexec_file_load" // the running kernel takes the new one apart
-	RungLoad    Rung = "kexec_load"      // this program does; see package kexec
+	RungLoad    Rung = "kexec_load"      // this program takes the new kernel apart; see package kexec
+	RungFile    Rung = "kexec_file_load" // the running kernel does, and may check its signature
 	RungRestart Rung = "restart"         // by the firmware, from the medium, which is written to
 )
 
@@ -124,7 +124,7 @@ const (
 // written, so that no restart is part of the ladder, whatever the choice.
 func Plan(choice string, m Machine, restart Restarter) Ladder {
 	l := Ladder{Machine: m, Restart: restart}
-	rungs := []Rung{RungFile, RungLoad, RungRestart}
+	rungs := []Rung{RungLoad, RungFile, RungRestart}
 	if choice != Auto && choice != "" {
 		rungs = []Rung{Rung(choice)}
 	}

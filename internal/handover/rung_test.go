@@ -21,24 +21,24 @@ func TestPlan(t *testing.T) {
 		ruled   string // and those that are not to be tried
 		says    string
 	}{
-		"unknown machine":         {Auto, Machine{Arch: "x86_64"}, nobody{}, "kexec_file_load kexec_load restart", "", ""},
-		"no choice":               {"", Machine{Arch: "arm64"}, nobody{}, "kexec_file_load kexec_load restart", "", ""},
-		"nothing written":         {Auto, Machine{Arch: "x86_64"}, nil, "kexec_file_load kexec_load", "restart", "nothing may be written"},
+		"unknown machine":         {Auto, Machine{Arch: "x86_64"}, nobody{}, "kexec_load kexec_file_load restart", "", ""},
+		"no choice":               {"", Machine{Arch: "arm64"}, nobody{}, "kexec_load kexec_file_load restart", "", ""},
+		"nothing written":         {Auto, Machine{Arch: "x86_64"}, nil, "kexec_load kexec_file_load", "restart", "nothing may be written"},
 		"one rung":                {"kexec_load", Machine{Arch: "x86_64"}, nobody{}, "kexec_load", "", ""},
 		"restart, not allowed":    {"restart", Machine{Arch: "x86_64"}, nil, "", "restart", "nothing may be written"},
-		"switched off":            {Auto, Machine{Arch: "x86_64", KexecDisabled: true}, nobody{}, "restart", "kexec_file_load kexec_load", "kexec_load_disabled"},
-		"switched off, private":   {Auto, Machine{Arch: "x86_64", KexecDisabled: true}, nil, "", "kexec_file_load kexec_load restart", "kexec_load_disabled"},
+		"switched off":            {Auto, Machine{Arch: "x86_64", KexecDisabled: true}, nobody{}, "restart", "kexec_load kexec_file_load", "kexec_load_disabled"},
+		"switched off, private":   {Auto, Machine{Arch: "x86_64", KexecDisabled: true}, nil, "", "kexec_load kexec_file_load restart", "kexec_load_disabled"},
 		"switched off, forced":    {"kexec_load", Machine{Arch: "x86_64", KexecDisabled: true}, nobody{}, "", "kexec_load", "kexec_load_disabled"},
 		"locked down":             {Auto, Machine{Arch: "x86_64", Lockdown: "integrity"}, nobody{}, "kexec_file_load restart", "kexec_load", "locked down"},
-		"not locked down":         {Auto, Machine{Arch: "x86_64", Lockdown: "none"}, nobody{}, "kexec_file_load kexec_load restart", "", ""},
-		"spin table":              {Auto, Machine{Arch: "arm64", SpinTable: true}, nobody{}, "restart", "kexec_file_load kexec_load", "spin table"},
-		"hangs":                   {Auto, Machine{Arch: "arm64", Model: "Raspberry Pi 5 Model B Rev 1.0"}, nobody{}, "restart kexec_file_load kexec_load", "", "Raspberry Pi 5"},
-		"hangs, private":          {Auto, Machine{Arch: "arm64", Product: "Raspberry Pi 4 Model B"}, nil, "kexec_file_load kexec_load", "restart", "Raspberry Pi 4"},
+		"not locked down":         {Auto, Machine{Arch: "x86_64", Lockdown: "none"}, nobody{}, "kexec_load kexec_file_load restart", "", ""},
+		"spin table":              {Auto, Machine{Arch: "arm64", SpinTable: true}, nobody{}, "restart", "kexec_load kexec_file_load", "spin table"},
+		"hangs":                   {Auto, Machine{Arch: "arm64", Model: "Raspberry Pi 5 Model B Rev 1.0"}, nobody{}, "restart kexec_load kexec_file_load", "", "Raspberry Pi 5"},
+		"hangs, private":          {Auto, Machine{Arch: "arm64", Product: "Raspberry Pi 4 Model B"}, nil, "kexec_load kexec_file_load", "restart", "Raspberry Pi 4"},
 		"hangs, forced":           {"kexec_file_load", Machine{Arch: "arm64", Model: "Radxa ROCK Pi 4B"}, nobody{}, "kexec_file_load", "", ""},
-		"hypervisor":              {Auto, Machine{Arch: "arm64", Vendor: "VMware, Inc.", Product: "VMware20,1"}, nobody{}, "restart kexec_file_load kexec_load", "", "VMware"},
-		"same vendor, other arch": {Auto, Machine{Arch: "x86_64", Vendor: "VMware, Inc."}, nobody{}, "kexec_file_load kexec_load restart", "", ""},
-		"processor":               {Auto, Machine{Arch: "x86_64", CPU: "Intel(R) Celeron(R) N5105 @ 2.00GHz"}, nobody{}, "restart kexec_file_load kexec_load", "", "Jasper Lake"},
-		"its sibling":             {Auto, Machine{Arch: "x86_64", CPU: "Intel(R) Celeron(R) N5100 @ 1.10GHz"}, nobody{}, "restart kexec_file_load kexec_load", "", "Jasper Lake"},
+		"hypervisor":              {Auto, Machine{Arch: "arm64", Vendor: "VMware, Inc.", Product: "VMware20,1"}, nobody{}, "restart kexec_load kexec_file_load", "", "VMware"},
+		"same vendor, other arch": {Auto, Machine{Arch: "x86_64", Vendor: "VMware, Inc."}, nobody{}, "kexec_load kexec_file_load restart", "", ""},
+		"processor":               {Auto, Machine{Arch: "x86_64", CPU: "Intel(R) Celeron(R) N5105 @ 2.00GHz"}, nobody{}, "restart kexec_load kexec_file_load", "", "Jasper Lake"},
+		"its sibling":             {Auto, Machine{Arch: "x86_64", CPU: "Intel(R) Celeron(R) N5100 @ 1.10GHz"}, nobody{}, "restart kexec_load kexec_file_load", "", "Jasper Lake"},
 	}
 	for name, tt := range tests {
 		l := Plan(tt.choice, tt.machine, tt.restart)
