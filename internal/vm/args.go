@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,7 +36,11 @@ func (c Config) withDefaults() (Config, error) {
 	c.Disks = append([]Disk(nil), c.Disks...)
 	c.Nets = append([]Net(nil), c.Nets...)
 	for i := range c.Disks {
-		setDefault(&c.Disks[i].Format, "raw")
+		setDefault(&c.Disks[i].Format, FormatRaw)
+		if c.Disks[i].CDROM {
+			setDefault(&c.Disks[i].Bus, BusSATA)
+			c.Disks[i].ReadOnly = true
+		}
 		setDefault(&c.Disks[i].Bus, BusVirtio)
 	}
 	for i := range c.Nets {
@@ -71,6 +76,8 @@ func (c Config) check() error {
 		return errors.New("an initrd or a command line without a kernel")
 	case c.BIOS && c.Arch != X8664:
 		return errors.New("a legacy BIOS exists on x86_64 only")
+	case c.SecureBoot && (c.BIOS || c.Kernel != ""):
+		return errors.New("Secure Boot is checked by UEFI firmware, and this machine starts without")
 	case len(c.Nets) > 250:
 		return errors.New("more than 250 network cards")
 	}
@@ -91,15 +98,17 @@ func (d Disk) check() error {
 	switch {
 	case d.Path == "":
 		return errors.New("no path")
-	case d.Format != "raw" && d.Format != "qcow2":
+	case !slices.Contains([]string{FormatRaw, FormatQCOW2, FormatVMDK, FormatVHD, FormatVHDX}, d.Format):
 		return fmt.Errorf("unknown format %q", d.Format)
-	case d.Bus == BusSATA && d.ReadOnly:
+	case d.CDROM && (d.Bus == BusVirtio || d.Bus == BusNVMe):
+		return fmt.Errorf("there are no CD drives on the bus %q", d.Bus)
+	case d.Bus == BusSATA && d.ReadOnly && !d.CDROM:
 		return errors.New("a SATA disk cannot be read-only")
-	case d.WriteLog != "" && (d.Format != "raw" || d.ReadOnly || d.Snapshot):
+	case d.WriteLog != "" && (d.Format != FormatRaw || d.ReadOnly || d.Snapshot):
 		return errors.New("only the writes to a raw disk can be logged")
 	}
 	switch d.Bus {
-	case BusVirtio, BusUSB, BusNVMe, BusSATA:
+	case BusVirtio, BusUSB, BusNVMe, BusSATA, BusSCSI:
 		return nil
 	}
 	return fmt.Errorf("unknown bus %q", d.Bus)
@@ -167,6 +176,10 @@ func (p plan) machine() string {
 	if p.Arch == ARM64 {
 		return "virt"
 	}
+	if p.SecureBoot {
+		// The firmware keeps its variables in system management mode.
+		return "q35,smm=on"
+	}
 	return "q35"
 }
 
@@ -212,6 +225,11 @@ func (p plan) video() string {
 
 func (p plan) bootArgs() []string {
 	var a []string
+	if p.SecureBoot && p.Arch == X8664 {
+		// Flash takes writes from system management mode only: what runs in the
+		// guest changes variables through the firmware, which asks for signatures.
+		a = append(a, "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
 	if p.code != "" {
 		a = append(a,
 			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+escape(p.code),
@@ -251,6 +269,9 @@ func (p plan) diskArgs() []string {
 		// serves both.
 		a = append(a, "-device", "ich9-ahci,id=sata")
 	}
+	if p.hasBus(BusSCSI) {
+		a = append(a, "-device", "virtio-scsi-pci,id=scsi")
+	}
 	sata := 0
 	for i, d := range p.Disks {
 		id := "disk" + strconv.Itoa(i)
@@ -275,6 +296,9 @@ func (d Disk) backend(id string) []string {
 		}
 	}
 	drive := fmt.Sprintf("if=none,id=%s,format=%s,file=%s", id, d.Format, escape(d.Path))
+	if d.CDROM {
+		drive += ",media=cdrom" // for USB, where it decides what the device is
+	}
 	if d.ReadOnly {
 		drive += ",readonly=on"
 	}
@@ -296,13 +320,19 @@ func (p plan) hasBus(bus string) bool {
 
 // device names the disk's front end; sata is the number of its SATA port.
 func (d Disk) device(id string, sata int) string {
+	kind := "hd"
+	if d.CDROM {
+		kind = "cd"
+	}
 	switch d.Bus {
 	case BusUSB:
 		return "usb-storage,bus=usb.0,removable=on,drive=" + id
 	case BusNVMe:
 		return "nvme,serial=phase-" + id + ",drive=" + id
 	case BusSATA:
-		return fmt.Sprintf("ide-hd,bus=sata.%d,drive=%s", sata, id)
+		return fmt.Sprintf("ide-%s,bus=sata.%d,drive=%s", kind, sata, id)
+	case BusSCSI:
+		return fmt.Sprintf("scsi-%s,bus=scsi.0,drive=%s", kind, id)
 	}
 	return "virtio-blk-pci,drive=" + id
 }

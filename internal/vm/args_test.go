@@ -38,12 +38,23 @@ func TestArgs(t *testing.T) {
 			{MAC: "52:54:00:00:00:01", Restrict: true, Forwards: []Forward{{Host: netip.MustParseAddrPort("127.0.0.1:8080"), Guest: 80}}},
 		},
 	}
+	media := []Disk{
+		{Path: "one.vmdk", Format: FormatVMDK, Bus: BusSCSI, Snapshot: true},
+		{Path: "two.vhd", Format: FormatVHD, Bus: BusSCSI},
+		{Path: "three.vhdx", Format: FormatVHDX, Bus: BusSATA},
+		{Path: "one.iso", CDROM: true},
+		{Path: "two.iso", CDROM: true, Bus: BusSCSI},
+		{Path: "three.iso", CDROM: true, Bus: BusUSB, Snapshot: true},
+	}
 	tests := []struct {
 		name  string
 		cfg   Config
 		accel string
 		uefi  bool
 	}{
+		{"secure-boot", Config{SecureBoot: true, Disks: usb.Disks}, AccelTCG, true},
+		{"secure-boot-arm64", Config{Arch: ARM64, SecureBoot: true}, AccelTCG, true},
+		{"formats-and-cdroms", Config{Disks: media}, AccelTCG, true},
 		{"usb-uefi-tcg", usb, AccelTCG, true},
 		{"usb-uefi-kvm", usb, AccelKVM, true},
 		{"direct-kernel", direct, AccelTCG, false},
@@ -100,7 +111,12 @@ func TestConfigRefused(t *testing.T) {
 		{"append alone", Config{Append: "quiet"}, "without a kernel"},
 		{"bios on arm64", Config{Arch: ARM64, BIOS: true}, "BIOS"},
 		{"disk without path", disk(Disk{}), "no path"},
-		{"disk format", disk(Disk{Path: "d", Format: "vmdk"}), `format "vmdk"`},
+		{"disk format", disk(Disk{Path: "d", Format: "parallels"}), `format "parallels"`},
+		{"CD drive on virtio", disk(Disk{Path: "d", CDROM: true, Bus: BusVirtio}), "no CD drives"},
+		{"CD drive on NVMe", disk(Disk{Path: "d", CDROM: true, Bus: BusNVMe}), "no CD drives"},
+		{"write log of a CD", disk(Disk{Path: "d", CDROM: true, WriteLog: "l"}), "raw disk"},
+		{"Secure Boot with BIOS", Config{SecureBoot: true, BIOS: true}, "Secure Boot"},
+		{"Secure Boot without firmware", Config{SecureBoot: true, Kernel: "k"}, "Secure Boot"},
 		{"disk bus", disk(Disk{Path: "d", Bus: "floppy"}), `bus "floppy"`},
 		{"read-only SATA", disk(Disk{Path: "d", Bus: BusSATA, ReadOnly: true}), "read-only"},
 		{"write log of a snapshot", disk(Disk{Path: "d", Snapshot: true, WriteLog: "l"}), "raw disk"},

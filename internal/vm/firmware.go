@@ -32,13 +32,38 @@ var firmwarePlaces = map[string][]Firmware{
 	},
 }
 
+// securePlaces is firmwarePlaces for builds that check signatures, with templates
+// of variables that hold Microsoft's keys as PCs have them. Arch Linux and QEMU's
+// bundle have none with keys; theirs serve machines that bring their own variables.
+//
+// On x86_64 such a build runs in system management mode (SMM), which TCG emulates
+// and KVM has since Linux 4.2.
+var securePlaces = map[string][]Firmware{
+	X8664: {
+		{"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"},
+		{"/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"},
+		{"/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"},
+		{"/usr/share/edk2/x64/OVMF_CODE.secboot.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"},
+		{"/usr/share/qemu/edk2-x86_64-secure-code.fd", "/usr/share/qemu/edk2-i386-vars.fd"},
+	},
+	ARM64: {
+		{"/usr/share/AAVMF/AAVMF_CODE.secboot.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd"},
+		{"/usr/share/AAVMF/AAVMF_CODE.ms.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd"},
+	},
+}
+
 // NoFirmwareError says that no UEFI firmware for guests is installed.
 type NoFirmwareError struct {
-	Arch string
+	Arch       string
+	SecureBoot bool // of the kind that checks signatures
 }
 
 func (e *NoFirmwareError) Error() string {
-	return "no UEFI firmware for " + e.Arch + " guests is installed"
+	kind := "UEFI firmware"
+	if e.SecureBoot {
+		kind += " with Secure Boot"
+	}
+	return "no " + kind + " for " + e.Arch + " guests is installed"
 }
 
 // Hint says what to do about it.
@@ -57,12 +82,47 @@ func FindFirmware(arch string) (Firmware, error) {
 
 // FindFirmwareIn is FindFirmware in another root folder.
 func FindFirmwareIn(root fs.FS, arch string) (Firmware, error) {
-	for _, f := range firmwarePlaces[arch] {
-		if isFile(root, f.Code) && isFile(root, f.Vars) {
-			return f, nil
-		}
+	if f, ok := firstFirmware(root, firmwarePlaces[arch]); ok {
+		return f, nil
 	}
 	return Firmware{}, &NoFirmwareError{Arch: arch}
+}
+
+// FindSecureFirmware is FindFirmware for firmware that checks signatures, in
+// another root folder. Its template of variables may be one without keys.
+func FindSecureFirmware(root fs.FS, arch string) (Firmware, error) {
+	if f, ok := firstFirmware(root, securePlaces[arch]); ok {
+		return f, nil
+	}
+	return Firmware{}, &NoFirmwareError{Arch: arch, SecureBoot: true}
+}
+
+func firstFirmware(root fs.FS, places []Firmware) (Firmware, bool) {
+	for _, f := range places {
+		if isFile(root, f.Code) && isFile(root, f.Vars) {
+			return f, true
+		}
+	}
+	return Firmware{}, false
+}
+
+// ErrNoKeys says that a firmware would not check any signature.
+var ErrNoKeys = errors.New("the firmware's template of variables holds no Secure Boot keys")
+
+// platformKey is the variable without which a firmware is in setup mode and lets
+// everything start (UEFI specification 2.10, 32.3).
+const platformKey = "PK-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+// checkKeys makes sure that a template holds keys.
+func checkKeys(template string) error {
+	vars, err := ReadVariables(template)
+	if err != nil {
+		return fmt.Errorf("firmware variables: %w", err)
+	}
+	if vars[platformKey].Data == "" {
+		return fmt.Errorf("%w (%s)", ErrNoKeys, template)
+	}
+	return nil
 }
 
 func isFile(root fs.FS, path string) bool {
@@ -73,14 +133,8 @@ func isFile(root fs.FS, path string) bool {
 // maxVars bounds a variable store: arm64's are 64 MiB.
 const maxVars = 64 << 20
 
-// copyVars makes the machine's own variable store from a template. With keep,
-// an existing store is left as it is.
-func copyVars(path, template string, keep bool) error {
-	if keep {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
+// copyVars makes the machine's own variable store from a template.
+func copyVars(path, template string) error {
 	info, err := os.Stat(template)
 	if err != nil {
 		return fmt.Errorf("firmware variables: %w", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"net"
 	"os"
@@ -175,7 +176,7 @@ func (p *plan) prepareFirmware() error {
 	fw := p.Firmware
 	if fw == (Firmware{}) {
 		var err error
-		if fw, err = FindFirmware(p.Arch); err != nil {
+		if fw, err = p.findFirmware(); err != nil {
 			return err
 		}
 	}
@@ -183,7 +184,24 @@ func (p *plan) prepareFirmware() error {
 	if p.vars == "" {
 		p.vars = filepath.Join(p.Dir, "vars.fd")
 	}
-	return copyVars(p.vars, fw.Vars, p.Vars != "")
+	if p.Vars != "" {
+		if _, err := os.Stat(p.Vars); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if p.SecureBoot {
+		if err := checkKeys(fw.Vars); err != nil {
+			return err
+		}
+	}
+	return copyVars(p.vars, fw.Vars)
+}
+
+func (p *plan) findFirmware() (Firmware, error) {
+	if p.SecureBoot {
+		return FindSecureFirmware(os.DirFS("/"), p.Arch)
+	}
+	return FindFirmware(p.Arch)
 }
 
 // launch starts QEMU and everything that reads from it. cleanup is called at

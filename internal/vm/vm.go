@@ -42,6 +42,16 @@ const (
 	BusUSB    = "usb" // a removable stick on an XHCI controller
 	BusNVMe   = "nvme"
 	BusSATA   = "sata"
+	BusSCSI   = "scsi" // a virtio SCSI controller
+)
+
+// Disk formats for Disk.Format, by QEMU's names.
+const (
+	FormatRaw   = "raw"
+	FormatQCOW2 = "qcow2"
+	FormatVMDK  = "vmdk"
+	FormatVHD   = "vpc"
+	FormatVHDX  = "vhdx"
 )
 
 // ReportPort is the name of the virtio-serial port on which a guest writes
@@ -73,8 +83,16 @@ type Config struct {
 	Nets []Net
 
 	// Firmware is the UEFI firmware. The zero value looks in the places where
-	// distributions install it (see FindFirmware). Not used with BIOS or Kernel.
+	// distributions install it (see FindFirmware and FindSecureFirmware). Not
+	// used with BIOS or Kernel.
 	Firmware Firmware
+	// SecureBoot starts a firmware that checks signatures, with the keys that its
+	// template of variables holds (those of Microsoft, as PCs have them), or with
+	// those in an existing file of Vars. A template without keys is refused, since
+	// such a firmware checks nothing. On x86_64 the variables are out of the
+	// guest's reach, behind system management mode; on arm64 QEMU has nothing
+	// like it, and a guest's kernel could change them.
+	SecureBoot bool
 	// Vars is the file of this machine's UEFI variables. If it does not exist
 	// it is made from the firmware's template; it keeps what the guest writes.
 	// Empty: Dir/vars.fd, made anew at each Start.
@@ -113,11 +131,16 @@ type Config struct {
 type Disk struct {
 	// Path is the image file.
 	Path string
-	// Format is "raw" or "qcow2"; empty means raw. It is never guessed from the
-	// content: a guest could write a header and so choose it.
+	// Format is FormatRaw, FormatQCOW2, …; empty means raw. It is never guessed
+	// from the content: a guest could write a header and so choose it.
 	Format string
-	// Bus is BusVirtio, BusUSB, BusNVMe or BusSATA; empty means BusVirtio.
+	// Bus is BusVirtio, BusUSB, BusNVMe, BusSATA or BusSCSI; empty means BusVirtio,
+	// and BusSATA for a CDROM.
 	Bus string
+	// CDROM makes it a CD drive, on SATA, SCSI or USB (as the remote consoles of
+	// servers show one), with the image as its disc: read-only, in sectors of 2048
+	// bytes.
+	CDROM bool
 	// ReadOnly makes the medium write-protected. SATA disks cannot be.
 	ReadOnly bool
 	// Snapshot keeps the guest's writes in a temporary file in Dir and leaves
@@ -125,7 +148,7 @@ type Disk struct {
 	Snapshot bool
 	// WriteLog is a file that receives every write and every flush that reaches
 	// the disk, in order, as ReadWriteLog reads them. Empty: none. The disk must
-	// be raw, and neither ReadOnly nor a Snapshot.
+	// be raw, and neither ReadOnly nor a Snapshot nor a CDROM.
 	WriteLog string
 }
 
