@@ -23,7 +23,7 @@ func newImage() *cobra.Command {
 
 func newImageBuild() *cobra.Command {
 	var w workshop
-	var out, mode, logPolicy string
+	var out, mode, logPolicy, chainName string
 	var config mediumConfig
 	var menu int
 	cmd := &cobra.Command{
@@ -41,12 +41,16 @@ give the same bytes.`,
 			if err != nil {
 				return err
 			}
+			chain, err := chainOf(chainName, w.arch)
+			if err != nil {
+				return err
+			}
 			l, err := w.prepare(cmd.Context())
 			if err != nil {
 				return err
 			}
 			report, err := l.Image(cmd.Context(), lab.ImageOptions{
-				Out: out, Mode: mode, Menu: menu, PolicyFile: policy, BootstrapFile: bootstrap,
+				Out: out, Mode: mode, Menu: menu, Chain: chain, PolicyFile: policy, BootstrapFile: bootstrap,
 			})
 			if err != nil {
 				return err
@@ -61,6 +65,7 @@ give the same bytes.`,
 	w.wifiFlags(cmd)
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "phase.img"), "image to write")
 	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
+	chainFlag(cmd, &chainName)
 	cmd.Flags().Int64Var(&w.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")
 	config.flags(cmd)
 	cmd.Flags().StringVar(&logPolicy, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
@@ -68,6 +73,26 @@ give the same bytes.`,
 	cmd.Flags().BoolVar(&w.shell, "shell", false, "carry Debian's busybox: the console's menu then offers a shell to whoever sits there")
 	cmd.Flags().IntVar(&menu, "menu", 10, "seconds that the menu is shown")
 	return cmd
+}
+
+// chainFlag adds --chain.
+func chainFlag(cmd *cobra.Command, chain *string) {
+	cmd.Flags().StringVar(chain, "chain", string(system.ChainSystemdBoot), "how the firmware starts the medium: stock (shim and Debian's signed GRUB, with Secure Boot on or off), systemd-boot or uki")
+	choices := cobra.FixedCompletions([]string{string(system.ChainStock), string(system.ChainSystemdBoot), string(system.ChainUKI)}, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("chain", choices) // fails for a flag that does not exist
+}
+
+// chainOf reads what --chain was given, for an architecture.
+func chainOf(name, archName string) (system.Chain, error) {
+	arch, err := parseArch(archName)
+	if err != nil {
+		return "", err
+	}
+	chain, err := system.ParseChain(name, arch)
+	if err != nil {
+		return "", usageError{fmt.Errorf("--chain: %w", err)}
+	}
+	return chain, nil
 }
 
 // showSizes says what takes the room, in the seed and on the medium.

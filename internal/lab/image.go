@@ -25,12 +25,13 @@ var machineOptions = map[string]string{
 
 // ImageOptions say how a medium differs from the shipped default.
 type ImageOptions struct {
-	Out     string // the raw image to write
-	Mode    string // the menu's default: internet, local or private
-	Menu    int    // seconds the menu is shown; 0 boots at once
-	Nodes   []Node // bootstrap nodes of the DHT
-	Options string // further kernel options of every entry
-	Policy  string // lines after those of policy.toml
+	Out     string       // the raw image to write
+	Mode    string       // the menu's default: internet, local or private
+	Menu    int          // seconds the menu is shown; 0 boots at once
+	Chain   system.Chain // how the seed is started; "": systemd-boot
+	Nodes   []Node       // bootstrap nodes of the DHT
+	Options string       // further kernel options of every entry
+	Policy  string       // lines after those of policy.toml
 	// PolicyFile and BootstrapFile take the place of the shipped policy.toml and
 	// bootstrap-nodes.toml; nil: those. Whoever reads them has checked them.
 	PolicyFile, BootstrapFile []byte
@@ -66,13 +67,27 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 	if bootstrap == nil {
 		bootstrap = media.BootstrapNodes()
 	}
-	return l.build.USBImage(ctx, system.USBConfig{
+	build, err := l.chained(ctx, o.Chain)
+	if err != nil {
+		return system.ImageReport{}, err
+	}
+	return build.USBImage(ctx, system.USBConfig{
 		Out: o.Out, Loader: files, Root: l.Root, Cache: o.Cache,
 		Policy: append(slices.Clip(policy), o.Policy...), Bootstrap: withNodes(bootstrap, o.Nodes),
-		Boots: []system.Boot{{
-			Arch: l.cfg.Arch, Loader: l.build.Inputs.Loader, Kernel: l.build.Inputs.Kernel.Image, Initramfs: []string{l.Seed},
-		}},
+		Boots: []system.Boot{build.Inputs.Boot(l.Seed)},
 	})
+}
+
+// chained is the build with the EFI programs of a boot chain.
+func (l *Lab) chained(ctx context.Context, chain system.Chain) (*system.Build, error) {
+	if chain == l.from.Chain {
+		return l.build, nil
+	}
+	from, build := l.from, *l.build
+	from.Chain = chain
+	var err error
+	build.Inputs, err = l.build.Inputs.For(ctx, from)
+	return &build, err
 }
 
 // DirectImage writes an image whose boot loader starts the node system by

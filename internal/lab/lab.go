@@ -66,6 +66,7 @@ type Lab struct {
 	Keys  *release.Keys
 	Root  []byte // root.json that media and releases of this lab carry
 	build *system.Build
+	from  system.Sources // of the build's inputs
 
 	Seed  string            // the seed's initramfs
 	Node  system.NodeSystem // what is published
@@ -87,14 +88,15 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	inputs, err := system.Prepare(ctx, system.Sources{
+	from := system.Sources{
 		Arch: cfg.Arch, Dir: filepath.Join(cfg.Work, "inputs"), Offline: cfg.Offline, Log: cfg.Log,
 		WiFi: cfg.WiFi, Tor: cfg.Tor, Shell: cfg.Shell, Firmware: cfg.Firmware, KernelPackage: cfg.Kernel,
-	})
+	}
+	inputs, err := system.Prepare(ctx, from)
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{cfg: cfg, Keys: keys, Root: root, Built: map[string]system.Output{}, rot: map[string][]string{}, build: &system.Build{
+	l := &Lab{cfg: cfg, from: from, Keys: keys, Root: root, Built: map[string]system.Output{}, rot: map[string][]string{}, build: &system.Build{
 		Inputs: inputs, Version: cfg.Version, Time: cfg.Time, MinVersion: cfg.MinVersion, Reuse: filepath.Join(cfg.Work, "reuse"), Log: cfg.Log,
 	}}
 	return l, l.buildSystems(ctx)

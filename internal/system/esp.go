@@ -16,10 +16,13 @@ const espSize = 288 << 20
 // A Boot is what one architecture starts from the EFI system partition. Images
 // may carry several; the firmware picks its loader by name.
 type Boot struct {
-	Arch      string
-	Loader    string   // EFI program
-	Kernel    string   // kernel file, at /phase/<arch>/vmlinuz
-	Initramfs []string // at /phase/<arch>/initramfs.img, initramfs-2.img, …
+	Arch       string
+	Chain      Chain    // "": ChainSystemdBoot
+	Loader     string   // EFI program: systemd-boot, or the GRUB of ChainStock
+	Shim       string   // of ChainStock: what the firmware starts
+	MokManager string   // likewise: what shim starts to enrol keys
+	Kernel     string   // kernel file, at /phase/<arch>/vmlinuz
+	Initramfs  []string // at /phase/<arch>/initramfs.img, initramfs-2.img, …
 }
 
 // ESPPaths returns the absolute paths on the EFI system partition that a loader
@@ -61,6 +64,9 @@ func addBoot(t *image.Tree, b Boot) error {
 	p, ok := platforms[b.Arch]
 	if !ok {
 		return fmt.Errorf("system: unknown architecture %q", b.Arch)
+	}
+	if b.Chain.or() != ChainSystemdBoot {
+		return fmt.Errorf("system: the boot chain %q has no layout yet", b.Chain)
 	}
 	if err := image.CheckLoader(b.Loader, b.Arch); err != nil {
 		return err

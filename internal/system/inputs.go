@@ -11,7 +11,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/debpkg"
@@ -28,7 +27,12 @@ type Sources struct {
 	KernelPackage string   // "": the distribution's kernel for virtual machines, or with WiFi for real ones
 	KernelImage   string   // a kernel file instead of a package; needs ModulesDir
 	ModulesDir    string   // its modules: the folder that holds modules.builtin and kernel/
+	Chain         Chain    // how the seed is started; "": ChainSystemdBoot
 	Loader        string   // an EFI boot loader file instead of systemd-boot's package
+	Shim          string   // of ChainStock: signed files instead of the packages' shim,
+	MokManager    string   // its key manager
+	Grub          string   // and GRUB
+	Stub          string   // of ChainUKI: systemd's EFI stub instead of the package's
 	CACerts       string   // a PEM bundle instead of the ca-certificates package
 	WiFi          bool     // what it takes to join wireless networks, and a kernel that has drivers for them
 	Firmware      []string // packages with firmware of wireless cards, such as firmware-iwlwifi
@@ -63,27 +67,33 @@ type Material struct {
 
 // Inputs are the foreign parts of a build, checked.
 type Inputs struct {
-	Arch      string
-	Kernel    Kernel
-	Loader    string // EFI program
-	CACerts   []byte // PEM bundle
-	WiFi      *WiFi  // nil: not asked for
-	Tor       *Tor   // likewise
-	Shell     []byte // likewise: busybox
-	Materials []Material
+	Arch   string
+	Kernel Kernel
+	Chain  Chain
+	// EFI programs, those that the chain takes: systemd-boot; shim, its key manager
+	// and GRUB, all signed; systemd's stub.
+	Loader, Shim, MokManager, Grub, Stub string
+	CACerts                              []byte // PEM bundle
+	WiFi                                 *WiFi  // nil: not asked for
+	Tor                                  *Tor   // likewise
+	Shell                                []byte // likewise: busybox
+	Materials                            []Material
+
+	common []Material // those of Materials that are not of the chain
 }
 
 // platform is what one architecture calls its things.
 type platform struct {
 	deb        string   // Debian architecture
+	efi        string   // what EFI programs have in their names
 	bootFile   string   // the name firmware looks for (UEFI 2.10, section 3.5.1.1)
 	loaderFile string   // systemd-boot's name
 	drivers    []string // beside those of all architectures, taken when the kernel has them
 }
 
 var platforms = map[string]platform{
-	image.ArchX8664: {"amd64", "BOOTX64.EFI", "systemd-bootx64.efi", driversX8664},
-	image.ArchARM64: {"arm64", "BOOTAA64.EFI", "systemd-bootaa64.efi", driversARM64},
+	image.ArchX8664: {"amd64", "x64", "BOOTX64.EFI", "systemd-bootx64.efi", driversX8664},
+	image.ArchARM64: {"arm64", "aa64", "BOOTAA64.EFI", "systemd-bootaa64.efi", driversARM64},
 }
 
 // DebianArch is Debian's name of an architecture.
@@ -103,15 +113,13 @@ func Prepare(ctx context.Context, src Sources) (*Inputs, error) {
 	}
 	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch},
 		cache: src.packages()}
-	for _, step := range []func(context.Context) error{g.kernel, g.loader, g.certificates, g.wifi, g.tor, g.shell} {
+	for _, step := range []func(context.Context) error{g.kernel, g.certificates, g.wifi, g.tor, g.shell} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
-	// A package may have given several things.
-	slices.SortFunc(g.in.Materials, func(a, b Material) int { return strings.Compare(a.Name, b.Name) })
-	g.in.Materials = slices.Compact(g.in.Materials)
-	return g.in, nil
+	g.in.common = g.in.Materials
+	return g.in.For(ctx, src)
 }
 
 type gatherer struct {
@@ -166,26 +174,6 @@ func (g *gatherer) kernelPackage() (string, error) {
 		return debpkg.GenericKernelPackage(g.platform.deb)
 	}
 	return debpkg.KernelPackage(g.platform.deb)
-}
-
-func (g *gatherer) loader(ctx context.Context) error {
-	if g.Loader != "" {
-		g.in.Loader = g.Loader
-		if err := g.record(g.Loader); err != nil {
-			return err
-		}
-		return image.CheckLoader(g.Loader, g.Arch)
-	}
-	pkg, err := g.cache.Get(ctx, "systemd-boot-efi", g.platform.deb)
-	if err != nil {
-		return err
-	}
-	g.recordPackages(pkg)
-	g.in.Loader, err = unpackFile(ctx, filepath.Join(g.Dir, "loaders"), pkg, "usr/lib/systemd/boot/efi/"+g.platform.loaderFile)
-	if err != nil {
-		return err
-	}
-	return image.CheckLoader(g.in.Loader, g.Arch)
 }
 
 // certificates joins the CA certificates in the order of their names.

@@ -64,7 +64,7 @@ func fakeUSB(t *testing.T, b *Build, dir string) USBConfig {
 	t.Helper()
 	return USBConfig{
 		Out: dir + "/usb.img", Root: testRoot(t), Policy: []byte("mode = \"internet\"\n"), Bootstrap: []byte("# none\n"), Cache: 40 << 20,
-		Boots:  []Boot{{b.Inputs.Arch, b.Inputs.Loader, b.Inputs.Kernel.Image, []string{write(t, dir+"/seed", []byte("070701 archive"))}}},
+		Boots:  []Boot{{Arch: b.Inputs.Arch, Loader: b.Inputs.Loader, Kernel: b.Inputs.Kernel.Image, Initramfs: []string{write(t, dir+"/seed", []byte("070701 archive"))}}},
 		Loader: loaderFiles(b.Inputs.Arch, 1, "quiet"),
 	}
 }
