@@ -84,12 +84,14 @@ func (c *Corridor) fetchStage(m manifest.Manifest, get func(*files) error) (*fil
 }
 
 // pin keeps the cache from dropping what is going to be booted to make room. A
-// download that its medium cannot keep goes on without.
+// download that its medium cannot keep goes on without. What the last good boot pinned
+// stays so until the next one is good: a medium is not written for nothing.
 func (c *Corridor) pin(m manifest.Manifest, file []byte) {
-	if c.Fetcher.Store == nil {
+	blobs := handover.Blobs(m, file)
+	if c.Fetcher.Store == nil || c.Fetcher.Store.Protects(blobs) {
 		return
 	}
-	if err := c.Fetcher.Store.Pin(handover.PinBooting, handover.Blobs(m, file)); err != nil {
+	if err := c.Fetcher.Store.Pin(handover.PinBooting, blobs); err != nil {
 		c.Observe.Note(timeline.StageFetch, fmt.Sprintf("WARNING: the cache may lose parts of this release again: %v", err))
 	}
 }

@@ -71,6 +71,17 @@ func (s *Store) Pin(name string, digests []blob.Digest) error {
 	return nil
 }
 
+// Protects reports whether a single pin, of any name, protects all of these blobs.
+func (s *Store) Protects(digests []blob.Digest) bool {
+	pins, _ := s.Pins() // one that cannot be read protects nothing that can be told
+	for _, pinned := range pins {
+		if !slices.ContainsFunc(digests, func(d blob.Digest) bool { return !slices.Contains(pinned, d) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // Unpin ends the protection under a name, also if nobody can tell what it
 // protects. A name that protects nothing is no error.
 func (s *Store) Unpin(name string) error {

@@ -47,6 +47,32 @@ func pin(t *testing.T, s *Store, name string, digests ...blob.Digest) {
 	}
 }
 
+func TestProtects(t *testing.T) {
+	s, all := filled(t, 3)
+	pin(t, s, "last-good", all[0], all[1])
+	pin(t, s, "booting", all[2])
+	for _, test := range []struct {
+		blobs []blob.Digest
+		want  bool
+	}{
+		{all[:2], true},
+		{all[1:2], true},
+		{all[2:], true},
+		{all, false}, // all are protected, but not by one pin that ends as a whole
+		{[]blob.Digest{all[0], blob.Of([]byte("not there"))}, false},
+	} {
+		if got := s.Protects(test.blobs); got != test.want {
+			t.Errorf("%v: %v", test.blobs, got)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(s.Dir(), pinDir, "last-good"), []byte("nonsense"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s.Protects(all[:2]) {
+		t.Error("a pin that cannot be read is said to protect")
+	}
+}
+
 func TestPinsProtect(t *testing.T) {
 	s, all := filled(t, 4)
 	pin(t, s, "last-good", all[0])
