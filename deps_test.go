@@ -68,6 +68,8 @@ const importLaw = `
 	blob, internal/durable < internal/debpkg;
 	internal/image, internal/debpkg, internal/verity, manifest, media < internal/system;
 	dsse, internal/durable, internal/strictjson < internal/keyfile;
+	blob, dsse, internal/durable < internal/sums;
+	internal/system < internal/bom;
 	logproof, internal/durable < internal/translog;
 	manifest, internal/durable, internal/keyfile, internal/delta, internal/verity
 	< internal/release;
@@ -138,6 +140,7 @@ var walls = []wall{
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
 	{"github.com/klauspost/compress", []string{"internal/image", "internal/system", "internal/delta", "internal/kexec"}, "the kernel decompresses; the builder and patches compress, and kexec unpacks packed arm64 kernels"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
+	{"github.com/CycloneDX", []string{"internal/bom"}, "the form of bills of materials"},
 	{"filippo.io/age", []string{"internal/keyfile"}, "private keys at rest are read and written in one place"},
 	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},
 	{"github.com/beevik", []string{"internal/nettime"}, "network time has one door"},

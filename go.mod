@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	filippo.io/age v1.3.2
+	github.com/CycloneDX/cyclonedx-go v0.12.0
 	github.com/beevik/ntp v1.5.0
 	github.com/go-json-experiment/json v1.27.2
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae

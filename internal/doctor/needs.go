@@ -61,6 +61,8 @@ func needs() []need {
 		{"dbus-daemon", verify, "is the message bus of the Avahi that tests unpack", "dbus-daemon", "", program("dbus-daemon")},
 		{"strace", verify, "makes system calls fail, and sees their order", "strace", "", program("strace")},
 		{"debootstrap", verify, "makes a Debian that is published as others would", "debootstrap", "", program("debootstrap")},
+		{"openssl", verify, "verifies the signatures of downloads", "openssl", "", program("openssl")},
+		{"minisign", verify, "verifies the signatures of downloads", "minisign", "", program("minisign")},
 		{"xz", verify, "compresses as distributions do", "xz-utils", "", program("xz")},
 	}
 }
