@@ -2,7 +2,6 @@ package keyfile
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -48,7 +47,7 @@ func formOf(data []byte) form {
 	return formOther
 }
 
-func encodePEM(key ed25519.PrivateKey) ([]byte, error) {
+func encodePEM(key privateKey) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err
@@ -59,7 +58,7 @@ func encodePEM(key ed25519.PrivateKey) ([]byte, error) {
 
 // decodePEM reads exactly one PKCS #8 block. Its errors are reasons; the
 // decoders' own might quote what they read.
-func decodePEM(data []byte, f form) (ed25519.PrivateKey, error) {
+func decodePEM(data []byte, f form) (any, error) {
 	switch f {
 	case formPublic, formPublicPEM:
 		return nil, ErrPublicKey
@@ -81,11 +80,7 @@ func decodePEM(data []byte, f form) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, ErrDamaged
 	}
-	key, ok := parsed.(ed25519.PrivateKey)
-	if !ok {
-		return nil, ErrKeyType
-	}
-	return key, nil
+	return parsed, nil
 }
 
 func encrypt(plain []byte, pass Passphrase, workFactor int) ([]byte, error) {

@@ -16,6 +16,7 @@ var (
 	ErrPublicKey      = errors.New("this is the public half of a key")
 	ErrPrivateKey     = errors.New("this is a private key, not its public half")
 	ErrKeyType        = errors.New("a private key of another type, only Ed25519 in PKCS #8 is read")
+	ErrNotRSA         = errors.New("a private key of another type, only RSA of 2048 to 4096 bits in PKCS #8 is read here")
 	ErrDamaged        = errors.New("the key file is damaged or cut short")
 	ErrRecipient      = errors.New("encrypted for an age recipient instead of a passphrase")
 	ErrWorkFactor     = fmt.Errorf("the file asks for more work than 2^%d to open it", maxWorkFactor)
@@ -36,6 +37,7 @@ var hints = map[error]string{
 	ErrPublicKey:      "Name the .key file beside it.",
 	ErrPrivateKey:     "Name the .pub file beside it, and keep the private key to yourself.",
 	ErrKeyType:        "Make a key with `phase release keygen`.",
+	ErrNotRSA:         "Make a key with `phase image secureboot keygen`.",
 	ErrDamaged:        "Use another copy of the file; if there is none, replace the key as a lost one.",
 	ErrRecipient:      "Decrypt it with age and encrypt it again with `age --passphrase --armor`.",
 	ErrWorkFactor:     "Decrypt it with age and encrypt it again with `age --passphrase --armor`.",

@@ -1,4 +1,5 @@
-// Package keyfile keeps Ed25519 private keys in files: encrypted with a
+// Package keyfile keeps private keys in files (Ed25519, and the RSA that Secure
+// Boot asks for): encrypted with a
 // passphrase, readable by their owner only, written once and never over
 // something else.
 //
@@ -18,8 +19,10 @@ package keyfile
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -83,6 +86,21 @@ func (f Files) Write(path string, key ed25519.PrivateKey, pass Passphrase) error
 	if len(key) != ed25519.PrivateKeySize {
 		return &Error{Path: path, Reason: ErrKeyType}
 	}
+	return f.write(path, key, pass)
+}
+
+// WriteRSA is Write for an RSA key.
+func (f Files) WriteRSA(path string, key *rsa.PrivateKey, pass Passphrase) error {
+	if !usableRSA(key) {
+		return &Error{Path: path, Reason: ErrNotRSA}
+	}
+	return f.write(path, key, pass)
+}
+
+// privateKey is what the standard library's private keys have in common.
+type privateKey interface{ Equal(crypto.PrivateKey) bool }
+
+func (f Files) write(path string, key privateKey, pass Passphrase) error {
 	data, err := encodePEM(key)
 	if err != nil {
 		return &Error{Path: path, Reason: ErrKeyType}
@@ -97,12 +115,14 @@ func (f Files) Write(path string, key ed25519.PrivateKey, pass Passphrase) error
 	if err := create(path, content, 0o600); err != nil {
 		return err
 	}
-	back, err := f.Read(path, func() (Passphrase, error) { return pass, nil })
+	back, err := f.read(path, func() (Passphrase, error) { return pass, nil })
 	if err != nil {
 		return fmt.Errorf("read the new key back: %w", err)
 	}
-	defer clear(back)
-	if !back.Equal(key) {
+	if wiped, ok := back.(ed25519.PrivateKey); ok {
+		defer clear(wiped)
+	}
+	if !key.Equal(back) {
 		return &Error{Path: path, Reason: ErrDamaged}
 	}
 	return nil
@@ -121,6 +141,36 @@ func (f Files) workFactor() int {
 // (ErrNeedPassphrase). Errors are *Error, fs.ErrNotExist and its like, or
 // ask's own.
 func (f Files) Read(path string, ask func() (Passphrase, error)) (ed25519.PrivateKey, error) {
+	read, err := f.read(path, ask)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := read.(ed25519.PrivateKey)
+	if !ok {
+		return nil, &Error{Path: path, Reason: ErrKeyType}
+	}
+	return key, nil
+}
+
+// ReadRSA is Read for an RSA key.
+func (f Files) ReadRSA(path string, ask func() (Passphrase, error)) (*rsa.PrivateKey, error) {
+	read, err := f.read(path, ask)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := read.(*rsa.PrivateKey)
+	if !ok || !usableRSA(key) {
+		return nil, &Error{Path: path, Reason: ErrNotRSA}
+	}
+	return key, nil
+}
+
+// usableRSA: what firmware takes, and a signature does not take minutes to make.
+func usableRSA(key *rsa.PrivateKey) bool {
+	return key != nil && key.N.BitLen() >= 2048 && key.N.BitLen() <= 4096
+}
+
+func (f Files) read(path string, ask func() (Passphrase, error)) (any, error) {
 	data, info, err := readBounded(path)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -553,8 +554,8 @@ func FuzzPrivate(f *testing.F) {
 			data = plain
 		}
 		key, err := decodePEM(data, formOf(data))
-		if (err == nil) != (len(key) == ed25519.PrivateKeySize) {
-			t.Fatalf("%d bytes of key with %v", len(key), err)
+		if (err == nil) != (key != nil) {
+			t.Fatalf("key %T with %v", key, err)
 		}
 		if _, known := hints[err]; err != nil && !known {
 			t.Fatalf("no reason: %v", err)
@@ -611,5 +612,37 @@ func TestCheck(t *testing.T) {
 	}
 	if err := Check(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRSA: the keys of Secure Boot, which neither reader takes for the other's.
+func TestRSA(t *testing.T) {
+	dir := t.TempDir()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, other := filepath.Join(dir, "MOK.key"), filepath.Join(dir, "a.key")
+	if err := quick.WriteRSA(path, key, pass(secret)); err != nil {
+		t.Fatal(err)
+	}
+	ask := func() (Passphrase, error) { return pass(secret), nil }
+	if got, err := quick.ReadRSA(path, ask); err != nil || !got.Equal(key) {
+		t.Errorf("%v", err)
+	}
+	if _, err := quick.Read(path, ask); !errors.Is(err, ErrKeyType) {
+		t.Errorf("as Ed25519: %v", err)
+	}
+	if err := quick.Write(other, testKey("a"), pass(secret)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := quick.ReadRSA(other, ask); !errors.Is(err, ErrNotRSA) {
+		t.Errorf("Ed25519 as RSA: %v", err)
+	}
+	if err := quick.WriteRSA(path, key, pass(secret)); !errors.Is(err, ErrExists) {
+		t.Errorf("over another: %v", err)
+	}
+	if err := quick.WriteRSA(filepath.Join(dir, "none"), nil, pass(secret)); !errors.Is(err, ErrNotRSA) {
+		t.Errorf("no key: %v", err)
 	}
 }
