@@ -3,7 +3,7 @@
 // bootstrap-nodes.toml.
 //
 // The files lie beside this source as people will see them on the medium.
-// Values are filled in through LoaderConf and Entry, which refuse whatever
+// Values are filled in through LoaderConf, Entry and GrubConf, which refuse whatever
 // would add a line or change the meaning of one.
 package media
 
@@ -16,7 +16,7 @@ import (
 	"text/template"
 )
 
-//go:embed loader.conf entries policy.toml bootstrap-nodes.toml
+//go:embed loader.conf entries grub.cfg policy.toml bootstrap-nodes.toml
 var files embed.FS
 
 // maxOptions bounds the kernel options of an entry, in bytes. Linux takes
@@ -27,10 +27,7 @@ const maxOptions = 1800
 // default at once, while a key is held the menu still shows. def is one of
 // Modes.
 func LoaderConf(timeout int, def string) (string, error) {
-	if timeout < 0 || timeout > 3600 {
-		return "", fmt.Errorf("menu timeout of %d seconds: not between 0 and 3600", timeout)
-	}
-	if err := checkMode(def); err != nil {
+	if err := checkMenu(timeout, def); err != nil {
 		return "", err
 	}
 	return render("loader.conf", struct {
@@ -105,6 +102,13 @@ func render(name string, data any) (string, error) {
 	var b strings.Builder
 	err = t.Execute(&b, data)
 	return b.String(), err
+}
+
+func checkMenu(timeout int, def string) error {
+	if timeout < 0 || timeout > 3600 {
+		return fmt.Errorf("menu timeout of %d seconds: not between 0 and 3600", timeout)
+	}
+	return checkMode(def)
 }
 
 func checkMode(mode string) error {

@@ -43,22 +43,13 @@ type Node struct{ PeerID, Address string }
 
 // Image writes a USB image.
 func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, error) {
-	kernel, initrds := system.ESPPaths(l.cfg.Arch, 1)
-	files := map[string][]byte{}
-	conf, err := media.LoaderConf(o.Menu, o.Mode)
+	build, err := l.chained(ctx, o.Chain)
 	if err != nil {
 		return system.ImageReport{}, err
 	}
-	files["loader.conf"] = []byte(conf)
-	for _, mode := range media.Modes() {
-		entry, err := media.Entry(media.EntryData{
-			Mode: mode, Arch: l.cfg.Arch, Linux: kernel, Initrd: initrds[0],
-			Options: strings.TrimSpace(machineOptions[l.cfg.Arch] + " " + o.Options),
-		})
-		if err != nil {
-			return system.ImageReport{}, err
-		}
-		files["entries/"+mode+".conf"] = []byte(entry)
+	loader, grub, err := l.menus(build.Inputs.Chain, o)
+	if err != nil {
+		return system.ImageReport{}, err
 	}
 	policy, bootstrap := o.PolicyFile, o.BootstrapFile
 	if policy == nil {
@@ -67,15 +58,34 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 	if bootstrap == nil {
 		bootstrap = media.BootstrapNodes()
 	}
-	build, err := l.chained(ctx, o.Chain)
-	if err != nil {
-		return system.ImageReport{}, err
-	}
 	return build.USBImage(ctx, system.USBConfig{
-		Out: o.Out, Loader: files, Root: l.Root, Cache: o.Cache,
+		Out: o.Out, Loader: loader, Grub: grub, Root: l.Root, Cache: o.Cache,
 		Policy: append(slices.Clip(policy), o.Policy...), Bootstrap: withNodes(bootstrap, o.Nodes),
 		Boots: []system.Boot{build.Inputs.Boot(l.Seed)},
 	})
+}
+
+// menus writes the menu of a chain's boot loader.
+func (l *Lab) menus(chain system.Chain, o ImageOptions) (loader map[string][]byte, grub []byte, err error) {
+	kernel, initrds := system.ESPPaths(l.cfg.Arch, 1)
+	options := strings.TrimSpace(machineOptions[l.cfg.Arch] + " " + o.Options)
+	if chain == system.ChainStock {
+		text, err := media.GrubConf(media.GrubData{Timeout: o.Menu, Default: o.Mode, Linux: kernel, Initrds: initrds, Options: options})
+		return nil, []byte(text), err
+	}
+	conf, err := media.LoaderConf(o.Menu, o.Mode)
+	if err != nil {
+		return nil, nil, err
+	}
+	loader = map[string][]byte{"loader.conf": []byte(conf)}
+	for _, mode := range media.Modes() {
+		entry, err := media.Entry(media.EntryData{Mode: mode, Arch: l.cfg.Arch, Linux: kernel, Initrd: initrds[0], Options: options})
+		if err != nil {
+			return nil, nil, err
+		}
+		loader["entries/"+mode+".conf"] = []byte(entry)
+	}
+	return loader, nil, nil
 }
 
 // chained is the build with the EFI programs of a boot chain.

@@ -105,7 +105,7 @@ func (g *gatherer) parts() ([]bootPart, error) {
 		if g.Arch != image.ArchX8664 {
 			break
 		}
-		return append(shim, bootPart{&g.in.Grub, g.Grub, "grub-efi-amd64-signed", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"}), nil
+		return append(shim, bootPart{&g.in.Grub, g.Grub, "grub-efi-amd64-signed", "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed"}), nil
 	case ChainUKI:
 		return append(shim, bootPart{&g.in.Stub, g.Stub, "systemd-boot-efi", boot + "linux" + g.platform.efi + ".efi.stub"}), nil
 	}

@@ -39,7 +39,7 @@ func (b *Build) DirectImage(ctx context.Context, cfg DirectConfig) (ImageReport,
 	esp, err := espTree([]Boot{{
 		Arch: b.Inputs.Arch, Loader: b.Inputs.Loader,
 		Kernel: cfg.Node.Kernel.Path, Initramfs: []string{cfg.Node.Initramfs.Path, extra},
-	}}, cfg.Loader)
+	}}, menus{Loader: cfg.Loader})
 	if err != nil {
 		return ImageReport{}, err
 	}

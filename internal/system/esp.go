@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/phasebased/phase/internal/image"
+	"github.com/phasebased/phase/media"
 )
 
 // espSize is the smallest EFI system partition that a build makes: the margin
@@ -39,25 +40,53 @@ func ESPPaths(arch string, initramfs int) (kernel string, initrds []string) {
 	return dir + "/vmlinuz", initrds
 }
 
-// espTree lays out the EFI system partition. Loader holds the files below
-// /loader by name: "loader.conf", "entries/internet.conf", …
-func espTree(boots []Boot, loader map[string][]byte) (*image.Tree, error) {
+// menus are the menus of the boot loaders.
+type menus struct {
+	Loader map[string][]byte // files below /loader by name: "loader.conf", "entries/internet.conf", …
+	Grub   []byte            // grub.cfg
+}
+
+// grubFolder is where the GRUB of Debian's installation media looks for its files:
+// its prefix is part of what is signed.
+const grubFolder = "boot/grub/"
+
+// espTree lays out the EFI system partition.
+func espTree(boots []Boot, m menus) (*image.Tree, error) {
 	t := &image.Tree{}
 	if len(boots) == 0 {
 		return nil, fmt.Errorf("system: an image needs something to boot")
 	}
+	var chains []Chain
 	for _, b := range boots {
 		if err := addBoot(t, b); err != nil {
 			return nil, err
 		}
+		chains = append(chains, b.Chain.or())
 	}
-	for name, data := range loader {
+	for name, data := range m.Loader {
 		t.Bytes("loader/"+name, 0o644, data)
+	}
+	if slices.Contains(chains, ChainStock) {
+		t.Bytes(grubFolder+"grub.cfg", 0o644, m.Grub)
+		t.Bytes(grubFolder+"grubenv", 0o644, media.GrubEnvironment())
 	}
 	if err := t.Err(); err != nil {
 		return nil, err
 	}
-	return t, checkLoaderFiles(t, loader)
+	return t, checkMenus(t, m, chains)
+}
+
+// checkMenus requires the menus that the chains show.
+func checkMenus(t *image.Tree, m menus, chains []Chain) error {
+	if slices.Contains(chains, ChainStock) {
+		if err := checkGrub(t, string(m.Grub)); err != nil {
+			return err
+		}
+	}
+	if len(m.Loader) > 0 || slices.Contains(chains, ChainSystemdBoot) {
+		return checkLoaderFiles(t, m.Loader)
+	}
+	return nil
 }
 
 func addBoot(t *image.Tree, b Boot) error {
@@ -65,17 +94,12 @@ func addBoot(t *image.Tree, b Boot) error {
 	if !ok {
 		return fmt.Errorf("system: unknown architecture %q", b.Arch)
 	}
-	if b.Chain.or() != ChainSystemdBoot {
-		return fmt.Errorf("system: the boot chain %q has no layout yet", b.Chain)
-	}
-	if err := image.CheckLoader(b.Loader, b.Arch); err != nil {
+	if err := addLoader(t, p, b); err != nil {
 		return err
 	}
 	if err := image.CheckKernel(b.Kernel, b.Arch); err != nil {
 		return err
 	}
-	t.File("EFI/BOOT/"+p.bootFile, 0o644, b.Loader)
-	t.File("EFI/systemd/"+p.loaderFile, 0o644, b.Loader)
 	kernel, initrds := ESPPaths(b.Arch, len(b.Initramfs))
 	t.File(kernel[1:], 0o644, b.Kernel)
 	for i, file := range b.Initramfs {
@@ -85,6 +109,82 @@ func addBoot(t *image.Tree, b Boot) error {
 		t.File(initrds[i][1:], 0o644, file)
 	}
 	return t.Err()
+}
+
+// addLoader places what the firmware starts, and what that starts.
+//
+// Shim takes grub<arch>.efi beside itself. It would rather take fb<arch>.efi, which
+// writes boot entries into the firmware, and so there is none.
+func addLoader(t *image.Tree, p platform, b Boot) error {
+	at := map[string]string{}
+	switch b.Chain.or() {
+	case ChainSystemdBoot:
+		at["EFI/BOOT/"+p.bootFile], at["EFI/systemd/"+p.loaderFile] = b.Loader, b.Loader
+	case ChainStock:
+		if b.Arch != image.ArchX8664 {
+			return fmt.Errorf("system: the boot chain %q is for x86_64", b.Chain)
+		}
+		at["EFI/BOOT/"+p.bootFile], at["EFI/BOOT/grub"+p.efi+".efi"], at["EFI/BOOT/mm"+p.efi+".efi"] = b.Shim, b.Loader, b.MokManager
+	default:
+		return fmt.Errorf("system: the boot chain %q has no layout", b.Chain)
+	}
+	for name, file := range at {
+		if err := image.CheckLoader(file, b.Arch); err != nil {
+			return err
+		}
+		t.File(name, 0o644, file)
+	}
+	return nil
+}
+
+// checkGrub requires that each entry of GRUB's menu names a kernel and initramfs
+// files that are on the partition, and that the default is one of them.
+func checkGrub(t *image.Tree, text string) error {
+	var entries, kernels int
+	ids := map[string]bool{}
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		var files []string
+		switch words[0] {
+		case "menuentry":
+			entries++
+			if i := slices.Index(words, "--id"); i >= 0 && i+1 < len(words) {
+				ids[words[i+1]] = true
+			}
+		case "linux":
+			kernels++
+			files = words[1:min(2, len(words))]
+		case "initrd":
+			files = words[1:]
+		}
+		for _, file := range files {
+			if !t.Has(strings.TrimPrefix(file, "/")) {
+				return fmt.Errorf("system: grub.cfg names %s, which is not on the medium", file)
+			}
+		}
+	}
+	if entries == 0 || kernels != entries {
+		return fmt.Errorf("system: grub.cfg has %d entries and starts %d kernels", entries, kernels)
+	}
+	for _, def := range grubDefaults(text) {
+		if !ids[def] {
+			return fmt.Errorf("system: grub.cfg names the default %q, which is not an entry", def)
+		}
+	}
+	return nil
+}
+
+// grubDefaults returns what a grub.cfg sets the default to.
+func grubDefaults(text string) (ids []string) {
+	for line := range strings.Lines(text) {
+		if id, is := strings.CutPrefix(strings.TrimSpace(line), "set default="); is {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // checkLoaderFiles requires that the menu works: loader.conf names a default

@@ -21,7 +21,8 @@ const DefaultCache = 1 << 30
 type USBConfig struct {
 	Out       string            // the raw image to write
 	Boots     []Boot            // what to start, by architecture
-	Loader    map[string][]byte // files below /loader on the EFI system partition
+	Loader    map[string][]byte // files below /loader on the EFI system partition, for systemd-boot
+	Grub      []byte            // grub.cfg, for ChainStock
 	Root      []byte            // root.json
 	Policy    []byte            // policy.toml
 	Bootstrap []byte            // bootstrap-nodes.toml
@@ -59,7 +60,7 @@ func (b *Build) USBImage(ctx context.Context, cfg USBConfig) (ImageReport, error
 	if err := checkRoot(cfg.Root); err != nil {
 		return ImageReport{}, err
 	}
-	esp, err := espTree(cfg.Boots, cfg.Loader)
+	esp, err := espTree(cfg.Boots, menus{Loader: cfg.Loader, Grub: cfg.Grub})
 	if err != nil {
 		return ImageReport{}, err
 	}
