@@ -32,6 +32,9 @@ type BootOptions struct {
 	Vars     string   // file of the firmware's variables, kept from boot to boot; "": new ones
 	Extra    []string // further arguments of QEMU: what makes this machine unlike others
 	Reboot   bool     // let the machine restart; else that ends it
+	// SecureBoot is firmware that checks signatures, with Microsoft's keys unless Vars
+	// holds others.
+	SecureBoot bool
 	// Direct starts the seed's kernel without firmware and boot loader, with
 	// these options beside the lab's own. Firmware that meets a clock in the
 	// 1970s takes it for the 2070s; so the kernel sees what the clock shows.
@@ -42,7 +45,7 @@ type BootOptions struct {
 func (l *Lab) Boot(ctx context.Context, o BootOptions) (*vm.Machine, error) {
 	cfg := vm.Config{
 		Arch: l.cfg.Arch, Memory: o.Memory, Accel: o.Accel, ProbeCache: l.cfg.Work, RTC: o.RTC,
-		Vars: o.Vars, Extra: o.Extra, Reboot: o.Reboot,
+		Vars: o.Vars, Extra: o.Extra, Reboot: o.Reboot, SecureBoot: o.SecureBoot,
 		Disks: []vm.Disk{{Path: o.Image, Snapshot: o.Snapshot, ReadOnly: o.ReadOnly}}, Nets: []vm.Net{{Kind: vm.NetUser}},
 		Dir: filepath.Join(o.Run, "machine"), ConsoleLog: filepath.Join(o.Run, "console.log"), Report: true,
 	}
