@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/delta, internal/kexec, logproof, media, schemas;
+	  internal/wifi, internal/lines, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -66,8 +66,11 @@ const importLaw = `
 	# The publisher's rooms.
 	blob, internal/kmod, internal/durable, internal/delta < internal/image;
 	blob, internal/durable < internal/debpkg;
-	internal/image, internal/debpkg, internal/verity, manifest, media < internal/system;
 	dsse, internal/durable, internal/strictjson < internal/keyfile;
+	NONE < internal/pefile;
+	internal/pefile < internal/uki;
+	internal/pefile, internal/keyfile, internal/durable < internal/secureboot;
+	internal/image, internal/debpkg, internal/verity, manifest, media, internal/uki, internal/secureboot < internal/system;
 	blob, dsse, internal/durable < internal/sums;
 	internal/system < internal/bom;
 	logproof, internal/durable < internal/translog;
