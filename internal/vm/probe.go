@@ -46,6 +46,15 @@ func (p Probe) Accel() string {
 //
 // qemu is the emulator's path; empty looks for it. Hosts are x86_64 or arm64.
 func ProbeKVM(ctx context.Context, qemu string) Probe {
+	return probeKVM(ctx, qemu)
+}
+
+// smmMachine is for guests that need system management mode, as Secure Boot does
+// on x86_64. KVM may be built without (CONFIG_KVM_SMM); the BIOS of the probe's
+// guest enters it.
+var smmMachine = []string{"-machine", "smm=on"}
+
+func probeKVM(ctx context.Context, qemu string, extra ...string) Probe {
 	arch := hostArch()
 	if arch != X8664 && arch != ARM64 {
 		return Probe{Reason: "KVM is not probed on " + arch}
@@ -53,7 +62,7 @@ func ProbeKVM(ctx context.Context, qemu string) Probe {
 	if p, ok := probeDevice("/dev/kvm"); !ok {
 		return p
 	}
-	return probeGuest(ctx, arch, qemu, AccelKVM, probeDeadline)
+	return probeGuest(ctx, arch, qemu, AccelKVM, probeDeadline, extra...)
 }
 
 // probeDevice looks for the cheap reasons to say no.
@@ -71,8 +80,9 @@ func probeDevice(path string) (Probe, bool) {
 	return Probe{Reason: err.Error()}, false
 }
 
-// probeGuest runs the probe's guest under an accelerator.
-func probeGuest(ctx context.Context, arch, qemu, accel string, deadline time.Duration) (p Probe) {
+// probeGuest runs the probe's guest under an accelerator, with further arguments
+// of QEMU.
+func probeGuest(ctx context.Context, arch, qemu, accel string, deadline time.Duration, extra ...string) (p Probe) {
 	dir, err := os.MkdirTemp("", "phase-kvm-")
 	if err != nil {
 		return Probe{Reason: err.Error()}
@@ -82,7 +92,7 @@ func probeGuest(ctx context.Context, arch, qemu, accel string, deadline time.Dur
 	if err != nil {
 		return Probe{Reason: err.Error()}
 	}
-	cfg.Accel, cfg.CPUs, cfg.Memory, cfg.Dir, cfg.QEMU = accel, 1, 64, dir, qemu
+	cfg.Accel, cfg.CPUs, cfg.Memory, cfg.Dir, cfg.QEMU, cfg.Extra = accel, 1, 64, dir, qemu, extra
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	m, err := Start(ctx, cfg)
@@ -107,15 +117,19 @@ func probeFor(ctx context.Context, cfg Config) Probe {
 	if cfg.Arch != hostArch() {
 		return Probe{Reason: "the guest is " + cfg.Arch + ", this machine is " + hostArch()}
 	}
+	name, extra := "kvm-probe.json", []string(nil)
+	if cfg.SecureBoot && cfg.Arch == X8664 {
+		name, extra = "kvm-smm-probe.json", smmMachine
+	}
 	if cfg.ProbeCache == "" {
-		return ProbeKVM(ctx, cfg.QEMU)
+		return probeKVM(ctx, cfg.QEMU, extra...)
 	}
 	boot := bootID()
-	path := filepath.Join(cfg.ProbeCache, "kvm-probe.json")
+	path := filepath.Join(cfg.ProbeCache, name)
 	if p, ok := loadProbe(path, boot); ok {
 		return p
 	}
-	p := ProbeKVM(ctx, cfg.QEMU)
+	p := probeKVM(ctx, cfg.QEMU, extra...)
 	// An answer forced by the caller's hurry is not worth keeping; a cache that
 	// cannot be written costs the next start a probe, no more.
 	if ctx.Err() == nil {

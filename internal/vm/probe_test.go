@@ -11,10 +11,11 @@ import (
 // The probe must be able to say yes: its guest, under the accelerator that
 // works everywhere.
 func TestProbeGuestRuns(t *testing.T) {
+	extra := map[string][]string{X8664: smmMachine} // what more a guest may need
 	for _, arch := range []string{X8664, ARM64} {
 		t.Run(arch, func(t *testing.T) {
 			needQEMUFor(t, arch)
-			p := probeGuest(testContext(t), arch, "", AccelTCG, 30*time.Second)
+			p := probeGuest(testContext(t), arch, "", AccelTCG, 30*time.Second, extra[arch]...)
 			if !strings.HasPrefix(p.Reason, "a guest ran under TCG") {
 				t.Errorf("got %+v", p)
 			}
@@ -141,6 +142,15 @@ func TestProbeForUsesItsCache(t *testing.T) {
 	}
 	if p := probeFor(t.Context(), Config{Arch: hostArch(), ProbeCache: dir}); p != want {
 		t.Errorf("got %+v", p)
+	}
+	if hostArch() == X8664 {
+		secure := Probe{Reason: "remembered: no system management mode"}
+		if err := saveProbe(filepath.Join(dir, "kvm-smm-probe.json"), bootID(), secure); err != nil {
+			t.Fatal(err)
+		}
+		if p := probeFor(t.Context(), Config{Arch: X8664, SecureBoot: true, ProbeCache: dir}); p != secure {
+			t.Errorf("with Secure Boot: got %+v", p)
+		}
 	}
 	if p := probeFor(t.Context(), Config{Arch: foreign, ProbeCache: dir}); p.KVM || p.Accel() != AccelTCG {
 		t.Errorf("for a foreign guest: %+v", p)
