@@ -37,6 +37,8 @@ const (
 	codeBuild   = "KEXEC-004" // the combined initrd could not be made
 	codeOther   = "KEXEC-005"
 	codeReturn  = "KEXEC-006" // reboot(2) came back
+	// codeUnverified is for the signature that a locked-down kernel misses.
+	codeUnverified = "KEXEC-007"
 )
 
 func refuse(step, code, hint, format string, args ...any) *Error {
@@ -90,6 +92,20 @@ func returned(err error) *Error {
 	return &Error{Step: "start the new kernel", Err: err, code: codeReturn, text: text,
 		hint: "Restart the machine and try again, or allow a restart into the new system: Internet and Local mode do."}
 }
+
+// loadFault puts what kexec_file_load(2) says into words, when it was allowed before it saw
+// the new kernel. EPERM then has one meaning: a locked-down kernel that may start
+// without a signature otherwise drops the reason why it could not verify one
+// (kimage_validate_signature in kernel/kexec_file.c).
+func loadFault(err error) *Error {
+	if errors.Is(err, unix.EPERM) {
+		return &Error{Step: stepLoad, Err: err, code: codeUnverified, text: unverified, hint: hintSecure}
+	}
+	return explain(stepLoad, err)
+}
+
+const unverified = "the running kernel is locked down and could not verify the new one: it is not signed, " +
+	"its signer is not known here, or it was altered"
 
 // explain puts an errno into words.
 func explain(step string, err error) *Error {

@@ -306,7 +306,7 @@ func (w fileWay) probe() error {
 
 func (w fileWay) load(kernel, initrd *os.File, cmdline string) error {
 	if err := w.call(int(kernel.Fd()), int(initrd.Fd()), cmdline, 0); err != nil {
-		return explain(stepLoad, err)
+		return loadFault(err)
 	}
 	return nil
 }

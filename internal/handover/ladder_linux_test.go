@@ -59,6 +59,17 @@ func testLadder(log *[]string) (l Ladder, load, file, restart *step) {
 	return l, load, file, restart
 }
 
+// TestForbiddenAtLast asks a kernel that allows kexec, and refuses this new kernel.
+func TestForbiddenAtLast(t *testing.T) {
+	for errno, code := range map[unix.Errno]string{unix.EPERM: codeUnverified, unix.ENODATA: "KEXEC-013"} {
+		w := fileWay{func(int, int, string, int) error { return errno }}
+		var said *Error
+		if err := w.load(os.Stdin, os.Stdin, ""); !errors.As(err, &said) || said.Code() != code || said.Hint() != hintSecure || !errors.Is(err, errno) {
+			t.Errorf("%v: %v", errno, err)
+		}
+	}
+}
+
 func TestLadderTakesTheFirstThatWorks(t *testing.T) {
 	var log, told []string
 	l, first, second, restart := testLadder(&log)

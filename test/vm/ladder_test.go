@@ -9,11 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/lab"
-	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/vm"
-	"github.com/phasebased/phase/manifest"
 )
 
 // noKexec is a kernel option by which the seed's kernel starts no other, as
@@ -76,49 +73,42 @@ func TestBootPartitionIsFull(t *testing.T) {
 	b.noEntry(vars)
 }
 
-// TestHandoverByKexecLoad boots by the older system call alone.
-func TestHandoverByKexecLoad(t *testing.T) {
+// TestHandoverByKexecFileLoad boots by the newer system call alone.
+func TestHandoverByKexecFileLoad(t *testing.T) {
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()
-	b.medium(lab.ImageOptions{Options: "phase.handover=kexec_load"})
+	b.medium(lab.ImageOptions{Options: "phase.handover=kexec_file_load"})
 	outcome, console := b.boot(lab.BootOptions{})
 	b.verified(outcome, console)
 }
 
-// TestKexecLoadTakesOver boots a large system on a machine that has the memory for
-// kexec_load, and not for kexec_file_load, which needs more: the kernel would panic.
-func TestKexecLoadTakesOver(t *testing.T) {
+// TestLockedDownKernel boots from a seed whose kernel is locked down without Secure
+// Boot: it refuses kexec_load to everybody, and knows no signer, so that
+// kexec_file_load refuses the new kernel only when it has seen it. The machine
+// restarts into the verified system.
+func TestLockedDownKernel(t *testing.T) {
 	b := setup(t)
-	r := b.release(1)
-	r.Initramfs = b.padded(r.Initramfs, 120<<20)
-	b.publish(r, "")
+	b.publish(b.release(1), "")
 	b.serve()
-	b.medium(lab.ImageOptions{})
-	outcome, console := b.boot(lab.BootOptions{Memory: b.memoryBetween(r)})
+	b.medium(lab.ImageOptions{Options: "lockdown=integrity"})
+	vars := filepath.Join(b.run, "vars.fd")
+	outcome, console := b.boot(lab.BootOptions{Reboot: true, Vars: vars})
 	b.verified(outcome, console)
-	b.shows(console, "kexec_file_load does not work here (not enough memory")
-	b.shows(console, "trying kexec_load")
+	b.shows(console, "locked down and could not verify the new one")
+	b.shows(console, "trying restart")
+	b.noEntry(vars)
 }
 
-// memoryBetween is the size of a machine, in MiB, in the middle between what
-// kexec_load and kexec_file_load take for a release whose root file system stays in
-// the cache.
-func (b *bench) memoryBetween(r release.Release) int {
-	b.Helper()
-	// What such a machine has less than its size before anything is fetched: the
-	// kernel, the unpacked seed and what it runs with.
-	const seed = 176 << 20
-	var m manifest.Manifest
-	for path, size := range map[string]*int64{r.Kernel: &m.Kernel.Size, r.Initramfs: &m.Initramfs.Size} {
-		info, err := os.Stat(path)
-		if err != nil {
-			b.Fatal(err)
-		}
-		*size = info.Size()
-	}
-	less, more := handover.Need(m, handover.RungLoad, true), handover.Need(m, handover.RungFile, true)
-	return int((less + (more-less)/2 + seed) >> 20)
+// TestLockedDownKernelAlone is the same in Private mode, which does not restart.
+func TestLockedDownKernelAlone(t *testing.T) {
+	b := setup(t)
+	b.publish(b.release(1), "")
+	b.serve()
+	b.medium(lab.ImageOptions{Mode: "private", Options: "lockdown=integrity"})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.refused(outcome, console, "KEXEC-050", "no way leads from here to the new system")
+	b.says(outcome, "kexec_load: ", "locked down", "kexec_file_load: ", "could not verify the new one", "restart: ")
 }
 
 // padded is a copy of an initramfs with zeros behind it, which kernels pass over.
