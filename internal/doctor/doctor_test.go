@@ -57,7 +57,7 @@ func (f *fakeHost) read(path string) string {
 func (f *fakeHost) complete() {
 	f.t.Helper()
 	f.program("go", "echo go version go1.26.1 linux/amd64")
-	for _, name := range strings.Fields("git apt-get dpkg-deb mksquashfs unsquashfs mke2fs e2fsck qemu-system-x86_64 qemu-system-aarch64 sgdisk fsck.fat mdir cpio dnsmasq tinyproxy ip curl aria2c python3 dbus-daemon strace xz debootstrap veritysetup openssl minisign") {
+	for _, name := range strings.Fields("git apt-get dpkg-deb mksquashfs unsquashfs mke2fs e2fsck qemu-system-x86_64 qemu-system-aarch64 sgdisk fsck.fat mdir cpio zstd dnsmasq tinyproxy ip curl aria2c python3 dbus-daemon strace xz debootstrap veritysetup openssl minisign") {
 		f.program(name, "")
 	}
 	for _, path := range []string{"etc/ssl/certs/ca-certificates.crt", "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd", "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd"} {

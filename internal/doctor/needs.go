@@ -47,6 +47,7 @@ func needs() []need {
 		{"fsck.fat", verify, "checks the EFI partition", "dosfstools", "", program("fsck.fat")},
 		{"mdir", verify, "reads the EFI partition", "mtools", "", program("mdir")},
 		{"cpio", verify, "reads initramfs archives", "cpio", "", program("cpio")},
+		{"zstd", verify, "reads what the seed is compressed with", "zstd", "", program("zstd")},
 		{"e2fsck", verify, "checks the cache partition", "e2fsprogs", "", program("e2fsck")},
 		{"unsquashfs", verify, "reads root file systems", "squashfs-tools", "", program("unsquashfs")},
 		{"veritysetup", verify, "makes hash trees to compare ours with", "cryptsetup-bin", "", program("veritysetup")},

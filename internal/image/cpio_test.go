@@ -2,11 +2,15 @@ package image
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -140,27 +144,36 @@ func touch(t *testing.T, path string) {
 	}
 }
 
+// TestZstd compresses more than the pieces that are compressed at the same time,
+// with parts that repeat across their borders.
 func TestZstd(t *testing.T) {
-	data := append(pattern(1<<20), make([]byte, 1<<20)...)
-	compress := func() []byte {
+	data := slices.Concat(pattern(5<<20), make([]byte, 1<<20), pattern(13<<20))
+	compress := func(processors int) []byte {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
 		var b bytes.Buffer
 		w, err := NewZstdWriter(&b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for chunk := data; len(chunk) > 0; chunk = chunk[min(len(chunk), 9999):] {
-			w.Write(chunk[:min(len(chunk), 9999)])
+		for chunk := range slices.Chunk(data, 99_999) {
+			w.Write(chunk)
 		}
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
 		return b.Bytes()
 	}
-	a := compress()
-	if !bytes.Equal(a, compress()) {
-		t.Error("two runs differ")
+	a := compress(1)
+	for _, processors := range []int{2, 5} {
+		if !bytes.Equal(a, compress(processors)) {
+			t.Errorf("%d processors give other bytes than one", processors)
+		}
 	}
-	r, err := zstd.NewReader(bytes.NewReader(a), zstd.WithDecoderMaxWindow(8<<20))
+	var frame zstd.Header
+	if err := frame.Decode(a); err != nil || frame.WindowSize != zstdWindow || !frame.HasCheckSum {
+		t.Errorf("frame header %+v (%v)", frame, err)
+	}
+	r, err := zstd.NewReader(bytes.NewReader(a), zstd.WithDecoderMaxWindow(zstdWindow))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,6 +182,28 @@ func TestZstd(t *testing.T) {
 	if err != nil || !bytes.Equal(back, data) {
 		t.Errorf("round trip: %d bytes, %v", len(back), err)
 	}
+}
+
+// TestZstdByTool has the reference decoder read a frame of several pieces.
+func TestZstdByTool(t *testing.T) {
+	data := slices.Concat(pattern(9<<20), pattern(9<<20))
+	path := filepath.Join(t.TempDir(), "x.zst")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := NewZstdWriter(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.Write(data)
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	back := filepath.Join(t.TempDir(), "x")
+	run(t, "zstd", "-dq", path, "-o", back)
+	sameFiles(t, back, writeFile(t, "data", data))
 }
 
 func TestInitramfsLength(t *testing.T) {

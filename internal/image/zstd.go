@@ -3,26 +3,32 @@ package image
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdWindow is the match window, 8 MiB: what every zstd decoder must accept
-// (RFC 8878, section 3.1.1.1.2), the kernel's included.
-const zstdWindow = 8 << 20
+// zstdWindow is the match window, 2 MiB: the largest that any zstd decoder must
+// accept is 8 MiB (RFC 8878, section 3.1.1.1.2), but pieces that are compressed at
+// the same time are four windows long, and a seed should have several. It costs
+// 1.5 % of a seed.
+const zstdWindow = 2 << 20
 
 // NewZstdWriter returns a writer that compresses to w for the kernel's initramfs
-// decoder. It uses one goroutine, so equal input gives equal output. Close
-// flushes it; w stays open.
+// decoder. Close flushes it; w stays open.
+//
+// Pieces of a fixed length are compressed at the same time and become one frame:
+// equal input gives equal output on any number of processors. With one worker the
+// encoder would not cut its input, so there are always two.
 //
 // The level is the encoder's second strongest: the strongest takes four times as
-// long for 5 % less (9.0 against 8.5 MB for a Go program of 24 MB), and a seed is
-// rebuilt after every change to a program.
+// long for 5 % less, and a seed is rebuilt after every change to a program.
 func NewZstdWriter(w io.Writer) (io.WriteCloser, error) {
 	enc, err := zstd.NewWriter(w,
 		zstd.WithEncoderLevel(zstd.SpeedBetterCompression),
-		zstd.WithEncoderConcurrency(1),
+		zstd.WithConcurrentBlocks(true),
+		zstd.WithEncoderConcurrency(max(2, runtime.GOMAXPROCS(0))),
 		zstd.WithWindowSize(zstdWindow),
 		zstd.WithEncoderCRC(true))
 	if err != nil {
