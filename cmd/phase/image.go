@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -45,6 +46,7 @@ give the same bytes.`,
 			if err != nil {
 				return err
 			}
+			w.mediumOnly = true
 			l, err := w.prepare(cmd.Context())
 			if err != nil {
 				return err
@@ -55,7 +57,7 @@ give the same bytes.`,
 			if err != nil {
 				return err
 			}
-			showSizes(l, report)
+			showSizes(report)
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), report.Path)
 			return err
 		},
@@ -95,13 +97,16 @@ func chainOf(name, archName string) (system.Chain, error) {
 	return chain, nil
 }
 
-// showSizes says what takes the room, in the seed and on the medium.
-func showSizes(l *lab.Lab, report system.ImageReport) {
-	for _, part := range []string{"seed", "kernel"} {
-		fmt.Fprintf(os.Stderr, "%-12s %10s\n", part, term.Bytes(l.Built[part].Size))
+// showSizes says what takes the room, on the medium and in its boot partition.
+func showSizes(report system.ImageReport) {
+	show := func(name string, size int64) { fmt.Fprintf(os.Stderr, "%-28s %10s\n", name, term.Bytes(size)) }
+	for _, f := range report.Files {
+		if strings.HasPrefix(f.Path, "/phase/") {
+			show(f.Path[1:], f.Size)
+		}
 	}
 	for _, p := range report.Partitions {
-		fmt.Fprintf(os.Stderr, "%-12s %10s\n", p.Label, term.Bytes(p.Size))
+		show(p.Label, p.Size)
 	}
 }
 

@@ -35,6 +35,7 @@ type workshop struct {
 	kernel             string   // package
 	format             string   // of the root file system
 	noVerity           bool
+	mediumOnly         bool // nothing is published
 	verbose            bool
 }
 
@@ -155,7 +156,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
 		Time: at, MinVersion: w.minVersion, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
 		WiFi: w.wifi, Tor: w.tor, Shell: w.shell, Firmware: w.firmware, Kernel: w.kernel,
-		Format: w.format, NoVerity: w.noVerity,
+		Format: w.format, NoVerity: w.noVerity, MediumOnly: w.mediumOnly,
 	})
 }
 

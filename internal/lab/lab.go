@@ -56,6 +56,7 @@ type Config struct {
 	Kernel     string       // kernel package; "": the distribution's, for virtual machines or with WiFi for real ones
 	Format     string       // of the node's root file system, as system.NodeConfig
 	NoVerity   bool         // the node's root file system gets no hash tree
+	MediumOnly bool         // build the seed, and no node system to publish
 	Offline    bool         // no package downloads
 	Log        *slog.Logger // nil: silent
 }
@@ -115,8 +116,12 @@ func (l *Lab) buildSystems(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.Built["seed"] = seed
+	if l.cfg.MediumOnly {
+		return nil
+	}
 	l.Node, err = l.buildNode(ctx, out, nil)
-	l.Built["seed"], l.Built["kernel"] = seed, l.Node.Kernel
+	l.Built["kernel"] = l.Node.Kernel
 	l.Built["initramfs"], l.Built["rootfs"] = l.Node.Initramfs, l.Node.Rootfs
 	return err
 }
