@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas;
+	  internal/wifi, internal/lines, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas, internal/disks;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -72,11 +72,13 @@ const importLaw = `
 	internal/pefile, internal/keyfile, internal/durable < internal/secureboot;
 	internal/image, internal/debpkg, internal/verity, manifest, media, internal/uki, internal/secureboot < internal/system;
 	blob, dsse, internal/durable < internal/sums;
+	manifest, internal/strictjson < internal/mediacheck;
 	internal/system < internal/bom;
 	logproof, internal/durable < internal/translog;
 	manifest, internal/durable, internal/keyfile, internal/delta, internal/verity
 	< internal/release;
 	internal/vm < internal/doctor;
+	blob, internal/term, internal/disks < internal/stick;
 
 	# A publisher, a provider and a machine on one computer: demo, tests, benchmark.
 	internal/release, internal/system, internal/vm, internal/handover, internal/job, receipt,
@@ -103,7 +105,7 @@ const importLaw = `
 	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term < cmd/internal/ceremony;
-	internal/lab, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony
+	internal/lab, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony
 	< cmd/phase;
 	internal/job < examples/hello;
 
@@ -114,7 +116,7 @@ const importLaw = `
 	internal/lab < test/vm;
 	internal/kexec < test/vm/hop;
 	internal/debpkg < test/peers;
-	internal/lab, test/bench/delay, internal/delta, internal/release, test/peers < test/bench;
+	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
@@ -141,7 +143,7 @@ var walls = []wall{
 	{"github.com/vishvananda/netlink", []string{"internal/netup", "test/bench/delay", "internal/nettest"}, "only the bring-up configures networks, and tests their own"},
 	{"github.com/insomniacslk/dhcp", []string{"internal/netup"}, "DHCP belongs to the bring-up"},
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
-	{"github.com/klauspost/compress", []string{"internal/image", "internal/system", "internal/delta", "internal/kexec"}, "the kernel decompresses; the builder and patches compress, and kexec unpacks packed arm64 kernels"},
+	{"github.com/klauspost/compress", []string{"internal/image", "internal/system", "internal/delta", "internal/kexec", "internal/mediacheck"}, "the kernel decompresses; the builder and patches compress, and kexec unpacks packed arm64 kernels"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
 	{"github.com/CycloneDX", []string{"internal/bom"}, "the form of bills of materials"},
 	{"filippo.io/age", []string{"internal/keyfile"}, "private keys at rest are read and written in one place"},
