@@ -99,6 +99,20 @@ func (t *aliasTable) match(modalias string, found func(module string)) {
 	}
 }
 
+// each calls f with every alias, in no order.
+func (t *aliasTable) each(f func(alias)) {
+	for _, lists := range []map[string][]alias{t.long, t.short} {
+		for _, list := range lists {
+			for _, a := range list {
+				f(a)
+			}
+		}
+	}
+	for _, a := range t.rest {
+		f(a)
+	}
+}
+
 // Match tells whether a pattern of modules.alias matches the whole of s, as
 // modprobe does: '*', '?', '[a-z]', '[!a-z]' and backslash as in fnmatch(3),
 // and '-' the same as '_' outside of brackets. A pattern with an open bracket

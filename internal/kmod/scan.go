@@ -18,6 +18,7 @@ const maxModule = 128 << 20
 // Module is what a module says about itself in its .modinfo section.
 type Module struct {
 	Path     string   // relative to the module directory
+	Release  string   // of the kernel that it is for, as uname -r says it
 	Depends  []string // names of the modules whose symbols it uses
 	Aliases  []string // patterns
 	Softdeps []string // "pre: a b post: c"
@@ -153,6 +154,8 @@ func parseModinfo(info string) Module {
 			m.Softdeps = append(m.Softdeps, value)
 		case "firmware":
 			m.Firmware = append(m.Firmware, value)
+		case "vermagic":
+			m.Release, _, _ = strings.Cut(value, " ")
 		}
 	}
 	return m

@@ -15,18 +15,20 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/debpkg"
 	"github.com/phasebased/phase/internal/image"
+	"github.com/phasebased/phase/internal/kmod"
 )
 
 // Sources says where kernel, loader and certificates come from: from packages
 // unless files are named.
 type Sources struct {
 	Arch          string   // x86_64 or arm64
+	Flavour       Flavour  // for which machines; "": FlavourCloud, or FlavourGeneric with WiFi
 	Dir           string   // cache folder for packages and what is unpacked from them
 	Offline       bool     // no downloads
 	Update        bool     // newest packages instead of those in the cache
-	KernelPackage string   // "": the distribution's kernel for virtual machines, or with WiFi for real ones
+	KernelPackage string   // "": the distribution's kernel of the flavour
 	KernelImage   string   // a kernel file instead of a package; needs ModulesDir
-	ModulesDir    string   // its modules: the folder that holds modules.builtin and kernel/
+	ModulesDir    string   // its modules: the folder that holds kernel/, as /lib/modules/<release>
 	Chain         Chain    // how the seed is started; "": ChainSystemdBoot
 	Loader        string   // an EFI boot loader file instead of systemd-boot's package
 	Shim          string   // of ChainStock: signed files instead of the packages' shim,
@@ -34,8 +36,8 @@ type Sources struct {
 	Grub          string   // and GRUB
 	Stub          string   // of ChainUKI: systemd's EFI stub instead of the package's
 	CACerts       string   // a PEM bundle instead of the ca-certificates package
-	WiFi          bool     // what it takes to join wireless networks, and a kernel that has drivers for them
-	Firmware      []string // packages with firmware of wireless cards, such as firmware-iwlwifi
+	WiFi          bool     // what it takes to join wireless networks; of FlavourGeneric
+	Firmware      []string // packages with firmware of devices, such as firmware-realtek; or folders, with a "/" in their names; of FlavourGeneric
 	Shell         bool     // a shell for the console's menu
 	Tor           bool     // Tor, for seeds that can boot through it
 	Log           *slog.Logger
@@ -67,16 +69,18 @@ type Material struct {
 
 // Inputs are the foreign parts of a build, checked.
 type Inputs struct {
-	Arch   string
-	Kernel Kernel
-	Chain  Chain
+	Arch    string
+	Flavour Flavour
+	Kernel  Kernel
+	Chain   Chain
 	// EFI programs, those that the chain takes: systemd-boot; shim, its key manager
 	// and GRUB, all signed; systemd's stub.
 	Loader, Shim, MokManager, Grub, Stub string
-	CACerts                              []byte // PEM bundle
-	WiFi                                 *WiFi  // nil: not asked for
-	Tor                                  *Tor   // likewise
-	Shell                                []byte // likewise: busybox
+	CACerts                              []byte    // PEM bundle
+	Firmware                             *Firmware // nil: not asked for
+	WiFi                                 *WiFi     // likewise
+	Tor                                  *Tor      // likewise
+	Shell                                []byte    // likewise: busybox
 	Materials                            []Material
 
 	common []Material // those of Materials that are not of the chain
@@ -84,16 +88,17 @@ type Inputs struct {
 
 // platform is what one architecture calls its things.
 type platform struct {
-	deb        string   // Debian architecture
-	efi        string   // what EFI programs have in their names
-	bootFile   string   // the name firmware looks for (UEFI 2.10, section 3.5.1.1)
-	loaderFile string   // systemd-boot's name
-	drivers    []string // beside those of all architectures, taken when the kernel has them
+	deb        string       // Debian architecture
+	efi        string       // what EFI programs have in their names
+	bootFile   string       // the name firmware looks for (UEFI 2.10, section 3.5.1.1)
+	loaderFile string       // systemd-boot's name
+	drivers    []string     // beside those of all architectures, taken when the kernel has them
+	classes    []kmod.Class // likewise, of FlavourGeneric
 }
 
 var platforms = map[string]platform{
-	image.ArchX8664: {"amd64", "x64", "BOOTX64.EFI", "systemd-bootx64.efi", driversX8664},
-	image.ArchARM64: {"arm64", "aa64", "BOOTAA64.EFI", "systemd-bootaa64.efi", driversARM64},
+	image.ArchX8664: {"amd64", "x64", "BOOTX64.EFI", "systemd-bootx64.efi", driversX8664, nil},
+	image.ArchARM64: {"arm64", "aa64", "BOOTAA64.EFI", "systemd-bootaa64.efi", driversARM64, treeClasses},
 }
 
 // DebianArch is Debian's name of an architecture.
@@ -111,9 +116,12 @@ func Prepare(ctx context.Context, src Sources) (*Inputs, error) {
 	if !ok {
 		return nil, fmt.Errorf("system: unknown architecture %q", src.Arch)
 	}
-	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch},
+	if err := src.checkFlavour(); err != nil {
+		return nil, err
+	}
+	g := &gatherer{Sources: src, platform: p, in: &Inputs{Arch: src.Arch, Flavour: src.flavour()},
 		cache: src.packages()}
-	for _, step := range []func(context.Context) error{g.kernel, g.certificates, g.wifi, g.tor, g.shell} {
+	for _, step := range []func(context.Context) error{g.kernel, g.certificates, g.wifi, g.firmware, g.tor, g.shell} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -150,7 +158,11 @@ func (g *gatherer) givenKernel() (Kernel, error) {
 	if err != nil {
 		return Kernel{}, fmt.Errorf("system: %w", err)
 	}
-	return Kernel{Image: g.KernelImage, Modules: dir, Release: filepath.Base(dir)}, g.record(g.KernelImage)
+	k := Kernel{Image: g.KernelImage, Modules: dir, Release: releaseOf(dir)}
+	if is := imageRelease(k.Image); is != "" && is != k.Release {
+		return Kernel{}, &ReleaseError{Image: k.Image, Is: is, Modules: dir, Are: k.Release}
+	}
+	return k, g.record(g.KernelImage)
 }
 
 func (g *gatherer) packagedKernel(ctx context.Context) (Kernel, error) {
@@ -167,13 +179,10 @@ func (g *gatherer) packagedKernel(ctx context.Context) (Kernel, error) {
 }
 
 func (g *gatherer) kernelPackage() (string, error) {
-	switch {
-	case g.KernelPackage != "":
+	if g.KernelPackage != "" {
 		return g.KernelPackage, nil
-	case g.WiFi: // kernels for virtual machines have none
-		return debpkg.GenericKernelPackage(g.platform.deb)
 	}
-	return debpkg.KernelPackage(g.platform.deb)
+	return g.flavour().KernelPackage(g.platform.deb)
 }
 
 // certificates joins the CA certificates in the order of their names.

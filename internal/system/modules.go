@@ -74,8 +74,9 @@ type moduleSet struct {
 	ModuleReport
 }
 
-// selectModules resolves the lists to files with all they depend on.
-func selectModules(k Kernel, required, optional []string) (*moduleSet, error) {
+// selectModules resolves the lists, and what chosen picks, to files with all they
+// depend on.
+func selectModules(k Kernel, required, optional []string, chosen func(*kmod.Index) []string) (*moduleSet, error) {
 	index, x, err := k.index()
 	if err != nil {
 		return nil, err
@@ -88,6 +89,9 @@ func selectModules(k Kernel, required, optional []string) (*moduleSet, error) {
 		} else {
 			set.Absent = append(set.Absent, name)
 		}
+	}
+	if chosen != nil {
+		wanted = append(wanted, chosen(x)...)
 	}
 	files, err := x.Closure(wanted...)
 	if err != nil {

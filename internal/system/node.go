@@ -10,10 +10,6 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-// MaxRootfs is the largest node root file system in bytes that a build accepts;
-// it is downloaded at every boot and held in memory.
-const MaxRootfs = 20 << 20
-
 // NodeConfig describes the node system, the one that is published, fetched,
 // verified and handed over to.
 type NodeConfig struct {
@@ -23,7 +19,7 @@ type NodeConfig struct {
 	Config   []byte            // /etc/plasm/config.json
 	Jobs     map[string][]byte // files of /usr/share/phase/jobs, hello.json among them
 	Hostname string            // "" means "phase"
-	WiFi     bool              // carry what Inputs.WiFi holds and the drivers; the limit is MaxRootfsWiFi
+	WiFi     bool              // carry what Inputs.WiFi holds and the drivers; the limit is higher by MaxRootfsFirmware
 	Format   string            // of the root file system: FormatSquashfs, the default, or FormatEROFS
 	NoVerity bool              // the root file system gets no hash tree, and is always loaded into memory
 }
@@ -76,15 +72,8 @@ func (b *Build) writeNode(ctx context.Context, cfg NodeConfig, mods *moduleSet) 
 			sys.Rootfs, sys.Verity, err = b.rootfs(ctx, cfg, rootfs)
 			return
 		})
-	limit := int64(MaxRootfs)
-	if cfg.WiFi {
-		limit = MaxRootfsWiFi
-	}
-	if cfg.Format == FormatEROFS {
-		limit += limit / 2 // LZ4 is quick, not small
-	}
-	if err == nil && sys.Rootfs.Size > limit {
-		err = fmt.Errorf("system: the root file system has %d bytes, the limit is %d", sys.Rootfs.Size, limit)
+	if err == nil {
+		err = b.checkLimit("the root file system", sys.Rootfs.Size, b.RootfsLimit(cfg))
 	}
 	return sys, err
 }
@@ -125,9 +114,12 @@ func (b *Build) nodeInitramfs(cfg NodeConfig, mods *moduleSet) (*image.Tree, err
 	t.File("init", 0o755, cfg.Init)
 	t.Bytes("phase/build.json", 0o644, info)
 	if cfg.WiFi {
-		if err := b.addWiFi(t, mods); err != nil {
+		if err := b.addWiFi(t); err != nil {
 			return nil, err
 		}
+	}
+	if err := b.addFirmware(t, mods, cfg.WiFi); err != nil {
+		return nil, err
 	}
 	return t, mods.addTo(t, b.Inputs.Kernel.Release)
 }
@@ -169,9 +161,12 @@ func (b *Build) nodeRootfs(cfg NodeConfig, mods *moduleSet) (*image.Tree, error)
 		t.Bytes("usr/share/phase/jobs/"+name, 0o644, data)
 	}
 	if cfg.WiFi {
-		if err := b.addWiFi(t, mods); err != nil {
+		if err := b.addWiFi(t); err != nil {
 			return nil, err
 		}
+	}
+	if err := b.addFirmware(t, mods, cfg.WiFi); err != nil {
+		return nil, err
 	}
 	return t, mods.addTo(t, b.Inputs.Kernel.Release)
 }

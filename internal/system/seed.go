@@ -2,14 +2,9 @@ package system
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/phasebased/phase/internal/image"
 )
-
-// MaxSeed is the largest seed initramfs in bytes that a build accepts. It keeps
-// the time between the menu and the first line on the screen short.
-const MaxSeed = 20 << 20
 
 // SeedConfig describes the seed, the small system a medium starts.
 type SeedConfig struct {
@@ -20,7 +15,7 @@ type SeedConfig struct {
 	// LogPolicy is a C2SP tlog-policy: the seed boots only releases that stand in
 	// the log it names, with the witnesses it asks for. Empty: they need not.
 	LogPolicy []byte
-	WiFi      bool // carry what Inputs.WiFi holds and the drivers; the limit is MaxSeedWiFi
+	WiFi      bool // carry what Inputs.WiFi holds and the drivers; the limit is higher by MaxSeedFirmware
 	Shell     bool // carry Inputs.Shell; the limit is higher by MaxSeedShell
 	Tor       bool // carry Inputs.Tor; the limit is higher by MaxSeedTor
 }
@@ -61,18 +56,8 @@ func (b *Build) Seed(ctx context.Context, cfg SeedConfig) (Output, ModuleReport,
 		return Output{}, ModuleReport{}, err
 	}
 	out, err := b.initramfs(ctx, "seed", cfg.Out, t)
-	limit := int64(MaxSeed)
-	if cfg.WiFi {
-		limit = MaxSeedWiFi
-	}
-	if cfg.Tor {
-		limit += MaxSeedTor
-	}
-	if cfg.Shell {
-		limit += MaxSeedShell
-	}
-	if err == nil && out.Size > limit {
-		err = fmt.Errorf("system: the seed has %d bytes, the limit is %d", out.Size, limit)
+	if err == nil {
+		err = b.checkLimit("the seed", out.Size, b.SeedLimit(cfg))
 	}
 	return out, report, err
 }
@@ -100,9 +85,12 @@ func (b *Build) seedTree(cfg SeedConfig) (*image.Tree, ModuleReport, error) {
 	}
 	t.Bytes("etc/ssl/certs/ca-certificates.crt", 0o644, b.Inputs.CACerts)
 	if cfg.WiFi {
-		if err := b.addWiFi(t, mods); err != nil {
+		if err := b.addWiFi(t); err != nil {
 			return nil, ModuleReport{}, err
 		}
+	}
+	if err := b.addFirmware(t, mods, cfg.WiFi); err != nil {
+		return nil, ModuleReport{}, err
 	}
 	if cfg.Shell {
 		if err := b.addShell(t); err != nil {

@@ -250,7 +250,7 @@ func TestSeedRefusals(t *testing.T) {
 		"epoch forgotten":                {func(b *Build, c *SeedConfig) { b.Time = time.Unix(0, 0) }, "SOURCE_DATE_EPOCH"},
 		"no version":                     {func(b *Build, c *SeedConfig) { b.Version = "" }, "no version"},
 		"no inputs":                      {func(b *Build, c *SeedConfig) { b.Inputs = nil }, "no inputs"},
-		"too large":                      {func(b *Build, c *SeedConfig) { c.Init = write(t, dir+"/big", append(data, noise...)) }, "the limit is"},
+		"too large":                      {func(b *Build, c *SeedConfig) { c.Init = write(t, dir+"/big", append(data, noise...)) }, "the limit for flavour cloud is"},
 		"module missing": {func(b *Build, c *SeedConfig) {
 			write(t, b.Inputs.Kernel.Modules+"/modules.builtin", []byte("kernel/ext4.ko\n"))
 		}, "virtio_pci"},
@@ -268,11 +268,11 @@ func TestSeedRefusals(t *testing.T) {
 }
 
 func TestIndexOfPackage(t *testing.T) {
-	if _, err := selectModules(Kernel{Modules: t.TempDir(), Release: "x"}, seedRequired, nil); err == nil {
+	if _, err := selectModules(Kernel{Modules: t.TempDir(), Release: "x"}, seedRequired, nil, nil); err == nil {
 		t.Error("an empty modules folder was accepted")
 	}
 	k := fakeBuild(t).Inputs.Kernel
-	set, err := selectModules(k, []string{"virtio_net"}, []string{"overlay", "no_such_driver"})
+	set, err := selectModules(k, []string{"virtio_net"}, []string{"overlay", "no_such_driver"}, nil)
 	if err != nil || len(set.Absent) != 1 || set.Absent[0] != "no_such_driver" {
 		t.Fatalf("%+v, %v", set, err)
 	}

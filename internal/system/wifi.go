@@ -9,18 +9,9 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/kmod"
-)
-
-// Limits of systems that carry Wi-Fi, in bytes: firmware of common cards is tens
-// of megabytes.
-const (
-	MaxSeedWiFi   = 96 << 20
-	MaxRootfsWiFi = 96 << 20
 )
 
 // SupplicantPath is where a system that carries Wi-Fi has wpa_supplicant.
@@ -48,19 +39,15 @@ var (
 )
 
 // A WiFi is what a system needs to join wireless networks, besides modules: the
-// supplicant with its libraries, the rules of the countries, and firmware.
+// supplicant with its libraries, and the rules of the countries.
 type WiFi struct {
 	Files    map[string][]byte // by path on the medium, without a leading slash
 	Programs map[string]bool   // those of Files that are run
-	Firmware *Firmware         // nil: none
 }
 
 // wifi gathers it, if it is wanted.
 func (g *gatherer) wifi(ctx context.Context) error {
 	if !g.WiFi {
-		if len(g.Firmware) > 0 {
-			return errors.New("system: firmware packages are carried only with Wi-Fi")
-		}
 		return nil
 	}
 	files, used, err := Programs(ctx, g.cache, g.Arch, "wpasupplicant", "sbin/wpa_supplicant")
@@ -73,10 +60,7 @@ func (g *gatherer) wifi(ctx context.Context) error {
 	}
 	g.recordPackages(used...)
 	g.in.WiFi = w
-	if err := g.regulatory(ctx, w); err != nil {
-		return err
-	}
-	return g.firmware(ctx, w)
+	return g.regulatory(ctx, w)
 }
 
 // regulatory takes the rules that this distribution's kernels accept: they check
@@ -103,126 +87,6 @@ func (g *gatherer) regulatory(ctx context.Context, w *WiFi) error {
 	return fmt.Errorf("system: package %s has no signed regulatory.db", pkg.Name)
 }
 
-// firmwareDir is where the kernel looks for firmware.
-const firmwareDir = "lib/firmware"
-
-// Firmware is what firmware packages hold.
-type Firmware struct{ packages []*content }
-
-// firmware reads the packages that were asked for. Which of their files are
-// carried depends on the modules.
-func (g *gatherer) firmware(ctx context.Context, w *WiFi) error {
-	for _, name := range g.Firmware {
-		pkg, err := g.cache.Get(ctx, name, g.platform.deb)
-		if err != nil {
-			return &FirmwareError{name, err}
-		}
-		c, err := readPackage(ctx, pkg, func(name string) bool { return strings.HasPrefix(name, firmwareDir+"/") })
-		if err != nil {
-			return err
-		}
-		if len(c.files) == 0 {
-			return &FirmwareError{name, fmt.Errorf("package %s holds no firmware", name)}
-		}
-		if w.Firmware == nil {
-			w.Firmware = &Firmware{}
-		}
-		w.Firmware.packages = append(w.Firmware.packages, c)
-		g.recordPackages(pkg)
-	}
-	return nil
-}
-
-// A FirmwareError reports firmware that cannot be had.
-type FirmwareError struct {
-	Package string
-	Err     error
-}
-
-func (e *FirmwareError) Error() string {
-	return fmt.Sprintf("system: firmware %s: %v", e.Package, e.Err)
-}
-
-func (e *FirmwareError) Unwrap() error { return e.Err }
-
-// Hint says where firmware is.
-func (e *FirmwareError) Hint() string {
-	return "Debian keeps the firmware of most cards in its component non-free-firmware: add that to apt's sources, then sudo apt-get update."
-}
-
-// choose returns the files that modules name, by path on the medium. A package of
-// which no file is named is taken whole.
-func (f *Firmware) choose(named []string) map[string][]byte {
-	chosen := map[string][]byte{}
-	for _, c := range f.packages {
-		outside := func(name string) bool { return !strings.HasPrefix(name, firmwareDir+"/") }
-		names := slices.DeleteFunc(slices.Concat(keysOf(c.files), keysOf(c.links)), outside)
-		some := false
-		for _, want := range named {
-			for _, name := range matching(names, firmwareDir+"/"+want) {
-				if data, ok := c.find(name); ok {
-					chosen[name], some = data, true
-				}
-			}
-		}
-		for _, name := range names {
-			if data, ok := c.find(name); ok && !some {
-				chosen[name] = data
-			}
-		}
-	}
-	return chosen
-}
-
-// matching finds the files that a module means by a name: that file, those of a
-// pattern, and for names that end in a number (of an interface that the kernel
-// counts down from) the highest that is not above; with what lies beside it for
-// the same card (.pnvm).
-func matching(names []string, want string) []string {
-	var found []string
-	stem, number, ext, counted := cutNumber(want)
-	best, bestNumber := "", -1
-	for _, name := range names {
-		if ok, err := path.Match(want, name); ok && err == nil || name == want {
-			found = append(found, name)
-		}
-		if !counted {
-			continue
-		}
-		if s, n, e, ok := cutNumber(name); ok && s == stem && e == ext && n <= number && n > bestNumber {
-			best, bestNumber = name, n
-		}
-		if name == stem+".pnvm" {
-			found = append(found, name)
-		}
-	}
-	if best != "" && !slices.Contains(found, best) {
-		found = append(found, best)
-	}
-	return found
-}
-
-// cutNumber cuts "a-b-72.ucode" into "a-b", 72 and ".ucode".
-func cutNumber(name string) (stem string, number int, ext string, ok bool) {
-	ext = path.Ext(name)
-	name = strings.TrimSuffix(name, ext)
-	i := strings.LastIndexByte(name, '-')
-	if i < 0 {
-		return "", 0, "", false
-	}
-	n, err := strconv.Atoi(name[i+1:])
-	return name[:i], n, ext, err == nil && n >= 0
-}
-
-func keysOf[V any](m map[string]V) []string {
-	list := make([]string, 0, len(m))
-	for k := range m {
-		list = append(list, k)
-	}
-	slices.Sort(list)
-	return list
-}
-
 // A NoWiFiError reports a kernel without Wi-Fi.
 type NoWiFiError struct {
 	Release string
@@ -242,14 +106,18 @@ func (e *NoWiFiError) Hint() string {
 
 // modules selects what a system carries, with the wireless ones if it does.
 func (b *Build) modules(required []string, wifi bool) (*moduleSet, error) {
-	drivers := slices.Concat(drivers, platforms[b.Inputs.Arch].drivers)
+	platform := platforms[b.Inputs.Arch]
+	drivers, chosen := slices.Concat(drivers, platform.drivers), func(x *kmod.Index) []string { return platform.chosen(b.Inputs.Flavour, x) }
+	if b.Inputs.Flavour.or() == FlavourGeneric {
+		drivers = append(drivers, genericDrivers...)
+	}
 	if !wifi {
-		return selectModules(b.Inputs.Kernel, required, drivers)
+		return selectModules(b.Inputs.Kernel, required, drivers, chosen)
 	}
 	if b.Inputs.WiFi == nil {
 		return nil, errors.New("system: a system with Wi-Fi from inputs without")
 	}
-	set, err := selectModules(b.Inputs.Kernel, slices.Concat(required, wifiRequired), slices.Concat(drivers, wifiCiphers, wifiDrivers))
+	set, err := selectModules(b.Inputs.Kernel, slices.Concat(required, wifiRequired), slices.Concat(drivers, wifiCiphers, wifiDrivers), chosen)
 	var missing *kmod.MissingError
 	if errors.As(err, &missing) && slices.Contains(wifiRequired, missing.Name) {
 		return nil, &NoWiFiError{b.Inputs.Kernel.Release, err}
@@ -270,7 +138,7 @@ func (m *moduleSet) has(name string) bool {
 }
 
 // addWiFi puts everything but the modules on the medium.
-func (b *Build) addWiFi(t *image.Tree, mods *moduleSet) error {
+func (b *Build) addWiFi(t *image.Tree) error {
 	w := b.Inputs.WiFi
 	for name, data := range w.Files {
 		perm := os.FileMode(0o644)
@@ -279,36 +147,7 @@ func (b *Build) addWiFi(t *image.Tree, mods *moduleSet) error {
 		}
 		t.Bytes(name, perm, data)
 	}
-	if w.Firmware == nil {
-		return t.Err()
-	}
-	named, err := mods.firmware()
-	if err != nil {
-		return err
-	}
-	for name, data := range w.Firmware.choose(named) {
-		if _, twice := w.Files[name]; !twice {
-			t.Bytes(name, 0o644, data)
-		}
-	}
 	return t.Err()
-}
-
-// firmware lists the files that the modules may ask for.
-func (m *moduleSet) firmware() ([]string, error) {
-	var named []string
-	for _, file := range m.files {
-		data, err := readModuleFile(filepath.Join(m.dir, filepath.FromSlash(file)))
-		if err != nil {
-			return nil, err
-		}
-		mod, err := kmod.ParseModule(data)
-		if err != nil {
-			continue // it is carried as it is, and names nothing
-		}
-		named = append(named, mod.Firmware...)
-	}
-	return named, nil
 }
 
 // readModuleFile reads a module, uncompressed.

@@ -237,7 +237,7 @@ func TestPrepareWiFiRefusals(t *testing.T) {
 			delete(d.files, "lib/firmware/regulatory.db.p7s-debian")
 			delete(d.files, "lib/firmware/regulatory.db.p7s-upstream")
 		}), "no signed regulatory.db"},
-		"firmware without any": {without("firmware-whole", func(d *fakeDeb) { d.files = map[string]string{"usr/share/x": "x"} }), "package firmware-whole holds no firmware"},
+		"firmware without any": {without("firmware-whole", func(d *fakeDeb) { d.files = map[string]string{"usr/share/x": "x"} }), "firmware firmware-whole: it holds no firmware"},
 	} {
 		_, err := Prepare(t.Context(), wifiSources(t, c.debs...))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -250,8 +250,13 @@ func TestPrepareWiFiRefusals(t *testing.T) {
 	}
 	src := fakeSources(t)
 	src.Firmware = []string{"firmware-test"}
-	if _, err := Prepare(t.Context(), src); err == nil || !strings.Contains(err.Error(), "only with Wi-Fi") {
-		t.Errorf("firmware without Wi-Fi: %v", err)
+	src.Flavour = FlavourCloud
+	if _, err := Prepare(t.Context(), src); err == nil || !strings.Contains(err.Error(), "firmware is for real machines") {
+		t.Errorf("firmware in a cloud: %v", err)
+	}
+	src.Firmware, src.WiFi = nil, true
+	if _, err := Prepare(t.Context(), src); err == nil || !strings.Contains(err.Error(), "Wi-Fi is for real machines") {
+		t.Errorf("Wi-Fi in a cloud: %v", err)
 	}
 }
 

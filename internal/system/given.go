@@ -1,0 +1,70 @@
+package system
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/phasebased/phase/internal/kmod"
+)
+
+// A ReleaseError reports a kernel and modules of different builds: such a kernel
+// would load none of them.
+type ReleaseError struct{ Image, Is, Modules, Are string }
+
+func (e *ReleaseError) Error() string {
+	return fmt.Sprintf("system: the kernel %s is %s, but the modules in %s are for %s", e.Image, e.Is, e.Modules, e.Are)
+}
+
+// Hint says what belongs together.
+func (e *ReleaseError) Hint() string {
+	return "Give the kernel and the modules of one build: /lib/modules/<release> beside /boot/vmlinuz-<release>."
+}
+
+// releaseOf is what uname -r says on a kernel with these modules: what the modules
+// themselves say, or else the name of their folder.
+func releaseOf(modules string) string {
+	release := filepath.Base(modules)
+	_ = filepath.WalkDir(filepath.Join(modules, "kernel"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || !strings.Contains(filepath.Base(path), ".ko") {
+			return nil // who selects the modules says what is wrong with the folder
+		}
+		data, err := readModuleFile(path)
+		if err != nil {
+			return fs.SkipAll
+		}
+		if m, err := kmod.ParseModule(data); err == nil && m.Release != "" {
+			release = m.Release
+		}
+		return fs.SkipAll // they are all of one build
+	})
+	return release
+}
+
+// imageRelease is the release that a kernel for x86_64 names in its header (Linux,
+// Documentation/arch/x86/boot.rst, kernel_version); "" for kernels that name none.
+func imageRelease(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	const offset, setup = 0x20e, 0x200
+	var header [setup + 0x10]byte
+	if _, err := io.ReadFull(f, header[:]); err != nil || string(header[0x202:0x206]) != "HdrS" {
+		return ""
+	}
+	at := int64(binary.LittleEndian.Uint16(header[offset:]))
+	if at == 0 {
+		return ""
+	}
+	var text [256]byte
+	n, _ := f.ReadAt(text[:], at+setup)
+	release, _, _ := strings.Cut(string(text[:n]), "\x00")
+	release, _, _ = strings.Cut(release, " ")
+	return release
+}
