@@ -25,13 +25,14 @@ var machineOptions = map[string]string{
 
 // ImageOptions say how a medium differs from the shipped default.
 type ImageOptions struct {
-	Out     string       // the raw image to write
-	Mode    string       // the menu's default: internet, local or private
-	Menu    int          // seconds the menu is shown; 0 boots at once
-	Chain   system.Chain // how the seed is started; "": systemd-boot
-	Nodes   []Node       // bootstrap nodes of the DHT
-	Options string       // further kernel options of every entry
-	Policy  string       // lines after those of policy.toml
+	Out     string         // the raw image to write
+	Mode    string         // the menu's default: internet, local or private
+	Menu    int            // seconds the menu is shown; 0 boots at once
+	Chain   system.Chain   // how the seed is started; "": systemd-boot
+	Signing system.Signing // of the chain "uki": who vouches for the images; zero: nobody
+	Nodes   []Node         // bootstrap nodes of the DHT
+	Options string         // further kernel options of every entry
+	Policy  string         // lines after those of policy.toml
 	// PolicyFile and BootstrapFile take the place of the shipped policy.toml and
 	// bootstrap-nodes.toml; nil: those. Whoever reads them has checked them.
 	PolicyFile, BootstrapFile []byte
@@ -58,10 +59,17 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 	if bootstrap == nil {
 		bootstrap = media.BootstrapNodes()
 	}
+	boot := build.Inputs.Boot(l.Seed)
+	if boot.Chain == system.ChainUKI {
+		boot.Signing = o.Signing
+		if boot.UKI, err = l.ukis(o); err != nil {
+			return system.ImageReport{}, err
+		}
+	}
 	return build.USBImage(ctx, system.USBConfig{
 		Out: o.Out, Loader: loader, Grub: grub, Root: l.Root, Cache: o.Cache,
 		Policy: append(slices.Clip(policy), o.Policy...), Bootstrap: withNodes(bootstrap, o.Nodes),
-		Boots: []system.Boot{build.Inputs.Boot(l.Seed)},
+		Boots: []system.Boot{boot},
 	})
 }
 
@@ -72,6 +80,10 @@ func (l *Lab) menus(chain system.Chain, o ImageOptions) (loader map[string][]byt
 	if chain == system.ChainStock {
 		text, err := media.GrubConf(media.GrubData{Timeout: o.Menu, Default: o.Mode, Linux: kernel, Initrds: initrds, Options: options})
 		return nil, []byte(text), err
+	}
+	if chain == system.ChainUKI {
+		text, err := media.UKILoaderConf(o.Menu, o.Mode)
+		return map[string][]byte{"loader.conf": []byte(text)}, nil, err
 	}
 	conf, err := media.LoaderConf(o.Menu, o.Mode)
 	if err != nil {
@@ -86,6 +98,21 @@ func (l *Lab) menus(chain system.Chain, o ImageOptions) (loader map[string][]byt
 		loader["entries/"+mode+".conf"] = []byte(entry)
 	}
 	return loader, nil, nil
+}
+
+// ukis describes the unified kernel image of each mode.
+func (l *Lab) ukis(o ImageOptions) ([]media.UKI, error) {
+	var list []media.UKI
+	for _, mode := range media.Modes() {
+		u, err := media.UKIOf(media.EntryData{
+			Mode: mode, Arch: l.cfg.Arch, Options: strings.TrimSpace(machineOptions[l.cfg.Arch] + " " + o.Options),
+		}, l.cfg.Version)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, u)
+	}
+	return list, nil
 }
 
 // chained is the build with the EFI programs of a boot chain.

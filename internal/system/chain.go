@@ -107,7 +107,7 @@ func (g *gatherer) parts() ([]bootPart, error) {
 		}
 		return append(shim, bootPart{&g.in.Grub, g.Grub, "grub-efi-amd64-signed", "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed"}), nil
 	case ChainUKI:
-		return append(shim, bootPart{&g.in.Stub, g.Stub, "systemd-boot-efi", boot + "linux" + g.platform.efi + ".efi.stub"}), nil
+		return append(shim, bootPart{&g.in.Loader, g.Loader, "systemd-boot-efi", boot + g.platform.loaderFile}, bootPart{&g.in.Stub, g.Stub, "systemd-boot-efi", boot + "linux" + g.platform.efi + ".efi.stub"}), nil
 	}
 	return nil, fmt.Errorf("system: there is no boot chain %q for %s", g.in.Chain, g.Arch)
 }
@@ -134,7 +134,7 @@ func (g *gatherer) part(ctx context.Context, part bootPart) error {
 // Boot is what these inputs start from the EFI system partition, with these
 // initramfs files.
 func (in *Inputs) Boot(initramfs ...string) Boot {
-	b := Boot{Arch: in.Arch, Chain: in.Chain, Loader: in.Loader, Shim: in.Shim, MokManager: in.MokManager, Kernel: in.Kernel.Image, Initramfs: initramfs}
+	b := Boot{Arch: in.Arch, Chain: in.Chain, Loader: in.Loader, Shim: in.Shim, MokManager: in.MokManager, Stub: in.Stub, Kernel: in.Kernel.Image, Initramfs: initramfs}
 	if in.Chain == ChainStock {
 		b.Loader = in.Grub
 	}

@@ -18,8 +18,11 @@ const espSize = 288 << 20
 // may carry several; the firmware picks its loader by name.
 type Boot struct {
 	Arch       string
-	Chain      Chain    // "": ChainSystemdBoot
-	Loader     string   // EFI program: systemd-boot, or the GRUB of ChainStock
+	Chain      Chain  // "": ChainSystemdBoot
+	Loader     string // EFI program: systemd-boot, or the GRUB of ChainStock
+	Stub       string // of ChainUKI: systemd's
+	UKI        []media.UKI
+	Signing    Signing  // of ChainUKI
 	Shim       string   // of ChainStock: what the firmware starts
 	MokManager string   // likewise: what shim starts to enrol keys
 	Kernel     string   // kernel file, at /phase/<arch>/vmlinuz
@@ -73,6 +76,11 @@ func espTree(boots []Boot, m menus) (*image.Tree, error) {
 	if err := t.Err(); err != nil {
 		return nil, err
 	}
+	if slices.Contains(chains, ChainUKI) {
+		if err := checkUKIs(t, boots, m.Loader); err != nil {
+			return nil, err
+		}
+	}
 	return t, checkMenus(t, m, chains)
 }
 
@@ -83,7 +91,7 @@ func checkMenus(t *image.Tree, m menus, chains []Chain) error {
 			return err
 		}
 	}
-	if len(m.Loader) > 0 || slices.Contains(chains, ChainSystemdBoot) {
+	if slices.Contains(chains, ChainSystemdBoot) || len(m.Loader) > 0 && !slices.Contains(chains, ChainUKI) {
 		return checkLoaderFiles(t, m.Loader)
 	}
 	return nil
@@ -93,6 +101,9 @@ func addBoot(t *image.Tree, b Boot) error {
 	p, ok := platforms[b.Arch]
 	if !ok {
 		return fmt.Errorf("system: unknown architecture %q", b.Arch)
+	}
+	if b.Chain == ChainUKI {
+		return b.addUKI(t, p)
 	}
 	if err := addLoader(t, p, b); err != nil {
 		return err
