@@ -25,6 +25,10 @@ type plan struct {
 	accel string // kvm or tcg
 	code  string // firmware code; empty: the machine's own BIOS or none
 	vars  string // this machine's variable store
+
+	// standalone is for a person to start: its serial port and its monitor are on
+	// the terminal, and nothing comes from a parent process.
+	standalone bool
 }
 
 // withDefaults fills in the documented defaults and refuses what contradicts
@@ -33,6 +37,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Arch, X8664)
 	setDefault(&c.Accel, AccelAuto)
 	setDefault(&c.Memory, 1024)
+	c.Display = c.Display || c.Window != ""
 	c.Disks = append([]Disk(nil), c.Disks...)
 	c.Nets = append([]Net(nil), c.Nets...)
 	for i := range c.Disks {
@@ -130,6 +135,15 @@ func (n Net) check() error {
 		if n.MAC == "" {
 			return errors.New("no address given, and machines on one LAN need different ones")
 		}
+	case NetSegment:
+		switch {
+		case !n.Segment.Addr().Is4() || !n.Segment.Addr().IsMulticast() || n.Segment.Port() == 0:
+			return fmt.Errorf("%v is no IPv4 multicast address and port", n.Segment)
+		case n.LAN != nil || n.Restrict || len(n.Forwards) > 0:
+			return errors.New("LAN, restrict and forwards are for other kinds")
+		case n.MAC == "":
+			return errors.New("no address given, and machines on one segment need different ones")
+		}
 	default:
 		return fmt.Errorf("unknown kind %q", n.Kind)
 	}
@@ -138,34 +152,45 @@ func (n Net) check() error {
 
 // args builds QEMU's command line (without the program's name).
 func (p plan) args() []string {
+	display := "none"
+	if p.Window != "" {
+		display = p.Window
+	}
 	a := []string{
 		// Every device below is one that we ask for; QEMU's defaults would add
 		// a floppy drive, a CD drive and a network card with a boot ROM.
-		"-nodefaults", "-no-user-config", "-display", "none",
+		"-nodefaults", "-no-user-config", "-display", display,
 		"-machine", p.machine(),
 		"-accel", p.accelArg(),
 		"-cpu", p.cpu(),
 		"-m", strconv.Itoa(p.Memory),
 		"-smp", strconv.Itoa(p.cpus()),
-		"-chardev", socketFD("console", fdConsole), "-serial", "chardev:console",
-		"-chardev", socketFD("qmp", fdQMP), "-mon", "chardev=qmp,mode=control",
-		"-object", "rng-builtin,id=rng",
-		"-device", "virtio-rng-pci,rng=rng",
 	}
+	a = append(a, p.talkArgs()...)
+	a = append(a, "-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng")
 	if !p.Reboot {
 		a = append(a, "-no-reboot")
 	}
 	if !p.RTC.IsZero() {
 		a = append(a, "-rtc", "base="+p.RTC.UTC().Format("2006-01-02T15:04:05"))
 	}
-	if p.Display {
-		a = append(a, "-device", p.video())
-	}
+	a = append(a, p.screenArgs()...)
 	a = append(a, p.bootArgs()...)
 	a = append(a, p.reportArgs()...)
 	a = append(a, p.diskArgs()...)
 	a = append(a, p.netArgs()...)
 	return append(a, p.Extra...)
+}
+
+// talkArgs are the machine's serial port and QEMU's monitor.
+func (p plan) talkArgs() []string {
+	if p.standalone {
+		return []string{"-serial", "mon:stdio"}
+	}
+	return []string{
+		"-chardev", socketFD("console", fdConsole), "-serial", "chardev:console",
+		"-chardev", socketFD("qmp", fdQMP), "-mon", "chardev=qmp,mode=control",
+	}
 }
 
 func socketFD(id string, fd int) string {
@@ -216,6 +241,17 @@ func (p plan) cpus() int {
 	return 1
 }
 
+func (p plan) screenArgs() []string {
+	if !p.Display {
+		return nil
+	}
+	a := []string{"-device", p.video()}
+	if p.Window != "" && p.Arch == ARM64 { // a PC has a keyboard
+		a = append(a, "-device", "qemu-xhci,id=input", "-device", "usb-kbd,bus=input.0", "-device", "usb-tablet,bus=input.0")
+	}
+	return a
+}
+
 func (p plan) video() string {
 	if p.Arch == ARM64 {
 		return "virtio-gpu-pci"
@@ -249,7 +285,7 @@ func (p plan) bootArgs() []string {
 }
 
 func (p plan) reportArgs() []string {
-	if !p.Report {
+	if !p.Report || p.standalone {
 		return nil
 	}
 	return []string{
@@ -343,9 +379,12 @@ func (p plan) netArgs() []string {
 	for i, n := range p.Nets {
 		id := "net" + strconv.Itoa(i)
 		backend := n.userNetwork(id)
-		if n.Kind == NetLAN {
+		switch n.Kind {
+		case NetLAN:
 			backend = fmt.Sprintf("socket,id=%s,fd=%d", id, fd)
 			fd++
+		case NetSegment:
+			backend = fmt.Sprintf("socket,id=%s,mcast=%v,localaddr=127.0.0.1", id, n.Segment)
 		}
 		a = append(a, "-netdev", backend,
 			// An empty romfile: no network boot ROM for the firmware to load

@@ -54,15 +54,19 @@ func (c *console) add(text string) {
 	c.lines[(c.n-1)%keptLines] = line
 }
 
-// copyFrom consumes r until its end, with the raw bytes going to log as well.
-// It returns the first error of log, which does not stop it.
-func (c *console) copyFrom(r io.Reader, log io.Writer) error {
+// copyFrom consumes r until its end, with the raw bytes going to log as well, and
+// to live if that is not nil. It returns the first error of log, which does not
+// stop it.
+func (c *console) copyFrom(r io.Reader, log, live io.Writer) error {
 	var logErr error
 	left := maxConsole
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)
 		c.feed(buf[:n])
+		if live != nil && n > 0 {
+			_, _ = live.Write(buf[:n])
+		}
 		if keep := min(n, left); keep > 0 && logErr == nil {
 			left -= keep
 			_, logErr = log.Write(buf[:keep])

@@ -129,7 +129,7 @@ func (w *countWriter) Write(p []byte) (int, error) {
 
 func TestConsoleLogIsBounded(t *testing.T) {
 	var log countWriter
-	if err := newConsole().copyFrom(&zeros{left: maxConsole + 1<<20}, &log); err != nil {
+	if err := newConsole().copyFrom(&zeros{left: maxConsole + 1<<20}, &log, nil); err != nil {
 		t.Fatal(err)
 	}
 	if log.n != maxConsole {
@@ -145,7 +145,7 @@ func (*fullDisk) Write([]byte) (int, error) { return 0, errFull }
 
 func TestConsoleOutlivesItsLog(t *testing.T) {
 	c := newConsole()
-	if err := c.copyFrom(strings.NewReader("still here\n"), &fullDisk{}); !errors.Is(err, errFull) {
+	if err := c.copyFrom(strings.NewReader("still here\n"), &fullDisk{}, nil); !errors.Is(err, errFull) {
 		t.Errorf("got %v", err)
 	}
 	if got := c.tail(1); !slices.Equal(got, []string{"still here"}) {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -91,14 +92,9 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	cfg, err := cfg.withDefaults()
+	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err
-	}
-	if cfg.QEMU == "" {
-		if cfg.QEMU, err = FindQEMU(cfg.Arch); err != nil {
-			return nil, err
-		}
 	}
 	m := &Machine{
 		stderr:  &tailWriter{max: 16 << 10},
@@ -106,11 +102,7 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		reports: make(chan Report, reportsWaiting),
 		done:    make(chan struct{}),
 	}
-	m.plan = plan{Config: cfg, accel: cfg.Accel}
-	if cfg.Accel == AccelAuto {
-		m.probe = probeFor(ctx, cfg)
-		m.plan.accel = m.probe.Accel()
-	}
+	m.plan, m.probe = planFor(ctx, cfg)
 	cleanup, err := m.plan.prepare()
 	if err != nil {
 		return nil, err
@@ -122,6 +114,44 @@ func start(ctx context.Context, cfg Config) (*Machine, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// CommandLine returns QEMU's command line for a machine that a person starts: it is
+// the machine of Start, but with its serial port and QEMU's monitor on the terminal
+// (Ctrl-A H tells how to get from one to the other) and without report port. It
+// makes Config.Vars, which must be given, and Dir if they are absent.
+func CommandLine(ctx context.Context, cfg Config) ([]string, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Dir == "" || cfg.Vars == "" || slices.ContainsFunc(cfg.Nets, func(n Net) bool { return n.Kind == NetLAN }) {
+		return nil, errors.New("a machine that a person starts needs files that stay, and no LAN of another process")
+	}
+	p, _ := planFor(ctx, cfg)
+	p.standalone = true
+	if _, err := p.prepare(); err != nil {
+		return nil, err
+	}
+	return append([]string{p.QEMU}, p.args()...), nil
+}
+
+// complete fills in defaults and finds QEMU.
+func (c Config) complete() (Config, error) {
+	c, err := c.withDefaults()
+	if err == nil && c.QEMU == "" {
+		c.QEMU, err = FindQEMU(c.Arch)
+	}
+	return c, err
+}
+
+// planFor chooses the accelerator.
+func planFor(ctx context.Context, cfg Config) (plan, Probe) {
+	if cfg.Accel != AccelAuto {
+		return plan{Config: cfg, accel: cfg.Accel}, Probe{}
+	}
+	probe := probeFor(ctx, cfg)
+	return plan{Config: cfg, accel: probe.Accel()}, probe
 }
 
 // FindQEMU returns the path of the emulator for arch, or an error that names
@@ -267,7 +297,7 @@ func (m *Machine) live(ctx context.Context, started chan<- error, links []link, 
 	}
 	var readers sync.WaitGroup
 	var logErr error
-	readers.Go(func() { logErr = m.console.copyFrom(links[0].conn, log) })
+	readers.Go(func() { logErr = m.console.copyFrom(links[0].conn, log, m.plan.Console) })
 	readers.Go(m.monitor.read)
 	readers.Go(func() { readReports(links[2].conn, m.reports) })
 	for i, lan := range lans {
@@ -398,6 +428,16 @@ func (m *Machine) Screendump(ctx context.Context, path string) error {
 
 // Done is closed when the machine has ended.
 func (m *Machine) Done() <-chan struct{} { return m.done }
+
+// PressPower presses the machine's power button: a system that listens shuts down.
+func (m *Machine) PressPower(ctx context.Context) error {
+	return m.monitor.do(ctx, "system_powerdown", nil)
+}
+
+// Reset presses the machine's reset button.
+func (m *Machine) Reset(ctx context.Context) error {
+	return m.monitor.do(ctx, "system_reset", nil)
+}
 
 // Wait waits for the machine's end.
 func (m *Machine) Wait() Exit {

@@ -19,6 +19,7 @@
 package vm
 
 import (
+	"io"
 	"net/netip"
 	"time"
 )
@@ -104,9 +105,12 @@ type Config struct {
 	// and without UEFI. Initrd and Append need Kernel.
 	Kernel, Initrd, Append string
 
-	// Display adds a VGA card, so that Screendump has something to show. There
-	// is no window.
+	// Display adds a VGA card, so that Screendump has something to show.
 	Display bool
+	// Window shows the display to a person, and gives them a keyboard: QEMU's
+	// -display, such as "gtk" (see Displays) or "vnc=127.0.0.1:0". Empty: nobody
+	// sees it. It implies Display.
+	Window string
 	// RTC is what the guest's clock shows at power on; zero: the host's time, UTC.
 	RTC time.Time
 	// Reboot lets the guest reboot. By default a reset ends the machine.
@@ -120,6 +124,9 @@ type Config struct {
 	// ConsoleLog receives the serial console's raw bytes, at most 64 MiB.
 	// Empty: Dir/console.log.
 	ConsoleLog string
+	// Console receives the serial console's raw bytes as they come. The machine
+	// waits while it writes. Its errors are passed over.
+	Console io.Writer
 
 	// QEMU is the emulator's path; empty looks for qemu-system-… in PATH.
 	QEMU string
@@ -155,12 +162,16 @@ type Disk struct {
 // Network kinds for Net.Kind.
 const (
 	NetUser = "user" // QEMU's own NAT: the host is 10.0.2.2, DNS 10.0.2.3
-	NetLAN  = "lan"  // a closed segment between machines: see LAN
+	NetLAN  = "lan"  // a closed segment between machines of this process: see LAN
+	// NetSegment is a closed segment between machines of several processes: UDP
+	// multicast that does not leave this computer, but that its other users could
+	// join. Frames that find no room are lost, as on a real network.
+	NetSegment = "segment"
 )
 
 // Net is one network card.
 type Net struct {
-	// Kind is NetUser or NetLAN; empty means NetUser.
+	// Kind is NetUser, NetLAN or NetSegment; empty means NetUser.
 	Kind string
 	// Model is QEMU's name of the card; empty means virtio-net-pci.
 	Model string
@@ -174,6 +185,8 @@ type Net struct {
 	Forwards []Forward
 	// LAN is what a NetLAN card is plugged into.
 	LAN *LAN
+	// Segment is the multicast address and port that a NetSegment card joins.
+	Segment netip.AddrPort
 	// Capture writes all frames of this card to a pcap file.
 	Capture string
 }
