@@ -1,7 +1,6 @@
 package vm_test
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -10,39 +9,42 @@ import (
 	"github.com/phasebased/phase/internal/vm"
 )
 
-// TestARM64 boots arm64 machines in each mode, from power-on to a verified receipt,
-// from one release: firmware, boot loader, both kernels and the node are arm64,
-// whatever this machine is.
-func TestARM64(t *testing.T) {
-	for _, mode := range []string{"internet", "local", "private"} {
-		t.Run(mode, func(t *testing.T) {
-			b := setupArch(t, vm.ARM64)
-			b.publish(b.release(1), "")
-			b.serve()
-			options := lab.ImageOptions{Mode: mode}
-			if mode == "local" {
-				options.Options = "phase.provider=" + b.ports.Base()
-			}
-			b.medium(options)
-			before := digest(t, b.image)
-			if mode == "private" {
-				b.last = lab.ReceiptShown
-			}
-			outcome, console := b.boot(lab.BootOptions{})
-			b.verified(outcome, console)
-			b.bootedARM64(outcome, console)
-			switch mode {
-			case "local":
-				if strings.Contains(console, "dht ") {
-					t.Errorf("local mode has asked the DHT:\n%s", console)
-				}
-			case "private":
-				if !bytes.Equal(before, digest(t, b.image)) {
-					t.Error("private mode has written to the medium")
-				}
-			}
-		})
+// TestARM64Local boots an arm64 machine in Local mode, from power-on to a verified
+// receipt: firmware, boot loader, both kernels and the node are arm64, whatever this
+// machine is.
+func TestARM64Local(t *testing.T) {
+	b := setupArch(t, vm.ARM64)
+	b.publish(b.release(1), "")
+	b.serve()
+	b.medium(lab.ImageOptions{Mode: "local", Options: "phase.provider=" + b.ports.Base()})
+	outcome, console := b.boot(lab.BootOptions{})
+	b.verified(outcome, console)
+	b.bootedARM64(outcome, console)
+	if strings.Contains(console, "dht ") {
+		t.Errorf("local mode has asked the DHT:\n%s", console)
 	}
+}
+
+// TestARM64PrivateLeavesNothing boots an arm64 machine in Internet mode and then in
+// Private mode, which changes no byte of any disk and no variable of the firmware,
+// and sends nothing that tells the machine from others.
+func TestARM64PrivateLeavesNothing(t *testing.T) {
+	b := setupArch(t, vm.ARM64)
+	b.publish(b.release(1), "")
+	b.serve()
+	b.medium(lab.ImageOptions{})
+	machine := newHardware(t, b.run, "one", "52:54:00:a1:b2:c3", "4c4f5a3e-7a11-4d2e-9c31-5d3f6a7b8c9d")
+	open := b.powerOn(machine, "internet")
+	b.bootedARM64(open.outcome, open.console)
+	before, received := b.state(machine), b.received()
+	private := b.powerOn(machine, "private")
+	b.bootedARM64(private.outcome, private.console)
+	b.unchanged(machine, before)
+	if now := b.received(); now != received {
+		t.Errorf("the Private boot delivered %d receipts", now-received)
+	}
+	private.tellsNothing(t, slices.Concat(machine.tells, identityTells(open.outcome.Node)))
+	private.differs(t, open)
 }
 
 // bootedARM64 asserts that the architecture is the same all the way, and that the
