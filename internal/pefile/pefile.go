@@ -191,6 +191,15 @@ func (f *File) stored() []Section {
 	return list
 }
 
+// end is where the last section ends in the file.
+func (f *File) end() int {
+	end := int(f.headers)
+	for _, s := range f.stored() {
+		end += int(s.Size)
+	}
+	return end
+}
+
 // Content returns the bytes of the first section of a name as they lie in the
 // file, without the padding behind them.
 func (f *File) Content(name string) ([]byte, bool) {
@@ -280,7 +289,8 @@ const dataSection = 0x40000040
 
 // Append returns the file with further sections of data behind those it has, each
 // at the next multiple of the header's SectionAlignment: firmware that finds one
-// elsewhere starts nothing and says nothing. The file must be unsigned.
+// elsewhere starts nothing and says nothing. The file must be unsigned; a table of
+// symbols behind its sections is left out, as debuggers alone read it.
 func (f *File) Append(additions ...Addition) ([]byte, error) {
 	if err := f.checkRoom(additions); err != nil {
 		return nil, err
@@ -289,7 +299,9 @@ func (f *File) Append(additions ...Addition) ([]byte, error) {
 	for _, s := range f.Sections {
 		address = max(address, uint64(s.VirtualAddress)+uint64(max(s.VirtualSize, s.Size)))
 	}
-	out := bytes.Clone(f.data)
+	out := bytes.Clone(f.data[:f.end()])
+	coff := f.optional - coffHeader
+	copy(out[coff+8:coff+16], make([]byte, 8)) // no symbols
 	added := uint32(0)
 	for i, a := range additions {
 		address = roundUp(address, f.SectionAlignment)
@@ -309,7 +321,7 @@ func (f *File) Append(additions ...Addition) ([]byte, error) {
 			return nil, refuse("with its sections it has more than %d bytes", maxSize)
 		}
 	}
-	le.PutUint16(out[f.optional-coffHeader+2:], uint16(len(f.Sections)+len(additions)))
+	le.PutUint16(out[coff+2:], uint16(len(f.Sections)+len(additions)))
 	initialised := f.optional + 8
 	le.PutUint32(out[initialised:], le.Uint32(out[initialised:])+added)
 	le.PutUint32(out[f.optional+56:], uint32(roundUp(address, f.SectionAlignment)))
@@ -325,10 +337,17 @@ func (f *File) checkRoom(additions []Addition) error {
 	switch {
 	case f.certOffset != len(f.data):
 		return refuse("sections cannot be added to a signed file")
+	case f.end() != len(f.data) && int(le.Uint32(f.data[f.optional-coffHeader+8:])) != f.end():
+		return refuse("something lies behind its sections")
 	case len(f.Sections)+len(additions) > maxSections || end+more > int(f.headers):
 		return refuse("its header has no room for %d more sections", len(additions))
 	case len(bytes.Trim(f.data[end:end+more], "\x00")) > 0:
 		return refuse("something lies behind its section table")
+	}
+	for _, s := range f.Sections {
+		if strings.HasPrefix(s.Name, "/") {
+			return refuse("the name of section %q lies in its table of symbols", s.Name)
+		}
 	}
 	for _, a := range additions {
 		if a.Name == "" || len(a.Name) > 8 || len(a.Content) == 0 || len(a.Content) > maxSize {

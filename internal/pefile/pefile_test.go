@@ -56,6 +56,10 @@ func mustParse(t *testing.T, data []byte) *File {
 
 func TestAppend(t *testing.T) {
 	before := program(MachineX8664, "code", "", strings.Repeat("d", 0x1001))
+	symbols := uint32(len(before)) // as the stub of systemd has them
+	before = append(before, "symbols"...)
+	le.PutUint32(before[0x84+8:], symbols)
+	le.PutUint32(before[0x84+12:], 1)
 	out, err := mustParse(t, before).Append(Addition{".new", []byte("one")}, Addition{".second", bytes.Repeat([]byte("2"), 0x300)})
 	if err != nil {
 		t.Fatal(err)
@@ -92,6 +96,9 @@ func TestAppendRefuses(t *testing.T) {
 	}
 	stained := slices.Clone(plain)
 	stained[0x80+4+coffHeader+optionalFixed+8*directories+sectionHeader] = 'x'
+	tail := append(slices.Clone(plain), "what follows"...)
+	named := slices.Clone(plain)
+	named[0x80+4+coffHeader+optionalFixed+8*directories] = '/'
 	one := []byte("1")
 	for name, tt := range map[string]struct {
 		data []byte
@@ -103,6 +110,8 @@ func TestAppendRefuses(t *testing.T) {
 		"long name":    {plain, []Addition{{".too-long", one}}},
 		"no name":      {plain, []Addition{{"", one}}},
 		"empty":        {plain, []Addition{{".x", nil}}},
+		"tail":         {tail, []Addition{{".x", one}}},
+		"long names":   {named, []Addition{{".x", one}}},
 		"twice":        {plain, []Addition{{".a", one}}},
 	} {
 		if out, err := mustParse(t, tt.data).Append(tt.add...); !errors.Is(err, ErrFormat) {
