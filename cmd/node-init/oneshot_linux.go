@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
@@ -35,7 +36,9 @@ func (n *node) dropEntry(ctx context.Context) error {
 		return nil
 	}
 	defer func() { _ = sysinit.Unmount(vars.Target) }()
-	medium := &oneshot.Medium{Arch: n.info.Arch, Vars: vars.Target, Dir: espDir}
+	// What cannot be read has said nothing.
+	cmdline, _ := os.ReadFile("/proc/cmdline")
+	medium := &oneshot.Medium{Arch: n.info.Arch, Told: oneshot.ParseTold(string(cmdline)), Vars: vars.Target, Dir: espDir}
 	if !medium.Ours() {
 		return nil
 	}

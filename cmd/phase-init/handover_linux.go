@@ -45,8 +45,10 @@ func silent(m handover.Machine, mode bootcfg.Mode) handover.Machine {
 // try: it knows whether the boot loader does as it is told.
 func (s *seed) bootMedium() *oneshot.Medium {
 	if s.medium == nil {
+		cmdline, err := os.ReadFile("/proc/cmdline")
+		s.warn("read the kernel's command line", err)
 		s.medium = &oneshot.Medium{
-			Arch: s.config.Arch, Vars: sysinit.EFIVars().Target, Dir: espDir, Reboot: func() error { return sysinit.WarmReboot(syncLimit) },
+			Arch: s.config.Arch, Told: oneshot.ParseTold(string(cmdline)), Vars: sysinit.EFIVars().Target, Dir: espDir, Reboot: func() error { return sysinit.WarmReboot(syncLimit) },
 		}
 		if s.system.Modules != nil {
 			s.medium.LoadModule = s.system.LoadModule

@@ -20,6 +20,8 @@ type Medium struct {
 	Disks []string
 	// Arch is the canonical name of the architecture.
 	Arch string
+	// Told is what the boot loader has said on the kernel's command line.
+	Told Told
 	// Vars is where efivarfs is mounted, read-only.
 	Vars string
 	// Dir is a folder where the boot partition may be mounted. It is made.
@@ -48,18 +50,18 @@ const stepFind = "find the boot partition"
 // device is the partition that the loader was started from, if it lies on this
 // medium.
 func (m *Medium) device() (string, error) {
-	vars := variables{m.Vars}
+	l := m.loader()
 	switch _, err := os.Stat(m.Vars); {
 	case m.ignored:
 		return "", kindIgnored.error(stepFind, nil, "the boot loader did not start the new system when it was asked to")
 	case err != nil:
 		return "", kindLoader.error(stepFind, err, "this machine was not started by UEFI")
-	case !vars.takesEntries():
+	case !l.takes():
 		return "", kindLoader.error(stepFind, nil, "the boot loader takes no entries for one start")
 	case len(m.Disks) == 0:
 		return "", kindMedium.error(stepFind, nil, "this machine was not started from a medium of Phase Boot")
 	}
-	text, err := vars.text(varDevice)
+	text, err := l.partition()
 	if err != nil {
 		return "", kindLoader.error(stepFind, err, "the boot loader does not say where it came from")
 	}
@@ -195,22 +197,23 @@ func (m *Medium) remountVars(readOnly bool) error {
 }
 
 // Ours reports whether the running system was started by an entry of this package.
-func (m *Medium) Ours() bool { return variables{m.Vars}.selected() }
+func (m *Medium) Ours() bool { return m.loader().started() }
 
 // Stale reports whether something of an earlier start is left on the medium or in
 // the firmware's memory, as far as the loader has seen.
-func (m *Medium) Stale() bool {
-	vars := variables{m.Vars}
-	return vars.known() || vars.oneShot() || vars.selected()
-}
+func (m *Medium) Stale() bool { return m.loader().left() }
 
-// Clear removes what an earlier start has left: the entry, the files, the
-// variables. If the loader had been asked to start the entry and has not, it is
-// not asked again.
+// Clear removes what an earlier start has left: the entry, the files, the request
+// for it. If the loader was asked to start the entry and has not, it is not asked
+// again.
 func (m *Medium) Clear() error {
-	forgotten := variables{m.Vars}.oneShot()
+	l := m.loader()
+	forgotten := l.failed() || l.armed()
 	err := m.Cancel()
 	m.ignored = m.ignored || forgotten
+	if err == nil {
+		m.Told.OneShot = ""
+	}
 	return err
 }
 

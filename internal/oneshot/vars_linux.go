@@ -148,31 +148,24 @@ func (v variables) secureBoot() bool {
 	return err == nil && len(raw) == 1 && raw[0] == 1
 }
 
-// arm makes the firmware start our entry at the next boot, and disarm undoes it.
-func (v variables) arm() error {
-	if err := v.write(varOneShot, encodeText(EntryID)); err != nil {
-		return fmt.Errorf("LoaderEntryOneShot: %w", err)
-	}
+// startAgain makes the firmware start, once, what it has started this time.
+func (v variables) startAgain() error {
 	current, err := v.read(varCurrent, 2)
 	if err != nil || len(current) != 2 {
 		return nil // then the firmware goes by its own order, as it did this time
 	}
 	if err := v.write(varNext, current); err != nil {
-		return errors.Join(fmt.Errorf("BootNext: %w", err), v.remove(varOneShot))
+		return fmt.Errorf("BootNext: %w", err)
 	}
 	return nil
 }
 
-// disarm leaves a BootNext alone that is not what arm writes.
-func (v variables) disarm() error {
-	var errs []error
-	if v.oneShot() {
-		errs = append(errs, v.remove(varOneShot))
-	}
+// forgetNext leaves a BootNext alone that is not what startAgain writes.
+func (v variables) forgetNext() error {
 	current, err := v.read(varCurrent, 2)
 	next, err2 := v.read(varNext, 2)
 	if err == nil && err2 == nil && bytes.Equal(current, next) {
-		errs = append(errs, v.remove(varNext))
+		return v.remove(varNext)
 	}
-	return errors.Join(errs...)
+	return nil
 }

@@ -76,27 +76,33 @@ func (m *Medium) Prepare(kernel, initrd *os.File, cmdline string) error {
 }
 
 // check refuses what the firmware could not start, before anything is written.
-func (m *Medium) check(kernel *os.File, cmdline string) (entry, error) {
+func (m *Medium) check(kernel *os.File, cmdline string) (bootEntry, error) {
 	const step = "look at the new kernel"
 	machines := map[string]uint16{"x86_64": peX8664, "arm64": peARM64}
 	image, err := readImage(kernel)
 	switch {
 	case err != nil:
-		return entry{}, kindKernel.error(step, err, "the firmware cannot start it")
+		return bootEntry{}, kindKernel.error(step, err, "the firmware cannot start it")
 	case image.Machine != machines[m.Arch]:
-		return entry{}, kindKernel.error(step, nil, "it is for another kind of machine (%#x)", image.Machine)
+		return bootEntry{}, kindKernel.error(step, nil, "it is for another kind of machine (%#x)", image.Machine)
 	case !image.Signed && (variables{m.Vars}).secureBoot():
-		return entry{}, kindSecure.error(step, nil, "it is not signed, and Secure Boot is on")
+		return bootEntry{}, kindSecure.error(step, nil, "it is not signed, and Secure Boot is on")
 	}
-	e := newEntry(cmdline)
-	if _, err := e.marshal(); err != nil {
-		return entry{}, kindKernel.error(step, err, "its command line does not go through the boot loader")
+	name, text, err := m.loader().entry(cmdline)
+	if err != nil {
+		return bootEntry{}, kindKernel.error(step, err, "its command line does not go through the boot loader")
 	}
-	return e, nil
+	return bootEntry{name, text}, nil
+}
+
+// bootEntry is the file by which the boot loader starts the new system.
+type bootEntry struct {
+	name string // on the boot partition
+	text []byte
 }
 
 // write puts everything on the medium, the entry last.
-func (m *Medium) write(kernel, initrd *os.File, e entry) (err error) {
+func (m *Medium) write(kernel, initrd *os.File, e bootEntry) (err error) {
 	unmount, err := m.mount(false)
 	if err != nil {
 		return err
@@ -118,11 +124,7 @@ func (m *Medium) write(kernel, initrd *os.File, e entry) (err error) {
 			return kindWrite.error(stepWrite, err, "%s cannot be written", name)
 		}
 	}
-	text, err := e.marshal()
-	if err == nil {
-		err = durable.WriteBelow(m.Dir, entryFile, text, 0o600)
-	}
-	if err != nil {
+	if err := durable.WriteBelow(m.Dir, e.name, e.text, 0o600); err != nil {
 		return kindWrite.error(stepWrite, err, "the entry cannot be written")
 	}
 	return nil
@@ -186,7 +188,7 @@ func (m *Medium) copyFile(name string, from *os.File) error {
 
 // compare reads everything back. The partition was unmounted in between, so that
 // the bytes come from the medium.
-func (m *Medium) compare(e entry) (err error) {
+func (m *Medium) compare(e bootEntry) (err error) {
 	unmount, err := m.mount(true)
 	if err != nil {
 		return err
@@ -201,11 +203,7 @@ func (m *Medium) compare(e entry) (err error) {
 			return kindWrite.error(stepCheck, err, "the medium has not kept %s", name)
 		}
 	}
-	text, err := durable.ReadSmall(filepath.Join(m.Dir, entryFile), maxEntry, durable.RefuseLinks)
-	if err != nil {
-		return kindWrite.error(stepCheck, err, "the medium has not kept the entry")
-	}
-	if kept, err := parseEntry(text); err != nil || kept != e {
+	if err := m.keeps(e.name, e.text); err != nil {
 		return kindWrite.error(stepCheck, err, "the medium has not kept the entry")
 	}
 	return nil
@@ -230,11 +228,11 @@ func (m *Medium) Restart() error {
 	if m.digests == nil {
 		return kindReboot.error(stepArm, nil, "nothing was prepared")
 	}
-	if err := m.writable(variables.arm); err != nil {
-		return also(kindFirmware.error(stepArm, err, "the firmware does not take it"), m.writable(variables.disarm))
+	if err := m.loader().arm(); err != nil {
+		return also(err, m.loader().disarm())
 	}
 	if err := m.Reboot(); err != nil {
-		return also(kindReboot.error("restart the machine", err, "the running kernel does not let go"), m.writable(variables.disarm))
+		return also(kindReboot.error("restart the machine", err, "the running kernel does not let go"), m.loader().disarm())
 	}
 	return kindReboot.error("restart the machine", nil, "the machine goes on as if it had not been asked")
 }
@@ -243,10 +241,9 @@ func (m *Medium) Restart() error {
 // partition for writing only if there is something to remove.
 func (m *Medium) Cancel() (err error) {
 	m.digests = nil
-	vars := variables{m.Vars}
-	if vars.oneShot() {
-		if err := m.writable(variables.disarm); err != nil {
-			return kindFirmware.error(stepClear, err, "the firmware does not forget it")
+	if l := m.loader(); l.armed() {
+		if err := l.disarm(); err != nil {
+			return err
 		}
 	}
 	found, err := m.found()
