@@ -79,6 +79,8 @@ type LastWord int
 const (
 	ReceiptDelivered LastWord = iota // a provider has taken the receipt
 	ReceiptShown                     // the receipt is on the report port; private mode delivers none
+	NodeReady                        // the node answers
+	HandedOver                       // the seed starts the system that it verified
 )
 
 // Follow watches a machine until its last word, a stage failed, the
@@ -175,11 +177,13 @@ func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 		if err := strictjson.Unmarshal(e.Data, f.out.Node, reportLimits); err != nil {
 			return true, fmt.Errorf("the node's report about itself: %w", err)
 		}
+		return f.last == NodeReady, nil
 	case timeline.EventHandover:
 		f.out.Seed = time.Duration(e.AtNS - f.first)
 		if err := strictjson.Unmarshal(e.Data, &f.out.Memory, reportLimits); err != nil {
 			return true, fmt.Errorf("the seed's report about its memory: %w", err)
 		}
+		return f.last == HandedOver, nil
 	case timeline.EventFailed:
 		f.out.Failure = &Failure{Stage: e.Stage, Code: e.Code, Text: e.Text}
 		return true, nil

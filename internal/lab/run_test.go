@@ -1,11 +1,14 @@
 package lab
 
 import (
+	"crypto/ed25519"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/receipt"
 )
 
 // walkOf feeds events to a follower, each with the host's time since power-on,
@@ -71,6 +74,8 @@ func TestLastWords(t *testing.T) {
 	failed.Code = "VFY-004"
 	refused := at("node", timeline.EventStageEnd, "receipt hello", time.Second)
 	refused.Code = "NODE-030"
+	ready, handedOver := at("node", timeline.EventNodeReady, "", 1), at("seed", timeline.EventHandover, "", 1)
+	ready.Data, handedOver.Data = []byte(`{"node_key":"","peer_id":"","p2p_addrs":[]}`), []byte(`{}`)
 	tests := map[string]struct {
 		last    LastWord
 		event   timeline.Event
@@ -81,6 +86,11 @@ func TestLastWords(t *testing.T) {
 		"receipt not delivered":       {ReceiptDelivered, refused, true, "NODE-030"},
 		"receipt shown, not the last": {ReceiptDelivered, at("node", timeline.EventReceipt, "", 1), false, ""},
 		"receipt shown":               {ReceiptShown, at("node", timeline.EventReceipt, "", 1), true, ""},
+		"node ready, not the last":    {ReceiptShown, ready, false, ""},
+		"node ready":                  {NodeReady, ready, true, ""},
+		"hand-over, not the last":     {NodeReady, handedOver, false, ""},
+		"hand-over":                   {HandedOver, handedOver, true, ""},
+		"failed before the hand-over": {HandedOver, failed, true, "VFY-004"},
 		"unknown event":               {ReceiptDelivered, at("node", "weather", "", 1), false, ""},
 	}
 	for name, tt := range tests {
@@ -142,5 +152,40 @@ func TestWhereArtifactsCameFrom(t *testing.T) {
 	f, _ := walkOf(t, ReceiptDelivered, time.Second, at("seed", timeline.EventStageStart, timeline.StageFetch, time.Second), 2*time.Second, end)
 	if got := f.out.Fetched; len(got) != 1 || got[0].Name != "kernel" || len(got[0].Sources) != 1 || got[0].Sources[0].Bytes != 3 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestVerifyShown: a receipt counts if the key signed it that the machine named.
+func TestVerifyShown(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := blob.Of(nil)
+	raw, err := receipt.Sign(receipt.Statement{
+		Result: receipt.Result{
+			JobID: digest, Module: digest, Stdin: digest, EndState: receipt.Exited,
+			Stdout: receipt.Output{Digest: digest}, Stderr: receipt.Output{Digest: digest},
+		},
+		Observation: receipt.Observation{Engine: "test 1", Walls: []string{"wasm"}},
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := KeyText(make([]byte, ed25519.PublicKeySize))
+	mine := KeyText(key.Public().(ed25519.PublicKey))
+	for name, tt := range map[string]struct {
+		o  Outcome
+		ok bool
+	}{
+		"its own key":     {Outcome{Node: &NodeInfo{Key: mine}, shown: raw}, true},
+		"another key":     {Outcome{Node: &NodeInfo{Key: other}, shown: raw}, false},
+		"no key":          {Outcome{shown: raw}, false},
+		"a malformed key": {Outcome{Node: &NodeInfo{Key: "key"}, shown: raw}, false},
+		"no receipt":      {Outcome{Node: &NodeInfo{Key: mine}}, false},
+	} {
+		if err := tt.o.VerifyShown(); (err == nil) != tt.ok || (tt.o.Receipt != nil) != tt.ok {
+			t.Errorf("%s: %v, receipt %v", name, err, tt.o.Receipt)
+		}
 	}
 }
