@@ -169,14 +169,15 @@ func (m *mediaBuild) phaseBuild(ctx context.Context) (mediaTook, error) {
 }
 
 // stage takes the medium apart, by others' programs, for the pipeline to put
-// together again. Devices are left out: only root can make them.
+// together again. Devices are left out: only root can make them. The seed may end in
+// zeros, which the kernel skips and zstd complains of.
 func (m *mediaBuild) stage(ctx context.Context) error {
 	const script = `
 mkdir esp seed
 part() { sgdisk -i "$1" "$2" | awk '/^First sector/ {print $3 * 512}'; }
 mcopy -s -n -i "ours.img@@$(part 1 ours.img)" ::/ esp
 cp "$(find esp -name initramfs.img)" seed.img
-zstd -dq seed.img -o seed.cpio
+zstd -dcq seed.img > seed.cpio || tail -c 512 seed.cpio | cmp -n 512 - /dev/zero
 (cd seed && cpio -idm --quiet --nonmatching 'dev/*' < ../seed.cpio)
 tail -c "+$(($(part 2 ours.img) + 1))" ours.img | head -c 1048576 > policy.squashfs
 unsquashfs -q -n -d policy policy.squashfs
