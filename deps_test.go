@@ -75,7 +75,7 @@ const importLaw = `
 	manifest, internal/strictjson < internal/mediacheck;
 	internal/system < internal/bom;
 	logproof, internal/durable < internal/translog;
-	manifest, internal/durable, internal/keyfile, internal/delta, internal/verity
+	manifest, internal/durable, internal/keyfile, internal/delta, internal/verity, internal/sums
 	< internal/release;
 	internal/vm < internal/doctor;
 	blob, internal/term, internal/disks < internal/stick;
@@ -105,7 +105,7 @@ const importLaw = `
 	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term < cmd/internal/ceremony;
-	internal/lab, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony
+	internal/lab, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
 	< cmd/phase;
 	internal/job < examples/hello;
 

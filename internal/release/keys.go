@@ -22,7 +22,12 @@ type Keys struct {
 	Targets   [3]ed25519.PrivateKey // threshold 2: they sign manifests
 	Timestamp ed25519.PrivateKey    // signs pointers
 	Snapshot  ed25519.PrivateKey    // required by TUF's root format; signs nothing here
+	Media     ed25519.PrivateKey    // signs lists of what people download; no root names it
 }
+
+// mediaRole is the name of the key for media. Rings that were made before there was
+// one have none.
+const mediaRole = "media"
 
 // threshold is how many of a role's three keys must sign.
 const threshold = 2
@@ -38,7 +43,7 @@ func (k *Keys) named() []struct {
 	}{
 		{"root-1", &k.Root[0]}, {"root-2", &k.Root[1]}, {"root-3", &k.Root[2]},
 		{"targets-1", &k.Targets[0]}, {"targets-2", &k.Targets[1]}, {"targets-3", &k.Targets[2]},
-		{"timestamp", &k.Timestamp}, {"snapshot", &k.Snapshot},
+		{"timestamp", &k.Timestamp}, {"snapshot", &k.Snapshot}, {mediaRole, &k.Media},
 	}
 }
 
@@ -55,11 +60,15 @@ func NewKeys() (*Keys, error) {
 	return keys, nil
 }
 
-// LoadKeys reads the keys that Save wrote. A missing folder is fs.ErrNotExist.
+// LoadKeys reads the keys that Save wrote; that for media may be missing. A
+// missing folder is fs.ErrNotExist.
 func LoadKeys(dir string) (*Keys, error) {
 	keys := &Keys{}
 	for _, n := range keys.named() {
 		key, err := keyfile.Read(filepath.Join(dir, n.name+".pem"), nil)
+		if errors.Is(err, fs.ErrNotExist) && n.name == mediaRole {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -110,13 +119,30 @@ each person's machine.
 // folder does not exist yet.
 func LoadOrCreateKeys(dir string) (*Keys, error) {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return LoadKeys(dir)
+		keys, err := LoadKeys(dir)
+		if err == nil && keys.Media == nil {
+			keys.Media, err = addKey(filepath.Join(dir, mediaRole+".pem"))
+		}
+		return keys, err
 	}
 	keys, err := NewKeys()
 	if err != nil {
 		return nil, err
 	}
 	return keys, keys.Save(dir)
+}
+
+// addKey makes a key file; another process may be faster.
+func addKey(path string) (ed25519.PrivateKey, error) {
+	key, err := keyfile.Generate()
+	if err != nil {
+		return nil, err
+	}
+	err = keyfile.Write(path, key, keyfile.Passphrase{})
+	if errors.Is(err, keyfile.ErrExists) {
+		return keyfile.Read(path, nil)
+	}
+	return key, err
 }
 
 // RootFile is the signed version 1 of the root metadata that trusts these keys
