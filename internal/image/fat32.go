@@ -120,12 +120,14 @@ func (f FAT32) plan(t *Tree) (*volume, error) {
 	return v, v.allocate()
 }
 
-// measure sizes the FAT so that it covers exactly the clusters that remain.
+// measure sizes the FAT so that it covers the clusters that remain, and so that
+// these begin with a cluster's worth of sectors: files then lie on whole sectors of
+// every disk, and on those of a disc.
 func (v *volume) measure() {
 	sectors := v.Size / sectorSize
 	const perCluster = fatCluster / sectorSize
 	v.clusters = (sectors - fatReserved) / perCluster
-	v.fatSectors = alignUp((v.clusters+2)*4, sectorSize) / sectorSize
+	v.fatSectors = alignUp((v.clusters+2)*4, fatCluster/fatCopies) / sectorSize
 	v.clusters = (sectors - fatReserved - fatCopies*v.fatSectors) / perCluster
 }
 
