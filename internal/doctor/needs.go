@@ -45,6 +45,8 @@ func needs() []need {
 		{"CA certificates", build, "go into the images, for https", "ca-certificates", "", file("etc/ssl/certs/ca-certificates.crt")},
 		{"sgdisk", verify, "checks the partition table", "gdisk", "", program("sgdisk")},
 		{"fsck.fat", verify, "checks the EFI partition", "dosfstools", "", program("fsck.fat")},
+		{"qemu-img", verify, "checks disks in the formats of hypervisors", "qemu-utils", "", program("qemu-img")},
+		{"xorriso", verify, "reads discs", "xorriso", "", program("xorriso")},
 		{"mdir", verify, "reads the EFI partition", "mtools", "", program("mdir")},
 		{"cpio", verify, "reads initramfs archives", "cpio", "", program("cpio")},
 		{"zstd", verify, "reads what the seed is compressed with", "zstd", "", program("zstd")},
