@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/phasebased/phase/internal/pefile"
 )
@@ -30,9 +31,10 @@ func indirectData(digest [32]byte) []byte {
 	return append(data, info...)
 }
 
-// Sign returns the EFI program with a signature by key behind those it has. The
-// same program and key give the same bytes. What the key has signed already is
-// returned as it is.
+// Sign returns the EFI program with a signature by key before those it has: firmware
+// and shim look at all, but Linux, when it is to start a kernel by kexec_file_load,
+// at the first alone. The same program and key give the same bytes. What the key
+// has signed already, first, is returned as it is.
 func Sign(program []byte, key *Key) ([]byte, error) {
 	f, err := pefile.Parse(program)
 	if err != nil {
@@ -42,8 +44,8 @@ func Sign(program []byte, key *Key) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("secureboot: %w", err)
 	}
-	for _, old := range have {
-		if s := readSignature(old, f.Digest()); s.Err == nil && s.Signer.Equal(key.Cert) {
+	if len(have) > 0 {
+		if s := readSignature(have[0], f.Digest()); s.Err == nil && s.Signer.Equal(key.Cert) {
 			return bytes.Clone(program), nil
 		}
 	}
@@ -52,7 +54,8 @@ func Sign(program []byte, key *Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := f.Signed(append(have, der(tagSequence, encoded(oidSignedData), der(tagExplicit, signed)))...)
+	first := der(tagSequence, encoded(oidSignedData), der(tagExplicit, signed))
+	out, err := f.Signed(slices.Insert(have, 0, first)...)
 	if err != nil {
 		return nil, fmt.Errorf("secureboot: %w", err)
 	}

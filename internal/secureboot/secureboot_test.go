@@ -74,7 +74,7 @@ func TestSign(t *testing.T) {
 		t.Fatal(err)
 	}
 	list, err := Signers(both)
-	if err != nil || len(list) != 2 || list[0].Err != nil || list[1].Err != nil || !list[0].Signer.Equal(own.Cert) || !list[1].Signer.Equal(other.Cert) {
+	if err != nil || len(list) != 2 || list[0].Err != nil || list[1].Err != nil || !list[0].Signer.Equal(other.Cert) || !list[1].Signer.Equal(own.Cert) {
 		t.Errorf("%+v, %v", list, err)
 	}
 	for name, tt := range map[string]struct {
