@@ -272,10 +272,15 @@ func settle(machine *vm.Machine) {
 // showConsole repeats what the machine's serial console shows.
 func (d *demo) showConsole(ctx context.Context, machine *vm.Machine) {
 	for line := range machine.Lines(ctx) {
-		if strings.ContainsFunc(line.Text, func(r rune) bool { return unicode.IsLetter(r) || r == '-' || r == '%' }) {
+		if speaks(line.Text) {
 			fmt.Fprintln(os.Stderr, "  |", line.Text)
 		}
 	}
+}
+
+// speaks says whether a console line is more than the firmware's decoration.
+func speaks(line string) bool {
+	return strings.ContainsFunc(line, func(r rune) bool { return unicode.IsLetter(r) || r == '-' || r == '%' })
 }
 
 // conclude prints the result and decides whether the demo succeeded.

@@ -25,6 +25,7 @@ type Task string
 const (
 	Demo  Task = "demo"  // boot a machine and watch it reach its receipt
 	Image Task = "image" // build the boot medium and the system that it fetches
+	VM    Task = "vm"    // start virtual machines from a medium
 	Test  Task = "test"  // run all tests
 	Lint  Task = "lint"  // check the source code
 )
@@ -33,7 +34,7 @@ const (
 var archs = []string{vm.X8664, vm.ARM64}
 
 // Tasks lists all tasks.
-func Tasks() []Task { return []Task{Demo, Image, Test, Lint} }
+func Tasks() []Task { return []Task{Demo, Image, VM, Test, Lint} }
 
 // Host is the machine to look at.
 type Host struct {

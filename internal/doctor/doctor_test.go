@@ -57,10 +57,14 @@ func (f *fakeHost) read(path string) string {
 func (f *fakeHost) complete() {
 	f.t.Helper()
 	f.program("go", "echo go version go1.26.1 linux/amd64")
-	for _, name := range strings.Fields("git apt-get dpkg-deb mksquashfs unsquashfs mke2fs e2fsck qemu-system-x86_64 qemu-system-aarch64 sgdisk fsck.fat mdir cpio zstd dnsmasq tinyproxy ip curl aria2c python3 dbus-daemon strace xz debootstrap veritysetup openssl minisign") {
-		f.program(name, "")
+	for _, task := range Tasks() {
+		for _, missing := range Missing(f.check(task)) {
+			if program, ok := strings.CutSuffix(missing.Detail, " not found"); ok {
+				f.program(program, "")
+			}
+		}
 	}
-	for _, path := range []string{"etc/ssl/certs/ca-certificates.crt", "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd", "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd"} {
+	for _, path := range []string{"etc/ssl/certs/ca-certificates.crt", "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd", "usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "usr/share/OVMF/OVMF_VARS_4M.ms.fd", "usr/share/AAVMF/AAVMF_CODE.ms.fd", "usr/share/AAVMF/AAVMF_VARS.ms.fd", "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd"} {
 		f.write(path, "x", 0o644)
 	}
 }
@@ -144,6 +148,8 @@ func TestCheckOneMissing(t *testing.T) {
 		{Test, "bin/ip", "ip", "iproute2"},
 		{Test, "bin/dbus-daemon", "dbus-daemon", "dbus-daemon"},
 		{Lint, "bin/git", "git", "git"},
+		{VM, "bin/qemu-system-x86_64", "qemu-system-x86_64", "qemu-system-x86"},
+		{VM, "usr/share/OVMF/OVMF_VARS_4M.ms.fd", "Secure Boot firmware", "ovmf"},
 		{Lint, "bin/go", "go", ""},
 		{Test, "bin/qemu-system-aarch64", "qemu-system-aarch64", "qemu-system-arm"},
 		{Test, "usr/share/AAVMF/AAVMF_CODE.fd", "UEFI firmware for arm64", "qemu-efi-aarch64"},

@@ -73,17 +73,19 @@ func needs() []need {
 // machineNeeds is what the demo and the tests need to run virtual machines of an
 // architecture, whatever that of this machine is.
 func machineNeeds(arch string) []need {
-	run := []Task{Demo, Test}
+	run, checking := []Task{Demo, VM, Test}, []Task{VM, Test}
 	switch arch {
 	case vm.X8664:
 		return []need{
 			{"qemu-system-x86_64", run, "runs virtual machines", "qemu-system-x86", "", program("qemu-system-x86_64")},
 			{"UEFI firmware", run, "starts virtual machines as real ones start", "ovmf", "", firmware(vm.X8664)},
+			{"Secure Boot firmware", checking, "starts virtual machines that check signatures", "ovmf", "", secureFirmware(vm.X8664)},
 		}
 	case vm.ARM64:
 		return []need{
 			{"qemu-system-aarch64", run, "runs arm64 virtual machines", "qemu-system-arm", "", program("qemu-system-aarch64")},
 			{"UEFI firmware for arm64", run, "starts arm64 virtual machines as real ones start", "qemu-efi-aarch64", "", firmware(vm.ARM64)},
+			{"Secure Boot firmware for arm64", checking, "starts arm64 virtual machines that check signatures", "qemu-efi-aarch64", "", secureFirmware(vm.ARM64)},
 		}
 	}
 	return nil
@@ -111,6 +113,13 @@ func file(path string) checker {
 func firmware(arch string) checker {
 	return func(_ context.Context, h Host) (string, error) {
 		fw, err := vm.FindFirmwareIn(os.DirFS(h.root()), arch)
+		return fw.Code, err
+	}
+}
+
+func secureFirmware(arch string) checker {
+	return func(_ context.Context, h Host) (string, error) {
+		fw, err := vm.FindSecureFirmware(os.DirFS(h.root()), arch)
 		return fw.Code, err
 	}
 }
