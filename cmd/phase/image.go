@@ -18,6 +18,7 @@ import (
 
 func newImage() *cobra.Command {
 	cmd := group("image", "Build boot media")
+	cmd.AddCommand(newImageWrite(), newImageDevices())
 	cmd.AddCommand(newImageBuild())
 	return cmd
 }
