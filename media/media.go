@@ -25,7 +25,7 @@ const maxOptions = 1800
 
 // LoaderConf returns loader/loader.conf. timeout is in seconds; 0 boots the
 // default at once, while a key is held the menu still shows. def is one of
-// Modes.
+// Modes; its entry is that of EntryName for whatever machine it is.
 func LoaderConf(timeout int, def string) (string, error) {
 	if err := checkMenu(timeout, def); err != nil {
 		return "", err
@@ -33,7 +33,17 @@ func LoaderConf(timeout int, def string) (string, error) {
 	return render("loader.conf", struct {
 		Timeout int
 		Default string
-	}{timeout, def + ".conf"})
+	}{timeout, def + "*.conf"})
+}
+
+// EntryName is the name of an entry's file below loader/entries. On a medium for
+// machines of several architectures, arch tells theirs apart, and the loader shows
+// each machine its own; "" for a medium that has one.
+func EntryName(mode, arch string) string {
+	if arch == "" {
+		return mode + ".conf"
+	}
+	return mode + "-" + strings.ReplaceAll(arch, "_", "-") + ".conf"
 }
 
 // EntryData is what differs between the boot entries of two media.

@@ -14,7 +14,7 @@ func TestLoaderConf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"timeout 10", "default internet.conf", "console-mode max", "editor no"} {
+	for _, line := range []string{"timeout 10", "default internet*.conf", "console-mode max", "editor no"} {
 		if !strings.Contains(got, "\n"+line+"\n") {
 			t.Errorf("no line %q in:\n%s", line, got)
 		}

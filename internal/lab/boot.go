@@ -56,7 +56,7 @@ func (l *Lab) Boot(ctx context.Context, o BootOptions) (*vm.Machine, error) {
 		cfg.Nets = nil
 	}
 	if o.Direct != "" {
-		cfg.Kernel, cfg.Initrd, cfg.Append = l.build.Inputs.Kernel.Image, l.Seed, machineOptions[l.cfg.Arch]+" "+o.Direct
+		cfg.Kernel, cfg.Initrd, cfg.Append = l.build.Inputs.Kernel.Image, l.Seed, l.options(o.Direct)
 	}
 	return vm.Start(ctx, cfg)
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -16,19 +17,32 @@ import (
 
 // machineOptions are the kernel options of every medium of the lab: the
 // machine's screen, then its serial port, and none of the kernel's own chatter.
-// An emulated timer of a PC may be late on a busy host; the kernel's check of it
-// would panic ("IO-APIC + timer doesn't work"), so virtual machines go without.
 var machineOptions = map[string]string{
-	vm.X8664: "console=tty0 console=ttyS0,115200 quiet loglevel=3 no_timer_check",
+	vm.X8664: "console=tty0 console=ttyS0,115200 quiet loglevel=3",
 	vm.ARM64: "console=tty0 console=ttyAMA0,115200 quiet loglevel=3",
+}
+
+// TimerUnchecked is for virtual machines: an emulated timer of a PC may be late on a
+// busy host, and the kernel's check of it would panic ("IO-APIC + timer doesn't
+// work"). Real machines need the check, which finds a way around a wrong table.
+const TimerUnchecked = "no_timer_check"
+
+// options are the kernel options of the lab's machines, and further ones.
+func (l *Lab) options(more string) string {
+	options := machineOptions[l.cfg.Arch]
+	if l.cfg.Arch == vm.X8664 && l.Flavour() == system.FlavourCloud {
+		options += " " + TimerUnchecked
+	}
+	return strings.TrimSpace(options + " " + more)
 }
 
 // ImageOptions say how a medium differs from the shipped default.
 type ImageOptions struct {
 	Out     string         // the raw image to write
+	With    []*Lab         // labs of the same publisher for further architectures, whose machines the image boots as well
 	Mode    string         // the menu's default: internet, local or private
 	Menu    int            // seconds the menu is shown; 0 boots at once
-	Chain   system.Chain   // how the seed is started; "": systemd-boot
+	Chain   system.Chain   // how the seed is started, where the architecture knows that chain; "" and elsewhere: systemd-boot
 	Signing system.Signing // of the chain "uki": who vouches for the images; zero: nobody
 	Nodes   []Node         // bootstrap nodes of the DHT
 	Options string         // further kernel options of every entry
@@ -44,11 +58,7 @@ type Node struct{ PeerID, Address string }
 
 // Image writes a USB image.
 func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, error) {
-	build, err := l.chained(ctx, o.Chain)
-	if err != nil {
-		return system.ImageReport{}, err
-	}
-	loader, grub, err := l.menus(build.Inputs.Chain, o)
+	builds, cfg, err := l.boots(ctx, o)
 	if err != nil {
 		return system.ImageReport{}, err
 	}
@@ -59,45 +69,69 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 	if bootstrap == nil {
 		bootstrap = media.BootstrapNodes()
 	}
-	boot := build.Inputs.Boot(l.Seed)
-	if boot.Chain == system.ChainUKI {
-		boot.Signing = o.Signing
-		if boot.UKI, err = l.ukis(o); err != nil {
-			return system.ImageReport{}, err
-		}
-	}
-	return build.USBImage(ctx, system.USBConfig{
-		Out: o.Out, Loader: loader, Grub: grub, Root: l.Root, Cache: o.Cache,
-		Policy: append(slices.Clip(policy), o.Policy...), Bootstrap: withNodes(bootstrap, o.Nodes),
-		Boots: []system.Boot{boot},
-	})
+	cfg.Out, cfg.Root, cfg.Cache, cfg.With = o.Out, l.Root, o.Cache, builds[1:]
+	cfg.Policy, cfg.Bootstrap = append(slices.Clip(policy), o.Policy...), withNodes(bootstrap, o.Nodes)
+	return builds[0].USBImage(ctx, cfg)
 }
 
-// menus writes the menu of a chain's boot loader.
-func (l *Lab) menus(chain system.Chain, o ImageOptions) (loader map[string][]byte, grub []byte, err error) {
+// boots is what each architecture starts, and the menus for all of them.
+func (l *Lab) boots(ctx context.Context, o ImageOptions) (builds []*system.Build, cfg system.USBConfig, err error) {
+	for _, lab := range append([]*Lab{l}, o.With...) {
+		if !bytes.Equal(lab.Root, l.Root) {
+			return nil, cfg, fmt.Errorf("the seeds for %s and %s trust different roots: one medium has one publisher", l.cfg.Arch, lab.cfg.Arch)
+		}
+		build, err := lab.chained(ctx, o.Chain)
+		if err != nil {
+			return nil, cfg, err
+		}
+		if err := lab.addMenu(&cfg, build.Inputs.Chain, o); err != nil {
+			return nil, cfg, err
+		}
+		boot := build.Inputs.Boot(lab.Seed)
+		if boot.Chain == system.ChainUKI {
+			boot.Signing = o.Signing
+			if boot.UKI, err = lab.ukis(o); err != nil {
+				return nil, cfg, err
+			}
+		}
+		builds, cfg.Boots = append(builds, build), append(cfg.Boots, boot)
+	}
+	return builds, cfg, nil
+}
+
+// addMenu writes the menu of a chain's boot loader for this architecture.
+func (l *Lab) addMenu(cfg *system.USBConfig, chain system.Chain, o ImageOptions) error {
 	kernel, initrds := system.ESPPaths(l.cfg.Arch, 1)
-	options := strings.TrimSpace(machineOptions[l.cfg.Arch] + " " + o.Options)
+	options := l.options(o.Options)
 	if chain == system.ChainStock {
 		text, err := media.GrubConf(media.GrubData{Timeout: o.Menu, Default: o.Mode, Linux: kernel, Initrds: initrds, Options: options})
-		return nil, []byte(text), err
+		cfg.Grub = []byte(text)
+		return err
 	}
 	if chain == system.ChainUKI {
 		text, err := media.UKILoaderConf(o.Menu, o.Mode)
-		return map[string][]byte{"loader.conf": []byte(text)}, nil, err
+		cfg.Loader = map[string][]byte{"loader.conf": []byte(text)}
+		return err
 	}
 	conf, err := media.LoaderConf(o.Menu, o.Mode)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	loader = map[string][]byte{"loader.conf": []byte(conf)}
+	if cfg.Loader == nil {
+		cfg.Loader = map[string][]byte{"loader.conf": []byte(conf)}
+	}
+	arch := ""
+	if len(o.With) > 0 {
+		arch = l.cfg.Arch
+	}
 	for _, mode := range media.Modes() {
 		entry, err := media.Entry(media.EntryData{Mode: mode, Arch: l.cfg.Arch, Linux: kernel, Initrd: initrds[0], Options: options})
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		loader["entries/"+mode+".conf"] = []byte(entry)
+		cfg.Loader["entries/"+media.EntryName(mode, arch)] = []byte(entry)
 	}
-	return loader, nil, nil
+	return nil
 }
 
 // ukis describes the unified kernel image of each mode.
@@ -105,7 +139,7 @@ func (l *Lab) ukis(o ImageOptions) ([]media.UKI, error) {
 	var list []media.UKI
 	for _, mode := range media.Modes() {
 		u, err := media.UKIOf(media.EntryData{
-			Mode: mode, Arch: l.cfg.Arch, Options: strings.TrimSpace(machineOptions[l.cfg.Arch] + " " + o.Options),
+			Mode: mode, Arch: l.cfg.Arch, Options: l.options(o.Options),
 		}, l.cfg.Version)
 		if err != nil {
 			return nil, err
@@ -117,7 +151,10 @@ func (l *Lab) ukis(o ImageOptions) ([]media.UKI, error) {
 
 // chained is the build with the EFI programs of a boot chain.
 func (l *Lab) chained(ctx context.Context, chain system.Chain) (*system.Build, error) {
-	if chain == l.from.Chain {
+	if !slices.Contains(system.Chains(l.cfg.Arch), chain) {
+		chain = system.ChainSystemdBoot
+	}
+	if chain == l.build.Inputs.Chain {
 		return l.build, nil
 	}
 	from, build := l.from, *l.build

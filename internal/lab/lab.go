@@ -46,19 +46,21 @@ type Config struct {
 	Plasmd     string // plasmd for this machine
 	Work       string // folder for packages, outputs, keys and runs; kept between calls
 	Version    string
-	Time       time.Time    // every date inside the products; the earliest clock of a seed
-	MinVersion int64        // version floor built into the seed; 0: none
-	LogPolicy  []byte       // C2SP tlog-policy that the seed holds releases to; nil: none
-	WiFi       bool         // seed and node can join wireless networks
-	Firmware   []string     // packages with firmware of wireless cards; with WiFi only
-	Shell      bool         // the seed's menu offers a shell
-	Tor        bool         // the seed can boot through Tor
-	Kernel     string       // kernel package; "": the distribution's, for virtual machines or with WiFi for real ones
-	Format     string       // of the node's root file system, as system.NodeConfig
-	NoVerity   bool         // the node's root file system gets no hash tree
-	MediumOnly bool         // build the seed, and no node system to publish
-	Offline    bool         // no package downloads
-	Log        *slog.Logger // nil: silent
+	Time       time.Time      // every date inside the products; the earliest clock of a seed
+	MinVersion int64          // version floor built into the seed; 0: none
+	LogPolicy  []byte         // C2SP tlog-policy that the seed holds releases to; nil: none
+	Flavour    system.Flavour // for which machines, as system.Sources
+	Files      system.Files   // what is not to come from packages
+	WiFi       bool           // seed and node can join wireless networks
+	Firmware   []string       // packages with firmware of devices, and folders, as system.Sources
+	Shell      bool           // the seed's menu offers a shell
+	Tor        bool           // the seed can boot through Tor
+	Kernel     string         // kernel package; "": the distribution's of the flavour
+	Format     string         // of the node's root file system, as system.NodeConfig
+	NoVerity   bool           // the node's root file system gets no hash tree
+	MediumOnly bool           // build the seed, and no node system to publish
+	Offline    bool           // no package downloads
+	Log        *slog.Logger   // nil: silent
 }
 
 // Lab holds what one publisher has built.
@@ -91,7 +93,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	}
 	from := system.Sources{
 		Arch: cfg.Arch, Dir: filepath.Join(cfg.Work, "inputs"), Offline: cfg.Offline, Log: cfg.Log,
-		WiFi: cfg.WiFi, Tor: cfg.Tor, Shell: cfg.Shell, Firmware: cfg.Firmware, KernelPackage: cfg.Kernel,
+		Flavour: cfg.Flavour, Files: cfg.Files, WiFi: cfg.WiFi, Tor: cfg.Tor, Shell: cfg.Shell, Firmware: cfg.Firmware, KernelPackage: cfg.Kernel,
 	}
 	inputs, err := system.Prepare(ctx, from)
 	if err != nil {
@@ -104,7 +106,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 }
 
 func (l *Lab) buildSystems(ctx context.Context) error {
-	out := filepath.Join(l.cfg.Work, "out", l.cfg.Arch)
+	out := l.out()
 	l.Seed, l.Hello = filepath.Join(out, "seed.img"), filepath.Join(out, "hello.wasm")
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return fmt.Errorf("make the output folder: %w", err)
@@ -150,7 +152,7 @@ func (l *Lab) buildNode(ctx context.Context, dir string, more map[string][]byte)
 // Changed is the same lab with another node system, whose root file system has
 // one more file, as the next release of a publisher might.
 func (l *Lab) Changed(ctx context.Context, content []byte) (*Lab, error) {
-	dir := filepath.Join(l.cfg.Work, "out", l.cfg.Arch, "changed")
+	dir := filepath.Join(l.out(), "changed")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the output folder: %w", err)
 	}
@@ -165,7 +167,7 @@ func (l *Lab) Changed(ctx context.Context, content []byte) (*Lab, error) {
 func (l *Lab) Formatted(ctx context.Context, format string, verity bool) (*Lab, error) {
 	formatted := *l
 	formatted.cfg.Format, formatted.cfg.NoVerity = format, !verity
-	dir := filepath.Join(l.cfg.Work, "out", l.cfg.Arch, fmt.Sprintf("%s-%v", format, verity))
+	dir := filepath.Join(l.out(), fmt.Sprintf("%s-%v", format, verity))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the output folder: %w", err)
 	}
@@ -227,7 +229,19 @@ func (l *Lab) Release(version int64, base string) release.Release {
 }
 
 // cmdline is the node's kernel command line.
-func (l *Lab) cmdline() string { return machineOptions[l.cfg.Arch] + " panic=30" }
+func (l *Lab) cmdline() string { return l.options("panic=30") }
+
+// out is the folder for what is built: labs for other machines may share the rest.
+func (l *Lab) out() string {
+	name := l.cfg.Arch
+	if l.Flavour() != system.FlavourCloud {
+		name += "-" + string(l.Flavour())
+	}
+	return filepath.Join(l.cfg.Work, "out", name)
+}
+
+// Flavour says for which machines the lab builds.
+func (l *Lab) Flavour() system.Flavour { return l.build.Inputs.Flavour }
 
 // Arch is the architecture of the lab's machines.
 func (l *Lab) Arch() string { return l.cfg.Arch }

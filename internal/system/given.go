@@ -1,6 +1,7 @@
 package system
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/kmod"
 )
 
@@ -28,21 +30,48 @@ func (e *ReleaseError) Hint() string {
 // releaseOf is what uname -r says on a kernel with these modules: what the modules
 // themselves say, or else the name of their folder.
 func releaseOf(modules string) string {
-	release := filepath.Base(modules)
+	release, tries := filepath.Base(modules), 0
 	_ = filepath.WalkDir(filepath.Join(modules, "kernel"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || !strings.Contains(filepath.Base(path), ".ko") {
 			return nil // who selects the modules says what is wrong with the folder
 		}
+		if tries++; tries > 8 {
+			return fs.SkipAll
+		}
 		data, err := readModuleFile(path)
 		if err != nil {
-			return fs.SkipAll
+			return nil
 		}
 		if m, err := kmod.ParseModule(data); err == nil && m.Release != "" {
 			release = m.Release
+			return fs.SkipAll // they are all of one build
 		}
-		return fs.SkipAll // they are all of one build
+		return nil
 	})
 	return release
+}
+
+// recordModules notes the modules that were given: the digest of the names and
+// digests of all of them.
+func (g *gatherer) recordModules(dir, release string) error {
+	sum := sha256.New()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || !strings.Contains(filepath.Base(path), ".ko") {
+			return err
+		}
+		digest, _, err := digestFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		fmt.Fprintf(sum, "%s %q\n", digest, filepath.ToSlash(name))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("system: modules: %w", err)
+	}
+	g.in.Materials = append(g.in.Materials, Material{Name: "modules-" + release, Arch: g.Arch, SHA256: blob.FromSum([32]byte(sum.Sum(nil)))})
+	return nil
 }
 
 // imageRelease is the release that a kernel for x86_64 names in its header (Linux,

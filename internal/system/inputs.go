@@ -21,26 +21,33 @@ import (
 // Sources says where kernel, loader and certificates come from: from packages
 // unless files are named.
 type Sources struct {
-	Arch          string   // x86_64 or arm64
-	Flavour       Flavour  // for which machines; "": FlavourCloud, or FlavourGeneric with WiFi
-	Dir           string   // cache folder for packages and what is unpacked from them
-	Offline       bool     // no downloads
-	Update        bool     // newest packages instead of those in the cache
-	KernelPackage string   // "": the distribution's kernel of the flavour
-	KernelImage   string   // a kernel file instead of a package; needs ModulesDir
-	ModulesDir    string   // its modules: the folder that holds kernel/, as /lib/modules/<release>
-	Chain         Chain    // how the seed is started; "": ChainSystemdBoot
-	Loader        string   // an EFI boot loader file instead of systemd-boot's package
-	Shim          string   // of ChainStock: signed files instead of the packages' shim,
-	MokManager    string   // its key manager
-	Grub          string   // and GRUB
-	Stub          string   // of ChainUKI: systemd's EFI stub instead of the package's
-	CACerts       string   // a PEM bundle instead of the ca-certificates package
-	WiFi          bool     // what it takes to join wireless networks; of FlavourGeneric
-	Firmware      []string // packages with firmware of devices, such as firmware-realtek; or folders, with a "/" in their names; of FlavourGeneric
-	Shell         bool     // a shell for the console's menu
-	Tor           bool     // Tor, for seeds that can boot through it
-	Log           *slog.Logger
+	Arch          string  // x86_64 or arm64
+	Flavour       Flavour // for which machines; "": FlavourCloud, or FlavourGeneric with WiFi or Firmware
+	Dir           string  // cache folder for packages and what is unpacked from them
+	Offline       bool    // no downloads
+	Update        bool    // newest packages instead of those in the cache
+	KernelPackage string  // "": the distribution's kernel of the flavour
+	Chain         Chain   // how the seed is started; "": ChainSystemdBoot
+	Files                 // what is not to come from packages
+	WiFi          bool    // what it takes to join wireless networks; of FlavourGeneric
+	// Firmware are packages with firmware of devices, such as firmware-realtek, or
+	// folders, which have a "/" in their names; of FlavourGeneric.
+	Firmware []string
+	Shell    bool // a shell for the console's menu
+	Tor      bool // Tor, for seeds that can boot through it
+	Log      *slog.Logger
+}
+
+// Files are parts that are given as files and folders instead of packages.
+type Files struct {
+	KernelImage string // a kernel; needs ModulesDir
+	ModulesDir  string // its modules: the folder that holds kernel/, as /lib/modules/<release>
+	Loader      string // an EFI boot loader instead of systemd-boot
+	Shim        string // of ChainStock: signed files instead of the packages' shim,
+	MokManager  string // its key manager
+	Grub        string // and GRUB
+	Stub        string // of ChainUKI: systemd's EFI stub
+	CACerts     string // a PEM bundle
 }
 
 // packages is where packages are kept. Apt's lists lie beside it: who copies the
@@ -162,7 +169,7 @@ func (g *gatherer) givenKernel() (Kernel, error) {
 	if is := imageRelease(k.Image); is != "" && is != k.Release {
 		return Kernel{}, &ReleaseError{Image: k.Image, Is: is, Modules: dir, Are: k.Release}
 	}
-	return k, g.record(g.KernelImage)
+	return k, errors.Join(g.record(g.KernelImage), g.recordModules(dir, k.Release))
 }
 
 func (g *gatherer) packagedKernel(ctx context.Context) (Kernel, error) {

@@ -87,8 +87,10 @@ func fakeSources(t *testing.T) Sources {
 	write(t, modules+"/modules.builtin", []byte("kernel/virtio_pci.ko\nkernel/virtio_blk.ko\nkernel/squashfs.ko\nkernel/vfat.ko\nkernel/ext4.ko\nkernel/af_packet.ko\nkernel/loop.ko\nkernel/dm_verity.ko\n"))
 	return Sources{
 		Arch: image.ArchX8664, Dir: dir, Offline: true,
-		KernelImage: write(t, dir+"/vmlinuz", efiFile()), ModulesDir: modules,
-		Loader: write(t, dir+"/loader.efi", efiFile()), CACerts: write(t, dir+"/ca.crt", []byte(testPEM)),
+		Files: Files{
+			KernelImage: write(t, dir+"/vmlinuz", efiFile()), ModulesDir: modules,
+			Loader: write(t, dir+"/loader.efi", efiFile()), CACerts: write(t, dir+"/ca.crt", []byte(testPEM)),
+		},
 	}
 }
 
@@ -103,7 +105,7 @@ func fakeBuild(t *testing.T) *Build {
 
 func TestPrepare(t *testing.T) {
 	in, err := Prepare(t.Context(), fakeSources(t))
-	if err != nil || in.Kernel.Release != "6.1.0-test" || string(in.CACerts) != testPEM || len(in.Materials) != 3 {
+	if err != nil || in.Kernel.Release != "6.1.0-test" || string(in.CACerts) != testPEM || len(in.Materials) != 4 {
 		t.Fatalf("%+v, %v", in, err)
 	}
 }

@@ -42,7 +42,7 @@ func (b Boot) addUKI(t *image.Tree, p platform) error {
 	if b.Signing.Owner != nil || b.Signing.Key == nil {
 		t.Bytes("EFI/BOOT/"+p.bootFile, 0o644, loader)
 		for name, data := range b.Signing.Owner {
-			t.Bytes("loader/keys/auto/"+name, 0o644, data)
+			bytesOnce(t, "loader/keys/auto/"+name, data)
 		}
 	} else {
 		for name, file := range map[string]string{p.bootFile: b.Shim, "mm" + p.efi + ".efi": b.MokManager} {
@@ -52,7 +52,7 @@ func (b Boot) addUKI(t *image.Tree, p platform) error {
 			t.File("EFI/BOOT/"+name, 0o644, file)
 		}
 		t.Bytes("EFI/BOOT/grub"+p.efi+".efi", 0o644, loader)
-		t.Bytes(CertificateFile, 0o644, b.Signing.Key.Cert.Raw)
+		bytesOnce(t, CertificateFile, b.Signing.Key.Cert.Raw)
 	}
 	for _, u := range b.UKI {
 		data, err := b.unified(u)
@@ -62,6 +62,13 @@ func (b Boot) addUKI(t *image.Tree, p platform) error {
 		t.Bytes("EFI/Linux/"+u.Name, 0o644, data)
 	}
 	return t.Err()
+}
+
+// bytesOnce places what is the same for all architectures.
+func bytesOnce(t *image.Tree, name string, data []byte) {
+	if !t.Has(name) {
+		t.Bytes(name, 0o644, data)
+	}
 }
 
 // signedFile reads an EFI program and signs it.

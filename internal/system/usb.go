@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -21,6 +22,7 @@ const DefaultCache = 1 << 30
 type USBConfig struct {
 	Out       string            // the raw image to write
 	Boots     []Boot            // what to start, by architecture
+	With      []*Build          // the builds of further architectures; their time, version and floor are this one's
 	Loader    map[string][]byte // files below /loader on the EFI system partition, for systemd-boot
 	Grub      []byte            // grub.cfg, for ChainStock
 	Root      []byte            // root.json
@@ -60,6 +62,9 @@ func (b *Build) USBImage(ctx context.Context, cfg USBConfig) (ImageReport, error
 	if err := checkRoot(cfg.Root); err != nil {
 		return ImageReport{}, err
 	}
+	if err := b.checkWith(cfg.With); err != nil {
+		return ImageReport{}, err
+	}
 	esp, err := espTree(cfg.Boots, menus{Loader: cfg.Loader, Grub: cfg.Grub})
 	if err != nil {
 		return ImageReport{}, err
@@ -87,6 +92,24 @@ func (b *Build) USBImage(ctx context.Context, cfg USBConfig) (ImageReport, error
 	return r, err
 }
 
+// checkWith refuses builds that do not belong on one medium.
+func (b *Build) checkWith(with []*Build) error {
+	archs := []string{b.Inputs.Arch}
+	for _, w := range with {
+		if err := w.check(); err != nil {
+			return err
+		}
+		switch {
+		case slices.Contains(archs, w.Inputs.Arch):
+			return fmt.Errorf("system: two builds for %s on one medium", w.Inputs.Arch)
+		case w.Version != b.Version || !w.Time.Equal(b.Time) || w.MinVersion != b.MinVersion:
+			return fmt.Errorf("system: the builds for %s and %s differ in version, time or version floor", b.Inputs.Arch, w.Inputs.Arch)
+		}
+		archs = append(archs, w.Inputs.Arch)
+	}
+	return nil
+}
+
 func cacheSize(n int64) int64 {
 	switch {
 	case n == 0:
@@ -108,17 +131,36 @@ func (b *Build) seedPartition(cfg USBConfig, files []FileReport) (*image.Tree, e
 	if err != nil {
 		return nil, err
 	}
-	bill, err := document(billOfMaterials{b.Inputs.Materials, files})
+	bill, err := document(billOfMaterials{b.Materials(cfg.With...), files})
 	if err != nil {
 		return nil, err
 	}
 	t := &image.Tree{}
+	for _, w := range cfg.With {
+		more, err := document(w.info())
+		if err != nil {
+			return nil, err
+		}
+		t.Bytes("build-"+w.Inputs.Arch+".json", 0o644, more)
+	}
 	t.Bytes("policy.toml", 0o644, cfg.Policy)
 	t.Bytes("bootstrap-nodes.toml", 0o644, cfg.Bootstrap)
 	t.Bytes("root.json", 0o644, cfg.Root)
 	t.Bytes("build.json", 0o644, info)
 	t.Bytes("materials.json", 0o644, bill)
 	return t, t.Err()
+}
+
+// Materials lists the foreign parts of these builds, each once, by name.
+func (b *Build) Materials(with ...*Build) []Material {
+	all := slices.Clone(b.Inputs.Materials)
+	for _, w := range with {
+		all = append(all, w.Inputs.Materials...)
+	}
+	slices.SortFunc(all, func(a, b Material) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Arch, b.Arch), strings.Compare(a.SHA256.String(), b.SHA256.String()))
+	})
+	return slices.Compact(all)
 }
 
 // reportFiles digests the files of a tree.

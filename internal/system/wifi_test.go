@@ -197,7 +197,7 @@ func TestPrepareWiFi(t *testing.T) {
 	for _, m := range in.Materials {
 		names = append(names, m.Name)
 	}
-	if s := strings.Join(names, " "); s != "ca.crt firmware-test firmware-whole libc6 libone1 libtwo2 loader.efi vmlinuz wireless-regdb wpasupplicant" {
+	if s := strings.Join(names, " "); s != "ca.crt firmware-test firmware-whole libc6 libone1 libtwo2 loader.efi modules-6.1.0-test vmlinuz wireless-regdb wpasupplicant" {
 		t.Errorf("materials: %s", s)
 	}
 }
