@@ -59,6 +59,7 @@ type seed struct {
 	image    *image          // set by trustAnchors
 	config   *bootcfg.Config // set by configure
 	seedDisk string          // the disk this medium is, where known
+	disc     bool            // it is a disc in an optical drive
 	pool     *x509.CertPool  // set by equip, and what follows
 	fetcher  *fetch.Fetcher
 	state    *trust.State // nil: no cache

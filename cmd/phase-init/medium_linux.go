@@ -38,6 +38,10 @@ const (
 	cacheDir   = pid1.RunDir + "/cache"
 	seedLabel  = "phase-seed"
 	cacheLabel = "phase-cache"
+	// On a disc, the seed partition's file system is a file.
+	discVolume = "PHASE_BOOT"
+	discDir    = pid1.RunDir + "/disc"
+	discSeed   = discDir + "/phase/seed.squashfs"
 )
 
 // partitionWithin is how long the medium's partitions may take to appear: some
@@ -255,7 +259,9 @@ func (s *seed) holdBack(c bootcfg.Config) error {
 // mountSeed mounts the medium's read-only partition. Two of them are an error:
 // with a stranger's stick beside ours nobody could say whose policy holds.
 func (s *seed) mountSeed(ctx context.Context) error {
-	partitions, err := s.partitions(ctx, seedLabel)
+	wait, cancel := context.WithTimeout(ctx, partitionWithin)
+	defer cancel()
+	partitions, err := sysinit.WaitMedium(wait, seedLabel, discVolume)
 	if err != nil {
 		s.system.Console.Line("WARNING: going on without the medium's policy: " + err.Error())
 		return nil
@@ -263,16 +269,43 @@ func (s *seed) mountSeed(ctx context.Context) error {
 	if len(partitions) > 1 {
 		return &MediaError{Label: seedLabel, Partitions: partitions}
 	}
-	s.seedDisk = partitions[0].Disk
-	if s.system.Modules != nil {
-		if err := s.system.Modules.Load("squashfs"); err != nil {
-			return err
-		}
+	s.seedDisk, s.disc = partitions[0].Disk, partitions[0].Disc
+	if s.disc {
+		return s.mountDisc(partitions[0].Device)
 	}
-	if err := os.MkdirAll(seedDir, 0o755); err != nil {
+	if err := s.modules("squashfs"); err != nil {
 		return err
 	}
 	return sysinit.MountDevice(partitions[0].Device, seedDir, "squashfs", true)
+}
+
+// mountDisc mounts the file that holds the seed partition's file system.
+func (s *seed) mountDisc(device string) error {
+	if err := s.modules("isofs", "loop", "squashfs"); err != nil {
+		return err
+	}
+	if err := sysinit.MountDevice(device, discDir, "iso9660", true); err != nil {
+		return err
+	}
+	loop, err := sysinit.AttachLoop(discSeed)
+	if err != nil {
+		return err
+	}
+	defer loop.Close()
+	return sysinit.MountDevice(loop.Device, seedDir, "squashfs", true)
+}
+
+// modules loads drivers by name, where any are loaded by us.
+func (s *seed) modules(names ...string) error {
+	for _, name := range names {
+		if s.system.Modules == nil {
+			return nil
+		}
+		if err := s.system.Modules.Load(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *seed) partitions(ctx context.Context, label string) ([]sysinit.Partition, error) {
@@ -297,7 +330,10 @@ func (s *seed) equip(ctx context.Context) error {
 	if s.viaTor() {
 		fetcher.MinRate = tor.MinRate
 	}
-	if s.config.Cache {
+	switch {
+	case s.config.Cache && s.disc:
+		s.system.Console.Line("This medium is a disc: downloads are not kept for the next start.")
+	case s.config.Cache:
 		if err := s.openCache(ctx, fetcher); err != nil {
 			s.system.Console.Line("WARNING: going on without a cache: " + err.Error())
 		}

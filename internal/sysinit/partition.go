@@ -17,6 +17,8 @@ type Partition struct {
 	Size   int64  // bytes
 	// Removable is what the disk says of itself; USB disks often say no.
 	Removable bool
+	// Disc is set for a whole disc in an optical drive; see WaitMedium.
+	Disc bool
 }
 
 // Partitions lists what has the given GPT name, in order of its device. sys is
