@@ -44,5 +44,5 @@ func UKIOf(e EntryData, version string) (UKI, error) {
 // this file: it chooses which image starts when no key is pressed, and when.
 func UKILoaderConf(timeout int, def string) (string, error) {
 	text, err := LoaderConf(timeout, def)
-	return strings.Replace(text, "\ndefault "+def+".conf\n", "\ndefault *"+def+"*\n", 1), err
+	return strings.Replace(text, "\ndefault "+def+"*.conf\n", "\ndefault *"+def+"*\n", 1), err
 }
