@@ -43,6 +43,8 @@ type device struct {
 	Model      string            `json:"model,omitempty"`
 	SerialTail string            `json:"serial_tail,omitempty"`
 	Removable  bool              `json:"removable"`
+	FileSystem string            `json:"file_system,omitempty"` // without partitions
+	FSLabel    string            `json:"fs_label,omitempty"`
 	Partitions []devicePartition `json:"partitions"`
 	Uses       []deviceUse       `json:"uses"`
 	Writable   bool              `json:"writable"`
@@ -70,7 +72,7 @@ type deviceUse struct {
 func newDevice(d disks.Disk) device {
 	v := device{
 		Path: d.Path, Size: d.Size, Bus: string(d.Bus), Vendor: d.Vendor, Model: d.Model, SerialTail: d.SerialTail(),
-		Removable: d.Removable, Partitions: []devicePartition{}, Uses: []deviceUse{}, Confirm: stick.Word(d),
+		Removable: d.Removable, FileSystem: d.FileSystem, FSLabel: d.FSLabel, Partitions: []devicePartition{}, Uses: []deviceUse{}, Confirm: stick.Word(d),
 	}
 	for _, p := range d.Partitions {
 		v.Partitions = append(v.Partitions, devicePartition(p))
@@ -154,8 +156,11 @@ func holds(d disks.Disk) string {
 		}
 		out = append(out, name)
 	}
+	if len(out) == 0 && d.FileSystem != "" {
+		return strings.TrimSpace(d.FileSystem+" "+d.FSLabel) + ", without partitions"
+	}
 	if len(out) == 0 {
-		return "nothing"
+		return "nothing that is known here"
 	}
 	return strings.Join(out, ", ")
 }

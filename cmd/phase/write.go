@@ -139,7 +139,8 @@ func describeDisk(d disks.Disk) string {
 	return strings.Join(words, ", ")
 }
 
-// contents says what is on a disk now, a line for each partition.
+// contents says what is on a disk now, a line for each partition and what is mounted
+// of it.
 func contents(d disks.Disk) []string {
 	var out []string
 	for _, p := range d.Partitions {
@@ -158,7 +159,7 @@ func contents(d disks.Disk) []string {
 		out = append(out, strings.Join(words, "  "))
 	}
 	if len(out) == 0 {
-		return []string{"no partitions"}
+		return []string{holds(d)}
 	}
 	return out
 }

@@ -52,8 +52,10 @@ type Disk struct {
 	Bus        Bus
 	Removable  bool // the drive says that its medium can be taken out
 	ReadOnly   bool
-	ZeroesFast bool  // it can be told to write zeros without being sent them
-	Sequence   int64 // goes up whenever a medium is plugged in; 0: unknown
+	ZeroesFast bool   // it can be told to write zeros without being sent them
+	Sequence   int64  // goes up whenever a medium is plugged in; 0: unknown
+	FileSystem string // on the disk itself, if it has no partitions; "": none, or unknown
+	FSLabel    string // of that file system
 	Partitions []Partition
 	Uses       []Use // empty: nobody is known to use it
 }

@@ -98,7 +98,7 @@ func (s *survey) disk(name string) (Disk, error) {
 		return Disk{}, fmt.Errorf("disks: %w", err)
 	}
 	d := Disk{
-		Name: name, Path: filepath.Join(s.Dev, strings.ReplaceAll(name, "!", "/")),
+		Name: name, Path: s.node(name),
 		Size: number(dir, "size") * sysSector, SectorSize: int(number(dir, "queue/logical_block_size")),
 		Removable: number(dir, "removable") == 1, ReadOnly: number(dir, "ro") == 1,
 		ZeroesFast: number(dir, "queue/write_zeroes_max_bytes") > 0, Sequence: number(dir, "diskseq"),
@@ -121,6 +121,9 @@ func (s *survey) disk(name string) (Disk, error) {
 		d.Partitions = append(d.Partitions, s.partition(e.Name(), part))
 		w.node(e.Name(), part)
 	}
+	if len(d.Partitions) == 0 && d.Size > 0 {
+		d.FileSystem, d.FSLabel = s.fileSystem(name, dir)
+	}
 	slices.SortFunc(d.Partitions, func(a, b Partition) int { return int(min(max(a.Offset-b.Offset, -1), 1)) })
 	return d, nil
 }
@@ -128,12 +131,21 @@ func (s *survey) disk(name string) (Disk, error) {
 func (s *survey) partition(name, dir string) Partition {
 	p := Partition{Name: name, Offset: number(dir, "start") * sysSector, Size: number(dir, "size") * sysSector}
 	p.Label = property(read(filepath.Join(dir, "uevent")), "PARTNAME")
-	known := read(filepath.Join(s.Udev, "b"+read(filepath.Join(dir, "dev"))))
-	p.FileSystem, p.FSLabel = property(known, "E:ID_FS_TYPE"), property(known, "E:ID_FS_LABEL")
-	if known == "" {
-		p.FileSystem, p.FSLabel = probeDevice(filepath.Join(s.Dev, strings.ReplaceAll(name, "!", "/")))
-	}
+	p.FileSystem, p.FSLabel = s.fileSystem(name, dir)
 	return p
+}
+
+// fileSystem is what udev has found on a device, or what is found by looking.
+func (s *survey) fileSystem(name, dir string) (kind, label string) {
+	if known := read(filepath.Join(s.Udev, "b"+read(filepath.Join(dir, "dev")))); known != "" {
+		return property(known, "E:ID_FS_TYPE"), property(known, "E:ID_FS_LABEL")
+	}
+	return probeDevice(s.node(name))
+}
+
+// node is the path of a device.
+func (r Roots) node(name string) string {
+	return filepath.Join(r.Dev, strings.ReplaceAll(name, "!", "/")) // as in cciss!c0d0
 }
 
 // identify finds the bus and the names: those of the drive, then those that the
@@ -258,7 +270,7 @@ func (w *walk) isNode(path, name string) bool {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	return path == filepath.Join(w.Dev, strings.ReplaceAll(name, "!", "/"))
+	return path == w.Roots.node(name)
 }
 
 func (w *walk) add(u Use) {

@@ -251,6 +251,10 @@ func TestPartitions(t *testing.T) {
 	if got := only(t, r, "sda").Partitions; !slices.Equal(got, want) {
 		t.Errorf("%+v", got)
 	}
+	r = machine(t, add("sdb", usbDir, "8:16")+`udev/b8:16 E:ID_FS_TYPE=exfat\nE:ID_FS_LABEL=CAMERA`)
+	if d := only(t, r, "sdb"); d.FileSystem != "exfat" || d.FSLabel != "CAMERA" {
+		t.Errorf("%+v", d)
+	}
 }
 
 // TestFind: a disk by the number of its device node, and the disk of a partition.
