@@ -177,7 +177,7 @@ mkdir esp seed
 part() { sgdisk -i "$1" "$2" | awk '/^First sector/ {print $3 * 512}'; }
 mcopy -s -n -i "ours.img@@$(part 1 ours.img)" ::/ esp
 cp "$(find esp -name initramfs.img)" seed.img
-zstd -dcq seed.img > seed.cpio || tail -c 512 seed.cpio | cmp -n 512 - /dev/zero
+zstd -dcq seed.img > seed.cpio || tail -c 1024 seed.cpio | grep -aq 'TRAILER!!!'
 (cd seed && cpio -idm --quiet --nonmatching 'dev/*' < ../seed.cpio)
 tail -c "+$(($(part 2 ours.img) + 1))" ours.img | head -c 1048576 > policy.squashfs
 unsquashfs -q -n -d policy policy.squashfs
