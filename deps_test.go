@@ -105,7 +105,7 @@ const importLaw = `
 	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term < cmd/internal/ceremony;
-	internal/lab, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
+	internal/lab, internal/diskformat, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
 	< cmd/phase;
 	internal/job < examples/hello;
 
@@ -113,7 +113,7 @@ const importLaw = `
 	NONE < test/net, test/fuzz, test/bench/delay, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
-	internal/lab < test/vm;
+	internal/lab, internal/diskformat < test/vm;
 	internal/kexec < test/vm/hop;
 	internal/debpkg < test/peers;
 	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers < test/bench;

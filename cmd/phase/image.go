@@ -19,7 +19,7 @@ import (
 func newImage() *cobra.Command {
 	cmd := group("image", "Build boot media")
 	cmd.AddCommand(newImageWrite(), newImageDevices())
-	cmd.AddCommand(newImageBuild(), newImageVerify())
+	cmd.AddCommand(newImageBuild(), newImageConvert(), newImageVerify())
 	return cmd
 }
 
