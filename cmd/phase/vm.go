@@ -48,7 +48,7 @@ type vmRun struct {
 
 // What --until may name, and what the machine is followed to.
 var untils = map[string]lab.LastWord{
-	"hand-over": lab.HandedOver, "node": lab.NodeReady, "receipt": lab.ReceiptShown, "delivered": lab.ReceiptDelivered,
+	"hand-over": lab.HandedOver, "node": lab.NodeReady, "offered": lab.Offered, "receipt": lab.ReceiptShown, "delivered": lab.ReceiptDelivered,
 }
 
 // maxMachines bounds --machines: more would be a mistake on any desk.
@@ -71,9 +71,9 @@ time get different names.
 
 With --until the command waits for what a machine reports, prints a timeline and
 ends: hand-over (the seed starts what it verified), node (the node answers),
-receipt (the first job's receipt, which is verified) or delivered (a provider has
-taken it). Exit status: 0 done or switched off, 1 the machine stopped, ended or
-was too slow, 2 wrong usage.`
+offered (the node lets its network boot from it), receipt (of its first job; it
+is verified) or delivered (a provider has taken that). Exit status: 0 done or
+switched off, 1 the machine stopped, ended or was too slow, 2 wrong usage.`
 
 const vmRunExample = `  phase vm run build/phase.img                             a PC on this terminal
   phase vm run --arch arm64 --as nvme phase.qcow2          another machine, bus and format
@@ -116,7 +116,7 @@ func (r *vmRun) flags(cmd *cobra.Command) {
 	flags.StringVar(&r.accel, "accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg (emulation)")
 	flags.StringVar(&r.memory, "memory", "1Gi", "memory of each machine, such as 512Mi or 2Gi")
 	flags.IntVar(&r.cpus, "cpus", 0, "processors of each machine (default 2, or 1 if emulated)")
-	flags.StringVar(&r.as, "as", "", "what the medium is: usb, nvme, sata, virtio, scsi or cdrom (default usb; cdrom for .iso)")
+	flags.StringVar(&r.as, "as", "", "what the medium is: virtio, usb, nvme, sata, scsi or cdrom (default virtio, which media for virtual machines have a driver for; cdrom for .iso)")
 	flags.StringVar(&r.imageFormat, "image-format", "", "raw, qcow2, vmdk, vhd or vhdx (default by the medium's name: .img .raw .iso .qcow2 .vmdk .vhd .vhdx)")
 	flags.BoolVar(&r.keep, "keep", false, "let the machine write to the medium")
 	flags.BoolVar(&r.secureBoot, "secure-boot", false, "let the firmware check signatures, with Microsoft's keys or those in --vars")
@@ -125,11 +125,11 @@ func (r *vmRun) flags(cmd *cobra.Command) {
 	flags.StringVar(&r.name, "name", "", "name of the machine (default the first of machine-1, machine-2 … that is not running)")
 	flags.StringVar(&r.state, "state", "", "folder for what machines keep (default phase/vm in your folder for state)")
 	flags.IntVar(&r.machines, "machines", 1, "number of machines, on a LAN of their own unless --lan names one")
-	flags.BoolVar(&r.inTurn, "in-turn", false, "start each machine when the one before has come as far as --until")
+	flags.BoolVar(&r.inTurn, "in-turn", false, "start each machine when the one before has come as far as --until, and offers others what it booted")
 	flags.StringVar(&r.lan, "lan", "", "plug the machines into the LAN of this name, which leads nowhere; other runs can join it")
 	flags.StringVar(&r.net, "net", "", "who reaches the Internet through this computer: all, first or none (default all; with a LAN none)")
 	flags.StringArrayVar(&r.forwards, "forward", nil, "PORT[:GUEST] of this computer's loopback that leads to a machine's port (plasmd's is 8080); the next machine has the next; may be repeated")
-	flags.StringVar(&r.until, "until", "", "end when the machine has come so far: hand-over, node, receipt or delivered")
+	flags.StringVar(&r.until, "until", "", "end when the machine has come so far: hand-over, node, offered, receipt or delivered")
 	flags.DurationVar(&r.timeout, "timeout", 5*time.Minute, "with --until: how long each machine may take")
 	flags.StringVar(&r.format, "format", "text", "with --until: form of the result, text or json")
 	flags.BoolVar(&r.print, "print", false, "print QEMU's command lines, for you to change and run, and start nothing")
@@ -137,7 +137,7 @@ func (r *vmRun) flags(cmd *cobra.Command) {
 	for flag, choices := range map[string][]string{
 		"as": {"usb", "nvme", "sata", "virtio", "scsi", "cdrom"}, "display": {"none", "auto", "gtk", "sdl", "cocoa", "vnc"},
 		"accel": {vm.AccelAuto, vm.AccelKVM, vm.AccelTCG}, "net": {"all", "first", "none"}, "format": {"text", "json"},
-		"until": {"hand-over", "node", "receipt", "delivered"}, "image-format": {"raw", "qcow2", "vmdk", "vhd", "vhdx"},
+		"until": {"hand-over", "node", "offered", "receipt", "delivered"}, "image-format": {"raw", "qcow2", "vmdk", "vhd", "vhdx"},
 	} {
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp)) // fails for a flag that does not exist
 	}
@@ -161,7 +161,7 @@ func (r *vmRun) check() (err error) {
 		"display": {r.display, []string{"none", "auto", "gtk", "sdl", "cocoa", "vnc"}},
 		"format":  {r.format, []string{"text", "json"}},
 		"net":     {r.net, []string{"", "all", "first", "none"}},
-		"until":   {r.until, []string{"", "hand-over", "node", "receipt", "delivered"}},
+		"until":   {r.until, []string{"", "hand-over", "node", "offered", "receipt", "delivered"}},
 	} {
 		if !slices.Contains(c.choices, c.value) {
 			return fmt.Errorf("--%s %s: choose one of %s", flag, c.value, strings.TrimPrefix(strings.Join(c.choices, ", "), ", "))
@@ -237,7 +237,7 @@ func mediumDisk(path, format, as string) (vm.Disk, error) {
 	}
 	switch as {
 	case "":
-		d.Bus, d.CDROM = vm.BusUSB, suffix == "iso"
+		d.Bus, d.CDROM = vm.BusVirtio, suffix == "iso"
 		if d.CDROM {
 			d.Bus = vm.BusSATA
 		}

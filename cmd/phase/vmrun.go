@@ -123,8 +123,9 @@ func (r *vmRun) attend(ctx context.Context, name string, cfg vm.Config) error {
 	if err := restore(); err != nil {
 		return err
 	}
+	err = r.farewell(name, exit)
 	showWalk(newConsole(os.Stderr), outcome)
-	return r.farewell(name, exit)
+	return err
 }
 
 // farewell says how a machine ended, and fails if nobody wanted that.
@@ -206,6 +207,9 @@ func (r *vmRun) follow(ctx context.Context, names []string, cfgs []vm.Config) er
 	for i := range cfgs {
 		w := newWalked(names[i], cfgs[i])
 		walked[i] = w
+		if r.inTurn && i < len(cfgs)-1 {
+			w.others = append(w.others, lab.Offered)
+		}
 		all.Go(func() { w.run(on, r, printer, i) })
 		if r.inTurn {
 			<-w.arrived
@@ -228,7 +232,8 @@ func (r *vmRun) follow(ctx context.Context, names []string, cfgs []vm.Config) er
 type walked struct {
 	name    string
 	cfg     vm.Config
-	arrived chan struct{} // closed when the rest is known
+	others  []lab.LastWord // beside --until
+	arrived chan struct{}  // closed when the rest is known
 
 	outcome *lab.Outcome // nil: it did not start
 	last    []string
@@ -256,7 +261,7 @@ func (w *walked) run(ctx context.Context, r *vmRun, printer *linePrinter, index 
 		}
 	})
 	following, cancel := context.WithTimeout(ctx, r.timeout)
-	w.outcome, w.err = lab.Follow(following, m, untils[r.until])
+	w.outcome, w.err = lab.Follow(following, m, untils[r.until], w.others...)
 	cancel()
 	w.judge(r.until)
 	settle(m)

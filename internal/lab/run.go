@@ -81,12 +81,13 @@ const (
 	ReceiptShown                     // the receipt is on the report port; private mode delivers none
 	NodeReady                        // the node answers
 	HandedOver                       // the seed starts the system that it verified
+	Offered                          // the node has announced on its network what it booted, for others to boot
 )
 
-// Follow watches a machine until its last word, a stage failed, the
-// machine ended, or ctx ends. The outcome is valid with every error.
-func Follow(ctx context.Context, machine *vm.Machine, last LastWord) (*Outcome, error) {
-	f := &follower{last: last, powerOn: machine.PowerOn(), zero: map[string]time.Duration{}, running: map[string]int64{}}
+// Follow watches a machine until its last word (and others, in any order), a stage
+// failed, the machine ended, or ctx ends. The outcome is valid with every error.
+func Follow(ctx context.Context, machine *vm.Machine, last LastWord, others ...LastWord) (*Outcome, error) {
+	f := newFollower(machine.PowerOn(), append(others, last)...)
 	f.out.last = last
 	f.out.Accel, _ = machine.Accel()
 	defer func() { f.out.Stages = f.walk() }()
@@ -114,13 +115,27 @@ func Follow(ctx context.Context, machine *vm.Machine, last LastWord) (*Outcome, 
 // follower turns report lines into an outcome.
 type follower struct {
 	out     Outcome
-	last    LastWord
+	awaited map[LastWord]bool // words not yet said
 	powerOn time.Time
 	stages  []timeline.Stage         // on their kernel's clock
 	zero    map[string]time.Duration // when each kernel's clock started, since power on
 	running map[string]int64         // stages begun: name to at_ns
 	ready   time.Duration            // node-ready, on the node's clock
 	first   int64                    // at_ns of the seed's first event
+}
+
+func newFollower(powerOn time.Time, awaited ...LastWord) *follower {
+	f := &follower{awaited: map[LastWord]bool{}, powerOn: powerOn, zero: map[string]time.Duration{}, running: map[string]int64{}}
+	for _, word := range awaited {
+		f.awaited[word] = true
+	}
+	return f
+}
+
+// said notes that the machine has said a word, and tells whether it was the last.
+func (f *follower) said(word LastWord) bool {
+	delete(f.awaited, word)
+	return len(f.awaited) == 0
 }
 
 // reportLimits bound what a guest may say about itself in one event.
@@ -165,25 +180,35 @@ func (f *follower) take(e timeline.Event, at time.Time) (done bool, err error) {
 		if strings.HasPrefix(e.Stage, "receipt ") { // the last word: delivered, or not
 			if e.Code != "" {
 				f.out.Failure = &Failure{Stage: e.Stage, Code: e.Code, Text: e.Text}
+				return true, nil
 			}
-			return true, nil
+			return f.said(ReceiptDelivered), nil
 		}
+	case timeline.EventAnnounced:
+		// It also says so when it could not: then nothing is announced.
+		var told struct {
+			Announced json.RawMessage `json:"announced"`
+		}
+		if err := json.Unmarshal(e.Data, &told); err != nil {
+			return true, fmt.Errorf("the node's report about what it offers: %w", err)
+		}
+		return len(told.Announced) > 0 && string(told.Announced) != "null" && f.said(Offered), nil
 	case timeline.EventReceipt:
 		f.out.shown = e.Data
-		return f.last == ReceiptShown, nil
+		return f.said(ReceiptShown), nil
 	case timeline.EventNodeReady:
 		f.ready = time.Duration(e.AtNS)
 		f.out.Node = &NodeInfo{}
 		if err := strictjson.Unmarshal(e.Data, f.out.Node, reportLimits); err != nil {
 			return true, fmt.Errorf("the node's report about itself: %w", err)
 		}
-		return f.last == NodeReady, nil
+		return f.said(NodeReady), nil
 	case timeline.EventHandover:
 		f.out.Seed = time.Duration(e.AtNS - f.first)
 		if err := strictjson.Unmarshal(e.Data, &f.out.Memory, reportLimits); err != nil {
 			return true, fmt.Errorf("the seed's report about its memory: %w", err)
 		}
-		return f.last == HandedOver, nil
+		return f.said(HandedOver), nil
 	case timeline.EventFailed:
 		f.out.Failure = &Failure{Stage: e.Stage, Code: e.Code, Text: e.Text}
 		return true, nil

@@ -16,7 +16,7 @@ import (
 func walkOf(t *testing.T, last LastWord, events ...any) (*follower, bool) {
 	t.Helper()
 	start := time.Unix(1000, 0)
-	f := &follower{last: last, powerOn: start, zero: map[string]time.Duration{}, running: map[string]int64{}}
+	f := newFollower(start, last)
 	done := false
 	for i := 0; i < len(events); i += 2 {
 		if done {
@@ -74,6 +74,8 @@ func TestLastWords(t *testing.T) {
 	failed.Code = "VFY-004"
 	refused := at("node", timeline.EventStageEnd, "receipt hello", time.Second)
 	refused.Code = "NODE-030"
+	offered, nothing := at("node", timeline.EventAnnounced, "", 1), at("node", timeline.EventAnnounced, "", 1)
+	offered.Data, nothing.Data = []byte(`{"announced":{"version":7}}`), []byte(`{"announced":null,"announce_error":"no card"}`)
 	ready, handedOver := at("node", timeline.EventNodeReady, "", 1), at("seed", timeline.EventHandover, "", 1)
 	ready.Data, handedOver.Data = []byte(`{"node_key":"","peer_id":"","p2p_addrs":[]}`), []byte(`{}`)
 	tests := map[string]struct {
@@ -91,6 +93,9 @@ func TestLastWords(t *testing.T) {
 		"hand-over, not the last":     {NodeReady, handedOver, false, ""},
 		"hand-over":                   {HandedOver, handedOver, true, ""},
 		"failed before the hand-over": {HandedOver, failed, true, "VFY-004"},
+		"offered":                     {Offered, offered, true, ""},
+		"offered, not the last":       {ReceiptShown, offered, false, ""},
+		"nothing offered":             {Offered, nothing, false, ""},
 		"unknown event":               {ReceiptDelivered, at("node", "weather", "", 1), false, ""},
 	}
 	for name, tt := range tests {
@@ -152,6 +157,16 @@ func TestWhereArtifactsCameFrom(t *testing.T) {
 	f, _ := walkOf(t, ReceiptDelivered, time.Second, at("seed", timeline.EventStageStart, timeline.StageFetch, time.Second), 2*time.Second, end)
 	if got := f.out.Fetched; len(got) != 1 || got[0].Name != "kernel" || len(got[0].Sources) != 1 || got[0].Sources[0].Bytes != 3 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestSeveralLastWords: they may come in any order.
+func TestSeveralLastWords(t *testing.T) {
+	for _, order := range [][]LastWord{{Offered, ReceiptShown}, {ReceiptShown, Offered}} {
+		f := newFollower(time.Now(), ReceiptShown, Offered)
+		if f.said(HandedOver) || f.said(order[0]) || f.said(order[0]) || !f.said(order[1]) {
+			t.Errorf("%v: not done when both were said, or before", order)
+		}
 	}
 }
 
