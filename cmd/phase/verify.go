@@ -227,19 +227,19 @@ const anySize = 1 << 50
 
 // image verifies one image or device; sure says that its digest was compared.
 func (v *verification) image(ctx context.Context, path string, out *verified, sure bool) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	device := info.Mode()&fs.ModeDevice != 0
+	if !device && !info.Mode().IsRegular() { // opening a pipe would wait
+		return fmt.Errorf("%s is neither an image nor a device nor a folder", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	device := info.Mode()&fs.ModeDevice != 0
-	if !device && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is neither an image nor a device nor a folder", path)
-	}
 	im := &verifiedImage{Path: path, Size: info.Size()}
 	if device {
 		if im.Size, err = f.Seek(0, io.SeekEnd); err != nil || im.Size == 0 {

@@ -1,5 +1,5 @@
 // Package ceremony holds the commands with which people make and use signing
-// keys: keygen, public, root, manifest, pointer, merge, check-expiry and publish, all
+// keys: keygen, public, root, manifest, pointer, merge, media, check-expiry and publish, all
 // below `phase release`.
 //
 // Nothing here needs a network, and no package below this one opens
@@ -68,7 +68,7 @@ func Commands(cfg Config) []*cobra.Command {
 	}
 	return []*cobra.Command{
 		newKeygen(cfg), newPublic(cfg), newRoot(cfg), newManifest(cfg), newPointer(cfg),
-		newMerge(), newPublish(cfg), newCheckExpiry(cfg), newLog(cfg),
+		newMerge(), newMedia(cfg), newPublish(cfg), newCheckExpiry(cfg), newLog(cfg),
 	}
 }
 

@@ -2,6 +2,8 @@ package ceremony
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +16,7 @@ import (
 type publication struct {
 	parts
 	to, pointer, manifest, proof, logPolicy, patches string
+	media, mediaKey, mediaName                       string
 	roots, blobs                                     []string
 }
 
@@ -29,10 +32,15 @@ It never replaces what is published by something older. The pointer is written
 last, so that a machine never meets half a release.
 
 What you leave out is taken from the folder: to put a fresh pointer beside a
-release that is published already, give only --pointer.`,
+release that is published already, give only --pointer.
+
+With --media, a folder of downloads whose SHA256SUMS is signed is verified and laid out as
+DIR/media/NAME, in one step and before the release that it comes with; alone or together
+with that.`,
 		Example: `  phase release publish --to published --root 1.root.json --manifest manifest.json --pointer pointer.json \
     --kernel vmlinuz --initramfs initrd.img --rootfs root.squashfs
-  phase release publish --to published --pointer pointer.json`,
+  phase release publish --to published --pointer pointer.json
+  phase release publish --to published --media downloads --media-key media.pub --media-name stable-41`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.run(cmd, cfg) },
 	}
 	p.parts.flags(cmd)
@@ -44,6 +52,9 @@ release that is published already, give only --pointer.`,
 	flags.StringVar(&p.logPolicy, "log-policy", "", "log policy `file` that media carry, to check the proof")
 	flags.StringArrayVar(&p.roots, "root", nil, "root `file`, or folder with N.root.json; repeatable")
 	flags.StringVar(&p.patches, "patches", "", "`folder` in which \"manifest create\" has put patches, if it is not the published one")
+	flags.StringVar(&p.media, "media", "", "`folder` of downloads with a signed SHA256SUMS")
+	flags.StringVar(&p.mediaKey, "media-key", "", "public key `file` (or ed25519:HEX) that has to have signed it")
+	flags.StringVar(&p.mediaName, "media-name", "", "`name` to publish it under (default that of the folder)")
 	flags.StringArrayVar(&p.blobs, "blob", nil, "further `file` to serve by its hash, repeatable")
 	return cmd
 }
@@ -52,6 +63,12 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 	switch {
 	case p.to == "":
 		return needFlag(cmd, "--to", "the folder to publish in")
+	case p.media != "" && p.mediaKey == "":
+		return needFlag(cmd, "--media-key", "who has to have signed the downloads")
+	case p.media == "" && p.mediaKey+p.mediaName != "":
+		return needFlag(cmd, "--media", "the folder of downloads")
+	case p.media != "" && p.pointer == "":
+		return p.mediaAlone(cmd)
 	case p.pointer == "":
 		return needFlag(cmd, "--pointer", "the pointer")
 	case p.proof != "" && p.logPolicy == "":
@@ -73,6 +90,10 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 	for _, note := range checked.Notes {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", term.Clean(note))
 	}
+	media, err := p.layMedia(cmd)
+	if err != nil {
+		return err
+	}
 	if err := checked.Write(); err != nil {
 		return err
 	}
@@ -85,7 +106,41 @@ func (p *publication) run(cmd *cobra.Command, cfg Config) error {
 		"roots\t" + strings.Join(roots, ", "),
 		fmt.Sprintf("pointer\texpires %s (%s)", moment(checked.Expires), until(checked.Expires, set.Now)),
 	}
-	return table(cmd.OutOrStdout(), append(rows, patchRows(checked.Patches)...))
+	return table(cmd.OutOrStdout(), slices.Concat(rows, patchRows(checked.Patches), media))
+}
+
+// mediaAlone publishes downloads without a release.
+func (p *publication) mediaAlone(cmd *cobra.Command) error {
+	if p.manifest != "" || len(p.roots) > 0 {
+		return needFlag(cmd, "--pointer", "the pointer")
+	}
+	unlock, err := release.Lock(p.to)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	rows, err := p.layMedia(cmd)
+	if err != nil {
+		return err
+	}
+	return table(cmd.OutOrStdout(), rows)
+}
+
+// layMedia publishes downloads, if there are any, and says where.
+func (p *publication) layMedia(cmd *cobra.Command) ([]string, error) {
+	if p.media == "" {
+		return nil, nil
+	}
+	key, err := release.ReadMediaKey(p.mediaKey)
+	if err != nil {
+		return nil, err
+	}
+	name := p.mediaName
+	if name == "" {
+		name = filepath.Base(filepath.Clean(p.media))
+	}
+	to, err := release.Media{From: p.media, Dir: p.to, Name: name, Key: key, Watch: newMeter(cmd).progress}.Publish()
+	return []string{"downloads\t" + to}, err
 }
 
 // set reads what was named.
