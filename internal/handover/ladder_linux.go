@@ -188,6 +188,9 @@ func unavailable(rung Rung, err error) bool {
 // try loads on one rung, if the machine has it. Without the memory for it the
 // kernel might panic.
 func (l *Loaded) try(rung Rung) error {
+	if rung == RungRestart && l.ladder.Machine.SecureBoot && slices.ContainsFunc(l.failed, badSignature) {
+		return errRefusedAgain
+	}
 	way := l.ladder.way(rung)
 	if err := way.probe(); err != nil {
 		return err
@@ -207,6 +210,14 @@ func (l *Loaded) try(rung Rung) error {
 		return &MemoryError{Set: held, Need: need, Available: available}
 	}
 	return way.load(l.kernel, l.initrd, commandLine(l.signed, l.ladder.Machine, rung))
+}
+
+// badSignature reports whether the running kernel refuses the new one for its
+// signature. The keys that it knows are those of the firmware and of shim.
+func badSignature(r Reason) bool {
+	return slices.ContainsFunc([]error{unix.ENODATA, unix.ENOKEY, unix.EKEYREJECTED, unix.EBADMSG, unix.ELIBBAD, unix.EKEYEXPIRED}, func(errno error) bool {
+		return errors.Is(r.Err, errno)
+	})
 }
 
 // initrdSize is what the next kernel's initrd takes once more, in bytes.

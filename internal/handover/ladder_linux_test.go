@@ -96,6 +96,25 @@ func TestLadderTakesTheFirstThatWorks(t *testing.T) {
 	}
 }
 
+// TestSignatureRefusedOnce: what the kernel refuses for its signature Secure Boot
+// would refuse after a restart. Without Secure Boot a restart may help.
+func TestSignatureRefusedOnce(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.ENODATA, unix.ENOKEY, unix.EKEYREJECTED, unix.EBADMSG, unix.ELIBBAD, unix.EKEYEXPIRED} {
+		var log []string
+		l, first, second, _ := testLadder(&log)
+		l.Machine.SecureBoot = true
+		first.probeErr, second.loadErr = errNoWrite, explain(stepLoad, errno)
+		var all *LadderError
+		if _, err := l.Load(testSet(t)); !errors.As(err, &all) || !strings.Contains(err.Error(), "Secure Boot would refuse") || slices.Contains(log, "restart load") {
+			t.Errorf("%v: %v, asked %v", errno, err, log)
+		}
+		l.Machine.SecureBoot = false
+		if loaded, err := l.Load(testSet(t)); err != nil || loaded.Rung() != RungRestart {
+			t.Errorf("%v without Secure Boot: %v", errno, err)
+		}
+	}
+}
+
 // A jump that comes back leads to the next rung, which finds its files open.
 func TestJumpThatReturns(t *testing.T) {
 	var log []string

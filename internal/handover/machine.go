@@ -16,6 +16,7 @@ type Machine struct {
 	CPU             string // the processor's name, on x86
 	SpinTable       bool   // some of several processors were started by spin table, not PSCI
 	KexecDisabled   bool   // the setting kernel.kexec_load_disabled
+	SecureBoot      bool   // the firmware checks signatures
 	Lockdown        string // "none", "integrity", "confidentiality"; "": unknown
 	Cmdline         string // the running kernel's command line
 	RSDP            string // where the firmware put the root of ACPI's tables: "0x…"; "": it does not say
@@ -28,6 +29,9 @@ func (m Machine) Locked() bool { return m.Lockdown == "integrity" || m.Lockdown 
 // processor's name come from firmware.
 const maxFact = 8 << 10
 
+// secureBoot is the firmware's variable: four bytes of attributes, and 1 or 0.
+const secureBoot = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
 // ReadMachine gathers the facts below root, which is "/" in the form of an
 // fs.FS. arch is the canonical name of the running architecture.
 func ReadMachine(root fs.FS, arch string) Machine {
@@ -37,6 +41,7 @@ func ReadMachine(root fs.FS, arch string) Machine {
 		Model:         fact(root, "sys/firmware/devicetree/base/model"),
 		SpinTable:     spinTable(root),
 		KexecDisabled: fact(root, "proc/sys/kernel/kexec_load_disabled") == "1",
+		SecureBoot:    strings.HasSuffix(readFact(root, secureBoot), "\x01"),
 		Lockdown:      chosen(fact(root, "sys/kernel/security/lockdown")),
 		Cmdline:       fact(root, "proc/cmdline"),
 	}

@@ -160,6 +160,12 @@ func (e *ruledOut) Code() string { return "KEXEC-051" }
 // Hint says what a person can do.
 func (e *ruledOut) Hint() string { return e.hint }
 
+// errRefusedAgain keeps a machine from a restart that would lead back here.
+var errRefusedAgain = &ruledOut{
+	text: "Secure Boot would refuse the new kernel's signature there as well",
+	hint: hintSecure,
+}
+
 var errNoWrite = &ruledOut{
 	text: "it would write to the medium, and nothing may be written on this boot",
 	hint: "Boot in Internet or Local mode, which may restart this machine into the new system, or use another machine.",

@@ -99,10 +99,11 @@ func TestReadMachine(t *testing.T) {
 		"proc/cmdline":                        file("quiet console=ttyS0\n"),
 		"proc/cpuinfo":                        file("processor\t: 0\nmodel name\t: Intel(R) Celeron(R) N5105 @ 2.00GHz\n\nprocessor\t: 1\nmodel name\t: other\n"),
 		"sys/firmware/efi/systab":             file("ACPI20=0x7fb7e014\nACPI=0x7fb7e000\n"),
+		secureBoot:                            file("\x06\x00\x00\x00\x01"),
 	}
 	want := Machine{
 		Arch: "x86_64", Vendor: "VMware, Inc.", Product: "VMware20,1", CPU: "Intel(R) Celeron(R) N5105 @ 2.00GHz",
-		KexecDisabled: true, Lockdown: "integrity", Cmdline: "quiet console=ttyS0", RSDP: "0x7fb7e014",
+		KexecDisabled: true, SecureBoot: true, Lockdown: "integrity", Cmdline: "quiet console=ttyS0", RSDP: "0x7fb7e014",
 	}
 	if got := ReadMachine(pc, "x86_64"); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
