@@ -104,7 +104,7 @@ const importLaw = `
 	internal/node, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
 	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;
-	internal/release, internal/translog, internal/term < cmd/internal/ceremony;
+	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
 	internal/lab, internal/diskformat, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
 	< cmd/phase;
 	internal/job < examples/hello;

@@ -19,7 +19,7 @@ import (
 func newImage() *cobra.Command {
 	cmd := group("image", "Build boot media")
 	cmd.AddCommand(newImageWrite(), newImageDevices())
-	cmd.AddCommand(newImageBuild(), newImageConvert(), newImageVerify())
+	cmd.AddCommand(newImageBuild(), newImageConvert(), newImageVerify(), newSecureBoot())
 	return cmd
 }
 
@@ -27,6 +27,7 @@ func newImageBuild() *cobra.Command {
 	var w workshop
 	var out, mode, logPolicy, chainName string
 	var config mediumConfig
+	var sign signing
 	var menu int
 	cmd := &cobra.Command{
 		Use: "build", Short: "Write a USB image that trusts the keys of the work folder", Args: noArgs,
@@ -47,13 +48,17 @@ give the same bytes.`,
 			if err != nil {
 				return err
 			}
+			signed, err := sign.open(cmd, chain)
+			if err != nil {
+				return ownError(err)
+			}
 			w.mediumOnly = true
 			l, err := w.prepare(cmd.Context())
 			if err != nil {
 				return err
 			}
 			report, err := l.Image(cmd.Context(), lab.ImageOptions{
-				Out: out, Mode: mode, Menu: menu, Chain: chain, PolicyFile: policy, BootstrapFile: bootstrap,
+				Out: out, Mode: mode, Menu: menu, Chain: chain, Signing: signed, PolicyFile: policy, BootstrapFile: bootstrap,
 			})
 			if err != nil {
 				return err
@@ -69,6 +74,7 @@ give the same bytes.`,
 	cmd.Flags().StringVar(&out, "out", filepath.Join("build", "phase.img"), "image to write")
 	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	chainFlag(cmd, &chainName)
+	sign.flags(cmd)
 	cmd.Flags().Int64Var(&w.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")
 	config.flags(cmd)
 	cmd.Flags().StringVar(&logPolicy, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
