@@ -108,15 +108,15 @@ func checkImageFormats(formats, known []string) error {
 
 // run writes all formats and returns the files that are complete.
 func (c *conversion) run(ctx context.Context, path string) (written []string, err error) {
-	at, err := sourcesTime()
-	if err != nil {
-		return nil, err
-	}
 	raw, err := openRaw(path)
 	if err != nil {
 		return nil, err
 	}
 	defer raw.Close()
+	at, err := sourcesTime()
+	if err != nil {
+		return nil, err
+	}
 	for _, format := range c.formats {
 		out := c.out
 		if out == "" {
@@ -129,6 +129,9 @@ func (c *conversion) run(ctx context.Context, path string) (written []string, er
 	}
 	return written, nil
 }
+
+// unshown is how long something may take before its progress is shown.
+const unshown = 2 * time.Second
 
 // rawImage is a raw image as package system writes it.
 type rawImage struct {
@@ -171,9 +174,12 @@ func openRaw(path string) (*rawImage, error) {
 
 // write writes one format, and shows how far it is.
 func (r *rawImage) write(ctx context.Context, format, out string, at time.Time, force bool) error {
-	console := newConsole(os.Stderr)
-	bar := console.Progress(filepath.Base(out), r.size)
-	err := r.convert(ctx, format, out, at, force, func(done, _ int64) { bar.Set(done) })
+	bar, begun := newConsole(os.Stderr).Progress(filepath.Base(out), r.size), time.Now()
+	err := r.convert(ctx, format, out, at, force, func(done, _ int64) {
+		if time.Since(begun) > unshown {
+			bar.Set(done)
+		}
+	})
 	bar.End()
 	if err != nil {
 		return err
