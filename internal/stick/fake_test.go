@@ -3,6 +3,7 @@ package stick
 import (
 	"bytes"
 	"errors"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"testing"
@@ -201,3 +202,5 @@ func noise(n int, seed string) []byte {
 	copy(b, "not a mark, but noise.......")
 	return b
 }
+
+func crc(b []byte) uint32 { return crc32.ChecksumIEEE(b) }
