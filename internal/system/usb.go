@@ -37,6 +37,8 @@ type ImageReport struct {
 	Size       int64 // bytes of the image; most of them are holes
 	Partitions []image.Partition
 	Files      []FileReport // on the EFI system partition, sorted
+	Materials  []Material   // of others, that are in it
+	Kernel     string       // the seed's: its release, as in uname -r
 	Took       time.Duration
 }
 
@@ -88,7 +90,7 @@ func (b *Build) USBImage(ctx context.Context, cfg USBConfig) (ImageReport, error
 	}
 	d := &disk{name: "phase usb", time: b.Time, esp: esp, seed: fixed, cache: cacheSize(cfg.Cache)}
 	r, err := d.write(ctx, cfg.Out)
-	r.Files, r.Took = files, time.Since(start)
+	r.Files, r.Materials, r.Kernel, r.Took = files, b.Inputs.Materials, b.Inputs.Kernel.Release, time.Since(start)
 	return r, err
 }
 
