@@ -76,7 +76,7 @@ is verified) or delivered (a provider has taken that). Exit status: 0 done or
 switched off, 1 the machine stopped, ended or was too slow, 2 wrong usage.`
 
 const vmRunExample = `  phase vm run build/phase.img                             a PC on this terminal
-  phase vm run --arch arm64 --as nvme phase.qcow2          another machine, bus and format
+  phase vm run --arch arm64 --as nvme phase-arm64.qcow2    another machine, bus and format
   phase vm run --secure-boot --display auto phase.iso      signatures checked; with a screen
   phase vm run --forward 8080 --lan home --net nat phase.img       on the Internet and on a LAN
   phase vm run --lan home phase.img                        in another terminal: on the LAN alone
@@ -112,7 +112,7 @@ func newVMRun() *cobra.Command {
 
 func (r *vmRun) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	archFlag(cmd, &r.arch)
+	flags.StringVar(&r.arch, "arch", "", "architecture of the machines: x86_64 or arm64 (default that of the medium; x86_64 where it does not tell)")
 	flags.StringVar(&r.accel, "accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg (emulation)")
 	flags.StringVar(&r.memory, "memory", "1Gi", "memory of each machine, such as 512Mi or 2Gi")
 	flags.IntVar(&r.cpus, "cpus", 0, "processors of each machine (default 2, or 1 if emulated)")
@@ -135,7 +135,7 @@ func (r *vmRun) flags(cmd *cobra.Command) {
 	flags.BoolVar(&r.print, "print", false, "print QEMU's command lines, for you to change and run, and start nothing")
 	flags.StringArrayVar(&r.qemu, "qemu", nil, "further argument of QEMU; may be repeated")
 	for flag, choices := range map[string][]string{
-		"as": {"usb", "nvme", "sata", "virtio", "scsi", "cdrom"}, "display": {"none", "auto", "gtk", "sdl", "cocoa", "vnc"},
+		"arch": {vm.X8664, vm.ARM64}, "as": {"virtio", "usb", "nvme", "sata", "scsi", "cdrom"}, "display": {"none", "auto", "gtk", "sdl", "cocoa", "vnc"},
 		"accel": {vm.AccelAuto, vm.AccelKVM, vm.AccelTCG}, "net": {"all", "first", "none"}, "format": {"text", "json"},
 		"until": {"hand-over", "node", "offered", "receipt", "delivered"}, "image-format": {"raw", "qcow2", "vmdk", "vhd", "vhdx"},
 	} {
@@ -145,9 +145,18 @@ func (r *vmRun) flags(cmd *cobra.Command) {
 
 // check reads the flags, and refuses those that contradict each other.
 func (r *vmRun) check() (err error) {
-	if r.arch, err = manifest.ParseArch(r.arch); err != nil {
+	if r.disk, err = mediumDisk(r.image, r.imageFormat, r.as); err != nil {
+		return err
+	}
+	r.disk.Snapshot = !r.keep
+	if r.arch == "" {
+		r.arch = mediumArch(r.disk)
+	}
+	arch, err := manifest.ParseArch(r.arch)
+	if err != nil {
 		return fmt.Errorf("--arch %s: choose x86_64 or arm64", r.arch)
 	}
+	r.arch = arch
 	size, err := term.ParseBytes(r.memory)
 	if err != nil {
 		return fmt.Errorf("--memory: %w", err)
@@ -167,10 +176,6 @@ func (r *vmRun) check() (err error) {
 			return fmt.Errorf("--%s %s: choose one of %s", flag, c.value, strings.TrimPrefix(strings.Join(c.choices, ", "), ", "))
 		}
 	}
-	if r.disk, err = mediumDisk(r.image, r.imageFormat, r.as); err != nil {
-		return err
-	}
-	r.disk.Snapshot = !r.keep
 	if r.ports, err = parseForwards(r.forwards); err != nil {
 		return err
 	}

@@ -319,7 +319,7 @@ func (r *vmRun) conclude(all []*walked) error {
 		if w.err == nil {
 			out.Title(fmt.Sprintf("%s reached %s in %.1f s", w.name, r.until, w.outcome.Elapsed.Seconds()))
 		}
-		out.Linef("Console log: %s", filepath.Join(w.cfg.Dir, "console.log"))
+		r.note("%s: the console's log is %s", w.name, filepath.Join(w.cfg.Dir, "console.log"))
 	}
 	return errors.Join(errs...)
 }
