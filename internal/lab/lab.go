@@ -246,6 +246,12 @@ func (l *Lab) Flavour() system.Flavour { return l.build.Inputs.Flavour }
 // Arch is the architecture of the lab's machines.
 func (l *Lab) Arch() string { return l.cfg.Arch }
 
+// KernelRelease is the kernel's, as in uname -r.
+func (l *Lab) KernelRelease() string { return l.build.Inputs.Kernel.Release }
+
+// Time is the date of everything that the lab builds.
+func (l *Lab) Time() time.Time { return l.cfg.Time }
+
 // KeyText shows an Ed25519 public key as people compare it.
 func KeyText(key ed25519.PublicKey) string { return fmt.Sprintf("ed25519:%x", []byte(key)) }
 
