@@ -78,6 +78,7 @@ const importLaw = `
 	manifest, internal/durable, internal/keyfile, internal/delta, internal/verity, internal/sums
 	< internal/release;
 	internal/vm < internal/doctor;
+	internal/diskformat < internal/appliance;
 	blob, internal/term, internal/disks < internal/stick;
 
 	# A publisher, a provider and a machine on one computer: demo, tests, benchmark.
@@ -105,7 +106,7 @@ const importLaw = `
 	internal/timeline, internal/version, internal/sysinit
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
-	internal/lab, internal/diskformat, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
+	internal/lab, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
 	< cmd/phase;
 	internal/job < examples/hello;
 

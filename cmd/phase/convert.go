@@ -13,15 +13,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/internal/appliance"
 	"github.com/phasebased/phase/internal/diskformat"
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/manifest"
 )
 
 // Formats of media beside those of package diskformat.
 const (
 	formatRaw = "raw"
 	formatISO = "iso"
+	formatUTM = "utm"
 )
 
 // discVolume is the name by which the seed knows its disc.
@@ -29,7 +32,7 @@ const discVolume = "PHASE_BOOT"
 
 // imageFormats are the formats of --format, the raw one first.
 func imageFormats() []string {
-	return slices.Concat([]string{formatRaw}, diskformat.Formats(), []string{formatISO})
+	return slices.Concat([]string{formatRaw}, diskformat.Formats(), []string{formatISO, formatUTM})
 }
 
 const convertHelp = `Writes a raw image, as "phase image build" makes it, in the format of a hypervisor
@@ -37,9 +40,11 @@ or as a disc. The image stays as it is. The same image gives the same file.
 
   qcow2   QEMU, libvirt, UTM
   vmdk    VMware Workstation and Fusion, VirtualBox, Parallels (ESXi: see the guide)
-  vhd     Azure, Hyper-V generation 1
+  vhd     Azure
   vhdx    Hyper-V generation 2
-  iso     discs and the remote consoles of servers; UEFI only, without a cache
+  iso     discs, and the remote consoles of servers; without a cache
+  utm     a zipped machine for UTM on Macs, of --arch
+  vmdk-stream  compressed and read-only: what appliances and uploads to ESXi take
 
 docs/virtual-machines.md says how each of them is started.
 
@@ -49,6 +54,7 @@ Exit status: 0 written, 1 refused or failed, 2 wrong usage.`
 type conversion struct {
 	formats []string
 	out     string
+	arch    string // of machines; "": what the image starts, arm64 if it starts both
 	force   bool
 }
 
@@ -71,6 +77,7 @@ func newImageConvert() *cobra.Command {
 	}
 	cmd.Flags().StringSliceVar(&c.formats, "format", nil, "formats to write: "+strings.Join(imageFormats()[1:], ", "))
 	cmd.Flags().StringVar(&c.out, "out", "", "file to write (default beside the image, with the format's ending)")
+	cmd.Flags().StringVar(&c.arch, "arch", "", "with --format utm: architecture of the machine (default the image's, or arm64 if it starts both)")
 	cmd.Flags().BoolVar(&c.force, "force", false, "replace files that exist")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(imageFormats()[1:], cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -89,6 +96,9 @@ func (c *conversion) check() error {
 	}
 	if err := checkImageFormats(c.formats, imageFormats()[1:]); err != nil {
 		return err
+	}
+	if _, err := manifest.ParseArch(c.arch); c.arch != "" && err != nil {
+		return usageError{fmt.Errorf("--arch %s: choose x86_64 or arm64", c.arch)}
 	}
 	if c.out != "" && len(c.formats) > 1 {
 		return usageError{errors.New("--out names one file, and there are several formats")}
@@ -120,9 +130,9 @@ func (c *conversion) run(ctx context.Context, path string) (written []string, er
 	for _, format := range c.formats {
 		out := c.out
 		if out == "" {
-			out = strings.TrimSuffix(path, filepath.Ext(path)) + "." + format
+			out = strings.TrimSuffix(path, filepath.Ext(path)) + endings[format]
 		}
-		if err := raw.write(ctx, format, out, at, c.force); err != nil {
+		if err := raw.write(ctx, c.config(format, out, at)); err != nil {
 			return written, err
 		}
 		written = append(written, out)
@@ -132,6 +142,22 @@ func (c *conversion) run(ctx context.Context, path string) (written []string, er
 
 // unshown is how long something may take before its progress is shown.
 const unshown = 2 * time.Second
+
+// endings are those of file names.
+var endings = map[string]string{
+	diskformat.QCOW2: ".qcow2", diskformat.VMDK: ".vmdk", diskformat.VMDKStream: ".stream.vmdk", diskformat.VHD: ".vhd",
+	diskformat.VHDX: ".vhdx", formatISO: ".iso", formatUTM: ".utm.zip",
+}
+
+// target is one file to write.
+type target struct {
+	diskformat.Config
+	arch string
+}
+
+func (c *conversion) config(format, out string, at time.Time) target {
+	return target{diskformat.Config{Format: format, Out: out, Time: at, Replace: c.force}, c.arch}
+}
 
 // rawImage is a raw image as package system writes it.
 type rawImage struct {
@@ -173,35 +199,62 @@ func openRaw(path string) (*rawImage, error) {
 }
 
 // write writes one format, and shows how far it is.
-func (r *rawImage) write(ctx context.Context, format, out string, at time.Time, force bool) error {
-	bar, begun := newConsole(os.Stderr).Progress(filepath.Base(out), r.size), time.Now()
-	err := r.convert(ctx, format, out, at, force, func(done, _ int64) {
+func (r *rawImage) write(ctx context.Context, t target) error {
+	bar, begun := newConsole(os.Stderr).Progress(filepath.Base(t.Out), r.size), time.Now()
+	t.Progress = func(done, _ int64) {
 		if time.Since(begun) > unshown {
 			bar.Set(done)
 		}
-	})
+	}
+	err := r.convert(ctx, t)
 	bar.End()
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(out)
+	info, err := os.Stat(t.Out)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%-28s %10s\n", term.Clean(filepath.Base(out)), term.Bytes(info.Size()))
+	fmt.Fprintf(os.Stderr, "%-28s %10s\n", term.Clean(filepath.Base(t.Out)), term.Bytes(info.Size()))
 	return nil
 }
 
-func (r *rawImage) convert(ctx context.Context, format, out string, at time.Time, force bool, progress func(done, total int64)) error {
-	c := diskformat.Config{Format: format, Out: out, Time: at, Replace: force, Progress: progress}
-	if format == formatISO {
-		return diskformat.Produce(out, force, func(f *os.File) error {
-			size, err := image.ISO{Label: discVolume, Name: "phase", Time: at}.Write(f, r, r.size)
+func (r *rawImage) convert(ctx context.Context, t target) error {
+	switch t.Format {
+	case formatISO:
+		return diskformat.Produce(t.Out, t.Replace, func(f *os.File) error {
+			size, err := image.ISO{Label: discVolume, Name: "phase", Time: t.Time}.Write(f, r, r.size)
 			if err != nil {
 				return err
 			}
 			return f.Truncate(size)
 		})
+	case formatUTM:
+		arch, err := r.arch(t.arch)
+		if err != nil {
+			return err
+		}
+		name, _, _ := strings.Cut(filepath.Base(t.Out), ".")
+		return appliance.WriteUTM(ctx, r.File, r.size, appliance.Config{
+			Out: t.Out, Name: name, Arch: arch, Time: t.Time, Replace: t.Replace, Progress: t.Progress,
+		})
 	}
-	return diskformat.Write(ctx, r.File, r.size, c)
+	return diskformat.Write(ctx, r.File, r.size, t.Config)
+}
+
+// arch is the architecture of a machine that the image starts: the one asked for,
+// or the one there is. Of both it is arm64, as Macs are.
+func (r *rawImage) arch(asked string) (string, error) {
+	boots, err := image.Boots(r, r.size)
+	if err != nil {
+		return "", err
+	}
+	if asked == "" && len(boots) > 0 {
+		return boots[0], nil
+	}
+	arch, err := manifest.ParseArch(asked)
+	if err != nil || !slices.Contains(boots, arch) {
+		return "", fmt.Errorf("the image starts no machines of --arch %s; it starts %s", asked, strings.Join(boots, " and "))
+	}
+	return arch, nil
 }

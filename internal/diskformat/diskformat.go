@@ -31,10 +31,11 @@ import (
 const (
 	QCOW2 = "qcow2" // QEMU, libvirt, UTM: version 3, clusters of 64 KiB
 	VMDK  = "vmdk"  // VMware, VirtualBox, Parallels: one sparse file that can be written to
-	// VMDKStream is the read-only, compressed VMDK that appliances (OVA) hold.
+	// VMDKStream is the read-only, compressed VMDK that appliances (OVA) hold and
+	// that uploads to ESXi take.
 	VMDKStream = "vmdk-stream"
-	VHD        = "vhd"  // Azure, Hyper-V generation 1: dynamic
-	VHDX       = "vhdx" // Hyper-V: dynamic
+	VHD        = "vhd"  // Azure: dynamic
+	VHDX       = "vhdx" // Hyper-V generation 2: dynamic
 )
 
 // MaxSize is the largest disk in bytes that all formats hold: 2040 GiB, VHD's.
@@ -53,8 +54,8 @@ type Config struct {
 	Progress func(done, total int64)
 }
 
-// Formats are the disks a machine can start from.
-func Formats() []string { return []string{QCOW2, VMDK, VHD, VHDX} }
+// Formats are all of them.
+func Formats() []string { return []string{QCOW2, VMDK, VMDKStream, VHD, VHDX} }
 
 // A FormatError reports a format that this package does not write.
 type FormatError struct{ Format string }

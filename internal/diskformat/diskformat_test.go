@@ -358,5 +358,5 @@ func TestProgress(t *testing.T) {
 
 func ExampleFormats() {
 	fmt.Println(Formats())
-	// Output: [qcow2 vmdk vhd vhdx]
+	// Output: [qcow2 vmdk vmdk-stream vhd vhdx]
 }

@@ -106,6 +106,27 @@ func bootPartitions(raw io.ReaderAt, size int64) ([]Partition, error) {
 	return found, nil
 }
 
+// Boots lists the architectures that a raw image of size bytes starts, by the
+// loaders that firmware looks for on removable media (UEFI 2.10, 3.5.1.1): arm64,
+// x86_64, or both.
+func Boots(raw io.ReaderAt, size int64) ([]string, error) {
+	parts, err := bootPartitions(raw, size)
+	if err != nil {
+		return nil, err
+	}
+	files, err := readFAT32(io.NewSectionReader(raw, parts[0].Offset, parts[0].Size), parts[0].Size)
+	if err != nil {
+		return nil, err
+	}
+	var arches []string
+	for _, loader := range [][2]string{{"EFI/BOOT/BOOTAA64.EFI", "arm64"}, {"EFI/BOOT/BOOTX64.EFI", "x86_64"}} {
+		if slices.ContainsFunc(files, func(f fatFile) bool { return f.path == loader[0] }) {
+			arches = append(arches, loader[1])
+		}
+	}
+	return arches, nil
+}
+
 // tree is the disc's directory: what is in the system partition, and the seed.
 func (d ISO) tree(esp io.ReaderAt, parts []Partition) (*isoNode, error) {
 	files, err := readFAT32(esp, parts[0].Size)

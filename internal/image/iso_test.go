@@ -79,6 +79,9 @@ func writeISO(t *testing.T, raw io.ReaderAt, size int64) string {
 // partition table that sgdisk accepts.
 func TestISO(t *testing.T) {
 	raw, size := rawImage(t, discFiles)
+	if boots, err := Boots(raw, size); err != nil || len(boots) != 1 || boots[0] != "x86_64" {
+		t.Errorf("the image starts %v, %v", boots, err)
+	}
 	disc := writeISO(t, raw, size)
 	out := t.TempDir()
 	run(t, "xorriso", "-osirrox", "on", "-indev", disc, "-extract", "/", out)
