@@ -6,21 +6,26 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"time"
 )
+
+// maxEROFSName is the longest name in bytes that mkfs.erofs 1.5 takes; the format has
+// room for one more.
+const maxEROFSName = 254
 
 // EROFS describes a compressed read-only file system that is read in small pieces.
 type EROFS struct {
 	Time time.Time // of every file and of the file system
 }
 
-// Write makes an EROFS of the tree at path, replacing what is there, with mkfs.erofs
+// Write makes an EROFS of the tree at file, replacing what is there, with mkfs.erofs
 // 1.5 or newer, compressed by LZ4HC in pieces of 64 KiB. Owners are root and there
 // are no extended attributes. The tool takes a folder, so that the tree is laid out
-// beside path first.
-func (e EROFS) Write(ctx context.Context, path string, t *Tree) error {
+// beside it first.
+func (e EROFS) Write(ctx context.Context, file string, t *Tree) error {
 	entries, err := t.Entries()
 	if err != nil {
 		return err
@@ -28,7 +33,12 @@ func (e EROFS) Write(ctx context.Context, path string, t *Tree) error {
 	if len(entries) == 0 {
 		return errors.New("image: EROFS: the tree is empty")
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".erofs-*")
+	for _, e := range entries {
+		if name := path.Base(e.Path); len(name) > maxEROFSName {
+			return &PathError{Path: e.Path, Reason: fmt.Sprintf("name longer than %d bytes, which mkfs.erofs cannot write", maxEROFSName)}
+		}
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(file), ".erofs-*")
 	if err != nil {
 		return fmt.Errorf("image: EROFS: %w", err)
 	}
@@ -36,11 +46,11 @@ func (e EROFS) Write(ctx context.Context, path string, t *Tree) error {
 	if err := layOut(filepath.Join(dir, "root"), entries); err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("image: EROFS: %w", err)
 	}
 	return runTool(ctx, "erofs-utils", nil, nil, "mkfs.erofs", "--quiet", "-zlz4hc,12", "-C65536", "-x-1", "-T"+strconv.FormatInt(e.Time.Unix(), 10),
-		"-U"+DeriveGUID("EROFS").String(), "--all-root", path, filepath.Join(dir, "root"))
+		"-U"+DeriveGUID("EROFS").String(), "--all-root", file, filepath.Join(dir, "root"))
 }
 
 // layOut writes a tree into a new folder. Modes are set last, so that a folder that

@@ -114,7 +114,8 @@ func writeTar(w io.Writer, entries []*Entry, mtime time.Time) error {
 		case fs.ModeDir:
 			hdr.Typeflag, hdr.Name = tar.TypeDir, e.Path+"/"
 		case fs.ModeSymlink:
-			hdr.Typeflag, hdr.Linkname = tar.TypeSymlink, e.Link
+			// Of a target in a PAX record, mksquashfs 4.5.1 drops a leading "../".
+			hdr.Typeflag, hdr.Linkname, hdr.Format = tar.TypeSymlink, e.Link, tar.FormatGNU
 		default:
 			return &PathError{Path: e.Path, Reason: "devices are only written to cpio archives"}
 		}
