@@ -106,6 +106,30 @@ func (c *conversion) check() error {
 	return nil
 }
 
+// buildFlag is --format of image build, which writes the raw image in any case.
+func (c *conversion) buildFlag(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&c.formats, "format", []string{formatRaw}, "formats to write: the raw image always, and beside it "+strings.Join(imageFormats()[1:], ", "))
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(imageFormats(), cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (c *conversion) checkBuild() error { return checkImageFormats(c.formats, imageFormats()) }
+
+// built converts the image that was built, replaces what an earlier build has left,
+// and names all files.
+func (c *conversion) built(cmd *cobra.Command, raw string) error {
+	more := conversion{force: true}
+	for _, f := range c.formats {
+		if f != formatRaw {
+			more.formats = append(more.formats, f)
+		}
+	}
+	written, err := more.run(cmd.Context(), raw)
+	for _, path := range append([]string{raw}, written...) {
+		fmt.Fprintln(cmd.OutOrStdout(), term.Clean(path))
+	}
+	return err
+}
+
 // checkImageFormats refuses formats that are unknown or named twice.
 func checkImageFormats(formats, known []string) error {
 	for i, f := range formats {

@@ -28,6 +28,7 @@ func newImageBuild() *cobra.Command {
 	var out, mode, logPolicy, chainName string
 	var config mediumConfig
 	var sign signing
+	var also conversion
 	var menu int
 	cmd := &cobra.Command{
 		Use: "build", Short: "Write a USB image that trusts the keys of the work folder", Args: noArgs,
@@ -52,6 +53,9 @@ give the same bytes.`,
 			if err != nil {
 				return ownError(err)
 			}
+			if err := also.checkBuild(); err != nil {
+				return err
+			}
 			w.mediumOnly = true
 			l, err := w.prepare(cmd.Context())
 			if err != nil {
@@ -64,8 +68,7 @@ give the same bytes.`,
 				return err
 			}
 			showSizes(report)
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), report.Path)
-			return err
+			return also.built(cmd, report.Path)
 		},
 	}
 	w.flags(cmd)
@@ -75,6 +78,7 @@ give the same bytes.`,
 	cmd.Flags().StringVar(&mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	chainFlag(cmd, &chainName)
 	sign.flags(cmd)
+	also.buildFlag(cmd)
 	cmd.Flags().Int64Var(&w.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")
 	config.flags(cmd)
 	cmd.Flags().StringVar(&logPolicy, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
