@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -166,7 +165,6 @@ func (b *releaseBuild) build(ctx context.Context, w workshop, out string) (place
 		return nil, err
 	}
 	defer os.RemoveAll(shop)
-	about := map[string]string{}
 	for _, arch := range b.archs {
 		w := w
 		w.arch = arch
@@ -183,17 +181,17 @@ func (b *releaseBuild) build(ctx context.Context, w workshop, out string) (place
 		notes.Systems = append(notes.Systems, release.NotesSystem{
 			Channel: lab.Channel, Arch: arch, Number: published.Version, Manifest: published.Manifest, Kernel: kernel,
 		})
-		described, err := b.download(ctx, &w, l, shop)
+		files, err := b.download(ctx, &w, l, shop)
 		if err != nil {
 			return nil, err
 		}
-		maps.Copy(about, described)
+		notes.Files = append(notes.Files, files...)
 	}
 	if len(b.images) == 0 {
 		return places, nil
 	}
 	notes.Changes = b.changes
-	media, err := b.offer(ctx, shop, out, notes, about, keys.Media)
+	media, err := b.offer(ctx, shop, out, notes, keys.Media)
 	return append(places, media), err
 }
 
@@ -218,12 +216,11 @@ func (b *releaseBuild) publish(ctx context.Context, w *workshop, l *lab.Lab, out
 }
 
 // download builds the images of a lab with their bills of materials into dir, and
-// says what each is.
-func (b *releaseBuild) download(ctx context.Context, w *workshop, l *lab.Lab, dir string) (map[string]string, error) {
+// says what each file is.
+func (b *releaseBuild) download(ctx context.Context, w *workshop, l *lab.Lab, dir string) ([]release.NotesFile, error) {
 	if len(b.images) == 0 {
 		return nil, nil
 	}
-	about := map[string]string{}
 	chain, err := chainOf(b.chain, l.Arch())
 	if err != nil {
 		return nil, err
@@ -233,6 +230,7 @@ func (b *releaseBuild) download(ctx context.Context, w *workshop, l *lab.Lab, di
 	if err != nil {
 		return nil, err
 	}
+	var files []release.NotesFile
 	for _, format := range b.images {
 		path := raw
 		if format != formatRaw {
@@ -241,16 +239,34 @@ func (b *releaseBuild) download(ctx context.Context, w *workshop, l *lab.Lab, di
 				return nil, err
 			}
 		}
-		if err := b.bill(w, l, report, path); err != nil {
+		image, err := fileNote(ctx, path, fmt.Sprintf("image for %s, %s, by %s", l.Arch(), l.Flavour(), chain))
+		if err != nil {
 			return nil, err
 		}
-		about[filepath.Base(path)] = fmt.Sprintf("image for %s, %s, by %s", l.Arch(), l.Flavour(), chain)
-		about[filepath.Base(bom.Path(path))] = "what is in it"
+		if err := b.bill(w, l, report, path, image); err != nil {
+			return nil, err
+		}
+		bill, err := fileNote(ctx, bom.Path(path), "what is in it")
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, image, bill)
 	}
 	if !slices.Contains(b.images, formatRaw) {
-		return about, os.Remove(raw)
+		return files, os.Remove(raw)
 	}
-	return about, nil
+	return files, nil
+}
+
+// fileNote describes a file.
+func fileNote(ctx context.Context, path, about string) (release.NotesFile, error) {
+	n := release.NotesFile{Name: filepath.Base(path), About: about}
+	var err error
+	n.SHA256, err = sums.Digest(path, n.Name, func(_ string, done, _ int64) error {
+		n.Size = done
+		return ctx.Err()
+	})
+	return n, err
 }
 
 func convertTo(ctx context.Context, from, to, format string, at time.Time) error {
@@ -267,17 +283,9 @@ func convertTo(ctx context.Context, from, to, format string, at time.Time) error
 }
 
 // bill writes the bill of materials of an image.
-func (b *releaseBuild) bill(w *workshop, l *lab.Lab, report system.ImageReport, path string) error {
-	digest, err := sums.Digest(path, filepath.Base(path), nil)
-	if err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
+func (b *releaseBuild) bill(w *workshop, l *lab.Lab, report system.ImageReport, path string, image release.NotesFile) error {
 	s := bom.Subject{
-		Name: filepath.Base(path), Version: version.Version, Time: l.Time(), Digest: digest, Size: info.Size(), Materials: report.Materials,
+		Name: image.Name, Version: version.Version, Time: l.Time(), Digest: image.SHA256, Size: image.Size, Materials: report.Materials,
 		Notes: map[string]string{"arch": l.Arch(), "kernel": report.Kernel},
 	}
 	target := w.target
@@ -298,23 +306,15 @@ func (b *releaseBuild) bill(w *workshop, l *lab.Lab, report system.ImageReport, 
 }
 
 // offer adds the notes and the signed list to the downloads, and publishes them.
-func (b *releaseBuild) offer(ctx context.Context, shop, out string, notes release.Notes, about map[string]string, key ed25519.PrivateKey) (string, error) {
+func (b *releaseBuild) offer(ctx context.Context, shop, out string, notes release.Notes, key ed25519.PrivateKey) (string, error) {
 	at, err := sourcesTime()
 	if err != nil {
 		return "", err
 	}
 	notes.Version, notes.Time = version.Version, at
-	watch := func(string, int64, int64) error { return ctx.Err() }
-	list, err := sums.Folder(shop, watch)
-	if err != nil {
-		return "", err
-	}
-	for _, e := range list {
-		info, err := os.Stat(filepath.Join(shop, e.Name))
-		if err != nil {
-			return "", err
-		}
-		notes.Files = append(notes.Files, release.NotesFile{Name: e.Name, About: about[e.Name], Size: info.Size(), SHA256: e.SHA256})
+	var list sums.List
+	for _, f := range notes.Files {
+		list = append(list, sums.Entry{Name: f.Name, SHA256: f.SHA256})
 	}
 	text := notes.Markdown()
 	if err := durable.WriteFile(filepath.Join(shop, release.NotesName), text, 0o644); err != nil {
@@ -326,7 +326,8 @@ func (b *releaseBuild) offer(ctx context.Context, shop, out string, notes releas
 	}
 	return release.Media{
 		From: shop, Dir: out, Name: fmt.Sprintf("%s-%d", lab.Channel, b.number),
-		Key: key.Public().(ed25519.PublicKey), Watch: watch,
+		Key:   key.Public().(ed25519.PublicKey),
+		Watch: func(string, int64, int64) error { return ctx.Err() },
 	}.Publish()
 }
 
