@@ -14,8 +14,9 @@ type Image struct {
 	Size       int64
 	Partitions []Partition
 
-	f     *os.File
-	table *table
+	f      *os.File
+	opened fs.FileInfo
+	table  *table
 }
 
 // bootLabel is the name that the boot partition of every image of ours has.
@@ -61,7 +62,7 @@ func (m *Image) examine() error {
 	if !info.Mode().IsRegular() {
 		return refuse(NoImage, m.Path, "is no file")
 	}
-	m.Size = info.Size()
+	m.Size, m.opened = info.Size(), info
 	head := make([]byte, 32<<10+6)
 	n, err := m.f.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
@@ -79,6 +80,18 @@ func (m *Image) examine() error {
 	}
 	m.Partitions = m.table.parts
 	return m.bootable()
+}
+
+// unchanged refuses an image that somebody has written to since it was opened.
+func (m *Image) unchanged() error {
+	now, err := m.f.Stat()
+	if err != nil {
+		return imageError(m.Path, err)
+	}
+	if now.Size() != m.Size || !now.ModTime().Equal(m.opened.ModTime()) {
+		return refuse(ImageChanged, m.Path, "has changed while it was written")
+	}
+	return nil
 }
 
 // bootable refuses an image without a boot partition of ours.

@@ -3,9 +3,9 @@ package stick
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/phasebased/phase/blob"
 )
@@ -66,9 +66,11 @@ type Report struct {
 const (
 	chunk = 4 << 20 // bytes that are written at once
 	block = 64 << 10
-	// window is what may be written before the medium has to confirm it: the
-	// largest step of the progress.
-	window = 32 << 20
+	// window is what may be written before the medium has to confirm it: the largest
+	// step of the progress. A slow stick confirms more often: see patience.
+	window = 128 << 20
+	// patience is how long writing goes on without being confirmed.
+	patience = 500 * time.Millisecond
 )
 
 // Run writes the image. An error leaves a medium that nothing starts from, as soon
@@ -98,6 +100,7 @@ type writer struct {
 	size   int64
 	buf    [2][]byte // for reading: from the image ahead of the medium, and from the medium
 	old    []byte    // for what is there before; see zeroBuf
+	zeros  extent    // noted by clear, not yet made
 	marks  *marks
 	digest blob.Digest
 	sent   int64
@@ -117,8 +120,11 @@ func (e *mediumError) Unwrap() error { return e.err }
 func (w *writer) explain(ctx context.Context, err error) error {
 	var known *Error
 	var medium *mediumError
+	is := errors.As(err, &known)
 	switch {
-	case errors.As(err, &known):
+	case is && known.Reason == NotKept && w.Image.unchanged() != nil:
+		return w.Image.unchanged() // the medium is not to blame
+	case is:
 		return err
 	case errors.As(err, &medium) && w.Medium.Gone(medium.err):
 		return &Error{Reason: Gone, Path: w.Path, Text: "is gone: it was unplugged, or has failed altogether", Err: medium.err}
@@ -232,11 +238,10 @@ func different(a, b []byte) int {
 func (w *writer) write(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	confirmed, total := int64(0), w.Image.Size
-	sum := sha256.New()
+	confirmed, last, total := int64(0), time.Now(), w.Image.Size
 	w.sent = 0
 	w.tell(Writing, 0, total)
-	for c := range w.chunks(ctx, sum) {
+	for c := range w.chunks(ctx, nil) {
 		if c.err != nil {
 			return c.err
 		}
@@ -245,16 +250,15 @@ func (w *writer) write(ctx context.Context) error {
 		}
 		end := c.at + int64(len(c.data))
 		c.done()
-		if end-confirmed < window && end < total {
+		if end-confirmed < window && time.Since(last) < patience && end < total {
 			continue
 		}
-		if err := w.confirm(end); err != nil {
+		if err := errors.Join(w.makeZeros(), w.confirm(end)); err != nil {
 			return err
 		}
-		confirmed = end
+		confirmed, last = end, time.Now()
 		w.tell(Writing, confirmed, total)
 	}
-	w.digest = blob.FromSum([32]byte(sum.Sum(nil)))
 	return ctx.Err()
 }
 
@@ -311,17 +315,46 @@ func allZero(p []byte) bool {
 	return len(p) == 0 || p[0] == 0 && bytes.Equal(p[1:], p[:len(p)-1])
 }
 
-// clear makes zeros: by the medium itself, or by writing only where there are none.
-// Reading is several times as fast as writing, and wears nothing out.
+// clear notes that there are to be zeros. They are made when it is known how far they
+// go: one command for all of them.
 func (w *writer) clear(zeros []byte, at int64) error {
-	made, err := w.Medium.Zero(at, int64(len(zeros)))
+	if w.zeros.at+w.zeros.n != at {
+		if err := w.makeZeros(); err != nil {
+			return err
+		}
+		w.zeros.at = at
+	}
+	w.zeros.n += int64(len(zeros))
+	return nil
+}
+
+// makeZeros makes the zeros that were noted: by the medium itself, or by writing only
+// where there are none. Reading is several times as fast as writing, and wears nothing
+// out.
+func (w *writer) makeZeros() error {
+	e := w.zeros
+	w.zeros = extent{}
+	if e.n == 0 {
+		return nil
+	}
+	made, err := w.Medium.Zero(e.at, e.n)
 	if err != nil {
-		return &mediumError{"writing", at, err}
+		return &mediumError{"writing", e.at, err}
 	}
 	if made {
 		return nil
 	}
-	old := w.zeroBuf()[:len(zeros)]
+	for end := e.at + e.n; e.at < end; e.at += chunk {
+		if err := w.writeZeros(e.at, min(chunk, end-e.at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeZeros reads at most a chunk and overwrites the blocks in it that are no zeros.
+func (w *writer) writeZeros(at, size int64) error {
+	old := w.zeroBuf()[:size]
 	if err := w.get(old, at); err != nil {
 		return err
 	}
@@ -330,8 +363,9 @@ func (w *writer) clear(zeros []byte, at int64) error {
 		for n = from; n < len(old) && zeroRun(old[n:]) == 0; {
 			n += min(block, len(old)-n)
 		}
+		clear(old[from:n])
 		if n > from {
-			if err := w.put(zeros[from:n], at+int64(from)); err != nil {
+			if err := w.put(old[from:n], at+int64(from)); err != nil {
 				return err
 			}
 		}
@@ -368,6 +402,9 @@ func (w *writer) finish(ctx context.Context) error {
 		if err := w.same(s.data, s.at); err != nil {
 			return err
 		}
+	}
+	if err := w.Image.unchanged(); err != nil {
+		return errors.Join(err, w.wipe(ctx))
 	}
 	w.tell(Starting, 1, 1)
 	return nil

@@ -34,7 +34,7 @@ type Figure struct {
 func main() {
 	pairs := flag.Int("pairs", 3, "pairs of boots to measure; medians are reported")
 	accel := flag.String("accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg")
-	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, delta, boot, cached or media")
+	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, write, delta, boot, cached or media")
 	searches := flag.Int("searches", 11, "searches of each client to measure; medians are reported")
 	out := flag.String("out", filepath.Join("build", "bench.json"), "where to write the figures")
 	flag.Parse()
@@ -49,6 +49,7 @@ func main() {
 		{"discovery", func() ([]Figure, error) { return discoveryFigures(ctx, *searches) }},
 		{"transfer", func() ([]Figure, error) { return transferFigures(ctx, *pairs) }},
 		{"verify", verifyFigures},
+		{"write", func() ([]Figure, error) { return writeFigures(ctx, *pairs) }},
 		{"delta", func() ([]Figure, error) { return deltaFigures(ctx) }},
 		{"boot", func() ([]Figure, error) { return measure(ctx, *pairs, *accel) }},
 		{"cached", func() ([]Figure, error) { return cachedFigures(ctx, *pairs, *accel) }},
