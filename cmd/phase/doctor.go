@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/internal/doctor"
+	"github.com/phasebased/phase/internal/term"
 )
 
 func newDoctor() *cobra.Command {
@@ -18,7 +20,12 @@ func newDoctor() *cobra.Command {
 	var install bool
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Say what this machine lacks, all at once, and install it", Args: noArgs,
-		Example: "  phase doctor\n  phase doctor --task test --install",
+		Long: `Looks for everything that a task needs and names all that is missing at once, with
+the one command that installs it: with Debian's packages, which --install runs,
+or with those of Fedora, Arch Linux or Homebrew, whose names nobody has tried.
+"without" marks what the task can do without, and what that means.
+Exit status: 0 nothing is missing, 1 something is, 2 wrong usage.`,
+		Example: "  phase doctor\n  phase doctor --task vm --arch arm64\n  phase doctor --task test --install",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if format != "text" && format != "json" {
 				return usageError{fmt.Errorf("--format %s: choose text or json", format)}
@@ -43,20 +50,40 @@ func examine(ctx context.Context, out io.Writer, task doctor.Task, arch, format 
 	if err != nil {
 		return err
 	}
-	if err := printFindings(out, found, format); err != nil {
+	notes, err := host.Notes(ctx, task, arch)
+	if err != nil {
+		return err
+	}
+	diagnosis := diagnosis{
+		Task: task, Arch: arch, OK: len(doctor.Missing(found)) == 0, Remedy: host.Remedy(found), Findings: append(found, notes...),
+	}
+	if err := diagnosis.print(out, format); err != nil {
 		return err
 	}
 	return lacking(host, found)
 }
 
-func printFindings(out io.Writer, found []doctor.Finding, format string) error {
+// diagnosis is what --format json prints.
+type diagnosis struct {
+	Task     doctor.Task      `json:"task"`
+	Arch     string           `json:"arch"` // of the machines
+	OK       bool             `json:"ok"`   // nothing that is needed is missing
+	Remedy   doctor.Remedy    `json:"remedy"`
+	Findings []doctor.Finding `json:"findings"`
+}
+
+func (d diagnosis) print(out io.Writer, format string) error {
 	if format == "json" {
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
-		return encoder.Encode(found)
+		return encoder.Encode(d)
 	}
-	for _, f := range found {
-		if _, err := fmt.Fprintln(out, f); err != nil {
+	for _, f := range d.Findings {
+		text := term.Clean(f.String()) + "\n"
+		if f.Optional && !f.OK {
+			text += "         " + f.Hint + "\n"
+		}
+		if _, err := io.WriteString(out, text); err != nil {
 			return err
 		}
 	}
@@ -93,7 +120,7 @@ func look(ctx context.Context, task doctor.Task, arch string, install bool) (doc
 // lackingError names what is missing and the one command that brings it.
 type lackingError struct {
 	missing []doctor.Finding
-	command string
+	remedy  doctor.Remedy
 }
 
 func lacking(host doctor.Host, found []doctor.Finding) error {
@@ -101,7 +128,7 @@ func lacking(host doctor.Host, found []doctor.Finding) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return &lackingError{missing, host.Command(found)}
+	return &lackingError{missing, host.Remedy(found)}
 }
 
 func (e *lackingError) Error() string {
@@ -112,10 +139,22 @@ func (e *lackingError) Error() string {
 	return "missing on this machine: " + strings.Join(names, ", ")
 }
 
-// Hint is the command that installs everything that is missing.
+// Hint is the command that installs what is missing, and what to do about the rest.
 func (e *lackingError) Hint() string {
-	if e.command == "" {
-		return e.missing[0].Hint
+	var hints []string
+	if e.remedy.Command != "" {
+		hints = append(hints, e.remedy.Command)
 	}
-	return e.command
+	if e.remedy.Untested {
+		hints = append(hints, "(untested: this project tries Debian's packages only)")
+	}
+	for _, f := range e.missing {
+		if slices.Contains(e.remedy.Rest, f.Name) && f.Hint != "" {
+			hints = append(hints, f.Hint)
+		}
+	}
+	if len(hints) == 0 {
+		hints = append(hints, "Install these with your system's package manager: "+strings.Join(e.remedy.Rest, ", ")+".")
+	}
+	return strings.Join(hints, " ")
 }

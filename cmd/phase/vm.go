@@ -78,7 +78,7 @@ switched off, 1 the machine stopped, ended or was too slow, 2 wrong usage.`
 const vmRunExample = `  phase vm run build/phase.img                             a PC on this terminal
   phase vm run --arch arm64 --as nvme phase-arm64.qcow2    another machine, bus and format
   phase vm run --secure-boot --display auto phase.iso      signatures checked; with a screen
-  phase vm run --forward 8080 --lan home --net nat phase.img       on the Internet and on a LAN
+  phase vm run --forward 8080 --lan home --net all phase.img       on the Internet and on a LAN
   phase vm run --lan home phase.img                        in another terminal: on the LAN alone
   phase vm run --until receipt --format json phase.img     for scripts`
 

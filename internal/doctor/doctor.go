@@ -23,18 +23,20 @@ type Task string
 
 // The tasks.
 const (
-	Demo  Task = "demo"  // boot a machine and watch it reach its receipt
-	Image Task = "image" // build the boot medium and the system that it fetches
-	VM    Task = "vm"    // start virtual machines from a medium
-	Test  Task = "test"  // run all tests
-	Lint  Task = "lint"  // check the source code
+	Demo    Task = "demo"    // boot a machine and watch it reach its receipt
+	Image   Task = "image"   // build the boot medium and the system that it fetches
+	VM      Task = "vm"      // start virtual machines from a medium
+	Write   Task = "write"   // write a medium to a stick
+	Release Task = "release" // build a release and all its media
+	Test    Task = "test"    // run all tests
+	Lint    Task = "lint"    // check the source code
 )
 
 // archs are the architectures of the machines that demo and tests start.
 var archs = []string{vm.X8664, vm.ARM64}
 
 // Tasks lists all tasks.
-func Tasks() []Task { return []Task{Demo, Image, VM, Test, Lint} }
+func Tasks() []Task { return []Task{Demo, Image, VM, Write, Release, Test, Lint} }
 
 // Host is the machine to look at.
 type Host struct {
@@ -61,12 +63,18 @@ type Finding struct {
 	Detail  string `json:"detail"`            // where it was found or which version; or what is wrong
 	Package string `json:"package,omitempty"` // Debian and Ubuntu package that has it; empty: apt cannot help
 	Hint    string `json:"hint,omitempty"`    // what to do without a package
+	// Optional says that the task can be done without.
+	Optional bool `json:"optional,omitempty"`
 }
 
 // String is one line for people.
 func (f Finding) String() string {
 	state := "ok     "
-	if !f.OK {
+	switch {
+	case f.OK:
+	case f.Optional:
+		state = "without"
+	default:
 		state = "missing"
 	}
 	return fmt.Sprintf("%s  %-20s %s (%s)", state, f.Name, f.Detail, f.Why)
@@ -89,6 +97,11 @@ func (h Host) Check(ctx context.Context, task Task, arch string) ([]Finding, err
 			all = append(all, machineNeeds(a)...)
 		}
 	}
+	return h.look(ctx, task, all)
+}
+
+// look checks what is for a task.
+func (h Host) look(ctx context.Context, task Task, all []need) ([]Finding, error) {
 	var found []Finding
 	for _, n := range all {
 		if !slices.Contains(n.tasks, task) {
@@ -108,11 +121,11 @@ func (h Host) Check(ctx context.Context, task Task, arch string) ([]Finding, err
 	return found, nil
 }
 
-// Missing returns the findings that are not ok.
+// Missing returns the findings that are not ok, and needed.
 func Missing(found []Finding) []Finding {
 	var missing []Finding
 	for _, f := range found {
-		if !f.OK {
+		if !f.OK && !f.Optional {
 			missing = append(missing, f)
 		}
 	}

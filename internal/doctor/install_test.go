@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -120,5 +121,38 @@ func TestInstallWithoutApt(t *testing.T) {
 	}
 	if c := h.Command(lacking); c != "" {
 		t.Errorf("command %q", c)
+	}
+}
+
+func TestRemedy(t *testing.T) {
+	missing := append([]Finding{{Name: "go", Hint: "Install Go."}, {Name: "something", Package: "of-debian-alone"}}, lacking...)
+	for _, tt := range []struct {
+		programs string
+		uid      int
+		want     Remedy
+	}{
+		{"apt-get dnf", 0, Remedy{Command: "apt-get update && apt-get install -y --no-install-recommends mtools of-debian-alone ovmf qemu-system-x86", Rest: []string{"go"}}},
+		{"dnf", 0, Remedy{"dnf install -y edk2-ovmf mtools qemu-system-x86", true, []string{"go", "something"}}},
+		{"dnf sudo", 1000, Remedy{"sudo dnf install -y edk2-ovmf mtools qemu-system-x86", true, []string{"go", "something"}}},
+		{"pacman", 1000, Remedy{"su -c 'pacman -S --needed edk2-ovmf mtools qemu-system-x86'", true, []string{"go", "something"}}},
+		{"brew sudo", 501, Remedy{"brew install mtools qemu", true, []string{"go", "something"}}},
+		{"", 0, Remedy{Rest: []string{"go", "something", "qemu-system-x86_64", "UEFI firmware", "mdir", "mcopy"}}},
+	} {
+		h := newHost(t)
+		h.UID = tt.uid
+		for program := range strings.FieldsSeq(tt.programs) {
+			h.program(program, "")
+		}
+		if got := h.Remedy(missing); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s: %+v, want %+v", tt.programs, got, tt.want)
+		}
+		if got := h.Remedy(lacking[:1]); !reflect.DeepEqual(got, Remedy{}) {
+			t.Errorf("%s, nothing is missing: %+v", tt.programs, got)
+		}
+		if tt.programs == "apt-get dnf" {
+			if got := h.Remedy(missing[:1]); !reflect.DeepEqual(got, Remedy{Rest: []string{"go"}}) {
+				t.Errorf("only Go is missing: %+v", got)
+			}
+		}
 	}
 }

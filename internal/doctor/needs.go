@@ -31,13 +31,13 @@ type checker func(ctx context.Context, h Host) (string, error)
 // needs is the table of everything the project needs beside virtual machines.
 func needs() []need {
 	var (
-		all    = []Task{Demo, Image, Test, Lint}
-		build  = []Task{Demo, Image, Test} // the demo and the tests build a medium
+		source = []Task{Demo, Image, Release, Test, Lint}
+		build  = []Task{Demo, Image, Release, Test} // the demo and the tests build a medium
 		verify = []Task{Test}
 	)
 	return []need{
-		{"go", all, "compiles everything", "", "Install Go from https://go.dev/dl/ (1.21 or later fetches the version that the project asks for).", goVersion},
-		{"git", all, "stamps the build with its commit", "git", "", program("git")},
+		{"go", source, "compiles everything", "", "Install Go from https://go.dev/dl/ (1.21 or later fetches the version that the project asks for).", goVersion},
+		{"git", source, "stamps the build with its commit", "git", "", program("git")},
 		{"apt-get", build, "fetches the Debian packages with kernel and boot loader", "", "Build on Debian or Ubuntu, or in a container of one of them.", program("apt-get")},
 		{"dpkg-deb", build, "unpacks Debian packages", "dpkg", "", program("dpkg-deb")},
 		{"mksquashfs", build, "packs root file systems", "squashfs-tools", "", program("mksquashfs")},
@@ -66,7 +66,7 @@ func needs() []need {
 		{"debootstrap", verify, "makes a Debian that is published as others would", "debootstrap", "", program("debootstrap")},
 		{"openssl", verify, "verifies the signatures of downloads", "openssl", "", program("openssl")},
 		{"minisign", verify, "verifies the signatures of downloads", "minisign", "", program("minisign")},
-		{"xz", verify, "compresses as distributions do", "xz-utils", "", program("xz")},
+		{"xz", build, "unpacks kernel modules of distributions that pack them so", "xz-utils", "", program("xz")},
 	}
 }
 
