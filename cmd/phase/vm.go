@@ -116,7 +116,7 @@ func (r *vmRun) flags(cmd *cobra.Command) {
 	flags.StringVar(&r.accel, "accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg (emulation)")
 	flags.StringVar(&r.memory, "memory", "1Gi", "memory of each machine, such as 512Mi or 2Gi")
 	flags.IntVar(&r.cpus, "cpus", 0, "processors of each machine (default 2, or 1 if emulated)")
-	flags.StringVar(&r.as, "as", "", "what the medium is: virtio, usb, nvme, sata, scsi or cdrom (default virtio, which media for virtual machines have a driver for; cdrom for .iso)")
+	flags.StringVar(&r.as, "as", "", "what the medium is: virtio, usb, nvme, sata, scsi or cdrom (default virtio, or cdrom for .iso: media of the cloud flavour have drivers for these, nvme and scsi)")
 	flags.StringVar(&r.imageFormat, "image-format", "", "raw, qcow2, vmdk, vhd or vhdx (default by the medium's name: .img .raw .iso .qcow2 .vmdk .vhd .vhdx)")
 	flags.BoolVar(&r.keep, "keep", false, "let the machine write to the medium")
 	flags.BoolVar(&r.secureBoot, "secure-boot", false, "let the firmware check signatures, with Microsoft's keys or those in --vars")
@@ -244,10 +244,10 @@ func mediumDisk(path, format, as string) (vm.Disk, error) {
 	case "":
 		d.Bus, d.CDROM = vm.BusVirtio, suffix == "iso"
 		if d.CDROM {
-			d.Bus = vm.BusSATA
+			d.Bus = vm.BusSCSI
 		}
 	case "cdrom":
-		d.Bus, d.CDROM = vm.BusSATA, true
+		d.Bus, d.CDROM = vm.BusSCSI, true
 	case vm.BusUSB, vm.BusNVMe, vm.BusSATA, vm.BusVirtio, vm.BusSCSI:
 	default:
 		return d, fmt.Errorf("--as %s: choose usb, nvme, sata, virtio, scsi or cdrom", as)

@@ -77,7 +77,7 @@ func (f Finding) String() string {
 	default:
 		state = "missing"
 	}
-	return fmt.Sprintf("%s  %-20s %s (%s)", state, f.Name, f.Detail, f.Why)
+	return fmt.Sprintf("%s  %-30s %s (%s)", state, f.Name, f.Detail, f.Why)
 }
 
 // Check looks for everything that a task needs, in the order of the tables. Arch

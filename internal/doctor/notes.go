@@ -54,6 +54,9 @@ func kvm(arch string) checker {
 		}
 		probe := vm.ProbeKVM(ctx, qemu)
 		if !probe.KVM {
+			if probe.Detail != "" {
+				return "", fmt.Errorf("%s: %.200s", probe.Reason, probe.Detail)
+			}
 			return "", errors.New(probe.Reason)
 		}
 		return probe.Reason, nil
