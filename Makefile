@@ -48,8 +48,11 @@ lint: ## gofmt, vet for both architectures, staticcheck, govulncheck where its d
 	elif echo "$$out" | grep -q "fetching vulnerabilities"; then echo "govulncheck: its database cannot be reached from here; skipped"; \
 	else echo "$$out"; exit 1; fi
 
-image: tools target ## build the USB image for ARCH
-	$(BIN)/phase image build --install --arch $(ARCH) $(ARGS)
+# One image boots machines of both architectures, unless ARCH or ARGS name one.
+ONE_ARCH = $(if $(filter all --arch=all,$(ARCH) $(ARGS)),,$(filter-out file,$(origin ARCH))$(findstring --arch,$(ARGS)))
+
+image: tools $(if $(ONE_ARCH),target-$(ARCH),target-x86_64 target-arm64) ## build the USB image, for machines of both architectures or for ARCH (ARGS="…" passes flags on)
+	$(BIN)/phase image build --install --arch $(if $(ONE_ARCH),$(ARCH),all) $(ARGS)
 
 esp: image ## part of the image, built with it
 initramfs: image ## part of the image, built with it

@@ -70,7 +70,7 @@ folder, and every byte compared.`,
 	flags := cmd.Flags()
 	flags.StringVar(&b.w.arch, "arch", manifest.ArchX8664, "architecture of the machines: x86_64, arm64 or all")
 	_ = cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions([]string{manifest.ArchX8664, manifest.ArchARM64, "all"}, cobra.ShellCompDirectiveNoFileComp))
-	b.w.wifiFlags(cmd)
+	b.w.machineFlags(cmd)
 	b.w.rootfsFlags(cmd)
 	flags.StringVar(&b.out, "out", filepath.Join("build", "published"), "folder to publish in")
 	flags.Int64Var(&b.number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
@@ -142,7 +142,7 @@ func (b *releaseBuild) read() error {
 		if _, err := w.previous(b.previous); err != nil {
 			return err
 		}
-		if _, err := chainOf(b.chain, arch); err != nil && b.chain != "" {
+		if _, err := chainOf(b.chain, []string{arch}); err != nil && b.chain != "" {
 			return err
 		}
 	}
@@ -221,7 +221,7 @@ func (b *releaseBuild) download(ctx context.Context, w *workshop, l *lab.Lab, di
 	if len(b.images) == 0 {
 		return nil, nil
 	}
-	chain, err := chainOf(b.chain, l.Arch())
+	chain, err := chainOf(b.chain, []string{l.Arch()})
 	if err != nil {
 		return nil, err
 	}

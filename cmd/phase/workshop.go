@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/phasebased/phase/internal/debpkg"
 	"github.com/phasebased/phase/internal/doctor"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/system"
@@ -31,8 +30,10 @@ type workshop struct {
 	minVersion         int64
 	logPolicy          []byte // of the media; nil: none
 	wifi, tor, shell   bool
-	firmware           []string // packages
+	flavour            string   // for which machines; "": virtual ones
+	firmware           []string // packages and folders
 	kernel             string   // package
+	parts              parts    // instead of packages
 	format             string   // of the root file system
 	noVerity           bool
 	mediumOnly         bool // nothing is published
@@ -65,14 +66,6 @@ func parseArch(text string) (string, error) {
 	return arch, nil
 }
 
-// wifiFlags is for the commands that build for real machines.
-func (w *workshop) wifiFlags(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.BoolVar(&w.wifi, "wifi", false, "carry wpa_supplicant and the drivers of wireless cards, to join WPA2, WPA3 and open networks")
-	flags.StringArrayVar(&w.firmware, "firmware", nil, "with --wifi: Debian package whose firmware to carry, as far as the drivers name it; may be repeated")
-	flags.StringVar(&w.kernel, "kernel-package", "", "Debian package of the kernel (default the one for virtual machines; with --wifi the one for real machines)")
-}
-
 // rootfsFlags is for the command that builds what is published.
 func (w *workshop) rootfsFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
@@ -82,33 +75,30 @@ func (w *workshop) rootfsFlags(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("rootfs-format", choices) // fails for a flag that does not exist
 }
 
-// checkWiFi refuses flags that do not fit together, and says which kernel --wifi
-// has chosen.
-func (w *workshop) checkWiFi(arch string) error {
-	switch {
-	case len(w.firmware) > 0 && !w.wifi:
-		return usageError{errors.New("--firmware is for wireless cards: add --wifi")}
-	case w.wifi && w.kernel == "":
-		deb, err := system.DebianArch(arch)
-		if err != nil {
-			return err
-		}
-		name, err := debpkg.GenericKernelPackage(deb)
-		if err != nil {
-			return err
-		}
-		w.kernel = name
-		fmt.Fprintf(os.Stderr, "Wi-Fi: taking the kernel from %s, as the one for virtual machines has no wireless drivers.\n", name)
-	}
-	return nil
-}
-
 // prepare is what the commands that only build begin with.
 func (w *workshop) prepare(ctx context.Context) (*lab.Lab, error) {
-	if err := w.tools(ctx, doctor.Image); err != nil {
+	arch, err := parseArch(w.arch)
+	if err != nil {
 		return nil, err
 	}
-	return w.open(ctx)
+	if err := w.checkMachines(false); err != nil {
+		return nil, err
+	}
+	files, _, err := w.files(arch)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.toolsFor(ctx, doctor.Image, arch, files); err != nil {
+		return nil, err
+	}
+	step := newConsole(os.Stderr).Step("Build " + arch) // packages are fetched and unpacked the first time
+	l, err := w.open(ctx)
+	if err != nil {
+		step.Fail("")
+		return nil, err
+	}
+	step.Done("seed " + phaseterm.Bytes(l.Built["seed"].Size))
+	return l, nil
 }
 
 // tools makes sure that what a task needs is here.
@@ -126,15 +116,14 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := w.checkWiFi(arch); err != nil {
+	files, firmware, err := w.files(arch)
+	if err != nil {
 		return nil, err
 	}
 	if w.format != "" && w.format != system.FormatSquashfs && w.format != system.FormatEROFS {
 		return nil, usageError{&system.FormatError{Format: w.format}}
 	}
-	if w.target == "" {
-		w.target = filepath.Join("build", "target", arch)
-	}
+	w.target = w.targetOf(arch, false)
 	plasmd, err := beside("plasmd")
 	if err != nil {
 		return nil, err
@@ -155,7 +144,8 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	return lab.New(ctx, lab.Config{
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
 		Time: at, MinVersion: w.minVersion, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
-		WiFi: w.wifi, Tor: w.tor, Shell: w.shell, Firmware: w.firmware, Kernel: w.kernel,
+		WiFi: w.wifi, Tor: w.tor, Shell: w.shell, Firmware: firmware, Kernel: w.kernel,
+		Flavour: system.Flavour(w.flavour), Files: files,
 		Format: w.format, NoVerity: w.noVerity, MediumOnly: w.mediumOnly,
 	})
 }

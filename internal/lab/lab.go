@@ -240,6 +240,16 @@ func (l *Lab) out() string {
 	return filepath.Join(l.cfg.Work, "out", name)
 }
 
+// SeedLimit is how large the seed may be, in bytes.
+func (l *Lab) SeedLimit() int64 {
+	return l.build.SeedLimit(system.SeedConfig{WiFi: l.cfg.WiFi, Tor: l.cfg.Tor, Shell: l.cfg.Shell})
+}
+
+// SeedPrograms are the files of ours that a seed consists of.
+func (l *Lab) SeedPrograms() []string {
+	return []string{filepath.Join(l.cfg.Target, "phase-pid1"), filepath.Join(l.cfg.Target, "phase-init")}
+}
+
 // Flavour says for which machines the lab builds.
 func (l *Lab) Flavour() system.Flavour { return l.build.Inputs.Flavour }
 

@@ -233,3 +233,31 @@ func TestWithoutApt(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestFindFiles(t *testing.T) {
+	dir := t.TempDir() + "/parts[1]"
+	for _, name := range []string{"vmlinuz-6.1", "lib/modules/6.1/kernel/x.ko", "systemd-bootx64.efi", "shimx64.efi.signed", "mmx64.efi", "grubx64.efi", "gcdx64.efi.signed", "linuxx64.efi.stub", "ca-certificates.crt", "firmware/x.bin"} {
+		write(t, filepath.Join(dir, name), []byte("x"))
+	}
+	files, firmware, err := FindFiles(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Files{
+		KernelImage: dir + "/vmlinuz-6.1", ModulesDir: dir + "/lib/modules/6.1", Loader: dir + "/systemd-bootx64.efi", Shim: dir + "/shimx64.efi.signed",
+		MokManager: dir + "/mmx64.efi", Grub: dir + "/gcdx64.efi.signed", Stub: dir + "/linuxx64.efi.stub", CACerts: dir + "/ca-certificates.crt",
+	}
+	if files != want || firmware != dir+"/firmware/" || !files.Complete() {
+		t.Errorf("%+v %q", files, firmware)
+	}
+	write(t, dir+"/vmlinuz-6.2", []byte("x"))
+	var fe *FilesError
+	if _, _, err := FindFiles(dir); !errors.As(err, &fe) || fe.Hint() == "" || !strings.Contains(err.Error(), "2 of vmlinuz*") {
+		t.Errorf("two kernels: %v", err)
+	}
+	for _, none := range []string{t.TempDir(), dir + "/vmlinuz-6.1", dir + "/nowhere"} {
+		if _, _, err := FindFiles(none); !errors.As(err, &fe) {
+			t.Errorf("%s: %v", none, err)
+		}
+	}
+}

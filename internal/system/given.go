@@ -97,3 +97,84 @@ func imageRelease(path string) string {
 	release, _, _ = strings.Cut(release, " ")
 	return release
 }
+
+// FindFiles looks for parts in a folder, by the names that distributions give them:
+//
+//	vmlinuz*                     the kernel
+//	modules/ or lib/modules/*/   its modules
+//	systemd-boot*.efi            the boot loader
+//	shim*.efi*, mm*.efi*         of ChainStock and ChainUKI
+//	gcd*.efi* or grub*.efi*      of ChainStock
+//	linux*.efi.stub              of ChainUKI
+//	ca-certificates.crt          certificate authorities
+//	firmware/                    firmware of devices
+//
+// What is not there stays "", and comes from packages. Two candidates are an error.
+func FindFiles(dir string) (files Files, firmware string, err error) {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return files, "", &FilesError{dir, "it is not a folder", err}
+	}
+	for _, part := range []struct {
+		to       *string
+		patterns []string
+	}{
+		{&files.KernelImage, []string{"vmlinuz*"}},
+		{&files.ModulesDir, []string{"modules", "lib/modules/*"}},
+		{&files.Loader, []string{"systemd-boot*.efi"}},
+		{&files.Shim, []string{"shim*.efi*"}},
+		{&files.MokManager, []string{"mm*.efi*"}},
+		{&files.Grub, []string{"gcd*.efi*", "grub*.efi*"}},
+		{&files.Stub, []string{"linux*.efi.stub"}},
+		{&files.CACerts, []string{"ca-certificates.crt"}},
+		{&firmware, []string{"firmware"}},
+	} {
+		for _, pattern := range part.patterns {
+			found, err := filepath.Glob(filepath.Join(globEscape(dir), pattern))
+			if err != nil || len(found) > 1 {
+				return Files{}, "", &FilesError{dir, fmt.Sprintf("it has %d of %s, and one at most can be meant", len(found), pattern), err}
+			}
+			if len(found) == 1 {
+				*part.to = found[0]
+				break
+			}
+		}
+	}
+	if files == (Files{}) && firmware == "" {
+		return files, "", &FilesError{dir, "it has none of the parts", nil}
+	}
+	if firmware != "" {
+		firmware += "/" // a folder, not a package
+	}
+	return files, firmware, nil
+}
+
+// globEscape takes the meaning from the characters that Glob knows.
+func globEscape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// A FilesError reports a folder of parts that cannot be used.
+type FilesError struct {
+	Dir, Reason string
+	Err         error // may be nil
+}
+
+func (e *FilesError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("system: the folder of parts %s: %v", e.Dir, e.Err)
+	}
+	return fmt.Sprintf("system: the folder of parts %s: %s", e.Dir, e.Reason)
+}
+
+func (e *FilesError) Unwrap() error { return e.Err }
+
+// Hint names the parts.
+func (e *FilesError) Hint() string {
+	return "Such a folder has vmlinuz, modules, systemd-boot*.efi and ca-certificates.crt; docs/media.md names them all."
+}
+
+// Complete tells whether nothing but what a chain needs beside the loader is left to
+// come from packages.
+func (f Files) Complete() bool {
+	return f.KernelImage != "" && f.ModulesDir != "" && f.Loader != "" && f.CACerts != ""
+}

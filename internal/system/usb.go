@@ -90,8 +90,30 @@ func (b *Build) USBImage(ctx context.Context, cfg USBConfig) (ImageReport, error
 	}
 	d := &disk{name: "phase usb", time: b.Time, esp: esp, seed: fixed, cache: cacheSize(cfg.Cache)}
 	r, err := d.write(ctx, cfg.Out)
-	r.Files, r.Materials, r.Kernel, r.Took = files, b.Inputs.Materials, b.Inputs.Kernel.Release, time.Since(start)
+	r.Files, r.Materials, r.Kernel, r.Took = files, b.Materials(cfg.With...), b.Inputs.Kernel.Release, time.Since(start)
 	return r, err
+}
+
+// Used is what of a partition is in use, in bytes, as far as the builder has filled it.
+func (r ImageReport) Used(p image.Partition) (used int64) {
+	switch p.Label {
+	case "phase-cache":
+	case "phase-esp":
+		for _, f := range r.Files {
+			used += f.Size
+		}
+	default:
+		used = p.Size
+	}
+	return used
+}
+
+// Payload is what a machine may read of the image, in bytes: all but the room.
+func (r ImageReport) Payload() (n int64) {
+	for _, p := range r.Partitions {
+		n += r.Used(p)
+	}
+	return n
 }
 
 // checkWith refuses builds that do not belong on one medium.
