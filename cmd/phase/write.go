@@ -176,7 +176,7 @@ func (o *writeOptions) ask(ctx context.Context, d disks.Disk) error {
 		var err error
 		if answer, err = readAnswer(ctx, os.Stdin); err != nil {
 			fmt.Fprintln(os.Stderr)
-			return &stick.Error{Reason: stick.NotConfirmed, Path: d.Path, Text: "was left as it is: nobody confirmed it", Err: err}
+			return &stick.Error{Reason: stick.NotConfirmed, Path: d.Path, Text: "was left as it is: nobody confirmed it"}
 		}
 	}
 	if answer != word {

@@ -48,6 +48,7 @@ func needs() []need {
 		{"qemu-img", verify, "checks disks in the formats of hypervisors", "qemu-utils", "", program("qemu-img")},
 		{"xorriso", verify, "reads discs", "xorriso", "", program("xorriso")},
 		{"mdir", verify, "reads the EFI partition", "mtools", "", program("mdir")},
+		{"dmsetup", verify, "uses a disk that must then not be overwritten", "dmsetup", "", program("dmsetup")},
 		{"cpio", verify, "reads initramfs archives", "cpio", "", program("cpio")},
 		{"zstd", verify, "reads what the seed is compressed with", "zstd", "", program("zstd")},
 		{"e2fsck", verify, "checks the cache partition", "e2fsprogs", "", program("e2fsck")},
