@@ -54,9 +54,9 @@ func (e EROFS) Write(ctx context.Context, file string, t *Tree) error {
 }
 
 // layOut writes a tree into a new folder. Modes are set last, so that a folder that
-// nobody may write to can be filled.
+// nobody may write to can be filled, and not by the umask.
 func layOut(dir string, entries []*Entry) error {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o755)); err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
 	for _, e := range entries {

@@ -24,8 +24,8 @@ func shapes(t *testing.T) map[string]*Tree {
 
 	typical.Bytes("etc/hostname", 0o644, []byte("phase\n"))
 	typical.Dir("root", 0o700)
-	typical.Bytes("usr/bin/plasmd", 0o755, pattern(900_001))
-	typical.File("usr/lib/big", 0o644, writeFile(t, "big", append(pattern(3<<20), make([]byte, 1<<20)...)))
+	typical.Bytes("usr/bin/plasmd", 0o755, pattern(90_001))
+	typical.File("usr/lib/big", 0o644, writeFile(t, "big", append(pattern(600_000), make([]byte, 1<<20)...)))
 	typical.Symlink("bin", "usr/bin")
 	typical.Symlink("etc/resolv.conf", "/run/resolv.conf")
 	typical.Symlink("far", strings.Repeat("../", 300)+"nowhere")
@@ -45,14 +45,14 @@ func shapes(t *testing.T) map[string]*Tree {
 		many.Bytes(fmt.Sprintf("d%02d/file number %04d", i%7, i), 0o644, []byte(strings.Repeat("x", i%50)))
 	}
 
-	for _, n := range []int{0, 1, 511, 4095, 4096, 4097, 256<<10 - 1, 256 << 10, 256<<10 + 1, 1 << 20} {
+	for _, n := range []int{0, 1, 511, 4095, 4096, 4097, 256<<10 - 1, 256 << 10, 256<<10 + 1} {
 		borders.Bytes(fmt.Sprintf("full-%d", n), 0o644, pattern(n))
 		borders.Bytes(fmt.Sprintf("zero-%d", n), 0o644, make([]byte, n))
 	}
 	borders.File("hole", 0o644, sparseFile(t, 40<<20))
 
 	for _, name := range []string{"EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/BOOTAA64.EFI", "phase/x86_64/vmlinuz", "phase/arm64/vmlinuz"} {
-		both.Bytes(name, 0o644, pattern(700_000+len(name)))
+		both.Bytes(name, 0o644, pattern(70_000+len(name)))
 	}
 	return map[string]*Tree{"tiny": tiny, "typical": typical, "names": names, "many": many, "borders": borders, "two architectures": both}
 }
