@@ -19,6 +19,9 @@
 //	<base>/<channel>/<arch>/{manifest.json,manifest.tlog-proof,pointer.json,root.json,<N>.root.json}
 //	<base>/<channel>/<arch>/{kernel,initramfs,rootfs}
 //	<base>/blobs/<aa>/<hex>.bin
+//	<base>/media/<name>/<file>
+//
+// Media are for people, who check them by a signed list: they are not read through.
 package provider
 
 import (
@@ -184,6 +187,8 @@ func (p *Provider) routes() *http.ServeMux {
 	mux.HandleFunc("GET /metrics", p.serveMetrics)
 	mux.HandleFunc("GET /manifest.json", p.serveDefaultManifest)
 	mux.HandleFunc("GET /blobs/{aa}/{file}", p.serveBlob)
+	mux.HandleFunc("GET /media/{file}", p.serveMedia)
+	mux.HandleFunc("GET /media/{name}/{file}", p.serveMedia)
 	mux.HandleFunc("GET /{channel}/{arch}/{file}", p.serveRelease)
 	if p.receipts != nil {
 		mux.HandleFunc("POST /receipts", p.postReceipt)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -53,6 +54,33 @@ func (p *Provider) serveBlob(w http.ResponseWriter, r *http.Request) {
 	defer b.Close()
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	p.send(w, r, ".bin", content{b.Content, b.Size, b.modified, d})
+}
+
+// mediaPart is a name below media: visible, and no way out.
+var mediaPart = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+~-]{0,254}$`)
+
+// serveMedia answers /media/<name>/<file>, downloads for people, and the keys beside
+// them. What lies under a name is never replaced, so its date tells it apart.
+func (p *Provider) serveMedia(w http.ResponseWriter, r *http.Request) {
+	release, file := r.PathValue("name"), r.PathValue("file")
+	if release != "" && !mediaPart.MatchString(release) || !mediaPart.MatchString(file) {
+		http.NotFound(w, r)
+		return
+	}
+	name := path.Join("media", release, file)
+	f, info, err := p.open(name)
+	switch {
+	case noDescriptor(err):
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "too many files are open", http.StatusServiceUnavailable)
+		return
+	case err != nil:
+		http.NotFound(w, r)
+		return
+	}
+	defer f.Close()
+	w.Header().Set("Cache-Control", "no-cache")
+	p.send(w, r, path.Ext(name), content{ReadSeeker: f, size: info.Size(), modified: info.ModTime()})
 }
 
 // serveFile sends a file of the folder under its name. One that was not measured
@@ -140,7 +168,7 @@ func contentType(ext string) string {
 	switch ext {
 	case ".json":
 		return "application/json"
-	case ".tlog-proof":
+	case ".tlog-proof", ".md", ".pem", ".minisign", ".minisig":
 		return "text/plain; charset=utf-8"
 	}
 	return "application/octet-stream"
