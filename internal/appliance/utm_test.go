@@ -247,3 +247,23 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("refusals leave files behind: %v, %v", entries, err)
 	}
 }
+
+// TestEmptyVariables compares the headers with those of an empty store that EDK II
+// itself has made.
+func TestEmptyVariables(t *testing.T) {
+	const template = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	want, err := os.ReadFile(template)
+	if err != nil {
+		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("no empty store to compare with: " + err.Error())
+	}
+	var got bytes.Buffer
+	if err := emptyVariables(&got, X8664); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(volumeHeader()); got.Len() != len(want) || !bytes.Equal(got.Bytes()[:n], want[:n]) {
+		t.Errorf("%d bytes that begin with\n%x, want %d that begin with\n%x", got.Len(), got.Bytes()[:n], len(want), want[:n])
+	}
+}
