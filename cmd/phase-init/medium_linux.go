@@ -332,7 +332,7 @@ func (s *seed) equip(ctx context.Context) error {
 	}
 	switch {
 	case s.config.Cache && s.disc:
-		s.system.Console.Line("This medium is a disc: downloads are not kept for the next start.")
+		s.system.Console.Line("This medium is a disc: it keeps no downloads.")
 	case s.config.Cache:
 		if err := s.openCache(ctx, fetcher); err != nil {
 			s.system.Console.Line("WARNING: going on without a cache: " + err.Error())
