@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// cpioTrailer is the name of the entry that ends an archive.
+const cpioTrailer = "TRAILER!!!"
+
 // WriteCPIO writes the tree as a cpio archive of the "new ASCII" form, the one
 // the kernel unpacks as an initramfs (Documentation/driver-api/early-userspace/
 // buffer-format.rst). All owners are root and all dates are mtime. The length is
@@ -29,7 +32,7 @@ func WriteCPIO(w io.Writer, t *Tree, mtime time.Time) error {
 			return err
 		}
 	}
-	c.header(cpioHeader{nlink: 1}, "TRAILER!!!")
+	c.header(cpioHeader{nlink: 1}, cpioTrailer)
 	c.pad(512)
 	if c.err != nil {
 		return fmt.Errorf("image: writing cpio: %w", c.err)
@@ -73,6 +76,9 @@ func (c *cpioWriter) entry(e *Entry) error {
 	size := e.Size
 	if e.Link != "" {
 		size = int64(len(e.Link))
+	}
+	if e.Path == cpioTrailer {
+		return &PathError{Path: e.Path, Reason: "the name that ends a cpio archive"}
 	}
 	if size > math.MaxUint32 {
 		return &PathError{Path: e.Path, Reason: "larger than 4 GiB, which cpio cannot hold"}

@@ -114,7 +114,9 @@ func TestCPIORefusals(t *testing.T) {
 	missing := &Tree{}
 	missing.File("gone", 0o644, gone)
 	os.Remove(gone)
-	for name, tree := range map[string]*Tree{"over 4 GiB": huge, "named pipe": odd, "vanished source": missing} {
+	trailer := &Tree{}
+	trailer.Bytes("TRAILER!!!", 0o644, nil)
+	for name, tree := range map[string]*Tree{"trailer": trailer, "over 4 GiB": huge, "named pipe": odd, "vanished source": missing} {
 		if err := WriteCPIO(io.Discard, tree, epoch); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
