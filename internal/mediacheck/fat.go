@@ -157,43 +157,38 @@ func (f *fat) walk(dir string, first uint32, depth int, visit func(path string, 
 		if e[0] == 0 {
 			return nil
 		}
-		if f.entries++; f.entries > 1<<16 {
-			return refuse("boot partition", ErrBoot, "too many names")
+		if f.entries++; f.entries > 1<<16 || len(long) > 255+13 {
+			return refuse("boot partition", ErrBoot, "too many names, or one that is too long")
 		}
-		attributes := e[11]
 		switch {
-		case e[0] == 0xe5:
+		case e[0] == 0xe5, e[11]&0x3f != 0x0f && (e[11]&0x08 != 0 || e[0] == '.'): // deleted; the label; the folder itself, its parent
 			long = nil
-			continue
-		case attributes&0x3f == 0x0f:
+		case e[11]&0x3f == 0x0f:
 			long = append(longPart(e), long...)
-			if len(long) > 255+13 {
-				return refuse("boot partition", ErrBoot, "a name is too long")
+		default:
+			if err := f.entry(dir, e, long, depth, visit); err != nil {
+				return err
 			}
-			continue
-		case attributes&0x08 != 0 || e[0] == '.': // the label; the folder itself and its parent
 			long = nil
-			continue
-		}
-		name := shortName(e)
-		if long != nil {
-			name = longName(long)
-		}
-		long = nil
-		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00") {
-			return refuse("boot partition", ErrBoot, "the name %.80q is not allowed", name)
-		}
-		start := uint32(binary.LittleEndian.Uint16(e[20:]))<<16 | uint32(binary.LittleEndian.Uint16(e[26:]))
-		if attributes&0x10 != 0 {
-			err = f.walk(dir+"/"+name, start, depth+1, visit)
-		} else {
-			err = visit(dir+"/"+name, start, int64(binary.LittleEndian.Uint32(e[28:])))
-		}
-		if err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// entry follows the entry of a file or folder, which may have a long name.
+func (f *fat) entry(dir string, e []byte, long []uint16, depth int, visit func(path string, first uint32, size int64) error) error {
+	name := shortName(e)
+	if long != nil {
+		name = longName(long)
+	}
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00") {
+		return refuse("boot partition", ErrBoot, "the name %.80q is not allowed", name)
+	}
+	start := uint32(binary.LittleEndian.Uint16(e[20:]))<<16 | uint32(binary.LittleEndian.Uint16(e[26:]))
+	if e[11]&0x10 != 0 {
+		return f.walk(dir+"/"+name, start, depth+1, visit)
+	}
+	return visit(dir+"/"+name, start, int64(binary.LittleEndian.Uint32(e[28:])))
 }
 
 // longPart is the 13 characters of a long name that one entry holds.
