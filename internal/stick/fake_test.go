@@ -6,9 +6,8 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/image"
 )
@@ -60,7 +59,7 @@ func (m *memory) each(at, n int64, do func(from, to, n int64)) {
 func (m *memory) ask(op string, at, n int64) error {
 	m.ops++
 	if at%sector != 0 || n%sector != 0 || at < 0 || at+n > m.size {
-		return unix.EINVAL
+		return syscall.EINVAL
 	}
 	if m.fail != nil {
 		return m.fail(op, at, n)
@@ -126,7 +125,7 @@ func (m *memory) Zero(at, n int64) (bool, error) {
 }
 
 func (m *memory) Drop() error         { return m.ask("drop", 0, 0) }
-func (m *memory) Gone(err error) bool { return errors.Is(err, unix.ENODEV) }
+func (m *memory) Gone(err error) bool { return errors.Is(err, syscall.ENODEV) }
 
 // dirty is a stick that was in use: every block has something in it, among that an
 // old image with its tables.

@@ -8,9 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 func job(t *testing.T, m Medium, size int64) *Job {
@@ -259,13 +258,13 @@ func TestFaults(t *testing.T) {
 		reason Reason
 		text   string
 	}{
-		{"write error", at("write", 4*mib, unix.EIO), DeviceError, "reports an error while writing at byte"},
-		{"read error", at("read", 4*mib, unix.EIO), DeviceError, "reports an error while reading at byte"},
-		{"full", at("write", 4*mib, unix.ENOSPC), DeviceError, "no space left"},
-		{"unplugged", at("write", 4*mib, unix.ENODEV), Gone, "is gone"},
+		{"write error", at("write", 4*mib, syscall.EIO), DeviceError, "reports an error while writing at byte"},
+		{"read error", at("read", 4*mib, syscall.EIO), DeviceError, "reports an error while reading at byte"},
+		{"full", at("write", 4*mib, syscall.ENOSPC), DeviceError, "no space left"},
+		{"unplugged", at("write", 4*mib, syscall.ENODEV), Gone, "is gone"},
 		{"flush fails", func(op string, _, _ int64) error {
 			if op == "sync" {
-				return unix.EIO
+				return syscall.EIO
 			}
 			return nil
 		}, DeviceError, "writing"},
