@@ -146,7 +146,7 @@ func (s secureStatus) show(out io.Writer, format string) error {
 		return nil
 	}
 	for _, p := range s.Medium.Programs {
-		line("", "")
+		fmt.Fprintln(out)
 		line("program", p.Path)
 		if p.Problem != "" {
 			line("problem", p.Problem)
@@ -166,7 +166,7 @@ func (s secureStatus) show(out io.Writer, format string) error {
 		}
 	}
 	if s.Medium.Why != "" {
-		line("", "")
+		fmt.Fprintln(out)
 		line("tier", fmt.Sprintf("%d: %s", s.Medium.Tier, s.Medium.Why))
 	}
 	if s.Starts != "" {
