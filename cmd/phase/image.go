@@ -19,7 +19,7 @@ func newImage() *cobra.Command {
 
 // chainFlag adds --chain.
 func chainFlag(cmd *cobra.Command, chain *string) {
-	cmd.Flags().StringVar(chain, "chain", string(system.ChainSystemdBoot), "how the firmware starts the medium: stock (shim and Debian's signed GRUB, with Secure Boot on or off), systemd-boot or uki")
+	cmd.Flags().StringVar(chain, "chain", "", "how the firmware starts the medium: stock (shim and Debian's signed GRUB, with Secure Boot on or off; x86_64 only), systemd-boot or uki (default stock where it exists)")
 	choices := cobra.FixedCompletions([]string{string(system.ChainStock), string(system.ChainSystemdBoot), string(system.ChainUKI)}, cobra.ShellCompDirectiveNoFileComp)
 	_ = cmd.RegisterFlagCompletionFunc("chain", choices) // fails for a flag that does not exist
 }
