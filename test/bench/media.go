@@ -164,7 +164,7 @@ func (m *mediaBuild) phaseBuild(ctx context.Context) (mediaTook, error) {
 	if err != nil {
 		return mediaTook{}, err
 	}
-	return m.run(ctx, m.phase, "image", "build", "--arch", "x86_64", "--chain", string(system.ChainSystemdBoot),
+	return m.run(ctx, m.phase, "image", "build", "--arch", "x86_64", "--flavour", "cloud", "--chain", string(system.ChainSystemdBoot),
 		"--work", m.at("work"), "--target", target, "--out", m.image)
 }
 
