@@ -24,6 +24,7 @@ type BootOptions struct {
 	Run      string   // folder for the run's files
 	Accel    string   // vm.AccelAuto, …
 	Memory   int      // MiB; 0: the default
+	Bus      string   // how the medium is plugged in, as vm.Disk
 	NoNet    bool     // no network card
 	Nets     []vm.Net // the network cards; nil: one on QEMU's user-mode network
 	Snapshot bool     // forget what the machine writes to the medium
@@ -46,7 +47,7 @@ func (l *Lab) Boot(ctx context.Context, o BootOptions) (*vm.Machine, error) {
 	cfg := vm.Config{
 		Arch: l.cfg.Arch, Memory: o.Memory, Accel: o.Accel, ProbeCache: l.cfg.Work, RTC: o.RTC,
 		Vars: o.Vars, Extra: o.Extra, Reboot: o.Reboot, SecureBoot: o.SecureBoot,
-		Disks: []vm.Disk{{Path: o.Image, Snapshot: o.Snapshot, ReadOnly: o.ReadOnly}}, Nets: []vm.Net{{Kind: vm.NetUser}},
+		Disks: []vm.Disk{{Path: o.Image, Bus: o.Bus, Snapshot: o.Snapshot, ReadOnly: o.ReadOnly}}, Nets: []vm.Net{{Kind: vm.NetUser}},
 		Dir: filepath.Join(o.Run, "machine"), ConsoleLog: filepath.Join(o.Run, "console.log"), Report: true,
 	}
 	if o.Nets != nil {
