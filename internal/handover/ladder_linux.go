@@ -215,6 +215,10 @@ func (l *Loaded) try(rung Rung) error {
 // badSignature reports whether the running kernel refuses the new one for its
 // signature. The keys that it knows are those of the firmware and of shim.
 func badSignature(r Reason) bool {
+	var said *Error
+	if errors.As(r.Err, &said) && said.Code() == codeUnverified {
+		return true
+	}
 	return slices.ContainsFunc([]error{unix.ENODATA, unix.ENOKEY, unix.EKEYREJECTED, unix.EBADMSG, unix.ELIBBAD, unix.EKEYEXPIRED}, func(errno error) bool {
 		return errors.Is(r.Err, errno)
 	})

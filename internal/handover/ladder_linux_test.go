@@ -99,11 +99,11 @@ func TestLadderTakesTheFirstThatWorks(t *testing.T) {
 // TestSignatureRefusedOnce: what the kernel refuses for its signature Secure Boot
 // would refuse after a restart. Without Secure Boot a restart may help.
 func TestSignatureRefusedOnce(t *testing.T) {
-	for _, errno := range []unix.Errno{unix.ENODATA, unix.ENOKEY, unix.EKEYREJECTED, unix.EBADMSG, unix.ELIBBAD, unix.EKEYEXPIRED} {
+	for _, errno := range []unix.Errno{unix.ENODATA, unix.ENOKEY, unix.EKEYREJECTED, unix.EBADMSG, unix.ELIBBAD, unix.EKEYEXPIRED, unix.EPERM} {
 		var log []string
 		l, first, second, _ := testLadder(&log)
 		l.Machine.SecureBoot = true
-		first.probeErr, second.loadErr = errNoWrite, explain(stepLoad, errno)
+		first.probeErr, second.loadErr = errNoWrite, loadFault(errno)
 		var all *LadderError
 		if _, err := l.Load(testSet(t)); !errors.As(err, &all) || !strings.Contains(err.Error(), "Secure Boot would refuse") || slices.Contains(log, "restart load") {
 			t.Errorf("%v: %v, asked %v", errno, err, log)
