@@ -94,7 +94,7 @@ func (c *conversion) check() error {
 	if len(c.formats) == 0 {
 		return usageError{fmt.Errorf("--format is missing: choose from %s", strings.Join(imageFormats()[1:], ", "))}
 	}
-	if err := checkImageFormats(c.formats, imageFormats()[1:]); err != nil {
+	if err := checkImageFormats("--format", c.formats, imageFormats()[1:]); err != nil {
 		return err
 	}
 	if _, err := manifest.ParseArch(c.arch); c.arch != "" && err != nil {
@@ -112,29 +112,36 @@ func (c *conversion) buildFlag(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(imageFormats(), cobra.ShellCompDirectiveNoFileComp))
 }
 
-func (c *conversion) checkBuild() error { return checkImageFormats(c.formats, imageFormats()) }
+func (c *conversion) checkBuild() error {
+	return checkImageFormats("--format", c.formats, imageFormats())
+}
 
 // built converts the image that was built, replaces what an earlier build has left,
 // and names all files.
 func (c *conversion) built(cmd *cobra.Command, raw string) error {
-	more := conversion{force: true}
-	for _, f := range c.formats {
-		if f != formatRaw {
-			more.formats = append(more.formats, f)
-		}
-	}
-	written, err := more.run(cmd.Context(), raw)
+	written, err := c.rest(cmd.Context(), raw)
 	for _, path := range append([]string{raw}, written...) {
 		fmt.Fprintln(cmd.OutOrStdout(), term.Clean(path))
 	}
 	return err
 }
 
+// rest writes the formats but the raw one, in place of what was there.
+func (c *conversion) rest(ctx context.Context, raw string) ([]string, error) {
+	more := conversion{force: true}
+	for _, f := range c.formats {
+		if f != formatRaw {
+			more.formats = append(more.formats, f)
+		}
+	}
+	return more.run(ctx, raw)
+}
+
 // checkImageFormats refuses formats that are unknown or named twice.
-func checkImageFormats(formats, known []string) error {
+func checkImageFormats(flag string, formats, known []string) error {
 	for i, f := range formats {
 		if !slices.Contains(known, f) || slices.Contains(formats[:i], f) {
-			return usageError{fmt.Errorf("--format %s: choose each once from %s", f, strings.Join(known, ", "))}
+			return usageError{fmt.Errorf("%s %s: choose each once from %s", flag, f, strings.Join(known, ", "))}
 		}
 	}
 	return nil

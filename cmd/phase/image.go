@@ -8,6 +8,7 @@ import (
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/system"
 	"github.com/phasebased/phase/logproof"
+	"github.com/phasebased/phase/manifest"
 )
 
 func newImage() *cobra.Command {
@@ -22,6 +23,22 @@ func chainFlag(cmd *cobra.Command, chain *string) {
 	cmd.Flags().StringVar(chain, "chain", "", "how the firmware starts the medium: stock (shim and Debian's signed GRUB, with Secure Boot on or off; x86_64 only), systemd-boot or uki (default stock where it exists)")
 	choices := cobra.FixedCompletions([]string{string(system.ChainStock), string(system.ChainSystemdBoot), string(system.ChainUKI)}, cobra.ShellCompDirectiveNoFileComp)
 	_ = cmd.RegisterFlagCompletionFunc("chain", choices) // fails for a flag that does not exist
+}
+
+// readRoot reads the root that media are to trust, and refuses one that machines
+// could not use; "" is that of the work folder's keys.
+func readRoot(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	root, err := durable.ReadSmall(path, manifest.MaxRootBytes, durable.FollowLinks)
+	if err != nil {
+		return nil, fmt.Errorf("--root: %w", err)
+	}
+	if _, err := manifest.ParseRoot(root); err != nil {
+		return nil, fmt.Errorf("--root %s: %w", path, err)
+	}
+	return root, nil
 }
 
 // readLogPolicy reads a policy and refuses one that the machines could not.

@@ -22,6 +22,7 @@ import (
 type imageBuild struct {
 	workshop
 	out, mode, logPolicyFile, chain string
+	rootFile                        string
 	config                          mediumConfig
 	sign                            signing
 	also                            conversion // to further formats
@@ -31,8 +32,9 @@ type imageBuild struct {
 
 const imageBuildHelp = `Writes a raw image with an EFI system partition, the seed partition and an
 empty cache partition, as plain files: no root, no mounts. The image trusts the
-root keys in the work folder, which are made the first time; the same inputs
-give the same bytes.
+root keys in the work folder, which are made the first time, or the root.json that
+--root names. The same inputs give the same bytes: docs/downloads.md tells how an
+image of somebody else is made again.
 
 One image boots machines of both architectures, x86_64 and arm64, if the programs
 for both are built; --arch makes one for a single architecture, which is smaller.
@@ -58,7 +60,7 @@ const imageBuildExample = `  phase image build
 func newImageBuild() *cobra.Command {
 	var b imageBuild
 	cmd := &cobra.Command{
-		Use: "build", Short: "Write a USB image that trusts the keys of the work folder", Args: noArgs,
+		Use: "build", Short: "Write a USB image that trusts the keys of the work folder, or --root", Args: noArgs,
 		Long: imageBuildHelp, Example: imageBuildExample,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd) },
 	}
@@ -67,16 +69,17 @@ func newImageBuild() *cobra.Command {
 	b.machineFlags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&b.out, "out", "", "image to write (default build/phase-<architecture>-<flavour>.img)")
-	flags.StringVar(&b.mode, "default", "internet", fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
+	flags.StringVar(&b.mode, "default", defaultMode, fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	chainFlag(cmd, &b.chain)
 	b.sign.flags(cmd)
 	b.also.buildFlag(cmd)
 	flags.Int64Var(&b.minVersion, "min-version", 0, "lowest release that machines accept from this medium, even when they remember none")
 	b.config.flags(cmd)
+	flags.StringVar(&b.rootFile, "root", "", "root.json `FILE` that machines are to trust, of a publisher whose keys are elsewhere (default that of the keys in the work folder)")
 	flags.StringVar(&b.logPolicyFile, "log-policy", "", "file with a C2SP tlog-policy: machines boot only releases that stand in its log")
 	flags.BoolVar(&b.tor, "tor", false, "carry Debian's Tor, so that private mode can ask everything through it (phase.tor=on, or [tor] in policy.toml)")
 	flags.BoolVar(&b.shell, "shell", false, "carry Debian's busybox: the console's menu then offers a shell to whoever sits there")
-	flags.IntVar(&b.menu, "menu", 10, "seconds that the menu is shown")
+	flags.IntVar(&b.menu, "menu", defaultMenu, "seconds that the menu is shown")
 	flags.BoolVar(&b.json, "json", false, "print a report for machines instead of the path, and write no further formats")
 	return cmd
 }
@@ -86,10 +89,16 @@ func (b *imageBuild) run(cmd *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	if b.root, err = readRoot(b.rootFile); err != nil {
+		return err
+	}
 	if b.logPolicy, err = readLogPolicy(b.logPolicyFile); err != nil {
 		return err
 	}
-	o := lab.ImageOptions{Mode: b.mode, Menu: b.menu, Out: b.path(archs)}
+	o := lab.ImageOptions{Mode: b.mode, Menu: b.menu, Out: b.out}
+	if o.Out == "" {
+		o.Out = filepath.Join("build", imageName(archs, b.flavour))
+	}
 	if o.PolicyFile, o.BootstrapFile, err = b.config.read(archs[0]); err != nil {
 		return err
 	}
@@ -118,16 +127,19 @@ func (b *imageBuild) run(cmd *cobra.Command) (err error) {
 	return b.also.built(cmd, report.Path)
 }
 
-// path is where the image goes: named for the machines that it is for.
-func (b *imageBuild) path(archs []string) string {
-	if b.out != "" {
-		return b.out
-	}
+// What media do by themselves unless they are told otherwise.
+const (
+	defaultMode = "internet"
+	defaultMenu = 10 // seconds
+)
+
+// imageName names an image for the machines that it is for.
+func imageName(archs []string, flavour string) string {
 	name := archs[0]
 	if len(archs) > 1 {
 		name = allArchitectures
 	}
-	return filepath.Join("build", fmt.Sprintf("phase-%s-%s.img", name, b.flavour))
+	return fmt.Sprintf("phase-%s-%s.img", name, flavour)
 }
 
 // chainOf reads what --chain was given: the chain of the first architecture that
@@ -148,21 +160,26 @@ func writeMedium(ctx context.Context, labs []*lab.Lab, o lab.ImageOptions) (repo
 	if report, err = labs[0].Image(ctx, o); err != nil {
 		return report, "", err
 	}
-	subject := bom.Subject{
-		Name: filepath.Base(report.Path), Version: version.Version, Time: labs[0].Time(), Materials: report.Materials,
-	}
-	for _, l := range labs {
-		subject.Programs = append(subject.Programs, l.SeedPrograms()...)
-	}
-	for _, f := range report.Files {
-		subject.Files = append(subject.Files, bom.File{Name: f.Path, SHA256: f.SHA256, Size: f.Size})
-	}
+	subject := mediumSubject(labs, report)
+	subject.Name = filepath.Base(report.Path)
 	made, err := bom.Of(subject)
 	if err != nil {
 		return report, "", err
 	}
 	bill = bom.Path(report.Path)
 	return report, bill, bom.Write(bill, made)
+}
+
+// mediumSubject is what a bill of materials says of an image, in whatever format.
+func mediumSubject(labs []*lab.Lab, report system.ImageReport) bom.Subject {
+	subject := bom.Subject{Version: version.Version, Time: labs[0].Time(), Materials: report.Materials}
+	for _, l := range labs {
+		subject.Programs = append(subject.Programs, l.SeedPrograms()...)
+	}
+	for _, f := range report.Files {
+		subject.Files = append(subject.Files, bom.File{Name: f.Path, SHA256: f.SHA256, Size: f.Size})
+	}
+	return subject
 }
 
 // showSizes says what takes the room: on the boot partition, with the limits of what

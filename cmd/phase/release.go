@@ -50,12 +50,8 @@ func ownError(err error) error {
 	return err
 }
 
-// previous opens the releases that --previous means, before anything is built.
-func (w *workshop) previous(list []string) ([]release.Previous, error) {
-	arch, err := parseArch(w.arch)
-	if err != nil {
-		return nil, err
-	}
+// previousReleases opens the releases for an architecture that --previous means.
+func previousReleases(list []string, arch string) ([]release.Previous, error) {
 	if len(list) > manifest.MaxDeltas {
 		return nil, usageError{fmt.Errorf("--previous: %d releases, at most %d are allowed", len(list), manifest.MaxDeltas)}
 	}

@@ -17,14 +17,12 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/cmd/internal/ceremony"
 	"github.com/phasebased/phase/internal/bom"
-	"github.com/phasebased/phase/internal/diskformat"
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/sums"
 	"github.com/phasebased/phase/internal/system"
 	"github.com/phasebased/phase/internal/version"
-	"github.com/phasebased/phase/manifest"
 )
 
 // releaseBuild is what `phase release build` was asked.
@@ -36,10 +34,12 @@ type releaseBuild struct {
 	previous       []string
 	images         []string // formats
 	chain          string
+	sign           signing
 	check          bool
 
 	archs   []string
-	created time.Time // of the documents: the same when it is built again
+	medium  lab.ImageOptions // of the images
+	created time.Time        // of the documents: the same when it is built again
 	changes string
 	patches io.Writer // what is told of patches
 }
@@ -50,10 +50,12 @@ func newReleaseBuild() *cobra.Command {
 		Use: "build", Short: "Build node system and images, and sign them with the keys of the work folder", Args: noArgs,
 		Long: `Builds kernel, initramfs and root file system of a node, signs a manifest and a
 pointer, and lays everything out as plasmd or any static web server can serve
-it. Beside that it builds the images for people to download, in the formats that
---images names, each with its bill of materials (CycloneDX), and release notes,
-SHA256SUMS and its signatures; they are published in media/<channel>-<number>. How strangers
-check them is in docs/downloads.md.
+it. Beside that it builds for people to download what "phase image build" builds:
+one image for all architectures that are asked for, in the formats that --images
+names, each with its bill of materials (CycloneDX). With them come release notes,
+the root.json that the image trusts, SHA256SUMS and its signatures; they are
+published in media/<channel>-<number>. How strangers check them, and make them
+again, is in docs/downloads.md.
 
 All keys of the work folder are used by this one machine, which suits a trial; a
 publisher keeps them apart: docs/keys.md.
@@ -63,29 +65,35 @@ than what has changed. With --check, everything is built a second time in an emp
 folder, and every byte compared.`,
 		Example: `  phase release build --number 2 --base http://192.168.1.2:8080
   phase release build --number 3 --previous build/published --images raw,qcow2 --check
+  phase release build --arch all --flavour cloud --images raw,qcow2,vmdk,iso
   plasmd serve --artifacts build/published`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd) },
 	}
 	b.w.flags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&b.w.arch, "arch", manifest.ArchX8664, "architecture of the machines: x86_64, arm64 or all")
-	_ = cmd.RegisterFlagCompletionFunc("arch", cobra.FixedCompletions([]string{manifest.ArchX8664, manifest.ArchARM64, "all"}, cobra.ShellCompDirectiveNoFileComp))
+	archsFlag(cmd, &b.w.arch)
 	b.w.machineFlags(cmd)
 	b.w.rootfsFlags(cmd)
 	flags.StringVar(&b.out, "out", filepath.Join("build", "published"), "folder to publish in")
 	flags.Int64Var(&b.number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
 	flags.StringArrayVar(&b.previous, "previous", nil, "make patches from the release in this published `FOLDER`, or from that of MANIFEST=FOLDER; repeatable, at most 8")
 	flags.StringArrayVar(&b.bases, "base", nil, "base URL under which the folder will be served, repeatable")
-	flags.StringSliceVar(&b.images, "images", []string{formatRaw}, fmt.Sprintf("formats of images to build, of raw, %s; or none", strings.Join(diskformat.Formats(), ", ")))
+	flags.StringSliceVar(&b.images, "images", []string{formatRaw}, fmt.Sprintf("formats of the image to publish, of %s; or none", strings.Join(imageFormats(), ", ")))
+	_ = cmd.RegisterFlagCompletionFunc("images", cobra.FixedCompletions(append(imageFormats(), "none"), cobra.ShellCompDirectiveNoFileComp))
 	chainFlag(cmd, &b.chain)
+	b.sign.flags(cmd)
 	flags.StringVar(&b.changelog, "changelog", "", "Markdown `file` whose section about this version goes into the release notes")
 	flags.BoolVar(&b.check, "check", false, "build everything again in another folder, and compare every byte")
 	return cmd
 }
 
 func (b *releaseBuild) run(cmd *cobra.Command) error {
-	if err := b.read(); err != nil {
+	err := b.read()
+	if err != nil {
 		return err
+	}
+	if b.medium.Signing, err = b.sign.open(cmd, b.medium.Chain); err != nil {
+		return ownError(err)
 	}
 	unlock, err := release.Lock(b.out)
 	if err != nil {
@@ -109,23 +117,22 @@ func (b *releaseBuild) run(cmd *cobra.Command) error {
 }
 
 // read looks at what was asked before anything is built.
-func (b *releaseBuild) read() error {
-	if b.archs = []string{manifest.ArchX8664, manifest.ArchARM64}; b.w.arch != "all" {
-		arch, err := parseArch(b.w.arch)
-		if err != nil {
-			return err
-		}
-		b.archs = []string{arch}
-	} else if b.w.target != "" {
-		return usageError{errors.New("--target is for one architecture")}
+func (b *releaseBuild) read() (err error) {
+	if b.archs, err = b.w.archs(); err != nil {
+		return err
+	}
+	if err := b.w.checkMachines(len(b.archs) > 1); err != nil {
+		return err
+	}
+	b.medium = lab.ImageOptions{Mode: defaultMode, Menu: defaultMenu}
+	if b.medium.Chain, err = chainOf(b.chain, b.archs); err != nil {
+		return err
 	}
 	if slices.Equal(b.images, []string{"none"}) {
 		b.images = nil
 	}
-	for _, format := range b.images {
-		if format != formatRaw && !slices.Contains(diskformat.Formats(), format) {
-			return usageError{fmt.Errorf("--images: %w", &diskformat.FormatError{Format: format})}
-		}
+	if err := checkImageFormats("--images", b.images, imageFormats()); err != nil {
+		return err
 	}
 	if b.changelog != "" {
 		text, err := durable.ReadSmall(b.changelog, 1<<20, durable.FollowLinks)
@@ -137,12 +144,7 @@ func (b *releaseBuild) read() error {
 		}
 	}
 	for _, arch := range b.archs {
-		w := b.w
-		w.arch = arch
-		if _, err := w.previous(b.previous); err != nil {
-			return err
-		}
-		if _, err := chainOf(b.chain, []string{arch}); err != nil && b.chain != "" {
+		if _, err := previousReleases(b.previous, arch); err != nil {
 			return err
 		}
 	}
@@ -152,54 +154,42 @@ func (b *releaseBuild) read() error {
 // build builds everything with the workshop w, and publishes it in out. It returns
 // the folders that it has written.
 func (b *releaseBuild) build(ctx context.Context, w workshop, out string) (places []string, err error) {
-	var notes release.Notes
-	var keys *release.Keys
-	shop, err := os.MkdirTemp(w.work, "downloads-") // of the same file system as the work
-	if errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(w.work, 0o755); err != nil {
-			return nil, err
-		}
-		shop, err = os.MkdirTemp(w.work, "downloads-")
-	}
+	labs, err := w.prepareAll(ctx, b.archs)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(shop)
-	for _, arch := range b.archs {
-		w := w
-		w.arch = arch
-		l, err := w.prepare(ctx)
-		if err != nil {
-			return nil, err
-		}
-		keys = l.Keys
-		published, kernel, err := b.publish(ctx, &w, l, out)
+	var notes release.Notes
+	for _, l := range labs {
+		published, err := b.publish(ctx, l, out)
 		if err != nil {
 			return nil, err
 		}
 		places = append(places, published.Dir)
 		notes.Systems = append(notes.Systems, release.NotesSystem{
-			Channel: lab.Channel, Arch: arch, Number: published.Version, Manifest: published.Manifest, Kernel: kernel,
+			Channel: lab.Channel, Arch: l.Arch(), Number: published.Version, Manifest: published.Manifest, Kernel: l.KernelRelease(),
 		})
-		files, err := b.download(ctx, &w, l, shop)
-		if err != nil {
-			return nil, err
-		}
-		notes.Files = append(notes.Files, files...)
 	}
 	if len(b.images) == 0 {
 		return places, nil
 	}
+	shop, err := os.MkdirTemp(w.work, "downloads-") // of the same file system as the work
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(shop)
+	if notes.Files, err = b.download(ctx, labs, shop); err != nil {
+		return nil, err
+	}
 	notes.Changes = b.changes
-	media, err := b.offer(ctx, shop, out, notes, keys.Media)
+	media, err := b.offer(ctx, shop, out, notes, labs[0].Keys.Media)
 	return append(places, media), err
 }
 
 // publish signs the node system and lays it out.
-func (b *releaseBuild) publish(ctx context.Context, w *workshop, l *lab.Lab, out string) (*release.Published, string, error) {
-	earlier, err := w.previous(b.previous)
+func (b *releaseBuild) publish(ctx context.Context, l *lab.Lab, out string) (*release.Published, error) {
+	earlier, err := previousReleases(b.previous, l.Arch())
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	r := l.Release(b.number, "")
 	r.Created, r.Expires, r.PointerExpiry = b.created.Add(-time.Minute), b.created.AddDate(0, 0, 90), b.created.AddDate(0, 0, 7)
@@ -207,43 +197,40 @@ func (b *releaseBuild) publish(ctx context.Context, w *workshop, l *lab.Lab, out
 	r.Progress = func(string, int64, int64) error { return ctx.Err() }
 	published, err := l.Publish(out, r, "")
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	for _, p := range published.Patches {
 		fmt.Fprintln(b.patches, "patch of", ceremony.PatchText(p))
 	}
-	return published, l.KernelRelease(), nil
+	return published, nil
 }
 
-// download builds the images of a lab with their bills of materials into dir, and
-// says what each file is.
-func (b *releaseBuild) download(ctx context.Context, w *workshop, l *lab.Lab, dir string) ([]release.NotesFile, error) {
-	if len(b.images) == 0 {
-		return nil, nil
-	}
-	chain, err := chainOf(b.chain, []string{l.Arch()})
+// download builds the image of all labs into dir, in every format, with bills of
+// materials and the root that it trusts, and says what each file is.
+func (b *releaseBuild) download(ctx context.Context, labs []*lab.Lab, dir string) ([]release.NotesFile, error) {
+	o := b.medium
+	o.Out = filepath.Join(dir, imageName(b.archs, b.w.flavour))
+	report, bill, err := writeMedium(ctx, labs, o)
 	if err != nil {
 		return nil, err
 	}
-	raw := filepath.Join(dir, fmt.Sprintf("phase-%s-%s.img", l.Arch(), l.Flavour()))
-	report, err := l.Image(ctx, lab.ImageOptions{Out: raw, Mode: "internet", Menu: 10, Chain: chain})
+	images, err := (&conversion{formats: b.images}).rest(ctx, o.Out)
 	if err != nil {
 		return nil, err
 	}
+	if slices.Contains(b.images, formatRaw) {
+		images = append(images, o.Out)
+	} else if err := errors.Join(os.Remove(o.Out), os.Remove(bill)); err != nil {
+		return nil, err
+	}
+	about := "image for " + starts(b.archs, o.Chain) + ", " + b.w.flavour
 	var files []release.NotesFile
-	for _, format := range b.images {
-		path := raw
-		if format != formatRaw {
-			path = strings.TrimSuffix(raw, ".img") + "." + format
-			if err := convertTo(ctx, raw, path, format, l.Time()); err != nil {
-				return nil, err
-			}
-		}
-		image, err := fileNote(ctx, path, fmt.Sprintf("image for %s, %s, by %s", l.Arch(), l.Flavour(), chain))
+	for _, path := range images {
+		image, err := fileNote(ctx, path, about)
 		if err != nil {
 			return nil, err
 		}
-		if err := b.bill(w, l, report, path, image); err != nil {
+		if err := writeBill(labs, report, path, image); err != nil {
 			return nil, err
 		}
 		bill, err := fileNote(ctx, bom.Path(path), "what is in it")
@@ -252,11 +239,29 @@ func (b *releaseBuild) download(ctx context.Context, w *workshop, l *lab.Lab, di
 		}
 		files = append(files, image, bill)
 	}
-	if !slices.Contains(b.images, formatRaw) {
-		return files, os.Remove(raw)
+	root := filepath.Join(dir, rootName)
+	if err := durable.WriteFile(root, labs[0].Root, 0o644); err != nil {
+		return nil, err
 	}
-	return files, nil
+	note, err := fileNote(ctx, root, "the root of trust of the image")
+	return append(files, note), err
 }
+
+// starts says by which chain each architecture's machines start.
+func starts(archs []string, chain system.Chain) string {
+	var list []string
+	for _, arch := range archs {
+		if !slices.Contains(system.Chains(arch), chain) {
+			list = append(list, fmt.Sprintf("%s (%s)", arch, system.ChainSystemdBoot))
+			continue
+		}
+		list = append(list, fmt.Sprintf("%s (%s)", arch, chain))
+	}
+	return strings.Join(list, " and ")
+}
+
+// rootName is the file with the root that images trust, among the downloads.
+const rootName = "root.json"
 
 // fileNote describes a file.
 func fileNote(ctx context.Context, path, about string) (release.NotesFile, error) {
@@ -269,35 +274,15 @@ func fileNote(ctx context.Context, path, about string) (release.NotesFile, error
 	return n, err
 }
 
-func convertTo(ctx context.Context, from, to, format string, at time.Time) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
+// writeBill writes the bill of materials of an image, with its digest.
+func writeBill(labs []*lab.Lab, report system.ImageReport, path string, image release.NotesFile) error {
+	s := mediumSubject(labs, report)
+	s.Name, s.Digest, s.Size = image.Name, image.SHA256, image.Size
+	var archs, kernels []string
+	for _, l := range labs {
+		archs, kernels = append(archs, l.Arch()), append(kernels, l.KernelRelease())
 	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	return diskformat.Write(ctx, in, info.Size(), diskformat.Config{Format: format, Out: to, Time: at})
-}
-
-// bill writes the bill of materials of an image.
-func (b *releaseBuild) bill(w *workshop, l *lab.Lab, report system.ImageReport, path string, image release.NotesFile) error {
-	s := bom.Subject{
-		Name: image.Name, Version: version.Version, Time: l.Time(), Digest: image.SHA256, Size: image.Size, Materials: report.Materials,
-		Notes: map[string]string{"arch": l.Arch(), "kernel": report.Kernel},
-	}
-	target := w.target
-	if target == "" {
-		target = filepath.Join("build", "target", l.Arch())
-	}
-	for _, program := range []string{"phase-pid1", "phase-init"} {
-		s.Programs = append(s.Programs, filepath.Join(target, program))
-	}
-	for _, f := range report.Files {
-		s.Files = append(s.Files, bom.File{Name: f.Path, SHA256: f.SHA256, Size: f.Size})
-	}
+	s.Notes = map[string]string{"arch": strings.Join(archs, " "), "kernel": strings.Join(kernels, " ")}
 	bill, err := bom.Of(s)
 	if err != nil {
 		return err

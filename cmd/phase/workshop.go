@@ -28,6 +28,7 @@ type workshop struct {
 	arch, work, target string
 	install, offline   bool
 	minVersion         int64
+	root               []byte // that media trust; nil: that of the work folder's keys
 	logPolicy          []byte // of the media; nil: none
 	wifi, tor, shell   bool
 	flavour            string   // for which machines; "": virtual ones
@@ -143,7 +144,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 	}
 	return lab.New(ctx, lab.Config{
 		Arch: arch, Target: w.target, Plasmd: plasmd, Work: work, Version: version.Version,
-		Time: at, MinVersion: w.minVersion, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
+		Time: at, MinVersion: w.minVersion, Root: w.root, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
 		WiFi: w.wifi, Tor: w.tor, Shell: w.shell, Firmware: firmware, Kernel: w.kernel,
 		Flavour: system.Flavour(w.flavour), Files: files,
 		Format: w.format, NoVerity: w.noVerity, MediumOnly: w.mediumOnly,

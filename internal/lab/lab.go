@@ -10,6 +10,7 @@ package lab
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -48,6 +49,7 @@ type Config struct {
 	Version    string
 	Time       time.Time      // every date inside the products; the earliest clock of a seed
 	MinVersion int64          // version floor built into the seed; 0: none
+	Root       []byte         // root.json that media trust; nil: that of the work folder's keys, which alone can publish
 	LogPolicy  []byte         // C2SP tlog-policy that the seed holds releases to; nil: none
 	Flavour    system.Flavour // for which machines, as system.Sources
 	Files      system.Files   // what is not to come from packages
@@ -66,8 +68,8 @@ type Config struct {
 // Lab holds what one publisher has built.
 type Lab struct {
 	cfg   Config
-	Keys  *release.Keys
-	Root  []byte // root.json that media and releases of this lab carry
+	Keys  *release.Keys // nil with Config.Root
+	Root  []byte        // root.json that media and releases of this lab carry
 	build *system.Build
 	from  system.Sources // of the build's inputs
 
@@ -82,12 +84,7 @@ type Lab struct {
 // New gathers the foreign parts, makes keys if there are none, and builds seed
 // and node system. What is unchanged since an earlier call is reused.
 func New(ctx context.Context, cfg Config) (*Lab, error) {
-	keys, err := release.LoadOrCreateKeys(filepath.Join(cfg.Work, "keys"))
-	if err != nil {
-		return nil, err
-	}
-	// Ten years, from a fixed day: the same keys must give the same image.
-	root, err := keys.RootFile(cfg.Time.AddDate(10, 0, 0))
+	keys, root, err := cfg.trust()
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +100,26 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 		Inputs: inputs, Version: cfg.Version, Time: cfg.Time, MinVersion: cfg.MinVersion, Reuse: filepath.Join(cfg.Work, "reuse"), Log: cfg.Log,
 	}}
 	return l, l.buildSystems(ctx)
+}
+
+// trust is the root that media carry, with the keys that it names, if they are here.
+func (cfg Config) trust() (*release.Keys, []byte, error) {
+	if cfg.Root != nil {
+		if !cfg.MediumOnly {
+			return nil, nil, errors.New("only media can be built for the root of somebody else: releases need its keys")
+		}
+		if _, err := manifest.ParseRoot(cfg.Root); err != nil {
+			return nil, nil, fmt.Errorf("the root that media are to trust: %w", err)
+		}
+		return nil, cfg.Root, nil
+	}
+	keys, err := release.LoadOrCreateKeys(filepath.Join(cfg.Work, "keys"))
+	if err != nil {
+		return nil, nil, err
+	}
+	// Ten years, from a fixed day: the same keys must give the same image.
+	root, err := keys.RootFile(cfg.Time.AddDate(10, 0, 0))
+	return keys, root, err
 }
 
 func (l *Lab) buildSystems(ctx context.Context) error {
