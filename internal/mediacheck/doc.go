@@ -10,8 +10,8 @@
 //
 // Everything that is read is foreign. The readers here are small and read only
 // what our builder writes: GPT with tables of 128 entries, FAT32, squashfs with
-// metadata that are stored or packed by zstd. They are not the readers of a
-// library, of which those for FAT and squashfs that exist in Go trust offsets and
-// lengths. Sizes, counts, depths and chains are bounded before memory is taken or
-// a loop begins, and each has a fuzz target.
+// metadata that are stored or packed by zstd. They share no code with package
+// image, which writes media: a mistake there should not hide itself here. Sizes,
+// counts, depths and chains are bounded before memory is taken or a loop begins,
+// and each has a fuzz target.
 package mediacheck
