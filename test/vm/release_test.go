@@ -41,7 +41,7 @@ func TestReleaseForStrangers(t *testing.T) {
 		}
 		return string(out)
 	}
-	out := run(dir, phase, "release", "build", "--work", "work", "--target", "target", "--offline", "--images", "raw,qcow2", "--check")
+	out := run(dir, phase, "release", "build", "--work", "work", "--target", "target", "--flavour", "cloud", "--images", "raw,qcow2,iso", "--check")
 	if !strings.Contains(out, "built twice: every byte is the same") {
 		t.Error(out)
 	}
@@ -54,7 +54,20 @@ func TestReleaseForStrangers(t *testing.T) {
 		t.Error(out)
 	}
 	names, err := filepath.Glob(filepath.Join(media, "*"))
-	if err != nil || len(names) != 8 { // two images, their bills, the notes, the list, two signatures
+	if err != nil || len(names) != 11 { // three images, their bills, the root, the notes, the list, two signatures
 		t.Error(names, err)
+	}
+	// Strangers make it again, without the keys: docs/downloads.md.
+	if err := os.Mkdir(filepath.Join(dir, "again"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "work", "inputs"), filepath.Join(dir, "again", "inputs")); err != nil {
+		t.Fatal(err)
+	}
+	run(dir, phase, "image", "build", "--root", filepath.Join(media, "root.json"), "--flavour", "cloud", "--work", "again", "--target", "target",
+		"--offline", "--out", filepath.Join(dir, "again", "phase-x86_64-cloud.img"), "--format", "iso,qcow2")
+	made := run(filepath.Join(dir, "again"), "sh", "-c", `grep -v json "$0" | sha256sum --ignore-missing --strict -c`, filepath.Join(media, "SHA256SUMS"))
+	if strings.Count(made, ": OK") != 3 {
+		t.Error(made)
 	}
 }
