@@ -56,6 +56,8 @@ func needs() []need {
 		{"zstd", verify, "reads what the seed is compressed with", "zstd", "", program("zstd")},
 		{"e2fsck", verify, "checks the cache partition", "e2fsprogs", "", program("e2fsck")},
 		{"unsquashfs", verify, "reads root file systems", "squashfs-tools", "", program("unsquashfs")},
+		{"mkfs.erofs", verify, "makes root file systems in the other format", "erofs-utils", "", program("mkfs.erofs")},
+		{"fsck.erofs", verify, "reads root file systems in the other format", "erofs-utils", "", program("fsck.erofs")},
 		{"veritysetup", verify, "makes hash trees to compare ours with", "cryptsetup-bin", "", program("veritysetup")},
 		{"dnsmasq", verify, "is the DHCP and DNS server of test networks", "dnsmasq-base", "", program("dnsmasq")},
 		{"tinyproxy", verify, "is the proxy of test networks", "tinyproxy-bin", "", program("tinyproxy")},
@@ -69,6 +71,7 @@ func needs() []need {
 		{"strace", verify, "makes system calls fail, and sees their order", "strace", "", program("strace")},
 		{"debootstrap", verify, "makes a Debian that is published as others would", "debootstrap", "", program("debootstrap")},
 		{"openssl", verify, "verifies the signatures of downloads", "openssl", "", program("openssl")},
+		{"shasum", verify, "verifies the digests of downloads as on macOS", "perl", "", program("shasum")},
 		{"minisign", verify, "verifies the signatures of downloads", "minisign", "", program("minisign")},
 		{"xz", build, "unpacks kernel modules of distributions that pack them so", "xz-utils", "", program("xz")},
 	}
