@@ -47,7 +47,7 @@ func TestNoWayInPrivateMode(t *testing.T) {
 	vars := filepath.Join(b.run, "vars.fd")
 	outcome, console := b.boot(lab.BootOptions{Reboot: true, Vars: vars})
 	b.refused(outcome, console, "KEXEC-050", "no way leads from here to the new system")
-	b.says(outcome, "kexec_file_load, kexec_load: ", "kexec_load_disabled", "restart: ", "nothing may be written")
+	b.says(outcome, "kexec_load, kexec_file_load: ", "kexec_load_disabled", "restart: ", "nothing may be written")
 	b.shows(console, "Take sysctl.kernel.kexec_load_disabled out")
 	if !bytes.Equal(before, digest(t, b.image)) {
 		t.Error("private mode has written to the medium")
