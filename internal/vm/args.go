@@ -82,7 +82,7 @@ func (c Config) check() error {
 	case c.BIOS && c.Arch != X8664:
 		return errors.New("a legacy BIOS exists on x86_64 only")
 	case c.SecureBoot && (c.BIOS || c.Kernel != ""):
-		return errors.New("Secure Boot is checked by UEFI firmware, and this machine starts without")
+		return errors.New("signatures are checked by UEFI firmware (Secure Boot), and this machine starts without")
 	case len(c.Nets) > 250:
 		return errors.New("more than 250 network cards")
 	}
