@@ -8,6 +8,7 @@ type State string
 const (
 	Exited      State = "exited"        // the guest returned or called proc_exit; ExitCode says with what
 	Trapped     State = "trapped"       // the guest broke a rule of WebAssembly; Detail names it
+	OutOfFuel   State = "out_of_fuel"   // the guest executed more than its limit
 	OutOfMemory State = "out_of_memory" // the guest needed more memory than its limit and could not go on
 	Deadline    State = "deadline"      // wall time ran out; the guest was killed
 	OutputCap   State = "output_cap"    // the guest wrote more than its limit to stdout or stderr

@@ -28,15 +28,18 @@ type Guest struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer // a write error ends the guest
 	MemoryBytes    int64     // cap of linear memory
+	Fuel           int64     // budget of executed instructions, in the units of package fuel
+	CanonicalNaN   bool      // see fuel.Options
 	Seed           [32]byte  // of its random numbers
 }
 
 // Outcome is how a guest ended, as the engine saw it.
 type Outcome struct {
-	State     job.State // Exited, Trapped, OutOfMemory or OutputCap
+	State     job.State // Exited, Trapped, OutOfFuel, OutOfMemory or OutputCap
 	ExitCode  int
 	Detail    string
 	PeakBytes int64 // largest linear memory
+	FuelUsed  int64 // at most the budget
 	Compile   time.Duration
 	Run       time.Duration
 }

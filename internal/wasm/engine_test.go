@@ -57,7 +57,7 @@ func TestBothEnginesEndGuestsAlike(t *testing.T) {
 			out := &cappedWriter{w: &limitedBuffer{most: 1 << 20}, name: stdoutName, left: 100}
 			var err error
 			got[i], err = e.Run(t.Context(), Guest{
-				Module: module, Args: []string{"job"}, Stdin: strings.NewReader(""), Stdout: out, Stderr: out, MemoryBytes: 32 << 20,
+				Module: module, Args: []string{"job"}, Stdin: strings.NewReader(""), Stdout: out, Stderr: out, MemoryBytes: 32 << 20, Fuel: 1 << 40,
 			})
 			if err != nil {
 				t.Fatal(err)

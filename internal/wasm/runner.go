@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/job"
 )
 
@@ -125,7 +126,7 @@ func guestOf(j *job.Job, module []byte, out io.Writer) Guest {
 		Stdout: &cappedWriter{w: frameWriter{out, frameStdout}, name: stdoutName, left: limits.StdoutBytes},
 		Stderr: &cappedWriter{w: frameWriter{out, frameStderr}, name: stderrName, left: limits.StderrBytes},
 
-		MemoryBytes: limits.MemoryBytes,
+		MemoryBytes: limits.MemoryBytes, Fuel: fuel.MaxFuel,
 		Seed:        sha256.Sum256(j.Payload()), // the job id
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Env)) {

@@ -16,6 +16,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 	"golang.org/x/sys/cpu"
 
+	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/job"
 )
 
@@ -66,7 +67,11 @@ func (e wazeroEngine) Run(ctx context.Context, g Guest) (Outcome, error) {
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, rt); err != nil {
 		return Outcome{}, fmt.Errorf("offering WASI: %w", err)
 	}
-	compiled, err := rt.CompileModule(ctx, g.Module)
+	metered, err := fuel.Rewrite(g.Module, fuel.Options{Fuel: g.Fuel, Depth: maxDepth, CanonicalNaN: g.CanonicalNaN})
+	if err != nil {
+		return Outcome{}, &job.Refusal{Reason: job.Malformed, Detail: "the module is not valid", Err: err}
+	}
+	compiled, err := rt.CompileModule(ctx, metered)
 	if err != nil {
 		return Outcome{}, &job.Refusal{Reason: job.Malformed, Detail: "the module is not valid", Err: err}
 	}
@@ -78,11 +83,37 @@ func (e wazeroEngine) Run(ctx context.Context, g Guest) (Outcome, error) {
 	ctx = experimental.WithMemoryAllocator(ctx, mem)
 
 	start = time.Now()
-	_, err = rt.InstantiateModule(ctx, compiled, moduleConfig(g))
+	used, err := call(ctx, rt, compiled, g)
 	out.Run = time.Since(start)
-	out.PeakBytes = int64(mem.peak)
-	out.judge(err, mem.refused)
+	out.PeakBytes, out.FuelUsed = int64(mem.peak), min(used.fuel, g.Fuel)
+	out.judge(err, mem.refused, used, g.Fuel)
 	return out, nil
+}
+
+// maxDepth is how deep calls may go, in the units of package fuel. Both engines have
+// a larger stack; their own limits differ.
+const maxDepth = 20_000
+
+// usage is what a guest has used of its budgets.
+type usage struct {
+	fuel    int64
+	tooDeep bool
+}
+
+// call makes an instance and runs its start function and its command.
+func call(ctx context.Context, rt wazero.Runtime, compiled wazero.CompiledModule, g Guest) (usage, error) {
+	guest, err := rt.InstantiateModule(ctx, compiled, moduleConfig(g).WithStartFunctions())
+	if err != nil {
+		return usage{}, err
+	}
+	for _, name := range []string{fuel.StartExport, "_start"} {
+		if f := guest.ExportedFunction(name); f != nil && err == nil {
+			_, err = f.Call(ctx)
+		}
+	}
+	left := int64(guest.ExportedGlobal(fuel.FuelExport).Get())
+	depth := int32(guest.ExportedGlobal(fuel.DepthExport).Get())
+	return usage{g.Fuel - left, depth < 0}, err
 }
 
 // moduleConfig gives a guest its arguments, environment and streams, and
@@ -124,7 +155,7 @@ func sameType(a, b api.FunctionDefinition) bool {
 }
 
 // judge turns the engine's error into a state.
-func (o *Outcome) judge(err error, memoryRefused bool) {
+func (o *Outcome) judge(err error, memoryRefused bool, used usage, budget int64) {
 	var exit *sys.ExitError
 	var over *outputCapError
 	switch {
@@ -134,6 +165,10 @@ func (o *Outcome) judge(err error, memoryRefused bool) {
 		o.State, o.ExitCode = job.Exited, int(exit.ExitCode())
 	case errors.As(err, &over):
 		o.State, o.Detail = job.OutputCap, over.stream
+	case used.fuel > budget:
+		o.State = job.OutOfFuel
+	case used.tooDeep:
+		o.State, o.Detail = job.Trapped, "call stack exhausted"
 	case memoryRefused:
 		o.State, o.Detail = job.OutOfMemory, "stopped after it was refused more memory: "+trapKind(err)
 	default:

@@ -1,0 +1,34 @@
+// Package fuel rewrites WebAssembly modules so that they count what they execute
+// and stop when a budget is used up. The rewritten module does what the original
+// does, and keeps two global variables of its own: what is left of its fuel, and
+// of the depth of its calls.
+//
+// Counting inside the guest costs little and gives the same number on every
+// engine and every processor, which a clock, a sampling thread or an engine's own
+// interruptions cannot. A guest that waits in a call of the host burns nothing:
+// who runs guests needs a deadline as well.
+//
+// # What is charged, and where
+//
+// A function pays at its entry for all its instructions outside loops, and at
+// each turn of a loop for those inside, without the loops in it. What a branch
+// passes over is paid for too: the price of a path is that of the longest one, so
+// that it can be charged at once. Operations on ranges pay for their length
+// before they begin. The prices are those of [CostTable] 1; a receipt names the table.
+//
+// Calls count down a second budget while they last, by the size of the caller's
+// frame, so that recursion ends at the same depth everywhere, long before an
+// engine's own stack does.
+//
+// # What is trusted
+//
+// Modules are foreign. Everything is bounded and checked before it is followed;
+// an instruction that this package does not know is refused, since its operands
+// cannot be passed over. The one thing that a module could forge is a reference
+// to what is added: indices of local and global variables are therefore held
+// against the numbers of the original. All that is added leaves the operand
+// stack as it finds it, so that the engine's validation of the rewritten module
+// is that of the original.
+//
+// Source: WebAssembly Core Specification 2.0, section 5 (binary format).
+package fuel

@@ -1,0 +1,300 @@
+package fuel
+
+import (
+	"bytes"
+	"slices"
+)
+
+// Names under which the rewritten module exports its two budgets. A module that
+// exports one of them itself is refused.
+const (
+	FuelExport  = "phase:fuel"  // global, i64; below zero: it ran out
+	DepthExport = "phase:depth" // global, i32; below zero: calls went too deep
+	// StartExport is the module's start function, which the engine does not call by
+	// itself any more: an instance that fails while it is made has no globals to read.
+	StartExport = "phase:start"
+)
+
+// Options say how to rewrite. Budgets are positive.
+type Options struct {
+	Fuel  int64 // at most MaxFuel
+	Depth int32 // at most MaxDepth; a call costs one, and one more for every 16 variables of the caller
+	// CanonicalNaN makes every NaN that arithmetic gives the canonical one, whatever
+	// the processor: the only difference between machines that a guest can see.
+	CanonicalNaN bool
+}
+
+// Bounds of budgets. What is charged at once is below 2^40, so nothing wraps.
+const (
+	MaxFuel  = 1 << 60
+	MaxDepth = 1 << 24
+)
+
+// Bounds of modules.
+const (
+	maxModule    = 64 << 20
+	maxTypes     = 1 << 20
+	maxFunctions = 1 << 20
+	maxGlobals   = 1 << 20
+	maxLocals    = 50_000 // of one function, with its parameters
+	maxTargets   = 1 << 17
+)
+
+// Numbers of sections (section 5.5.2).
+const (
+	sectionCustom   = 0
+	sectionType     = 1
+	sectionImport   = 2
+	sectionFunction = 3
+	sectionGlobal   = 6
+	sectionExport   = 7
+	sectionStart    = 8
+	sectionCode     = 10
+)
+
+// order is that in which sections stand: the data count comes before the code.
+var order = []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11}
+
+type section struct {
+	id   byte
+	body []byte
+}
+
+// module is what rewriting needs to know of a module.
+type module struct {
+	sections []section
+	params   []uint32 // by type: the number of parameters
+	imported uint32   // functions
+	own      []uint32 // types of the functions that the module defines
+	globals  uint32   // imported and own
+	start    []byte   // the entry that exports the start function, if there is one
+}
+
+// Rewrite returns a module that does what the given one does and counts it. The
+// same module and options give the same bytes. Errors wrap ErrModule.
+func Rewrite(raw []byte, o Options) ([]byte, error) {
+	if o.Fuel <= 0 || o.Fuel > MaxFuel || o.Depth <= 0 || o.Depth > MaxDepth {
+		return nil, refuse("a budget of %d and a depth of %d", o.Fuel, o.Depth)
+	}
+	m, err := parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	out := append(make([]byte, 0, len(raw)+len(raw)/2), raw[:8]...)
+	for _, s := range m.sections {
+		body, err := m.rewrite(s, o)
+		if err != nil {
+			return nil, err
+		}
+		if s.id == sectionStart {
+			continue
+		}
+		out = append(out, s.id)
+		out = appendU32(out, uint32(len(body)))
+		out = append(out, body...)
+	}
+	return out, nil
+}
+
+func (m *module) rewrite(s section, o Options) ([]byte, error) {
+	switch s.id {
+	case sectionGlobal:
+		return extend(s.body, 2, slices.Concat(
+			append(appendS64([]byte{0x7e, 1, opI64Const}, o.Fuel), opEnd),
+			append(appendS64([]byte{0x7f, 1, opI32Const}, int64(o.Depth)), opEnd),
+		))
+	case sectionExport:
+		n := uint32(2)
+		if m.start != nil {
+			n++
+		}
+		return extend(s.body, n, slices.Concat(export(FuelExport, kindGlobal, m.globals), export(DepthExport, kindGlobal, m.globals+1), m.start))
+	case sectionCode:
+		return m.code(s.body, o)
+	}
+	return s.body, nil
+}
+
+// extend appends n entries to a vector.
+func extend(vector []byte, n uint32, entries []byte) ([]byte, error) {
+	r := reader{data: vector}
+	count := r.u32()
+	if r.failed || count > 1<<31 {
+		return nil, refuse("a section without a count")
+	}
+	out := appendU32(make([]byte, 0, len(vector)+len(entries)+1), count+n)
+	out = append(out, vector[r.at:]...)
+	return append(out, entries...), nil
+}
+
+// Kinds of exports.
+const (
+	kindFunction = 0
+	kindGlobal   = 3
+)
+
+func export(name string, kind byte, index uint32) []byte {
+	out := appendU32(nil, uint32(len(name)))
+	out = append(out, name...)
+	return appendU32(append(out, kind), index)
+}
+
+func parse(raw []byte) (*module, error) {
+	if len(raw) > maxModule || !bytes.HasPrefix(raw, []byte("\x00asm\x01\x00\x00\x00")) {
+		return nil, refuse("it is no core module of version 1, or larger than %d bytes", maxModule)
+	}
+	m := &module{}
+	r := reader{data: raw, at: 8}
+	last := -1
+	for r.more() {
+		s := section{id: r.byte()}
+		s.body = r.take(r.u32())
+		if r.failed {
+			return nil, refuse("a section reaches beyond its end")
+		}
+		if s.id != sectionCustom {
+			place := slices.Index(order, s.id)
+			if place <= last {
+				return nil, refuse("section %d is unknown, doubled or out of order", s.id)
+			}
+			m.fill(last, place)
+			last = place
+		}
+		if err := m.outline(s); err != nil {
+			return nil, err
+		}
+		m.sections = append(m.sections, s)
+	}
+	m.fill(last, len(order))
+	return m, nil
+}
+
+// fill adds empty sections for what is added, where the module has none between
+// two of its sections.
+func (m *module) fill(last, place int) {
+	for i := last + 1; i < place; i++ {
+		if id := order[i]; id == sectionGlobal || id == sectionExport {
+			m.sections = append(m.sections, section{id, []byte{0}})
+		}
+	}
+}
+
+// outline notes what the code refers to.
+func (m *module) outline(s section) error {
+	r := reader{data: s.body}
+	switch s.id {
+	case sectionType:
+		m.readTypes(&r)
+	case sectionImport:
+		m.readImports(&r)
+	case sectionFunction:
+		m.readFunctions(&r)
+	case sectionGlobal:
+		n := r.u32()
+		if n > maxGlobals {
+			return refuse("%d global variables", n)
+		}
+		m.globals += n
+	case sectionStart:
+		m.start = export(StartExport, kindFunction, r.u32())
+	case sectionExport:
+		if err := checkExports(&r); err != nil {
+			return err
+		}
+	}
+	if r.failed {
+		return refuse("section %d cannot be read", s.id)
+	}
+	return nil
+}
+
+func (m *module) readTypes(r *reader) {
+	n := r.u32()
+	for i := uint32(0); i < n && !r.failed; i++ {
+		if r.byte() != 0x60 || i == maxTypes { // a function's
+			r.failed = true
+		}
+		params := r.u32()
+		r.take(params)
+		r.take(r.u32())
+		m.params = append(m.params, params)
+	}
+}
+
+func (m *module) readImports(r *reader) {
+	for n := r.u32(); n > 0 && !r.failed; n-- {
+		r.take(r.u32())
+		r.take(r.u32())
+		switch r.byte() {
+		case 0:
+			r.u32()
+			m.imported++
+		case 1:
+			r.byte()
+			r.limits()
+		case 2:
+			r.limits()
+		case 3:
+			r.take(2)
+			m.globals++
+		default:
+			r.failed = true
+		}
+	}
+}
+
+// limits passes over those of a memory or table.
+func (r *reader) limits() {
+	if r.byte() == 1 {
+		r.u32()
+	}
+	r.u32()
+}
+
+func (m *module) readFunctions(r *reader) {
+	n := r.u32()
+	if n > maxFunctions {
+		r.failed = true
+	}
+	for ; n > 0 && !r.failed; n-- {
+		m.own = append(m.own, r.u32())
+	}
+}
+
+func checkExports(r *reader) error {
+	for n := r.u32(); n > 0 && !r.failed; n-- {
+		if name := string(r.take(r.u32())); name == FuelExport || name == DepthExport || name == StartExport {
+			return refuse("it exports %q, which is the counter's own", name)
+		}
+		r.byte()
+		r.u32()
+	}
+	return nil
+}
+
+// code rewrites all functions.
+func (m *module) code(body []byte, o Options) ([]byte, error) {
+	r := reader{data: body}
+	n := r.u32()
+	if r.failed || int(n) != len(m.own) {
+		return nil, refuse("%d functions are declared, and %d have code", len(m.own), n)
+	}
+	out := appendU32(make([]byte, 0, len(body)+len(body)/2), n)
+	for _, typ := range m.own {
+		code := r.take(r.u32())
+		if r.failed || int64(typ) >= int64(len(m.params)) {
+			return nil, refuse("a function has no code or no type")
+		}
+		f := function{m: m, canonical: o.CanonicalNaN, reader: reader{data: code}}
+		done, err := f.rewrite(m.params[typ])
+		if err != nil {
+			return nil, err
+		}
+		out = appendU32(out, uint32(len(done)))
+		out = append(out, done...)
+	}
+	if r.more() {
+		return nil, refuse("bytes lie behind the last function")
+	}
+	return out, nil
+}
