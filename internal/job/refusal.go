@@ -14,6 +14,10 @@ const (
 	TooBig      Reason = "too_big"     // asks for more than the node gives
 	Busy        Reason = "busy"        // try again after RetryAfter
 	Unavailable Reason = "unavailable" // the module cannot be had under its digest
+
+	Unauthorised Reason = "unauthorised" // nobody whose jobs this node runs has asked for it
+	Expired      Reason = "expired"      // the submission came too late
+	Replayed     Reason = "replayed"     // the submission, or the job, was here before
 )
 
 // Refusal is a node's answer to a job that it does not run. Refusals are not
@@ -49,6 +53,12 @@ func (r *Refusal) Code() string {
 		return "NODE-004"
 	case Unavailable:
 		return "NODE-005"
+	case Unauthorised:
+		return "NODE-006"
+	case Expired:
+		return "NODE-007"
+	case Replayed:
+		return "NODE-008"
 	}
 	return "NODE-000"
 }
@@ -69,6 +79,12 @@ func (r *Refusal) Hint() string {
 		return fmt.Sprintf("Ask again in %s, or ask another node.", r.RetryAfter)
 	case Unavailable:
 		return "Check that a provider this node knows serves the module under its hash."
+	case Unauthorised:
+		return "Sign the job with a key that the node's owner has put among the submitters of its configuration, for this node."
+	case Expired:
+		return "Sign the job again with a later expiry, and check both clocks."
+	case Replayed:
+		return "Ask for the result of the first one, or submit the job with another nonce."
 	}
 	return ""
 }

@@ -1,0 +1,190 @@
+package job
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/phasebased/phase/dsse"
+	"github.com/phasebased/phase/internal/strictjson"
+)
+
+// A submission is what travels: a specification with who wants it run, by which
+// node, until when. The submitter signs all of that as one DSSE payload. The
+// specification is a member of it and keeps a name of its own, the job id, so
+// that replicas of one job that were handed to several nodes in several
+// envelopes give receipts that can be compared.
+const (
+	// SubmissionType is the payload type of the envelope.
+	SubmissionType = "application/vnd.phase.job-submission+json"
+	// SubmissionVersion is the only version this package understands.
+	SubmissionVersion = 1
+	// AnyNode is the audience of a submission for every node.
+	AnyNode = "any"
+	// MaxSubmissionBytes bounds the envelope: the payload in base64 and a rest.
+	MaxSubmissionBytes = (MaxSpecBytes+4<<10)*4/3 + 8<<10
+	// MinNonceBytes and MaxNonceBytes bound a submission's nonce.
+	MinNonceBytes = 16
+	// MaxValidity is how far ahead a submission may expire. A node remembers
+	// nonces until then, so it bounds what the node has to keep.
+	MaxValidity = 24 * time.Hour
+	// clockSkew is how far the submitter's clock may be ahead of the node's.
+	clockSkew = 5 * time.Minute
+)
+
+const keyPrefix = "ed25519:"
+
+// FormatKey writes a public key as people and documents name it.
+func FormatKey(key ed25519.PublicKey) string { return keyPrefix + hex.EncodeToString(key) }
+
+// ParseKey reads "ed25519:" and 64 lower-case hexadecimal digits, and refuses
+// keys under which signatures prove nothing (dsse.CheckKey).
+func ParseKey(text string) (ed25519.PublicKey, error) {
+	digits, ok := strings.CutPrefix(text, keyPrefix)
+	key, err := hex.DecodeString(digits)
+	if !ok || err != nil || hex.EncodeToString(key) != digits {
+		return nil, fmt.Errorf("key %.80q is not of the form %s<64 lower-case hexadecimal digits>", text, keyPrefix)
+	}
+	return key, dsse.CheckKey(key)
+}
+
+// Submission is a checked submission.
+type Submission struct {
+	Job       *Job
+	Submitter ed25519.PublicKey // who signed
+	Expires   time.Time         // not to be accepted from then on
+	Nonce     string            // used once by this submitter until Expires
+}
+
+type wireSubmission struct {
+	Version  int64          `json:"version"`
+	Spec     strictjson.Raw `json:"spec"`
+	Audience string         `json:"audience"` // AnyNode or the node's key
+	Expires  string         `json:"expires_at"`
+	Nonce    string         `json:"nonce"`
+	// Submitter repeats the key whose signature counts, so that the payload
+	// says by itself who speaks: a stranger cannot sign it as their own.
+	Submitter string `json:"submitter"`
+}
+
+// SignSubmission makes the envelope of j for audience, nil for any node, with a
+// random nonce. expires is cut to seconds.
+func SignSubmission(j *Job, audience ed25519.PublicKey, expires time.Time, key ed25519.PrivateKey) ([]byte, error) {
+	if len(key) != ed25519.PrivateKeySize {
+		return nil, errors.New("sign submission: not an Ed25519 private key")
+	}
+	w := wireSubmission{
+		Version: SubmissionVersion, Spec: j.Payload(), Audience: AnyNode, Nonce: rand.Text(),
+		Expires:   expires.UTC().Truncate(time.Second).Format(time.RFC3339),
+		Submitter: FormatKey(key.Public().(ed25519.PublicKey)),
+	}
+	if audience != nil {
+		w.Audience = FormatKey(audience)
+	}
+	payload, err := strictjson.MarshalCanonical(w)
+	if err != nil {
+		return nil, fmt.Errorf("sign submission: %w", err)
+	}
+	return dsse.Envelope{
+		PayloadType: SubmissionType, Payload: payload,
+		Signatures: []dsse.Signature{dsse.Sign(SubmissionType, payload, key)},
+	}.Marshal()
+}
+
+// Authority is what a submission is judged by.
+type Authority struct {
+	Node ed25519.PublicKey // the node that was asked
+	// Submitters are the keys whose jobs it runs; nobody else's. Usually few.
+	Submitters []ed25519.PublicKey
+	Now        time.Time
+}
+
+// Open checks an envelope: signed by one of the submitters, for this node, not
+// expired. Errors are *Refusal. Whether the nonce was used before is for the
+// caller to remember. Nothing of the payload is looked at before the signature
+// holds.
+func (a Authority) Open(raw []byte) (*Submission, error) {
+	if len(raw) > MaxSubmissionBytes {
+		return nil, refuse(TooBig, "the submission is larger than %d bytes", MaxSubmissionBytes)
+	}
+	if len(a.Submitters) == 0 {
+		return nil, refuse(Unauthorised, "this node runs nobody's signed jobs")
+	}
+	payload, err := dsse.Open(raw, SubmissionType, MaxSubmissionBytes, a.Submitters, 1)
+	switch {
+	case errors.Is(err, dsse.ErrThreshold):
+		return nil, refuse(Unauthorised, "the submission is not signed by anybody whose jobs this node runs")
+	case err != nil:
+		return nil, &Refusal{Reason: Malformed, Detail: "the submission is not valid", Err: err}
+	}
+	var w wireSubmission
+	lim := strictjson.Limits{Bytes: MaxSubmissionBytes, Depth: 9, RejectUnknown: true, RejectNull: true}
+	if err := strictjson.Unmarshal(payload, &w, lim); err != nil {
+		return nil, &Refusal{Reason: Malformed, Detail: "the submission is not valid", Err: err}
+	}
+	return a.check(w, raw)
+}
+
+// check judges a payload whose signature holds.
+func (a Authority) check(w wireSubmission, raw []byte) (*Submission, error) {
+	if w.Version != SubmissionVersion {
+		return nil, refuse(Unsupported, "submission version %d is unknown, this node understands %d", w.Version, SubmissionVersion)
+	}
+	if w.Audience != AnyNode && w.Audience != FormatKey(a.Node) {
+		return nil, refuse(Unauthorised, "the submission is for another node (%.80q)", w.Audience)
+	}
+	submitter, err := a.signer(w, raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(w.Nonce) < MinNonceBytes || len(w.Nonce) > MaxNonceBytes || !plainText(w.Nonce) {
+		return nil, refuse(Malformed, "the submission's nonce has not %d to %d bytes of text", MinNonceBytes, MaxNonceBytes)
+	}
+	expires, err := a.checkExpiry(w.Expires)
+	if err != nil {
+		return nil, err
+	}
+	j, err := Parse(w.Spec)
+	if err != nil {
+		return nil, err
+	}
+	return &Submission{Job: j, Submitter: submitter, Expires: expires, Nonce: w.Nonce}, nil
+}
+
+// signer makes sure that the one whom the payload names has signed, and not
+// just another one of those who may.
+func (a Authority) signer(w wireSubmission, raw []byte) (ed25519.PublicKey, error) {
+	submitter, err := ParseKey(w.Submitter)
+	if err != nil {
+		return nil, &Refusal{Reason: Malformed, Detail: "the submission names no usable key", Err: err}
+	}
+	allowed := false
+	for _, key := range a.Submitters {
+		allowed = allowed || key.Equal(submitter)
+	}
+	if !allowed {
+		return nil, refuse(Unauthorised, "this node runs no jobs of %s", w.Submitter)
+	}
+	if _, err := dsse.Open(raw, SubmissionType, MaxSubmissionBytes, []ed25519.PublicKey{submitter}, 1); err != nil {
+		return nil, &Refusal{Reason: Unauthorised, Detail: "the submission is signed by another key than it names", Err: err}
+	}
+	return submitter, nil
+}
+
+func (a Authority) checkExpiry(text string) (time.Time, error) {
+	expires, err := time.Parse("2006-01-02T15:04:05Z", text)
+	if err != nil || expires.Format("2006-01-02T15:04:05Z") != text {
+		return time.Time{}, refuse(Malformed, "expires_at %.40q is not of the form 2006-01-02T15:04:05Z", text)
+	}
+	if !a.Now.Before(expires) {
+		return time.Time{}, refuse(Expired, "the submission was to be accepted before %s", text)
+	}
+	if expires.After(a.Now.Add(MaxValidity + clockSkew)) {
+		return time.Time{}, refuse(TooBig, "the submission expires %s, more than %s ahead", text, MaxValidity)
+	}
+	return expires, nil
+}
