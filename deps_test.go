@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/fuel, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas, internal/disks;
+	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas, internal/disks;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -60,8 +60,8 @@ const importLaw = `
 
 	# The node's rooms.
 	internal/job, internal/fuel < internal/wasm;
-	internal/job, internal/wasm, receipt, internal/store, internal/durable < internal/node;
-	internal/store, manifest, receipt, internal/durable < internal/provider;
+	internal/job, internal/wasm, receipt, internal/store, internal/durable, internal/metrics < internal/node;
+	internal/store, manifest, receipt, internal/durable, internal/metrics < internal/provider;
 
 	# The publisher's rooms.
 	blob, internal/kmod, internal/durable, internal/delta < internal/image;

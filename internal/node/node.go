@@ -50,6 +50,7 @@ type Node struct {
 	cfg     Config
 	slots   chan struct{} // holds one value per running job
 	waiting atomic.Int64
+	tally   *tally
 }
 
 // New checks cfg. It starts nothing.
@@ -68,7 +69,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{cfg: cfg, slots: make(chan struct{}, cfg.MaxConcurrent)}, nil
+	return &Node{cfg: cfg, slots: make(chan struct{}, cfg.MaxConcurrent), tally: newTally()}, nil
 }
 
 // Public is the key against which this node's receipts verify.
@@ -85,6 +86,12 @@ type Report struct {
 // started, ctx's error if the caller gave up while it waited, or the failure
 // to sign; a job that failed is a Report like any other.
 func (n *Node) Execute(ctx context.Context, j *job.Job) (Report, error) {
+	report, err := n.execute(ctx, j)
+	n.tally.note(report.Result, err)
+	return report, err
+}
+
+func (n *Node) execute(ctx context.Context, j *job.Job) (Report, error) {
 	if err := n.cfg.Limits.Admit(j); err != nil {
 		return Report{}, err
 	}

@@ -2,8 +2,6 @@ package provider
 
 import (
 	"cmp"
-	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"runtime"
@@ -12,7 +10,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/phasebased/phase/internal/metrics"
 )
+
+// metricsPrefix is what the names of our families begin with.
+const metricsPrefix = "phase_provider_"
 
 // A refusal is why somebody got nothing.
 type refusal int
@@ -72,121 +75,84 @@ func (c *counters) snapshot() map[outcome]tally {
 	return maps.Clone(c.outcomes)
 }
 
-// A metrics page is written in the Prometheus text exposition format, version 0.0.4:
-// https://prometheus.io/docs/instrumenting/exposition_formats/
-type metricsPage struct{ w io.Writer }
-
-func (m metricsPage) family(name, kind, help string) {
-	fmt.Fprintf(m.w, "# HELP phase_provider_%s %s\n# TYPE phase_provider_%s %s\n", name, help, name, kind)
-}
-
-// sample writes one value; labels are names and values in turn.
-func (m metricsPage) sample(name string, value float64, labels ...string) {
-	var text strings.Builder
-	for i := 0; i+1 < len(labels); i += 2 {
-		sep := ","
-		if i == 0 {
-			sep = "{"
-		}
-		fmt.Fprintf(&text, "%s%s=\"%s\"", sep, labels[i], labelEscapes.Replace(labels[i+1]))
-	}
-	if len(labels) > 0 {
-		text.WriteString("}")
-	}
-	fmt.Fprintf(m.w, "phase_provider_%s%s %s\n", name, &text, strconv.FormatFloat(value, 'f', -1, 64))
-}
-
-var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
-
-// single writes a family of one value.
-func (m metricsPage) single(name, kind, help string, value float64) {
-	m.family(name, kind, help)
-	m.sample(name, value)
-}
-
 func (p *Provider) serveMetrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	m := metricsPage{w}
-	m.family("build_info", "gauge", "Always 1; says which program this is.")
-	m.sample("build_info", 1, "version", p.cfg.Version, "go", runtime.Version())
-	m.single("start_time_seconds", "gauge", "When this provider started, Unix time.", float64(p.started.Unix()))
+	metrics.Answer(w)
+	m := metrics.NewPage(w, metricsPrefix)
+	m.Family("build_info", metrics.Gauge, "Always 1; says which program this is.")
+	m.Sample("build_info", 1, "version", p.cfg.Version, "go", runtime.Version())
+	m.Single("start_time_seconds", metrics.Gauge, "When this provider started, Unix time.", float64(p.started.Unix()))
 	p.requestMetrics(m)
 	p.loadMetrics(m)
 	p.folderMetrics(m)
 	p.releaseMetrics(m)
 	if p.receipts != nil {
-		m.single("receipts", "gauge", "Receipts in the folder.", float64(p.receipts.count()))
+		m.Single("receipts", metrics.Gauge, "Receipts in the folder.", float64(p.receipts.count()))
+	}
+	if p.cfg.Metrics != nil {
+		p.cfg.Metrics(w)
 	}
 }
 
-func (p *Provider) requestMetrics(m metricsPage) {
+func (p *Provider) requestMetrics(m metrics.Page) {
 	outcomes := p.counters.snapshot()
 	keys := slices.SortedFunc(maps.Keys(outcomes), func(a, b outcome) int {
 		return cmp.Or(cmp.Compare(a.route, b.route), cmp.Compare(a.status, b.status))
 	})
-	m.family("requests_total", "counter", "Requests answered.")
+	m.Family("requests_total", metrics.Counter, "Requests answered.")
 	for _, k := range keys {
-		m.sample("requests_total", float64(outcomes[k].requests), "route", k.route, "code", strconv.Itoa(k.status))
+		m.Sample("requests_total", float64(outcomes[k].requests), "route", k.route, "code", strconv.Itoa(k.status))
 	}
-	m.family("sent_bytes_total", "counter", "Bytes of bodies sent.")
+	m.Family("sent_bytes_total", metrics.Counter, "Bytes of bodies sent.")
 	for _, k := range keys {
-		m.sample("sent_bytes_total", float64(outcomes[k].bytes), "route", k.route, "code", strconv.Itoa(k.status))
+		m.Sample("sent_bytes_total", float64(outcomes[k].bytes), "route", k.route, "code", strconv.Itoa(k.status))
 	}
-	m.family("refused_total", "counter", "Requests and connections refused.")
+	m.Family("refused_total", metrics.Counter, "Requests and connections refused.")
 	for why := range refusals {
-		m.sample("refused_total", float64(p.counters.turnedAway[why].Load()), "reason", why.String())
+		m.Sample("refused_total", float64(p.counters.turnedAway[why].Load()), "reason", why.String())
 	}
-	m.single("slow_total", "counter", "Clients cut because they took nothing.", float64(p.counters.slow.Load()))
-	m.single("shed_total", "counter", "Idle connections closed to make room.", float64(p.counters.shed.Load()))
+	m.Single("slow_total", metrics.Counter, "Clients cut because they took nothing.", float64(p.counters.slow.Load()))
+	m.Single("shed_total", metrics.Counter, "Idle connections closed to make room.", float64(p.counters.shed.Load()))
 }
 
-func (p *Provider) loadMetrics(m metricsPage) {
+func (p *Provider) loadMetrics(m metrics.Page) {
 	l := p.load()
-	m.single("requests_in_flight", "gauge", "Requests under way.", float64(l.Requests))
-	m.single("requests_limit", "gauge", "Requests that may be under way.", float64(l.Limit))
-	m.single("clients", "gauge", "Addresses with requests under way.", float64(l.Clients))
-	m.single("connections", "gauge", "Connections open.", float64(l.Connections))
+	m.Single("requests_in_flight", metrics.Gauge, "Requests under way.", float64(l.Requests))
+	m.Single("requests_limit", metrics.Gauge, "Requests that may be under way.", float64(l.Limit))
+	m.Single("clients", metrics.Gauge, "Addresses with requests under way.", float64(l.Clients))
+	m.Single("connections", metrics.Gauge, "Connections open.", float64(l.Connections))
 }
 
-func (p *Provider) folderMetrics(m metricsPage) {
+func (p *Provider) folderMetrics(m metrics.Page) {
 	f := p.files.sum()
-	m.single("healthy", "gauge", "1 if everything published is what its manifest says.", number(len(p.problems()) == 0))
-	m.single("files", "gauge", "Files measured.", float64(f.files))
-	m.single("blobs", "gauge", "Different contents that are served by their digest.", float64(f.digests))
-	m.single("files_bytes", "gauge", "Bytes of the files measured.", float64(f.bytes))
-	m.single("blobs_withheld", "gauge", "Files of the blobs folder that are not what their name says.", float64(f.rotten))
+	m.Single("healthy", metrics.Gauge, "1 if everything published is what its manifest says.", metrics.Flag(len(p.problems()) == 0))
+	m.Single("files", metrics.Gauge, "Files measured.", float64(f.files))
+	m.Single("blobs", metrics.Gauge, "Different contents that are served by their digest.", float64(f.digests))
+	m.Single("files_bytes", metrics.Gauge, "Bytes of the files measured.", float64(f.bytes))
+	m.Single("blobs_withheld", metrics.Gauge, "Files of the blobs folder that are not what their name says.", float64(f.rotten))
 	s := p.state.Load()
 	if !s.at.IsZero() {
-		m.single("checked_time_seconds", "gauge", "When the folder was looked at last, Unix time.", float64(s.at.Unix()))
+		m.Single("checked_time_seconds", metrics.Gauge, "When the folder was looked at last, Unix time.", float64(s.at.Unix()))
 	}
 }
 
-func (p *Provider) releaseMetrics(m metricsPage) {
+func (p *Provider) releaseMetrics(m metrics.Page) {
 	releases := p.state.Load().releases
-	m.family("artifact_matches", "gauge", "1 if the file is what the manifest says.")
+	m.Family("artifact_matches", metrics.Gauge, "1 if the file is what the manifest says.")
 	for _, r := range releases {
 		for _, a := range r.Artifacts {
-			m.sample("artifact_matches", number(a.Matches), "channel", r.Channel, "arch", r.Arch, "name", a.Name)
+			m.Sample("artifact_matches", metrics.Flag(a.Matches), "channel", r.Channel, "arch", r.Arch, "name", a.Name)
 		}
 	}
-	m.family("manifest_version", "gauge", "Version of the published manifest.")
+	m.Family("manifest_version", metrics.Gauge, "Version of the published manifest.")
 	for _, r := range releases {
-		m.sample("manifest_version", float64(r.Version), "channel", r.Channel, "arch", r.Arch)
+		m.Sample("manifest_version", float64(r.Version), "channel", r.Channel, "arch", r.Arch)
 	}
-	m.family("manifest_expires_time_seconds", "gauge", "When the published manifest expires, Unix time.")
+	m.Family("manifest_expires_time_seconds", metrics.Gauge, "When the published manifest expires, Unix time.")
 	for _, r := range releases {
 		if r.Expires != nil {
-			m.sample("manifest_expires_time_seconds", float64(r.Expires.Unix()), "channel", r.Channel, "arch", r.Arch)
+			m.Sample("manifest_expires_time_seconds", float64(r.Expires.Unix()), "channel", r.Channel, "arch", r.Arch)
 		}
 	}
-}
-
-func number(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // A Load is how busy a provider is, and was since its start.

@@ -27,6 +27,7 @@ package provider
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -59,6 +60,9 @@ type Config struct {
 	// Network tells, as JSON, what the network was told of this provider, for
 	// /status; nil: nobody knows.
 	Network func() any
+	// Metrics writes what the same program counts beside, behind our own families
+	// of GET /metrics; nil: there is nothing.
+	Metrics func(io.Writer)
 	// Total is how many requests may be under way in all; 0 means 2048. Each takes
 	// about 32 KiB of memory and two descriptors.
 	Total int
