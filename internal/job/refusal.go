@@ -59,6 +59,10 @@ func (r *Refusal) Code() string {
 		return "NODE-007"
 	case Replayed:
 		return "NODE-008"
+	case Cancelled:
+		return "NODE-012"
+	case Internal:
+		return "NODE-013"
 	}
 	return "NODE-000"
 }
@@ -85,6 +89,10 @@ func (r *Refusal) Hint() string {
 		return "Sign the job again with a later expiry, and check both clocks."
 	case Replayed:
 		return "Ask for the result of the first one, or submit the job with another nonce."
+	case Cancelled:
+		return "Submit the job again, with another nonce, if its result is still wanted."
+	case Internal:
+		return "Look at the node's log, and give the job to another node."
 	}
 	return ""
 }

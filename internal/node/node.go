@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -40,6 +39,9 @@ type Config struct {
 	// refused as busy.
 	MaxConcurrent int
 	MaxQueued     int
+	// MaxPerSubmitter jobs of one submitter run or wait at once; 0 is no quota.
+	// The node's own jobs have none.
+	MaxPerSubmitter int
 	Booted        *receipt.Booted  // the system this node runs; nil if unknown
 	Now           func() time.Time // time.Now if nil
 	Log           *slog.Logger     // nil discards
@@ -47,10 +49,9 @@ type Config struct {
 
 // Node runs jobs. It is safe for concurrent use.
 type Node struct {
-	cfg     Config
-	slots   chan struct{} // holds one value per running job
-	waiting atomic.Int64
-	tally   *tally
+	cfg   Config
+	gate  *turnstile
+	tally *tally
 }
 
 // New checks cfg. It starts nothing.
@@ -60,7 +61,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.New("node: no identity key")
 	case cfg.Runner == nil || cfg.Module == nil:
 		return nil, errors.New("node: no sandbox or no source of modules")
-	case cfg.MaxConcurrent < 1 || cfg.MaxQueued < 0:
+	case cfg.MaxConcurrent < 1 || cfg.MaxQueued < 0 || cfg.MaxPerSubmitter < 0:
 		return nil, fmt.Errorf("node: %d concurrent and %d queued jobs", cfg.MaxConcurrent, cfg.MaxQueued)
 	}
 	if cfg.Now == nil {
@@ -69,7 +70,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{cfg: cfg, slots: make(chan struct{}, cfg.MaxConcurrent), tally: newTally()}, nil
+	return &Node{cfg: cfg, gate: newTurnstile(cfg.MaxConcurrent, cfg.MaxQueued, cfg.MaxPerSubmitter), tally: newTally()}, nil
 }
 
 // Public is the key against which this node's receipts verify.
@@ -96,55 +97,58 @@ func (n *Node) execute(ctx context.Context, j *job.Job) (Report, error) {
 		return Report{}, err
 	}
 	asked := n.cfg.Now()
-	if err := n.enter(ctx); err != nil {
+	place, err := n.gate.take(ownJobs, false)
+	if err != nil {
 		return Report{}, err
 	}
-	defer n.leave()
+	defer place.leave()
+	if err := place.wait(ctx); err != nil {
+		return Report{}, err
+	}
+	return n.perform(ctx, task{job: j, asked: asked})
+}
+
+// task is an admitted job that has its turn.
+type task struct {
+	job       *job.Job
+	asked     time.Time
+	submitter ed25519.PublicKey // nil: nobody in particular
+	enter     func(job.Stage)   // told before each stage; nil: nobody listens
+}
+
+// perform gets the module, runs the job and signs what came of it.
+func (n *Node) perform(ctx context.Context, t task) (Report, error) {
+	enter := t.enter
+	if enter == nil {
+		enter = func(job.Stage) {}
+	}
 	started := n.cfg.Now()
-	module, err := n.module(ctx, j.Module())
+	enter(job.Fetching)
+	module, err := n.module(ctx, t.job.Module())
 	if err != nil {
 		return Report{}, err
 	}
 	fetched := n.cfg.Now()
-	res, err := n.cfg.Runner.Run(ctx, j, module)
+	enter(job.Running)
+	res, err := n.cfg.Runner.Run(ctx, t.job, module)
 	if err != nil {
 		return Report{}, err
 	}
-	res.Timings.Queue, res.Timings.Fetch = max(0, started.Sub(asked)), max(0, fetched.Sub(started))
-	n.cfg.Log.Debug("job ended", "job", j.ID(), "state", res.State, "exit_code", res.ExitCode, "detail", res.Detail)
-	signed, err := receipt.Sign(n.statement(j, res, started), n.cfg.Key)
+	res.Timings.Queue, res.Timings.Fetch = max(0, started.Sub(t.asked)), max(0, fetched.Sub(started))
+	n.cfg.Log.Debug("job ended", "job", t.job.ID(), "state", res.State, "exit_code", res.ExitCode, "detail", res.Detail)
+	return n.sign(t, res, started)
+}
+
+// sign makes the receipt.
+func (n *Node) sign(t task, res job.Result, started time.Time) (Report, error) {
+	s := n.statement(t.job, res, started)
+	s.Observation.Submitter = t.submitter
+	signed, err := receipt.Sign(s, n.cfg.Key)
 	if err != nil {
-		return Report{}, fmt.Errorf("receipt of %s: %w", j, err)
+		return Report{}, fmt.Errorf("receipt of %s: %w", t.job, err)
 	}
-	return Report{JobID: j.ID(), Result: res, Receipt: signed}, nil
+	return Report{JobID: t.job.ID(), Result: res, Receipt: signed}, nil
 }
-
-// busyRetry is what a refused submitter is told to wait.
-const busyRetry = 2 * time.Second
-
-// enter waits for a slot, unless too many wait already.
-func (n *Node) enter(ctx context.Context) error {
-	select {
-	case n.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	defer n.waiting.Add(-1)
-	if n.waiting.Add(1) > int64(n.cfg.MaxQueued) {
-		return &job.Refusal{
-			Reason: job.Busy, RetryAfter: busyRetry,
-			Detail: fmt.Sprintf("%d jobs are running and %d are waiting", n.cfg.MaxConcurrent, n.cfg.MaxQueued),
-		}
-	}
-	select {
-	case n.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (n *Node) leave() { <-n.slots }
 
 // module gets the bytes and compares them with their name.
 func (n *Node) module(ctx context.Context, d blob.Digest) ([]byte, error) {

@@ -198,7 +198,7 @@ func TestQueueIsBounded(t *testing.T) {
 	<-held.started
 	impatient, cancel := context.WithCancel(context.Background())
 	go execute(impatient)
-	for n.waiting.Load() != 1 {
+	for _, waiting := n.gate.counts(); waiting != 1; _, waiting = n.gate.counts() {
 		time.Sleep(time.Millisecond)
 	}
 	_, err := n.Execute(context.Background(), j)

@@ -59,7 +59,7 @@ func newTally() *tally {
 		ended: map[job.State]int64{
 			job.Exited: 0, job.Trapped: 0, job.OutOfFuel: 0, job.OutOfMemory: 0, job.Deadline: 0, job.OutputCap: 0, job.InfraError: 0,
 		},
-		refused: map[job.Reason]int64{job.Malformed: 0, job.Unsupported: 0, job.TooBig: 0, job.Busy: 0, job.Unavailable: 0},
+		refused: map[job.Reason]int64{job.Malformed: 0, job.Unsupported: 0, job.TooBig: 0, job.Busy: 0, job.Unavailable: 0, job.Unauthorised: 0, job.Expired: 0, job.Replayed: 0},
 	}
 	for i := range t.seconds {
 		t.seconds[i] = metrics.NewHistogram(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
@@ -91,7 +91,8 @@ func (t *tally) note(res job.Result, err error) {
 
 // Load says how busy the node is.
 func (n *Node) Load() Load {
-	l := Load{Running: len(n.slots), Waiting: n.queued()}
+	var l Load
+	l.Running, l.Waiting = n.gate.counts()
 	n.tally.mu.Lock()
 	defer n.tally.mu.Unlock()
 	for _, count := range n.tally.ended {
@@ -102,9 +103,6 @@ func (n *Node) Load() Load {
 	}
 	return l
 }
-
-// queued is how many jobs wait. One that is about to be refused does not.
-func (n *Node) queued() int { return int(min(max(0, n.waiting.Load()), int64(n.cfg.MaxQueued))) }
 
 // WriteMetrics writes what the node counts, for Prometheus.
 func (n *Node) WriteMetrics(w io.Writer) {

@@ -1,0 +1,71 @@
+package job
+
+import (
+	"errors"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+)
+
+// Stage is how far an accepted job is.
+type Stage string
+
+const (
+	Queued   Stage = "queued"   // waits for a free slot
+	Fetching Stage = "fetching" // its module is looked for
+	Running  Stage = "running"  // in the sandbox, compiling included
+	Ended    Stage = "ended"    // End says how
+)
+
+// Status is what a node tells about a job that it accepted.
+type Status struct {
+	ID         blob.Digest `json:"id"`
+	Stage      Stage       `json:"stage"`
+	Submitter  string      `json:"submitter"` // the key that signed, or "local:" and a user id
+	Module     blob.Digest `json:"module_hash"`
+	AcceptedAt time.Time   `json:"accepted_at"`
+	End        *End        `json:"end,omitempty"` // with Ended only
+}
+
+// End is how an accepted job ended: with a receipt, or with a stated failure.
+type End struct {
+	State    State     `json:"state"`
+	ExitCode int64     `json:"exit_code"` // of Exited
+	Detail   string    `json:"detail"`
+	EndedAt  time.Time `json:"ended_at"`
+	Stdout   Output    `json:"stdout"`
+	Stderr   Output    `json:"stderr"`
+	Receipt  bool      `json:"receipt"`           // there is a receipt to be had
+	Failure  *Failure  `json:"failure,omitempty"` // there is none, and why
+}
+
+// Output says what is kept of one stream.
+type Output struct {
+	Digest    blob.Digest `json:"digest"`
+	Size      int64       `json:"size"`
+	Truncated bool        `json:"truncated"`
+}
+
+// Failure is an error as documents carry it.
+type Failure struct {
+	Reason       Reason `json:"reason"`
+	Code         string `json:"code"` // of docs/codes.md
+	Text         string `json:"text"`
+	Hint         string `json:"hint"`
+	RetryAfterMS int64  `json:"retry_after_ms,omitempty"` // of Busy
+}
+
+// More reasons, of jobs that were accepted and of the node's own failures.
+const (
+	Cancelled Reason = "cancelled" // somebody who may has ended it
+	Internal  Reason = "internal"  // the node failed; another one may not
+)
+
+// FailureOf describes err; what is no *Refusal is the node's own failure.
+func FailureOf(err error) *Failure {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		r = &Refusal{Reason: Internal, Detail: "the node could not do it", Err: err}
+	}
+	return &Failure{Reason: r.Reason, Code: r.Code(), Text: r.Error(), Hint: r.Hint(), RetryAfterMS: r.RetryAfter.Milliseconds()}
+}
