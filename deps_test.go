@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas, internal/disks;
+	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas, internal/disks;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
