@@ -42,9 +42,9 @@ type Config struct {
 	// MaxPerSubmitter jobs of one submitter run or wait at once; 0 is no quota.
 	// The node's own jobs have none.
 	MaxPerSubmitter int
-	Booted        *receipt.Booted  // the system this node runs; nil if unknown
-	Now           func() time.Time // time.Now if nil
-	Log           *slog.Logger     // nil discards
+	Booted          *receipt.Booted  // the system this node runs; nil if unknown
+	Now             func() time.Time // time.Now if nil
+	Log             *slog.Logger     // nil discards
 }
 
 // Node runs jobs. It is safe for concurrent use.
@@ -87,17 +87,22 @@ type Report struct {
 // started, ctx's error if the caller gave up while it waited, or the failure
 // to sign; a job that failed is a Report like any other.
 func (n *Node) Execute(ctx context.Context, j *job.Job) (Report, error) {
-	report, err := n.execute(ctx, j)
+	return n.executeAs(ctx, j, ownJobs)
+}
+
+// executeAs is Execute within a submitter's turns and quota.
+func (n *Node) executeAs(ctx context.Context, j *job.Job, who string) (Report, error) {
+	report, err := n.execute(ctx, j, who)
 	n.tally.note(report.Result, err)
 	return report, err
 }
 
-func (n *Node) execute(ctx context.Context, j *job.Job) (Report, error) {
+func (n *Node) execute(ctx context.Context, j *job.Job, who string) (Report, error) {
 	if err := n.cfg.Limits.Admit(j); err != nil {
 		return Report{}, err
 	}
 	asked := n.cfg.Now()
-	place, err := n.gate.take(ownJobs, false)
+	place, err := n.gate.take(who, false)
 	if err != nil {
 		return Report{}, err
 	}

@@ -55,11 +55,12 @@ type logLine struct {
 
 // chainEnd is the last line of a chain.
 type chainEnd struct {
-	number int64
-	digest blob.Digest
+	number  int64
+	digest  blob.Digest // of the line
+	receipt blob.Digest // in it
 }
 
-var chainStart = chainEnd{0, blob.Of(nil)}
+var chainStart = chainEnd{digest: blob.Of(nil)}
 
 // ChainError says where a receipt log is not what it was.
 type ChainError struct {
@@ -90,7 +91,7 @@ func (end chainEnd) next(line []byte) (chainEnd, error) {
 	if l.Number != end.number+1 || l.Previous != end.digest {
 		return end, fmt.Errorf("number %d after %s does not continue number %d, %s", l.Number, l.Previous, end.number, end.digest)
 	}
-	return chainEnd{l.Number, blob.Of(line)}, nil
+	return chainEnd{l.Number, blob.Of(line), blob.Of(l.Receipt)}, nil
 }
 
 // OpenReceiptLog opens or makes the log in dir. It checks the chain of the
@@ -134,7 +135,7 @@ func (c *chainChecker) line(line []byte) error {
 		if err := strictjson.Unmarshal(line, &l, strictjson.Limits{Bytes: maxLine, Depth: 16}); err != nil {
 			return &ChainError{c.file, c.lines, err.Error()}
 		}
-		c.any, c.end = false, chainEnd{l.Number - 1, l.Previous}
+		c.any, c.end = false, chainEnd{number: l.Number - 1, digest: l.Previous}
 	}
 	end, err := c.end.next(line)
 	if err != nil {
@@ -218,8 +219,15 @@ func (l *ReceiptLog) Add(signed []byte) error {
 	if err := l.file.add(line); err != nil {
 		return fmt.Errorf("receipt log: %w", err)
 	}
-	l.last = chainEnd{l.last.number + 1, digest}
+	l.last = chainEnd{l.last.number + 1, digest, blob.Of(signed)}
 	return nil
+}
+
+// newestReceipt is the digest of the receipt in the last line.
+func (l *ReceiptLog) newestReceipt() blob.Digest {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last.receipt
 }
 
 // rotate puts the full file aside, removes the oldest and begins a new one.

@@ -1,0 +1,422 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/store"
+	"github.com/phasebased/phase/receipt"
+)
+
+var (
+	alice = Caller{Name: "local:1"}
+	bob   = Caller{Name: "local:2"}
+	root  = Caller{Name: "local:0", Admin: true}
+)
+
+// echoRunner writes the job's first argument, or waits if that is "wait".
+type echoRunner struct{ started chan string }
+
+func (r echoRunner) Run(ctx context.Context, j *job.Job, _ []byte) (job.Result, error) {
+	arg := j.Spec().Args[0]
+	if r.started != nil {
+		r.started <- arg
+	}
+	if arg == "wait" {
+		<-ctx.Done()
+		return job.Result{State: job.InfraError, Detail: "killed"}, nil
+	}
+	return job.Result{State: job.Exited, ExitCode: 3, Stdout: []byte(arg), Engine: "echo"}, nil
+}
+
+type deskTest struct {
+	*Desk
+	node     *Node
+	dir      string
+	log      *ReceiptLog
+	runner   echoRunner
+	shutdown func()
+}
+
+// openDesk is a desk with its folder dir, at work until the test or shutdown ends it.
+func openDesk(t testing.TB, dir string, change func(*Config, *DeskConfig)) *deskTest {
+	t.Helper()
+	d := &deskTest{dir: dir, runner: echoRunner{make(chan string, 100)}}
+	var deskCfg DeskConfig
+	d.node = newNode(t, func(c *Config) {
+		c.Runner, c.MaxConcurrent, c.MaxQueued, c.MaxPerSubmitter = d.runner, 1, 4, 3
+		c.Module = func(_ context.Context, m blob.Digest) ([]byte, error) {
+			if m == blob.Of([]byte("module")) {
+				return []byte("module"), nil
+			}
+			return nil, os.ErrNotExist
+		}
+		if change != nil {
+			change(c, &deskCfg)
+		}
+	})
+	outputs, err := store.Open(filepath.Join(dir, "outputs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.log, err = OpenReceiptLog(dir); err != nil {
+		t.Fatal(err)
+	}
+	deskCfg.Node, deskCfg.Dir, deskCfg.Receipts, deskCfg.Outputs = d.node, dir, d.log, outputs
+	if d.Desk, err = NewDesk(deskCfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	for d.mu.Lock(); !d.Desk.open; d.mu.Lock() {
+		d.mu.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+	d.mu.Unlock()
+	d.shutdown = sync.OnceFunc(func() {
+		cancel()
+		if err := errors.Join(<-done, d.Close(), d.log.Close(), outputs.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(d.shutdown)
+	return d
+}
+
+func spec(t testing.TB, arg, nonce string) *job.Job {
+	return newJob(t, job.Spec{Module: blob.Of([]byte("module")), Args: []string{arg}, Nonce: nonce})
+}
+
+func (d *deskTest) submit(t testing.TB, by Caller, arg, nonce string) (blob.Digest, error) {
+	t.Helper()
+	s, err := d.SubmitLocal(spec(t, arg, nonce).Payload(), by)
+	return s.ID, err
+}
+
+// finish waits for a job's end.
+func (d *deskTest) finish(t testing.TB, id blob.Digest) *job.End {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var end *job.End
+	err := d.Watch(ctx, id, root, func(s job.Status) error { end = s.End; return nil })
+	if err != nil || end == nil {
+		t.Fatalf("%s: %v", id, err)
+	}
+	return end
+}
+
+func reasonOf(err error) job.Reason {
+	var r *job.Refusal
+	if errors.As(err, &r) {
+		return r.Reason
+	}
+	return ""
+}
+
+func TestJobWalksThrough(t *testing.T) {
+	d := openDesk(t, t.TempDir(), nil)
+	id, err := d.submit(t, alice, "hello", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := d.finish(t, id)
+	if end.State != job.Exited || end.ExitCode != 3 || !end.Receipt || end.Stdout.Digest != blob.Of([]byte("hello")) {
+		t.Errorf("%+v", end)
+	}
+	signed, err := d.Receipt(id, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdict, s, err := receipt.Judge(signed, receipt.Expectation{NodeKey: d.node.Public(), JobID: id, Stdout: blob.Of([]byte("hello")), Now: time.Now()})
+	if verdict != receipt.Accept || s.Observation.Submitter != nil {
+		t.Errorf("%s %v %+v", verdict, err, s.Observation)
+	}
+	for what, err := range map[string]error{
+		"get": second(d.Get(id, bob)), "receipt": second(d.Receipt(id, bob)), "spec": second(d.Spec(id, bob)), "cancel": second(d.Cancel(id, bob)),
+	} {
+		if !errors.Is(err, ErrUnknown) {
+			t.Errorf("%s by another one: %v", what, err)
+		}
+	}
+	if len(d.List(alice)) != 1 || len(d.List(root)) != 1 || len(d.List(bob)) != 0 {
+		t.Error("lists")
+	}
+	if _, err := d.submit(t, alice, "hello", "1"); reasonOf(err) != job.Replayed {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestQuotaTurnsAndCancel(t *testing.T) {
+	d := openDesk(t, t.TempDir(), nil)
+	holding, err := d.submit(t, alice, "wait", "0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-d.runner.started
+	var order []blob.Digest
+	for i := range 2 {
+		id, err := d.submit(t, alice, fmt.Sprintf("a%d", i), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		order = append(order, id)
+	}
+	if _, err := d.submit(t, alice, "a2", ""); reasonOf(err) != job.Busy {
+		t.Errorf("over the quota: %v", err)
+	}
+	for i := range 2 {
+		id, err := d.submit(t, bob, fmt.Sprintf("b%d", i), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		order = append(order, id)
+	}
+	if _, err := d.submit(t, root, "r", ""); reasonOf(err) != job.Busy {
+		t.Errorf("no room: %v", err)
+	}
+	if _, err := d.Cancel(order[1], alice); err != nil { // a1 waits
+		t.Fatal(err)
+	}
+	if end := d.finish(t, order[1]); end.Failure == nil || end.Failure.Reason != job.Cancelled || end.Failure.Code != "NODE-012" || end.Receipt {
+		t.Errorf("cancelled in the queue: %+v", end)
+	}
+	if _, err := d.Cancel(holding, root); err != nil { // runs
+		t.Fatal(err)
+	}
+	if end := d.finish(t, holding); end.Failure == nil || end.Failure.Reason != job.Cancelled {
+		t.Errorf("cancelled at work: %+v", end)
+	}
+	if _, err := d.Receipt(holding, root); !errors.Is(err, ErrNoReceipt) {
+		t.Errorf("receipt: %v", err)
+	}
+	for _, id := range []blob.Digest{order[0], order[2], order[3]} {
+		d.finish(t, id)
+	}
+	var ran []string
+	for range 3 {
+		ran = append(ran, <-d.runner.started)
+	}
+	if !slices.Equal(ran, []string{"a0", "b0", "b1"}) {
+		t.Errorf("turns: %q", ran)
+	}
+}
+
+func TestSignedSubmissions(t *testing.T) {
+	key, err := EphemeralKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := EphemeralKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	clock := time.Now()
+	allow := func(c *Config, dc *DeskConfig) {
+		c.Now = func() time.Time { return clock }
+		dc.Submitters, dc.RequireSigned = []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}, true
+	}
+	d := openDesk(t, dir, allow)
+	sign := func(key ed25519.PrivateKey, audience ed25519.PublicKey, arg string) []byte {
+		raw, err := job.SignSubmission(spec(t, arg, ""), audience, clock.Add(time.Hour), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	if _, err := d.submit(t, root, "x", ""); reasonOf(err) != job.Unauthorised {
+		t.Errorf("unsigned: %v", err)
+	}
+	if _, err := d.SubmitSigned(sign(stranger, nil, "x"), root); reasonOf(err) != job.Unauthorised {
+		t.Errorf("stranger: %v", err)
+	}
+	if _, err := d.SubmitSigned(sign(key, stranger.Public().(ed25519.PublicKey), "x"), root); reasonOf(err) != job.Unauthorised {
+		t.Errorf("for another node: %v", err)
+	}
+	envelope := sign(key, d.node.Public(), "x")
+	s, err := d.SubmitSigned(envelope, bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.finish(t, s.ID)
+	signed, err := d.Receipt(s.ID, bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement, err := receipt.Verify(signed, d.node.Public())
+	if err != nil || !statement.Observation.Submitter.Equal(key.Public()) {
+		t.Errorf("%v, submitter %x", err, statement.Observation.Submitter)
+	}
+	if _, err := d.SubmitSigned(envelope, bob); reasonOf(err) != job.Replayed {
+		t.Errorf("replayed: %v", err)
+	}
+	nodeKey := d.node.cfg.Key
+	d.shutdown()
+	again := openDesk(t, dir, func(c *Config, dc *DeskConfig) {
+		allow(c, dc)
+		c.Key, dc.KeepJobs = nodeKey, 1
+	})
+	other, err := again.SubmitSigned(sign(key, nil, "y"), bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.finish(t, other.ID) // pushes the first one out
+	if _, err := again.Get(s.ID, bob); !errors.Is(err, ErrUnknown) {
+		t.Errorf("not forgotten: %v", err)
+	}
+	if _, err := again.SubmitSigned(envelope, bob); reasonOf(err) != job.Replayed {
+		t.Errorf("replayed after a restart, forgotten: %v", err)
+	}
+	clock = clock.Add(2 * time.Hour)
+	if _, err := again.SubmitSigned(envelope, bob); reasonOf(err) != job.Expired {
+		t.Errorf("replayed after its expiry: %v", err)
+	}
+}
+
+// crash copies what a killed process would leave behind.
+func crash(t *testing.T, dir string) string {
+	t.Helper()
+	left := t.TempDir()
+	if err := os.CopyFS(filepath.Join(left, "state"), os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(left, "state")
+}
+
+func TestNothingIsLostInACrash(t *testing.T) {
+	d := openDesk(t, t.TempDir(), nil)
+	var ids []blob.Digest
+	for i, arg := range []string{"done", "wait", "later"} {
+		id, err := d.submit(t, alice, arg, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ids = append(ids, id); i == 0 {
+			d.finish(t, id)
+			<-d.runner.started
+		}
+	}
+	<-d.runner.started
+	left := crash(t, d.dir)
+	f, err := os.OpenFile(filepath.Join(left, journalName), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"accept":{"at":"torn`); err != nil { // never acknowledged
+		t.Fatal(err)
+	}
+	f.Close()
+	key := d.node.cfg.Key
+	after := openDesk(t, left, func(c *Config, _ *DeskConfig) { c.Key = key })
+	for i, want := range []job.State{job.Exited, job.InfraError, job.Exited} {
+		end := after.finish(t, ids[i])
+		signed, err := after.Receipt(ids[i], alice)
+		if err != nil || end.State != want {
+			t.Errorf("job %d: %+v, %v", i, end, err)
+			continue
+		}
+		verdict, _, err := receipt.Judge(signed, receipt.Expectation{NodeKey: after.node.Public(), JobID: ids[i]})
+		if verdict != receipt.Accept {
+			t.Errorf("job %d: %s %v", i, verdict, err)
+		}
+	}
+	if ran := <-after.runner.started; ran != "later" || len(after.runner.started) != 0 {
+		t.Errorf("ran %q and %d more", ran, len(after.runner.started))
+	}
+	body, out, err := after.Output(ids[0], false, alice)
+	if err != nil || out.Size != 4 {
+		t.Fatalf("output %+v, %v", out, err)
+	}
+	body.Close()
+	after.shutdown()
+	if n, err := CheckReceiptLog(left); n != 3 || err != nil {
+		t.Errorf("log: %d, %v", n, err)
+	}
+}
+
+// A node that is told to stop ends what runs, and leaves what waits for the next start.
+func TestStopAndStart(t *testing.T) {
+	d := openDesk(t, t.TempDir(), nil)
+	running, err := d.submit(t, alice, "wait", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting, err := d.submit(t, alice, "later", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-d.runner.started
+	if _, err := NewDesk(DeskConfig{Node: d.node, Dir: d.dir, Outputs: d.cfg.Outputs}); !errors.As(err, new(*InUseError)) {
+		t.Errorf("a second desk: %v", err)
+	}
+	d.shutdown()
+	if _, err := d.submit(t, alice, "x", ""); reasonOf(err) != job.Busy {
+		t.Errorf("closed: %v", err)
+	}
+	again := openDesk(t, d.dir, nil)
+	if end := again.finish(t, running); end.State != job.InfraError || !end.Receipt {
+		t.Errorf("%+v", end)
+	}
+	if end := again.finish(t, waiting); end.State != job.Exited {
+		t.Errorf("%+v", end)
+	}
+}
+
+func TestMissingModuleIsAStatedFailure(t *testing.T) {
+	d := openDesk(t, t.TempDir(), nil)
+	s, err := d.SubmitLocal(newJob(t, job.Spec{Module: blob.Of([]byte("nowhere"))}).Payload(), alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := d.finish(t, s.ID); end.Failure == nil || end.Failure.Reason != job.Unavailable || end.Failure.Code != "NODE-005" || end.State != job.Refused {
+		t.Errorf("%+v", end)
+	}
+	if _, err := d.SubmitLocal(newJob(t, job.Spec{Module: blob.Of([]byte("module")), Limits: job.Limits{MemoryBytes: 1 << 40}}).Payload(), root); reasonOf(err) != job.TooBig {
+		t.Errorf("above the node's limits: %v", err)
+	}
+}
+
+// Memory and journal stay bounded however many jobs come.
+func TestOldJobsAreForgotten(t *testing.T) {
+	d := openDesk(t, t.TempDir(), func(_ *Config, dc *DeskConfig) { dc.KeepJobs, dc.KeepBytes = 50, 64<<10 })
+	var last blob.Digest
+	for i := range 300 {
+		id, err := d.submit(t, alice, "x", fmt.Sprint(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.finish(t, id)
+		<-d.runner.started
+		last = id
+	}
+	if n := len(d.List(root)); n == 0 || n > 50 || len(d.known) != n || d.kept > 64<<10 {
+		t.Errorf("%d jobs kept, %d known, %d bytes", n, len(d.known), d.kept)
+	}
+	d.mu.Lock()
+	err := d.journal.compact(d.entries())
+	d.mu.Unlock()
+	if err != nil || d.journal.length() > 256<<10 {
+		t.Errorf("journal of %d bytes, %v", d.journal.length(), err)
+	}
+	d.shutdown()
+	if end := openDesk(t, d.dir, nil).finish(t, last); end.State != job.Exited {
+		t.Errorf("%+v", end)
+	}
+	if n, err := CheckReceiptLog(d.dir); n != 300 || err != nil {
+		t.Errorf("log: %d, %v", n, err)
+	}
+}
