@@ -103,7 +103,7 @@ const importLaw = `
 	internal/lines
 	< cmd/node-init;
 	internal/node, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
-	internal/timeline, internal/version, internal/sysinit
+	internal/timeline, internal/version, internal/sysinit, internal/sdnotify
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
 	internal/lab, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck

@@ -28,16 +28,17 @@ import (
 
 // daemon is a node at work.
 type daemon struct {
-	cfg    config
-	state  *state
-	key    ed25519.PrivateKey
-	booted *node.Booted // nil if unknown
-	limits limits       // of the mode
-	shared sharing
-	proxy  proxy // to the providers; nil: none
-	speak  func(mdns.Announcement) (announcer, error)
-	rec    *timeline.Recorder
-	log    *slog.Logger
+	cfg     config
+	state   *state
+	key     ed25519.PrivateKey
+	booted  *node.Booted // nil if unknown
+	limits  limits       // of the mode
+	shared  sharing
+	proxy   proxy // to the providers; nil: none
+	speak   func(mdns.Announcement) (announcer, error)
+	manager *service // that started this process
+	rec     *timeline.Recorder
+	log     *slog.Logger
 
 	net     *network
 	modules *store.Store
@@ -103,7 +104,14 @@ func (d *daemon) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	tasks.Go(func() { peerErr <- peer.Run(ctx); cancel() })
 	tasks.Go(func() { d.announce(ctx, peer) })
-	tasks.Go(func() { d.share(ctx, peer) })
+	offered := d.openShare(peer)
+	if offered != nil {
+		tasks.Go(func() { d.share(ctx, offered) })
+	}
+	now := func() string { return status(d.node.Load(), peer.Peers()) }
+	d.manager.said(d.manager.notify.Ready(now())) // every socket is open
+	tasks.Go(func() { d.manager.watch(ctx, d.parts(peer, offered), now) })
+	tasks.Go(func() { <-ctx.Done(); d.manager.said(d.manager.notify.Stopping("ends its jobs")) })
 	for _, path := range d.cfg.BootJobs {
 		d.bootJob(ctx, path)
 	}

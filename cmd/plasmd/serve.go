@@ -28,7 +28,8 @@ import (
 type serveFlags struct {
 	artifacts, channel, arch, bind       string
 	port, p2pPort                        int
-	noDHT, noMDNS, ephemeral, verbose    bool
+	noDHT, noMDNS, ephemeral             bool
+	logs                                 logFlags
 	lookEvery                            time.Duration                              // at the folder's root and pointer
 	speak                                func(mdns.Announcement) (announcer, error) // on the local network
 	p2pListen, bootstrap                 []string
@@ -58,7 +59,11 @@ for Prometheus; plasmd provider status shows the most important ones.`,
 			if err := f.check(); err != nil {
 				return usageError{err}
 			}
-			return f.serve(cmd.Context(), newLog(cmd.ErrOrStderr(), f.verbose))
+			log, err := f.logs.open(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return f.serve(cmd.Context(), log)
 		},
 	}
 	flags := cmd.Flags()
@@ -81,7 +86,7 @@ for Prometheus; plasmd provider status shows the most important ones.`,
 	flags.IntVar(&f.limits.perClient, "max-per-client", 0, "requests under way of one address, or IPv6 /64 (default a sixteenth of all)")
 	flags.StringVar(&f.maxRate, "max-rate", "", "bytes per second sent in all, such as 500k, 20M or 1G (default no limit)")
 	flags.StringVar(&f.accessLog, "access-log", "-", "file for a line per request, put aside as FILE.1 when it has 16 MiB; - is the log on standard error, off is none")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
+	f.logs.add(cmd)
 	return cmd
 }
 

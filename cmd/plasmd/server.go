@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -38,6 +39,7 @@ type offer struct {
 	checked bool
 	blob    func(blob.Digest) (*os.File, error)        // further blobs to serve; nil: there are none
 	speak   func(mdns.Announcement) (announcer, error) // on the local network; nil: nothing is said there
+	metrics func(io.Writer)                            // of the rest of this program, for /metrics; nil: there are none
 }
 
 // lookEvery is how often a server looks at its folder and at what it told the
@@ -97,7 +99,7 @@ func (s *server) open() (err error) {
 	o := s.offer
 	s.provider, err = provider.New(provider.Config{
 		Base: o.folder, Channel: o.channel, Arch: o.arch, Version: version.Version, Receipts: o.receipts,
-		Blob: o.blob, Network: s.network, Log: s.log, Quiet: o.checked, Access: o.access, Serves: o.serves,
+		Blob: o.blob, Network: s.network, Log: s.log, Quiet: o.checked, Access: o.access, Serves: o.serves, Metrics: o.metrics,
 		Total: o.limits.total(), PerClient: o.limits.perClient, MaxRate: o.limits.rate,
 	})
 	if err != nil {

@@ -52,7 +52,7 @@ func (d *daemon) module(digest blob.Digest) (*os.File, error) {
 func (d *daemon) offer() offer {
 	o := offer{
 		folder: d.shared.folder, channel: d.booted.Channel, arch: d.booted.Arch, port: int(d.cfg.ServePort),
-		lookEvery: lookEvery, checked: true, blob: d.module, speak: d.speak,
+		lookEvery: lookEvery, checked: true, blob: d.module, speak: d.speak, metrics: d.node.WriteMetrics,
 	}
 	if d.limits.local {
 		o.serves = fetch.LocalAddr
@@ -60,28 +60,38 @@ func (d *daemon) offer() offer {
 	return o
 }
 
-// share offers to others what this machine booted, until ctx ends. A private
-// node shares nothing, and one in Local mode nothing with anybody beyond the local
-// network.
-func (d *daemon) share(ctx context.Context, peer *p2p.Node) {
+// openShare opens the server of what this machine booted; nil if it offers nothing. A
+// private node shares nothing, and one in Local mode nothing with anybody beyond the
+// local network.
+func (d *daemon) openShare(peer *p2p.Node) *server {
 	if d.shared.folder == "" || d.cfg.ServePort == 0 || d.limits.quiet {
 		d.log.Info("nothing is offered to other machines", "folder", d.shared.folder, "port", d.cfg.ServePort, "private", d.limits.quiet)
-		return
+		return nil
 	}
 	s, err := openServer(d.offer(), d.log)
-	if err == nil {
-		defer s.close()
-		if len(d.cfg.ListenAddrs) > 0 {
-			s.peer = peer
-			peer.SetRoot(s.root)
-		}
-		s.report = func(t told) error {
-			d.rec.Send(event(timeline.EventAnnounced, t.String(), t))
-			return nil
-		}
-		err = s.run(ctx)
-	}
 	if err != nil {
-		d.fail(fmt.Errorf("what this machine booted is not offered to others: %w", err))
+		d.notOffered(err)
+		return nil
 	}
+	if len(d.cfg.ListenAddrs) > 0 {
+		s.peer = peer
+		peer.SetRoot(s.root)
+	}
+	s.report = func(t told) error {
+		d.rec.Send(event(timeline.EventAnnounced, t.String(), t))
+		return nil
+	}
+	return s
+}
+
+// share offers to others what this machine booted, until ctx ends.
+func (d *daemon) share(ctx context.Context, s *server) {
+	defer s.close()
+	if err := s.run(ctx); err != nil {
+		d.notOffered(err)
+	}
+}
+
+func (d *daemon) notOffered(err error) {
+	d.fail(fmt.Errorf("what this machine booted is not offered to others: %w", err))
 }

@@ -95,7 +95,7 @@ func (l *lender) start() {
 	l.write("config.json", fmt.Appendf(nil, `{"serve_port":%d,"listen_addrs":["/ip4/127.0.0.1/tcp/0"],"boot_jobs":[%q]}`, l.port, l.path("hello.json")))
 	l.write("handover.json", fmt.Appendf(nil, `{"mode":%q,"channel":"stable","arch":"x86_64","manifest":{"version":7,"digest":%q}}`, l.mode, blob.Of([]byte("m"))))
 	f := startFlags{
-		config: l.path("config.json"), booted: l.path("handover.json"), publish: l.dir, events: l.events, state: l.state, speak: l.voices.speak,
+		config: l.path("config.json"), booted: l.path("handover.json"), publish: l.dir, events: l.events, state: l.state, speak: l.voices.speak, service: systemService,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

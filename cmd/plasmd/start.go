@@ -21,12 +21,14 @@ type startFlags struct {
 	config, events, booted, state string
 	publish, proxyFile            string
 	listen, peers, modes          []string
-	ephemeral, verbose            bool
+	ephemeral                     bool
+	logs                          logFlags
 	speak                         func(mdns.Announcement) (announcer, error) // on the local network
+	service                       func(*slog.Logger) *service                // that started this process
 }
 
 func newStart() *cobra.Command {
-	f := startFlags{speak: speakMDNS}
+	f := startFlags{speak: speakMDNS, service: systemService}
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run the node: join the network, run boot jobs, sign and deliver receipts",
@@ -44,19 +46,24 @@ func newStart() *cobra.Command {
 	flags.StringArrayVar(&f.modes, "mode", nil, "internet, local or private; the hand-over file's mode counts as well (default no limits)")
 	flags.StringVar(&f.state, "state", defaultState(), "folder of identity, receipts and modules")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a fresh identity that is never stored")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
+	f.logs.add(cmd)
 	return cmd
 }
 
 func (f *startFlags) start(ctx context.Context, logs io.Writer) error {
-	log := newLog(logs, f.verbose)
+	log, err := f.logs.open(logs)
+	if err != nil {
+		return err
+	}
 	events, err := openEvents(f.events)
 	if err != nil {
 		return err
 	}
 	defer events.Close()
 	rec := timeline.NewRecorder(timeline.Config{Kernel: timeline.KernelNode, Now: timeline.SinceBoot, Events: events})
-	d := &daemon{rec: rec, log: log, speak: f.speak}
+	manager := f.service(log)
+	defer manager.close()
+	d := &daemon{rec: rec, log: log, speak: f.speak, manager: manager}
 	d.shared.folder = f.publish
 	if err := f.prepare(d); err != nil {
 		rec.Send(failure(err))
@@ -126,13 +133,4 @@ func readProxy(path string) (proxy, error) {
 		return nil, fmt.Errorf("--proxy-file %s: %w", path, err)
 	}
 	return p, nil
-}
-
-// newLog writes logs for people, to standard error.
-func newLog(w io.Writer, verbose bool) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
