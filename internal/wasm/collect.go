@@ -74,7 +74,7 @@ func (m outcomeMessage) applyTo(res *job.Result) error {
 		res.StdoutTruncated = res.StdoutTruncated || m.Detail == stdoutName
 		res.StderrTruncated = res.StderrTruncated || m.Detail == stderrName
 		res.Detail = "wrote more than its limit to " + m.Detail
-	case job.Exited, job.Trapped, job.OutOfMemory, job.InfraError:
+	case job.Exited, job.Trapped, job.OutOfFuel, job.OutOfMemory, job.InfraError:
 	case job.Refused:
 		return &job.Refusal{Reason: m.Reason, Detail: m.Detail, Directions: m.Directions}
 	default:

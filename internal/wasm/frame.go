@@ -10,14 +10,15 @@ import (
 
 // A frame is what the two processes say to each other over pipes: one byte
 // of kind, the length as four big-endian bytes, the body. The node sends
-// configure, spec and module, in this order; the runner answers configure
+// configure, then spec and module, in this order; the runner answers configure
 // with ready, and the other two with any number of stdout and stderr frames
-// and one outcome.
+// and one outcome. Then the node may send another spec and module, or close its
+// end.
 type frameKind byte
 
 const (
 	frameConfigure frameKind = 'C' // runnerConfig, before anything foreign
-	frameReady     frameKind = 'R' // empty: jailed, waiting for work
+	frameReady     frameKind = 'R' // readyMessage: jailed, waiting for work
 	frameSpec      frameKind = 'J' // the job's canonical payload
 	frameModule    frameKind = 'M' // the module
 	frameStdout    frameKind = 'O' // what the guest wrote

@@ -23,11 +23,16 @@ const programName = "job"
 // runnerConfig is the first thing a runner reads. It comes from the node that
 // started it.
 type runnerConfig struct {
-	Root      string `json:"root"`       // empty directory to become the working, and where possible the root directory
-	UID       int64  `json:"uid"`        // user and group to become; 0: stay
-	HeapBytes int64  `json:"heap_bytes"` // soft limit of the runner's own heap
+	Root string `json:"root"` // empty directory to become the working, and where possible the root directory
+	UID  int64  `json:"uid"`  // user and group to become; 0: stay
 
-	Limits []resourceLimit `json:"limits"`
+	Limits  []resourceLimit `json:"limits"`
+	Without []string        `json:"without"` // walls not to build: tests want to see them missed
+}
+
+// readyMessage is what a jailed runner says before it has seen a foreign byte.
+type readyMessage struct {
+	Tried []string `json:"tried"` // walls that it ran against
 }
 
 // resourceLimit is one hard limit of the process. Source: setrlimit(2).
@@ -50,9 +55,11 @@ type outcomeMessage struct {
 }
 
 // ServeRunner is the whole life of a runner process: it gives up what it can
-// do to the machine, says that it is ready, reads one job with its module,
-// runs it and says how it ended. The command that embeds it calls it when it
-// was started with the arguments of Sandbox.Args, and exits afterwards.
+// do to the machine, says that it is ready, reads jobs with their modules, runs
+// one after the other and says how each ended. Nothing but the node decides
+// whether there is a second one. It returns when there are no more. The command
+// that embeds it calls it when it was started with the arguments of
+// Sandbox.Args, and exits afterwards.
 //
 // An error means that the runner itself failed.
 func ServeRunner(in io.Reader, out io.Writer) error {
@@ -64,20 +71,38 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 	if err := readJSON(body, &cfg); err != nil {
 		return fmt.Errorf("reading configuration: %w", err)
 	}
-	// One processor, and a collector that works rather than grows.
+	// One processor; and no more looking at what the machine grants.
 	runtime.GOMAXPROCS(1)
-	debug.SetMemoryLimit(cfg.HeapBytes)
-	if err := enterJail(cfg); err != nil {
-		return err
-	}
-	if err := writeFrame(out, frameReady, nil); err != nil {
-		return err
-	}
-	msg, err := runOne(in, out)
+	warmUp()
+	tried, err := enterJail(cfg)
 	if err != nil {
 		return err
 	}
-	return writeJSON(out, frameOutcome, msg)
+	if err := writeJSON(out, frameReady, readyMessage{Tried: tried}); err != nil {
+		return err
+	}
+	for {
+		msg, err := runOne(in, out)
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil // no more jobs
+			}
+			return err
+		}
+		if err := writeJSON(out, frameOutcome, msg); err != nil {
+			return err
+		}
+	}
+}
+
+// warmUp runs a module of ours that does nothing, so that the first job does not
+// wait for what an engine does once per process. It changes nothing that a guest
+// sees; if it fails, so will the job, and tell.
+func warmUp() {
+	nothing := []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x04\x01\x02\x00\x0b")
+	_, _ = ChooseEngine(len(nothing), time.Minute).Run(context.Background(), Guest{
+		Module: nothing, Stdin: bytes.NewReader(nil), Stdout: io.Discard, Stderr: io.Discard, Fuel: 1 << 20,
+	})
 }
 
 // runOne reads a job and its module, and executes it.
@@ -99,6 +124,8 @@ func runOne(in io.Reader, out io.Writer) (outcomeMessage, error) {
 
 func execute(j *job.Job, module []byte, out io.Writer) outcomeMessage {
 	limits := j.Limits()
+	// A collector that works rather than grows.
+	debug.SetMemoryLimit(runnerHeap + limits.MemoryBytes)
 	if err := Inspect(module, limits); err != nil {
 		return refusalMessage(err)
 	}
@@ -127,7 +154,7 @@ func guestOf(j *job.Job, module []byte, out io.Writer) Guest {
 		Stderr: &cappedWriter{w: frameWriter{out, frameStderr}, name: stderrName, left: limits.StderrBytes},
 
 		MemoryBytes: limits.MemoryBytes, Fuel: fuel.MaxFuel,
-		Seed:        sha256.Sum256(j.Payload()), // the job id
+		Seed: sha256.Sum256(j.Payload()), // the job id
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Env)) {
 		g.Env = append(g.Env, [2]string{k, spec.Env[k]})

@@ -9,7 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -27,6 +28,7 @@ const (
 	runnerThreads = 64        // the Go runtime's own threads; guests have none
 	spawnTimeout  = 30 * time.Second
 	maxDiagnosis  = 8 << 10 // kept of what a failing runner says on stderr
+	maxFiles      = 16      // descriptors: three streams, and what the Go runtime needs for timers
 )
 
 // firstUID starts the range from which each runner gets a user of its own, so
@@ -35,11 +37,12 @@ const (
 // allocate (systemd.io/UIDS-GIDS) and below 2^31.
 const firstUID = 0x7000_0000
 
-// isolation are the namespaces asked for when the node is root.
+// isolation are the namespaces asked for; a node that is not root has to begin
+// with a user namespace to get them.
 const isolation = unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWNS
 
-// Sandbox runs each guest in a jailed process of its own. Its zero value is
-// not usable; its methods are safe for concurrent use.
+// Sandbox runs each guest in a jailed process. Its zero value is not usable; its
+// methods are safe for concurrent use.
 type Sandbox struct {
 	// Exe and Args start a runner: a program that calls ServeRunner on its
 	// standard streams. Usually the node's own executable.
@@ -48,9 +51,25 @@ type Sandbox struct {
 	// EmptyDir is an absolute path of an existing empty directory that nobody
 	// but the node's user can write to. It becomes the runner's root.
 	EmptyDir string
+	// Cgroup is a cgroup v2 directory in which this process may make groups,
+	// from DelegatedCgroup; "" does without.
+	Cgroup string
+	// Spare jails are kept ready while Serve runs, best as many as jobs run at
+	// once. They fit jobs of at most Largest; zero fields mean those of
+	// job.DefaultNodeLimits.
+	Spare   int
+	Largest job.Limits
+	// Reuse is how many jobs of one submitter may run in one jail, one after the
+	// other. 0 and 1 mean that every job gets a jail that nobody used before.
+	// A guest that breaks out of the engine owns its jail: with reuse, it owns
+	// the later jobs of its own submitter.
+	Reuse int
+
+	without []string // walls that a test wants left out
 
 	noNamespaces atomic.Bool // this machine refused them once
-	lastUID      atomic.Uint32
+	lastID       atomic.Uint32
+	spares       pool
 }
 
 // Run executes a job's module and waits for the end, at most for the job's
@@ -61,39 +80,26 @@ type Sandbox struct {
 // Refused. All else is told by the Result alone; a cancelled ctx kills the
 // guest and gives InfraError.
 func (s *Sandbox) Run(ctx context.Context, j *job.Job, module []byte) (job.Result, error) {
+	return s.RunFor(ctx, "", j, module)
+}
+
+// RunFor is Run for a submitter that the caller has authenticated, by whatever
+// name it calls it. The name decides which used jail the job may get, if Reuse
+// allows any; "" never gets one.
+func (s *Sandbox) RunFor(ctx context.Context, submitter string, j *job.Job, module []byte) (job.Result, error) {
 	if err := Inspect(module, j.Limits()); err != nil {
 		return job.Result{State: job.Refused, Detail: err.Error()}, err
 	}
-	type answer struct {
-		res job.Result
-		err error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		// no_new_privs and the parent-death signal belong to this thread: it is
-		// never unlocked, so the Go runtime discards it with the goroutine.
-		runtime.LockOSThread()
-		res, err := s.runLocked(ctx, j, module)
-		done <- answer{res, err}
-	}()
-	a := <-done
-	return a.res, a.err
-}
-
-func (s *Sandbox) runLocked(ctx context.Context, j *job.Job, module []byte) (job.Result, error) {
 	start := time.Now()
-	r, err := s.start(j)
+	r, err := s.take(ctx, submitter, j)
 	if err != nil {
 		return infra("starting the runner: %v", err), nil
 	}
-	defer r.end()
-	if err := r.makeReady(ctx); err != nil {
-		return infra("preparing the runner: %v", r.explain(err)), nil
-	}
 	spawn := time.Since(start)
-	res, err := r.work(ctx, module)
+	res, err := r.work(ctx, j, module)
 	res.Walls = r.walls
 	res.Timings.Spawn = spawn
+	s.giveBack(r, submitter, res.State)
 	return res, err
 }
 
@@ -103,20 +109,27 @@ func infra(format string, args ...any) job.Result {
 
 // runner is one started process with its pipes.
 type runner struct {
-	job    *job.Job
-	dir    string
-	uid    int
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    io.ReadCloser
 	stderr limitedBuffer
+	cfg    runnerConfig
+	group  *cgroup    // nil: none
+	fits   job.Limits // what its resource limits leave room for
 	walls  []string
-	waited bool
+	jobs   int    // that it was given
+	gone   func() // called once it has ended
+
+	ended  sync.Once
+	died   error
+	mu     sync.Mutex
+	reaped bool // its number may be another process's by now
 }
 
 // start starts a process without any right to more than it was born with. If
-// this machine forbids namespaces, it does without them from then on.
-func (s *Sandbox) start(j *job.Job) (*runner, error) {
+// this machine forbids namespaces, it does without them from then on. The calling
+// thread must be locked: the process dies with it.
+func (s *Sandbox) start(fits job.Limits) (*runner, error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("no_new_privs: %w", err)
 	}
@@ -124,93 +137,147 @@ func (s *Sandbox) start(j *job.Job) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	uid := 0
-	if os.Geteuid() == 0 {
-		uid = firstUID + int(s.lastUID.Add(1)%(1<<16))
+	id := int(s.lastID.Add(1) % (1 << 16))
+	r := &runner{fits: fits, cfg: runnerConfig{Root: dir, Without: s.without}}
+	if os.Geteuid() == 0 && !slices.Contains(s.without, WallUser) {
+		r.cfg.UID = int64(firstUID + id)
 	}
-	var flags uintptr
-	if uid != 0 && !s.noNamespaces.Load() {
-		flags = isolation
-	}
-	r, err := s.spawn(flags)
-	if flags != 0 && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSPC)) {
+	r.cfg.Limits = limitsFor(fits, max(1, s.Reuse), r.cfg.UID != 0)
+	r.group = makeCgroup(s.Cgroup, fmt.Sprintf("jail-%d-%d", os.Getpid(), id), fits.MemoryBytes)
+	isolated := !s.noNamespaces.Load()
+	err = s.spawn(r, isolated)
+	if isolated && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES)) {
 		s.noNamespaces.Store(true)
-		r, err = s.spawn(0)
+		err = s.spawn(r, false)
 	}
 	if err != nil {
+		r.group.remove()
 		return nil, err
 	}
-	r.job, r.dir, r.uid = j, dir, uid
 	return r, nil
 }
 
-func (s *Sandbox) spawn(namespaces uintptr) (*runner, error) {
-	r := &runner{stderr: limitedBuffer{most: maxDiagnosis}}
+func (s *Sandbox) spawn(r *runner, isolated bool) error {
+	r.stderr = limitedBuffer{most: maxDiagnosis}
 	r.cmd = exec.Command(s.Exe, s.Args...)
 	r.cmd.Env = []string{} // not nil: nil would mean the node's environment
 	r.cmd.Dir = s.EmptyDir
 	r.cmd.Stderr = &r.stderr
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, Cloneflags: namespaces}
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+	if isolated {
+		isolate(r.cmd.SysProcAttr, s.without)
+	}
+	if fd := r.group.fd(); fd >= 0 {
+		r.cmd.SysProcAttr.UseCgroupFD, r.cmd.SysProcAttr.CgroupFD = true, fd
+	}
 	var err error
 	if r.in, err = r.cmd.StdinPipe(); err != nil {
-		return nil, err
+		return err
 	}
 	if r.out, err = r.cmd.StdoutPipe(); err != nil {
-		return nil, err
+		return err
 	}
-	return r, r.cmd.Start()
+	return r.cmd.Start()
+}
+
+// isolate asks for namespaces. Without root they come in a user namespace, in
+// which the process is nobody in particular.
+func isolate(attr *syscall.SysProcAttr, without []string) {
+	attr.Cloneflags = isolation
+	for wall, flag := range map[string]uintptr{
+		WallNet: unix.CLONE_NEWNET, WallPID: unix.CLONE_NEWPID, WallIPC: unix.CLONE_NEWIPC, WallMount: unix.CLONE_NEWNS,
+	} {
+		if slices.Contains(without, wall) {
+			attr.Cloneflags &^= flag
+		}
+	}
+	if os.Geteuid() == 0 || attr.Cloneflags == 0 {
+		return
+	}
+	const nobody = 65534
+	attr.Cloneflags |= unix.CLONE_NEWUSER
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: nobody, HostID: os.Geteuid(), Size: 1}}
+	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: nobody, HostID: os.Getegid(), Size: 1}}
 }
 
 // kill ends the runner and everything it may have started.
-func (r *runner) kill() { _ = unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL) }
-
-// end makes sure that nothing of the runner is left.
-func (r *runner) end() {
-	if !r.waited {
-		r.kill()
-		_ = r.wait()
+func (r *runner) kill() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.reaped {
+		r.group.kill()
+		_ = unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL)
 	}
 }
 
-func (r *runner) wait() error {
-	r.waited = true
-	return r.cmd.Wait()
+// end makes sure that nothing of the runner is left, and tells how it died.
+func (r *runner) end() error {
+	r.ended.Do(func() {
+		r.kill()
+		r.mu.Lock()
+		r.reaped = true
+		r.mu.Unlock()
+		r.died = r.cmd.Wait()
+		r.group.remove()
+		r.gone()
+	})
+	return r.died
 }
 
-// makeReady lets the runner jail itself, limits it from outside and measures
-// what it is surrounded by.
+// isAlive is false once the process has died, whoever killed it.
+func (r *runner) isAlive() bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, r.cmd.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo == 0
+}
+
+// makeReady lets the runner jail itself and measures what it is surrounded by.
 func (r *runner) makeReady(ctx context.Context) error {
 	stop := r.killAfter(ctx, spawnTimeout)
 	defer stop()
-	cfg := r.config()
-	if err := writeJSON(r.in, frameConfigure, cfg); err != nil {
-		return err
+	if err := writeJSON(r.in, frameConfigure, r.cfg); err != nil {
+		return r.explain(err)
 	}
-	if _, _, err := readFrame(r.out, only(frameReady, 0)); err != nil {
-		return err
+	_, body, err := readFrame(r.out, only(frameReady, maxControl))
+	var ready readyMessage
+	if err == nil {
+		err = readJSON(body, &ready)
 	}
-	r.walls = append([]string{WallWASM, WallProcess, WallDeadline}, measureWalls(r.cmd.Process.Pid, cfg)...)
+	if err != nil {
+		return r.explain(err)
+	}
+	tried := append(ready.Tried, WallWASM, WallProcess, WallFresh, WallDeadline)
+	tried = append(tried, r.group.walls(r.cmd.Process.Pid)...)
+	r.walls = measureWalls(r.cmd.Process.Pid, r.cfg, tried)
 	return nil
 }
 
-// config is the jail of this runner. Threads are bounded only where the
-// runner gets a user of its own; the kernel counts them per user.
-func (r *runner) config() runnerConfig {
-	limits := r.job.Limits()
-	memory, seconds := uint64(limits.MemoryBytes), uint64(limits.DeadlineMS/1000)
-	cfg := runnerConfig{Root: r.dir, UID: int64(r.uid), HeapBytes: runnerHeap + limits.MemoryBytes}
-	cfg.Limits = []resourceLimit{
+// limitsFor are the resource limits of a runner for so many jobs of at most l.
+// Threads are bounded only where the runner gets a user of its own; the kernel counts
+// them per user.
+func limitsFor(l job.Limits, jobs int, ownUser bool) []resourceLimit {
+	memory, seconds := uint64(l.MemoryBytes), uint64(l.DeadlineMS/1000+2)*uint64(jobs)
+	limits := []resourceLimit{
 		{unix.RLIMIT_AS, runnerSpace + 2*memory}, // twice: growing copies
 		{unix.RLIMIT_DATA, runnerData + 2*memory},
-		{unix.RLIMIT_CPU, seconds + 2},
+		{unix.RLIMIT_CPU, seconds},
 		{unix.RLIMIT_CORE, 0},
 		{unix.RLIMIT_FSIZE, 0},
-		{unix.RLIMIT_NOFILE, 16},
+		{unix.RLIMIT_NOFILE, maxFiles},
 	}
-	if r.uid != 0 {
-		cfg.Limits = append(cfg.Limits, resourceLimit{unix.RLIMIT_NPROC, runnerThreads})
+	if ownUser {
+		limits = append(limits, resourceLimit{unix.RLIMIT_NPROC, runnerThreads})
 	}
-	return cfg
+	return limits
+}
+
+// tighten lowers what a spare runner may use to what its only job may, as far
+// as this node may do that to another user's process.
+func (r *runner) tighten(l job.Limits) {
+	for _, limit := range limitsFor(l, 1, false)[:3] {
+		have := unix.Rlimit{Cur: limit.Value, Max: limit.Value}
+		_ = unix.Prlimit(r.cmd.Process.Pid, limit.Resource, &have, nil)
+	}
 }
 
 // killAfter kills the runner when the time is over or ctx is done, unless
@@ -225,12 +292,14 @@ func (r *runner) killAfter(ctx context.Context, d time.Duration) (stop func() (k
 	}
 }
 
-// work gives the runner its job and collects what comes of it.
-func (r *runner) work(ctx context.Context, module []byte) (job.Result, error) {
+// work gives the runner a job and collects what comes of it.
+func (r *runner) work(ctx context.Context, j *job.Job, module []byte) (job.Result, error) {
 	start := time.Now()
-	stop := r.killAfter(ctx, r.job.Limits().Deadline())
-	go r.feed(module)
-	c := newCollector(r.job.Limits())
+	r.jobs++
+	limits := j.Limits()
+	stop := r.killAfter(ctx, limits.Deadline())
+	go r.feed(j, module)
+	c := newCollector(limits)
 	msg, err := c.collect(r.out)
 	killed := stop()
 	res := c.result()
@@ -241,43 +310,47 @@ func (r *runner) work(ctx context.Context, module []byte) (job.Result, error) {
 	case killed && ctx.Err() != nil:
 		res.State, res.Detail = job.InfraError, "stopped by the node: "+context.Cause(ctx).Error()
 	case killed:
-		res.State, res.Detail = job.Deadline, fmt.Sprintf("still running after %s", r.job.Limits().Deadline())
+		res.State, res.Detail = job.Deadline, fmt.Sprintf("still running after %s", limits.Deadline())
 		res.Timings.Run = time.Since(start)
 	default:
-		r.judgeDeath(&res, err)
+		r.judgeDeath(&res, limits, err)
 	}
 	return res, nil
 }
 
 // feed writes job and module. If the runner dies meanwhile, the write fails
 // and the reading side tells why.
-func (r *runner) feed(module []byte) {
-	if writeFrame(r.in, frameSpec, r.job.Payload()) == nil {
+func (r *runner) feed(j *job.Job, module []byte) {
+	if writeFrame(r.in, frameSpec, j.Payload()) == nil {
 		_ = writeFrame(r.in, frameModule, module)
 	}
-	_ = r.in.Close()
 }
 
 // judgeDeath names the end of a runner that went without a word.
-func (r *runner) judgeDeath(res *job.Result, err error) {
+func (r *runner) judgeDeath(res *job.Result, limits job.Limits, err error) {
 	err = r.explain(err)
 	var exit *exec.ExitError
 	said := r.stderr.Bytes()
 	switch {
-	case bytes.Contains(said, []byte("out of memory")), bytes.Contains(said, []byte("cannot allocate memory")):
+	case bytes.Contains(said, []byte("out of memory")), bytes.Contains(said, []byte("cannot allocate memory")), r.group.outOfMemory():
 		res.State, res.Detail = job.OutOfMemory, "the sandbox's process reached its memory limit"
-	case errors.As(err, &exit) && exit.ProcessState.SystemTime()+exit.ProcessState.UserTime() >=
-		r.job.Limits().Deadline():
+	case errors.As(err, &exit) && diedOf(exit, unix.SIGSYS):
+		res.State, res.Detail = job.InfraError, "the sandbox's process made a system call that it may not make, and was killed for it"
+	case errors.As(err, &exit) && r.jobs == 1 && exit.ProcessState.SystemTime()+exit.ProcessState.UserTime() >= limits.Deadline():
 		res.State, res.Detail = job.Deadline, "used up its processor time"
 	default:
 		res.State, res.Detail = job.InfraError, err.Error()
 	}
 }
 
+func diedOf(exit *exec.ExitError, signal syscall.Signal) bool {
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == signal
+}
+
 // explain waits for a dying runner and adds its last words to err.
 func (r *runner) explain(err error) error {
-	r.kill()
-	died := r.wait()
+	died := r.end()
 	if line, _, _ := bytes.Cut(bytes.TrimSpace(r.stderr.Bytes()), []byte("\n")); len(line) > 0 {
 		return fmt.Errorf("%w (%w: %s)", err, orNil(died), line)
 	}

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "run-for-ever" {
 		runForEver(os.Args[2])
 	}
+	if len(os.Args) == 5 && os.Args[1] == "hostile" {
+		os.Exit(beHostile(os.Args[2:]))
+	}
 	os.Exit(m.Run())
 }
 
@@ -47,6 +50,9 @@ func testSandbox(t testing.TB) *Sandbox {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
 	return &Sandbox{Exe: exe, Args: []string{"job-runner"}, EmptyDir: dir}
 }
 
@@ -248,17 +254,13 @@ func TestWallsAreMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{WallWASM, WallProcess, WallDeadline, WallRlimits, WallNoNewPriv}
-	if os.Getuid() == 0 {
-		want = append(want, WallUser, WallRoot)
-	}
-	for _, w := range want {
+	for _, w := range wallsHere(t) {
 		if !slices.Contains(res.Walls, w) {
 			t.Errorf("wall %s is missing from %v", w, res.Walls)
 		}
 	}
 	t.Logf("walls: %v", res.Walls)
-	if got := measureWalls(os.Getpid(), runnerConfig{Root: "/empty", Limits: []resourceLimit{{unix.RLIMIT_AS, 1}}}); len(slices.DeleteFunc(got, isNoNewPriv)) != 0 {
+	if got := measureWalls(os.Getpid(), runnerConfig{Root: "/empty", Limits: []resourceLimit{{unix.RLIMIT_AS, 1}}}, nil); len(slices.DeleteFunc(got, isNoNewPriv)) != 0 {
 		t.Errorf("the test itself seems jailed: %v", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,20 +13,37 @@ import (
 )
 
 // Walls that a receipt may name. Each is measured on the running process
-// before it gets to see a foreign byte.
+// before it gets to see a foreign byte: by the process, which tries it, and by
+// the node, which looks at the process from outside.
 const (
-	WallWASM      = "wasm"              // the engine's validation and bounds checks
-	WallProcess   = "process"           // a process of its own
-	WallDeadline  = "wall-deadline"     // killed from outside with its whole group
-	WallRlimits   = "rlimits"           // memory, processor time, files, core dumps; with an own user also threads
-	WallNoNewPriv = "no-new-privs"      // cannot gain rights by executing something
-	WallUser      = "unprivileged-user" // not the node's user, no capabilities
-	WallRoot      = "empty-root"        // its directory tree is an empty directory
-	WallNet       = "network-namespace" // no network interface but its own loopback, which is down
-	WallPID       = "pid-namespace"     // sees no other process
-	WallIPC       = "ipc-namespace"     // shares no System V or POSIX queues
-	WallMount     = "mount-namespace"   // mounts do not reach the machine
+	WallWASM       = "wasm"              // the engine's validation and bounds checks
+	WallProcess    = "process"           // a process of its own
+	WallFresh      = "fresh-process"     // no other job ran in that process before
+	WallDeadline   = "wall-deadline"     // killed from outside with its whole group
+	WallRlimits    = "rlimits"           // memory, processor time, files, core dumps; with an own user also threads
+	WallNoNewPriv  = "no-new-privs"      // cannot gain rights by executing something
+	WallUndumpable = "undumpable"        // no debugger, no core dump, no look into its memory
+	WallUser       = "unprivileged-user" // not the node's user, no capabilities
+	WallRoot       = "empty-root"        // its directory tree is an empty directory
+	WallFiles      = "landlock-files"    // can open no file at all
+	WallTCP        = "landlock-tcp"      // can neither listen on TCP nor connect
+	WallScopes     = "landlock-scopes"   // reaches no abstract socket and signals no process outside
+	WallSeccomp    = "seccomp"           // dies on a system call that it does not need
+	WallNet        = "network-namespace" // no network interface but its own loopback, which is down
+	WallPID        = "pid-namespace"     // sees no other process
+	WallIPC        = "ipc-namespace"     // shares no System V or POSIX queues
+	WallMount      = "mount-namespace"   // mounts do not reach the machine
+	WallMemory     = "cgroup-memory"     // the kernel counts its memory, and ends it over the limit
+	WallPIDs       = "cgroup-pids"       // the kernel counts its threads
+	WallCPU        = "cgroup-cpu"        // the kernel gives it one processor's time at most
 )
+
+// AllWalls are all of them, in the order of reports. What a report lacks, this
+// machine could not build.
+var AllWalls = [...]string{
+	WallWASM, WallProcess, WallFresh, WallDeadline, WallRlimits, WallNoNewPriv, WallUndumpable, WallUser, WallRoot,
+	WallFiles, WallTCP, WallScopes, WallSeccomp, WallNet, WallPID, WallIPC, WallMount, WallMemory, WallPIDs, WallCPU,
+}
 
 // rlimitNames are the rows of /proc/PID/limits. Source: proc_pid_limits(5).
 var rlimitNames = map[int]string{
@@ -63,35 +81,71 @@ func limitsStand(pid int, limits []resourceLimit) bool {
 	return true
 }
 
-// measureWalls reads from /proc which walls stand around the process pid.
-// What cannot be read does not count.
-func measureWalls(pid int, cfg runnerConfig) []string {
+// view is what the node sees of a wall from outside.
+type view int
+
+const (
+	unseen view = iota // /proc does not tell, here or to this user
+	stands
+	missing
+)
+
+func seen(known, yes bool) view {
+	switch {
+	case !known:
+		return unseen
+	case yes:
+		return stands
+	}
+	return missing
+}
+
+// measureWalls joins what the process pid tried with what can be seen of it from
+// outside. A wall counts if one of them found it and the other does not deny it.
+// Only the process can try Landlock, and a filter that it never ran against may
+// allow anything: these count only if they were tried.
+func measureWalls(pid int, cfg runnerConfig, tried []string) []string {
+	outside := lookFromOutside(pid, cfg)
 	var walls []string
-	if limitsStand(pid, cfg.Limits) {
-		walls = append(walls, WallRlimits)
+	for _, w := range AllWalls {
+		found := slices.Contains(tried, w)
+		view, looked := outside[w]
+		switch {
+		case !looked || view == unseen:
+		case view == missing:
+			found = false
+		case w != WallSeccomp:
+			found = true
+		}
+		if found {
+			walls = append(walls, w)
+		}
 	}
+	return walls
+}
+
+// lookFromOutside reads from /proc which walls stand around the process pid.
+func lookFromOutside(pid int, cfg runnerConfig) map[string]view {
 	status := procStatus(pid)
-	if status["NoNewPrivs"] == "1" {
-		walls = append(walls, WallNoNewPriv)
-	}
 	uid, _, _ := strings.Cut(status["Uid"], "\t")
-	noCaps := strings.Trim(status["CapEff"]+status["CapPrm"], "0") == "" && status["CapEff"] != ""
-	if noCaps && uid != "" && uid != fmt.Sprint(os.Getuid()) {
-		walls = append(walls, WallUser)
-	}
-	if root, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid)); err == nil && root == cfg.Root {
-		walls = append(walls, WallRoot)
+	noCaps := strings.Trim(status["CapEff"]+status["CapPrm"], "0") == ""
+	known := len(status) > 0
+	root, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
+	views := map[string]view{
+		WallNoNewPriv: seen(known, status["NoNewPrivs"] == "1"),
+		WallSeccomp:   seen(known && status["Seccomp"] != "", status["Seccomp"] == "2"),
+		WallUser:      seen(known, noCaps && uid != fmt.Sprint(os.Getuid())),
+		WallRoot:      seen(err == nil, root == cfg.Root),
+		WallRlimits:   seen(known, limitsStand(pid, cfg.Limits)),
 	}
 	for _, ns := range []struct{ file, wall string }{
 		{"net", WallNet}, {"pid", WallPID}, {"ipc", WallIPC}, {"mnt", WallMount},
 	} {
 		theirs, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, ns.file))
 		ours, err2 := os.Readlink("/proc/self/ns/" + ns.file)
-		if err1 == nil && err2 == nil && theirs != ours {
-			walls = append(walls, ns.wall)
-		}
+		views[ns.wall] = seen(err1 == nil && err2 == nil, theirs != ours)
 	}
-	return walls
+	return views
 }
 
 // procStatus reads /proc/PID/status. Source: proc_pid_status(5).
