@@ -61,6 +61,7 @@ const importLaw = `
 	# The node's rooms.
 	internal/job, internal/fuel < internal/wasm;
 	internal/job, internal/wasm, receipt, internal/store, internal/durable, internal/metrics < internal/node;
+	internal/job, schemas < internal/jobapi;
 	internal/store, manifest, receipt, internal/durable, internal/metrics < internal/provider;
 
 	# The publisher's rooms.
@@ -79,6 +80,8 @@ const importLaw = `
 	< internal/release;
 	internal/vm < internal/doctor;
 	internal/diskformat < internal/appliance;
+	NONE < packaging;
+	packaging < internal/deb;
 	blob, internal/term, internal/disks < internal/stick;
 
 	# A publisher, a provider and a machine on one computer: demo, tests, benchmark.
@@ -87,6 +90,7 @@ const importLaw = `
 	< internal/lab;
 
 	# Commands.
+	NONE < cmd/internal/manual;
 	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term,
 	internal/portal, internal/bootcfg, internal/tor
 	< cmd/internal/steps;
@@ -102,11 +106,11 @@ const importLaw = `
 	cmd/internal/pid1, internal/handover, internal/trust, internal/durable, internal/verity, internal/oneshot,
 	internal/lines
 	< cmd/node-init;
-	internal/node, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
-	internal/timeline, internal/version, internal/sysinit, internal/sdnotify
+	internal/node, internal/jobapi, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
+	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, cmd/internal/manual
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
-	internal/lab, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
+	internal/lab, internal/jobapi, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
 	< cmd/phase;
 	internal/job < examples/hello;
 

@@ -8,6 +8,7 @@
 package schemas
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -44,3 +45,9 @@ func Get(name string) ([]byte, error) {
 	}
 	return text, nil
 }
+
+//go:embed jobs.openapi.json
+var jobsAPI []byte
+
+// JobsAPI returns the OpenAPI 3.1 document of the HTTP API on a node's socket.
+func JobsAPI() []byte { return bytes.Clone(jobsAPI) }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,10 @@ type config struct {
 	Limits            configLimits `json:"limits"`              // caps of every job; they win over what a job asks for
 	BootJobs          []string     `json:"boot_jobs"`           // job files run once after the start
 	Providers         []string     `json:"providers"`           // base URLs to fetch modules from and deliver receipts to
+	JobSocket         string       `json:"job_socket"`          // Unix socket for jobs; empty: in the usual place; none: do without
+	Submitters        []string     `json:"submitters"`          // keys whose signed jobs are run, as ed25519:<hex>; nobody else's
+	RequireSigned     bool         `json:"require_signed"`      // also those at this machine must sign
+	MaxPerSubmitter   int          `json:"max_per_submitter"`   // jobs of one submitter that run or wait; 0: no quota
 	ServePort         int64        `json:"serve_port"`          // HTTP port to offer to others what this machine booted; 0: do not
 }
 
@@ -57,6 +62,10 @@ func defaultConfig() config {
 		},
 		BootJobs:  []string{},
 		Providers: []string{},
+
+		Submitters:      []string{},
+		MaxPerSubmitter: 2 * queuePerSlot,
+
 		ServePort: 8080,
 	}
 }
@@ -134,12 +143,16 @@ func (c config) check() error {
 		{"max_concurrent_jobs", int64(c.MaxConcurrentJobs), 1, 1024},
 		{"limits.max_memory_bytes", c.Limits.MaxMemoryBytes, 64 << 10, 4 << 30},
 		{"limits.max_cpu_cores", c.Limits.MaxCPUCores, 1, 1},
+		{"max_per_submitter", int64(c.MaxPerSubmitter), 0, 1 << 20},
 		{"serve_port", c.ServePort, 0, 65535},
 		{"limits.max_timeout_seconds", c.Limits.MaxTimeoutSeconds, 1, 3600},
 	} {
 		if f.value < f.low || f.value > f.high {
 			return fmt.Errorf("%s is %d, want %d to %d", f.name, f.value, f.low, f.high)
 		}
+	}
+	if _, err := c.submitters(); err != nil {
+		return fmt.Errorf("submitters: %w", err)
 	}
 	for _, addr := range append(append([]string{}, c.BootstrapPeers...), c.PeerAddrs...) {
 		if err := p2p.CheckBootstrap(addr); err != nil {
@@ -160,6 +173,19 @@ func (c config) nodeLimits() job.NodeLimits {
 	limits.MemoryBytes = c.Limits.MaxMemoryBytes
 	limits.DeadlineMS = c.Limits.MaxTimeoutSeconds * 1000
 	return limits
+}
+
+// submitters are the keys whose signed jobs are run.
+func (c config) submitters() ([]ed25519.PublicKey, error) {
+	var keys []ed25519.PublicKey
+	for _, text := range c.Submitters {
+		key, err := job.ParseKey(text)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // bootstrap are all peers that the configuration knows.

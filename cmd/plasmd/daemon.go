@@ -43,6 +43,7 @@ type daemon struct {
 	net     *network
 	modules *store.Store
 	node    *node.Node
+	jobs    *jobService
 }
 
 // setup makes the node out of its parts. It contacts nobody.
@@ -68,8 +69,11 @@ func (d *daemon) setup() error {
 	d.node, err = node.New(node.Config{
 		Key: d.key, Runner: box, Module: modules.Get, Limits: d.cfg.nodeLimits(),
 		MaxConcurrent: d.cfg.MaxConcurrentJobs, MaxQueued: queuePerSlot * d.cfg.MaxConcurrentJobs,
-		Booted: booted, Log: d.log,
+		MaxPerSubmitter: d.cfg.MaxPerSubmitter, Booted: booted, Log: d.log,
 	})
+	if err == nil {
+		d.jobs, err = d.newJobService()
+	}
 	return err
 }
 
@@ -85,6 +89,7 @@ func (d *daemon) bases() []string {
 func (d *daemon) run(ctx context.Context) error {
 	defer d.modules.Close()
 	defer d.net.close()
+	defer d.jobs.close()
 	stage := d.rec.Begin("plasmd")
 	peer, err := d.openPeer()
 	if err != nil {
@@ -92,6 +97,10 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer peer.Close()
+	if err := d.jobs.open(); err != nil {
+		stage.End("", err)
+		return err
+	}
 	key := "ed25519:" + hex.EncodeToString(d.node.Public())
 	stage.End(peer.ID(), nil)
 	d.rec.Send(event(timeline.EventNodeReady, peer.ID(), map[string]any{
@@ -104,6 +113,12 @@ func (d *daemon) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	tasks.Go(func() { peerErr <- peer.Run(ctx); cancel() })
 	tasks.Go(func() { d.announce(ctx, peer) })
+	tasks.Go(func() {
+		if err := d.jobs.run(ctx); err != nil {
+			d.fail(err)
+		}
+		cancel()
+	})
 	offered := d.openShare(peer)
 	if offered != nil {
 		tasks.Go(func() { d.share(ctx, offered) })
@@ -237,6 +252,9 @@ func (d *daemon) handOut(ctx context.Context, name string, r node.Report) {
 		d.fail(fmt.Errorf("keeping the receipt of %s: %w", name, err))
 	} else {
 		d.log.Info("receipt signed", "name", name, "file", path)
+	}
+	if err := d.jobs.log(r.Receipt); err != nil {
+		d.fail(err)
 	}
 	e := timeline.Event{Event: timeline.EventReceipt, Stage: "job " + name, Text: excerpt(r.Result.Stdout)}
 	if len(r.Receipt) < timeline.MaxEventBytes*3/4 {

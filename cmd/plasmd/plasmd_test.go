@@ -58,6 +58,7 @@ func TestScripts(t *testing.T) {
 // prepareScript gives each script a home of its own and the hello job.
 func prepareScript(env *testscript.Env) error {
 	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+	env.Setenv("RUNTIME_DIRECTORY", filepath.Join(env.WorkDir, "run")) // of the job socket
 	hello, err := os.ReadFile("../../examples/hello/hello.wasm")
 	if err != nil {
 		return err

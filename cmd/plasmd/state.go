@@ -28,7 +28,7 @@ func defaultState() string {
 	return filepath.Join(home, ".local", "state", "plasm")
 }
 
-// state is the node's folder: node.key, receipts/, blobs/ (modules), empty/.
+// state is the node's folder: node.key, receipts/, blobs/ (modules), jobs/, empty/.
 type state struct {
 	dir       string
 	ephemeral bool // the identity is never stored
@@ -40,7 +40,7 @@ func openState(dir string, ephemeral bool) (*state, error) {
 	for _, sub := range []struct {
 		name string
 		mode fs.FileMode
-	}{{".", 0o755}, {"receipts", 0o755}, {"empty", 0o555}} {
+	}{{".", 0o755}, {"receipts", 0o755}, {"empty", 0o555}, {"jobs", 0o700}} {
 		path := filepath.Join(dir, sub.name)
 		if err := os.MkdirAll(path, sub.mode); err != nil {
 			return nil, fmt.Errorf("state: %w (choose another folder with --state)", err)
@@ -63,7 +63,27 @@ func (s *state) key() (ed25519.PrivateKey, error) {
 	return node.LoadOrCreateKey(filepath.Join(s.dir, "node.key"))
 }
 
-func (s *state) modules() (*store.Store, error) { return store.Open(s.dir) }
+// Bounds of what the node keeps, in bytes.
+const (
+	maxModules = 4 << 30
+	maxOutputs = 1 << 30
+	leaveFree  = 256 << 20
+)
+
+func (s *state) modules() (*store.Store, error) {
+	return store.OpenLimited(s.dir, store.Limit{Bytes: maxModules, Free: leaveFree})
+}
+
+// jobs is where the desk keeps its journal and large outputs.
+func (s *state) jobs() string { return filepath.Join(s.dir, "jobs") }
+
+func (s *state) outputs() (*store.Store, error) {
+	return store.OpenLimited(s.jobs(), store.Limit{Bytes: maxOutputs, Free: leaveFree})
+}
+
+func (s *state) receipts() (*node.ReceiptLog, error) {
+	return node.OpenReceiptLog(filepath.Join(s.dir, "receipts"))
+}
 
 // saveReceipt keeps a receipt under its job's name; running the same job again
 // replaces it.

@@ -69,3 +69,17 @@ func FailureOf(err error) *Failure {
 	}
 	return &Failure{Reason: r.Reason, Code: r.Code(), Text: r.Error(), Hint: r.Hint(), RetryAfterMS: r.RetryAfter.Milliseconds()}
 }
+
+// Caller is who hands a job in at this machine, or asks about one.
+type Caller struct {
+	Name  string // such as "local:1000"
+	Admin bool   // may see and cancel everybody's jobs
+}
+
+// What a node says about a job that it does not, or not yet, know all about.
+var (
+	ErrUnknown   = errors.New("this node knows no such job")
+	ErrNotEnded  = errors.New("the job has not ended")
+	ErrNoReceipt = errors.New("the job has no receipt: it ended with a stated failure")
+	ErrGone      = errors.New("the output is not kept any longer")
+)

@@ -22,7 +22,7 @@ import (
 // killed meanwhile.
 //
 // Who may submit: whoever the node's owner named by key, with a signature, and
-// who stands at the machine itself (a Caller), without one. Nobody else.
+// who stands at the machine itself (a job.Caller), without one. Nobody else.
 //
 // After a kill -9 the journal says which jobs are owed an end. One that still
 // waited is put into the queue again: nothing of it was done. One that had left
@@ -65,15 +65,7 @@ type DeskConfig struct {
 	// in memory included; the oldest are forgotten. Default 1000 and 32 MiB.
 	KeepJobs  int
 	KeepBytes int64
-	// Ended is told of each report; nil: nobody is. It must not block for long.
-	Ended func(Report)
-	Log   *slog.Logger // nil discards
-}
-
-// Caller is who hands a job in or asks about one.
-type Caller struct {
-	Name  string // such as "local:1000"
-	Admin bool   // may see and cancel everybody's jobs
+	Log       *slog.Logger // nil discards
 }
 
 type nonceKey struct{ who, nonce string }
@@ -86,9 +78,6 @@ var (
 	errStopping  = errors.New("the node stops")
 	errCancelled = errors.New("the job was cancelled")
 )
-
-// ErrUnknown says that a desk knows no such job, or that the caller may not.
-var ErrUnknown = errors.New("this node knows no such job")
 
 // NewDesk reads the journal. It starts nothing. Close ends the desk's hold of Dir,
 // which is for one desk at a time.
@@ -206,7 +195,7 @@ func (d *Desk) endBroken(r *record) {
 
 // SubmitSigned accepts a job in an envelope, whoever brings it. Errors are
 // *job.Refusal. When it returns nil the job will end.
-func (d *Desk) SubmitSigned(envelope []byte, by Caller) (job.Status, error) {
+func (d *Desk) SubmitSigned(envelope []byte, by job.Caller) (job.Status, error) {
 	s, err := job.Authority{
 		Node: d.cfg.Node.Public(), Submitters: d.cfg.Submitters, Now: d.cfg.Node.cfg.Now(),
 	}.Open(envelope)
@@ -221,7 +210,7 @@ func (d *Desk) SubmitSigned(envelope []byte, by Caller) (job.Status, error) {
 
 // SubmitLocal accepts a bare specification from somebody at this machine.
 // Errors are *job.Refusal.
-func (d *Desk) SubmitLocal(spec []byte, by Caller) (job.Status, error) {
+func (d *Desk) SubmitLocal(spec []byte, by job.Caller) (job.Status, error) {
 	if d.cfg.RequireSigned {
 		return job.Status{}, d.refused(&job.Refusal{Reason: job.Unauthorised, Detail: "this node runs no job without a signature"})
 	}
@@ -233,16 +222,17 @@ func (d *Desk) SubmitLocal(spec []byte, by Caller) (job.Status, error) {
 }
 
 // Replay runs a job again for somebody at this machine, whether it is known or
-// not, and remembers nothing of it.
-func (d *Desk) Replay(ctx context.Context, spec []byte, by Caller) (Report, error) {
+// not, and remembers nothing of it. It returns the receipt.
+func (d *Desk) Replay(ctx context.Context, spec []byte, by job.Caller) ([]byte, error) {
 	if d.cfg.RequireSigned && !by.Admin {
-		return Report{}, d.refused(&job.Refusal{Reason: job.Unauthorised, Detail: "this node runs no job without a signature"})
+		return nil, d.refused(&job.Refusal{Reason: job.Unauthorised, Detail: "this node runs no job without a signature"})
 	}
 	j, err := job.Parse(spec)
 	if err != nil {
-		return Report{}, d.refused(err)
+		return nil, d.refused(err)
 	}
-	return d.cfg.Node.executeAs(ctx, j, by.Name)
+	report, err := d.cfg.Node.executeAs(ctx, j, by.Name)
+	return report.Receipt, err
 }
 
 func (d *Desk) refused(err error) error {
@@ -395,9 +385,6 @@ func (d *Desk) end(r *record, report Report, err error) {
 		d.kept += r.size()
 		d.trim()
 	})
-	if err == nil && d.cfg.Ended != nil {
-		d.cfg.Ended(report)
-	}
 }
 
 func (d *Desk) logReceipt(e *endEntry) {

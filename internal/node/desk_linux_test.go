@@ -19,9 +19,9 @@ import (
 )
 
 var (
-	alice = Caller{Name: "local:1"}
-	bob   = Caller{Name: "local:2"}
-	root  = Caller{Name: "local:0", Admin: true}
+	alice = job.Caller{Name: "local:1"}
+	bob   = job.Caller{Name: "local:2"}
+	root  = job.Caller{Name: "local:0", Admin: true}
 )
 
 // echoRunner writes the job's first argument, or waits if that is "wait".
@@ -98,7 +98,7 @@ func spec(t testing.TB, arg, nonce string) *job.Job {
 	return newJob(t, job.Spec{Module: blob.Of([]byte("module")), Args: []string{arg}, Nonce: nonce})
 }
 
-func (d *deskTest) submit(t testing.TB, by Caller, arg, nonce string) (blob.Digest, error) {
+func (d *deskTest) submit(t testing.TB, by job.Caller, arg, nonce string) (blob.Digest, error) {
 	t.Helper()
 	s, err := d.SubmitLocal(spec(t, arg, nonce).Payload(), by)
 	return s.ID, err
@@ -146,7 +146,7 @@ func TestJobWalksThrough(t *testing.T) {
 	for what, err := range map[string]error{
 		"get": second(d.Get(id, bob)), "receipt": second(d.Receipt(id, bob)), "spec": second(d.Spec(id, bob)), "cancel": second(d.Cancel(id, bob)),
 	} {
-		if !errors.Is(err, ErrUnknown) {
+		if !errors.Is(err, job.ErrUnknown) {
 			t.Errorf("%s by another one: %v", what, err)
 		}
 	}
@@ -200,7 +200,7 @@ func TestQuotaTurnsAndCancel(t *testing.T) {
 	if end := d.finish(t, holding); end.Failure == nil || end.Failure.Reason != job.Cancelled {
 		t.Errorf("cancelled at work: %+v", end)
 	}
-	if _, err := d.Receipt(holding, root); !errors.Is(err, ErrNoReceipt) {
+	if _, err := d.Receipt(holding, root); !errors.Is(err, job.ErrNoReceipt) {
 		t.Errorf("receipt: %v", err)
 	}
 	for _, id := range []blob.Digest{order[0], order[2], order[3]} {
@@ -275,7 +275,7 @@ func TestSignedSubmissions(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.finish(t, other.ID) // pushes the first one out
-	if _, err := again.Get(s.ID, bob); !errors.Is(err, ErrUnknown) {
+	if _, err := again.Get(s.ID, bob); !errors.Is(err, job.ErrUnknown) {
 		t.Errorf("not forgotten: %v", err)
 	}
 	if _, err := again.SubmitSigned(envelope, bob); reasonOf(err) != job.Replayed {

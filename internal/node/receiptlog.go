@@ -30,9 +30,10 @@ type ReceiptLog struct {
 	maxBytes int64 // of one file
 	maxFiles int   // that were put aside
 
-	mu   sync.Mutex
-	file *lineFile
-	last chainEnd
+	mu     sync.Mutex
+	file   *lineFile
+	last   chainEnd
+	recent []blob.Digest // of the last receipts, newest at the end
 }
 
 // Bounds of a receipt log, in bytes and files.
@@ -116,7 +117,7 @@ func openReceiptLog(dir string, maxBytes int64, maxFiles int) (*ReceiptLog, erro
 	if l.file, err = openLines(filepath.Join(dir, receiptLogName), 0o644, check.line); err != nil {
 		return nil, fmt.Errorf("receipt log: %w", err)
 	}
-	l.last = check.end
+	l.last, l.recent = check.end, check.recent
 	return l, nil
 }
 
@@ -126,6 +127,8 @@ type chainChecker struct {
 	lines int
 	end   chainEnd
 	any   bool // take the first line as it is: what was before it is gone
+
+	recent []blob.Digest
 }
 
 func (c *chainChecker) line(line []byte) error {
@@ -141,7 +144,7 @@ func (c *chainChecker) line(line []byte) error {
 	if err != nil {
 		return &ChainError{c.file, c.lines, err.Error()}
 	}
-	c.end = end
+	c.end, c.recent = end, addRecent(c.recent, end.receipt)
 	return nil
 }
 
@@ -220,14 +223,22 @@ func (l *ReceiptLog) Add(signed []byte) error {
 		return fmt.Errorf("receipt log: %w", err)
 	}
 	l.last = chainEnd{l.last.number + 1, digest, blob.Of(signed)}
+	l.recent = addRecent(l.recent, l.last.receipt)
 	return nil
 }
 
-// newestReceipt is the digest of the receipt in the last line.
-func (l *ReceiptLog) newestReceipt() blob.Digest {
+// lately reports whether a receipt is among the last that were added.
+func (l *ReceiptLog) lately(d blob.Digest) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.last.receipt
+	return slices.Contains(l.recent, d)
+}
+
+// recentReceipts is how many receipts lately knows of.
+const recentReceipts = 64
+
+func addRecent(list []blob.Digest, d blob.Digest) []blob.Digest {
+	return append(list[max(0, len(list)-recentReceipts+1):], d)
 }
 
 // rotate puts the full file aside, removes the oldest and begins a new one.

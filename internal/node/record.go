@@ -74,7 +74,7 @@ func (d *Desk) restore() (err error) {
 		}
 	}
 	if log := d.cfg.Receipts; log != nil && len(d.ended) > 0 {
-		if last := d.ended[len(d.ended)-1].ending; blob.Of(last.Receipt) != log.newestReceipt() {
+		if last := d.ended[len(d.ended)-1].ending; !log.lately(blob.Of(last.Receipt)) {
 			d.logReceipt(last)
 		}
 	}
@@ -128,16 +128,16 @@ func (e *acceptEntry) record() (*record, error) {
 }
 
 // find is the record of a job that the caller may know of.
-func (d *Desk) find(id blob.Digest, by Caller) (*record, error) {
+func (d *Desk) find(id blob.Digest, by job.Caller) (*record, error) {
 	r := d.known[id]
 	if r == nil || !by.Admin && r.owner != by.Name {
-		return nil, ErrUnknown
+		return nil, job.ErrUnknown
 	}
 	return r, nil
 }
 
 // Get tells how far a job is.
-func (d *Desk) Get(id blob.Digest, by Caller) (job.Status, error) {
+func (d *Desk) Get(id blob.Digest, by job.Caller) (job.Status, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, err := d.find(id, by)
@@ -148,7 +148,7 @@ func (d *Desk) Get(id blob.Digest, by Caller) (job.Status, error) {
 }
 
 // List tells of the jobs that the caller may know of, the ended ones first.
-func (d *Desk) List(by Caller) []job.Status {
+func (d *Desk) List(by job.Caller) []job.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := []job.Status{}
@@ -162,7 +162,7 @@ func (d *Desk) List(by Caller) []job.Status {
 
 // Watch tells of a job now and at each change, until it has ended, tell fails
 // or ctx ends. A slow listener misses stages, never the end.
-func (d *Desk) Watch(ctx context.Context, id blob.Digest, by Caller, tell func(job.Status) error) error {
+func (d *Desk) Watch(ctx context.Context, id blob.Digest, by job.Caller, tell func(job.Status) error) error {
 	d.mu.Lock()
 	r, err := d.find(id, by)
 	d.mu.Unlock()
@@ -186,7 +186,7 @@ func (d *Desk) Watch(ctx context.Context, id blob.Digest, by Caller, tell func(j
 
 // Cancel ends a job that has not ended: it gets a stated failure and no
 // receipt. It does not wait for that.
-func (d *Desk) Cancel(id blob.Digest, by Caller) (job.Status, error) {
+func (d *Desk) Cancel(id blob.Digest, by job.Caller) (job.Status, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, err := d.find(id, by)
@@ -199,30 +199,21 @@ func (d *Desk) Cancel(id blob.Digest, by Caller) (job.Status, error) {
 	return r.status(), nil
 }
 
-// ErrNotYet says that a job has not ended.
-var ErrNotYet = fmt.Errorf("the job has not ended")
-
-// ErrNoReceipt says that a job ended without a receipt.
-var ErrNoReceipt = fmt.Errorf("the job has no receipt: it ended with a stated failure")
-
-// ErrGone says that an output is not kept any longer.
-var ErrGone = fmt.Errorf("the output is not kept any longer")
-
-func (d *Desk) findEnd(id blob.Digest, by Caller) (*record, error) {
+func (d *Desk) findEnd(id blob.Digest, by job.Caller) (*record, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, err := d.find(id, by)
 	if err == nil && r.ending == nil {
-		err = ErrNotYet
+		err = job.ErrNotEnded
 	}
 	return r, err
 }
 
 // Receipt is the signed receipt of a job that has ended.
-func (d *Desk) Receipt(id blob.Digest, by Caller) ([]byte, error) {
+func (d *Desk) Receipt(id blob.Digest, by job.Caller) ([]byte, error) {
 	r, err := d.findEnd(id, by)
 	if err == nil && len(r.ending.Receipt) == 0 {
-		err = ErrNoReceipt
+		err = job.ErrNoReceipt
 	}
 	if err != nil {
 		return nil, err
@@ -231,7 +222,7 @@ func (d *Desk) Receipt(id blob.Digest, by Caller) ([]byte, error) {
 }
 
 // Spec is the canonical specification of a job.
-func (d *Desk) Spec(id blob.Digest, by Caller) ([]byte, error) {
+func (d *Desk) Spec(id blob.Digest, by job.Caller) ([]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, err := d.find(id, by)
@@ -243,7 +234,7 @@ func (d *Desk) Spec(id blob.Digest, by Caller) ([]byte, error) {
 
 // Output opens what is kept of a stream of a job that has ended. What is read
 // from the store is compared with its digest: a read fails where it differs.
-func (d *Desk) Output(id blob.Digest, stderr bool, by Caller) (io.ReadCloser, job.Output, error) {
+func (d *Desk) Output(id blob.Digest, stderr bool, by job.Caller) (io.ReadCloser, job.Output, error) {
 	r, err := d.findEnd(id, by)
 	if err != nil {
 		return nil, job.Output{}, err
@@ -256,11 +247,11 @@ func (d *Desk) Output(id blob.Digest, stderr bool, by Caller) (io.ReadCloser, jo
 		return io.NopCloser(bytes.NewReader(kept)), out, nil
 	}
 	if d.cfg.Outputs == nil {
-		return nil, out, ErrGone
+		return nil, out, job.ErrGone
 	}
 	body, err := d.cfg.Outputs.Open(out.Digest, out.Size)
 	if err != nil {
-		return nil, out, fmt.Errorf("%w: %w", ErrGone, err)
+		return nil, out, fmt.Errorf("%w: %w", job.ErrGone, err)
 	}
 	return body, out, nil
 }

@@ -1,0 +1,245 @@
+package jobapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/strictjson"
+)
+
+// maxAnswer bounds an answer that is JSON, in bytes.
+const maxAnswer = 8 << 20
+
+// Client asks a node over its socket. The node is believed about everything but
+// outputs, which are compared with the digest it gave. Safe for concurrent use.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// NewClient connects with the first request.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &Client{path, &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+}
+
+// Close closes the connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// UnreachableError says that no node answers.
+type UnreachableError struct {
+	Path string
+	Err  error
+}
+
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("no node answers at %s: %v", e.Path, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// Code is NODE-050.
+func (*UnreachableError) Code() string { return "NODE-050" }
+
+// Hint says what to do next.
+func (*UnreachableError) Hint() string {
+	return "Start plasmd, name its socket with --socket, or have yourself added to the socket's group."
+}
+
+// RefusedError is a refusal as the node worded it.
+type RefusedError struct{ Failure job.Failure }
+
+func (e *RefusedError) Error() string { return e.Failure.Text }
+
+// Code is the node's.
+func (e *RefusedError) Code() string { return e.Failure.Code }
+
+// Hint is the node's.
+func (e *RefusedError) Hint() string { return e.Failure.Hint }
+
+// do sends a request; the caller closes the answer's body. An answer that is
+// not a success is an error.
+func (c *Client) do(ctx context.Context, method, path, kind string, body io.Reader, size int64) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://node/v1"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		r.ContentLength = size
+		r.Header.Set("Content-Type", kind)
+	}
+	w, err := c.http.Do(r)
+	var op *net.OpError
+	switch {
+	case errors.As(err, &op) && op.Op == "dial":
+		return nil, &UnreachableError{c.path, op.Err}
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, fmt.Errorf("the node at %s: %w", c.path, err)
+	case w.StatusCode < 300:
+		return w, nil
+	}
+	defer w.Body.Close()
+	var refused failureBody
+	if err := read(w.Body, &refused); err != nil || refused.Error.Text == "" {
+		return nil, fmt.Errorf("the node at %s answers %s", c.path, w.Status)
+	}
+	return nil, &RefusedError{refused.Error}
+}
+
+func read(r io.Reader, v any) error {
+	raw, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+	if err != nil {
+		return err
+	}
+	return strictjson.Unmarshal(raw, v, strictjson.Limits{Bytes: maxAnswer, Depth: 16})
+}
+
+func (c *Client) json(ctx context.Context, method, path, kind string, body []byte, v any) error {
+	var in io.Reader
+	if body != nil {
+		in = bytes.NewReader(body)
+	}
+	w, err := c.do(ctx, method, path, kind, in, int64(len(body)))
+	if err != nil {
+		return err
+	}
+	defer w.Body.Close()
+	if err := read(w.Body, v); err != nil {
+		return fmt.Errorf("the node's answer: %w", err)
+	}
+	return nil
+}
+
+// document gets bytes of at most most.
+func (c *Client) document(ctx context.Context, method, path string, body []byte, most int64) ([]byte, error) {
+	var in io.Reader
+	if body != nil {
+		in = bytes.NewReader(body)
+	}
+	w, err := c.do(ctx, method, path, TypeSpec, in, int64(len(body)))
+	if err != nil {
+		return nil, err
+	}
+	defer w.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(w.Body, most+1))
+	if err == nil && int64(len(raw)) > most {
+		err = fmt.Errorf("the node's answer has more than %d bytes", most)
+	}
+	return raw, err
+}
+
+// Upload gives the node a module, unless it has it.
+func (c *Client) Upload(ctx context.Context, module []byte) error {
+	path := "/blobs/" + blob.Of(module).String()
+	if w, err := c.do(ctx, http.MethodHead, path, "", nil, 0); err == nil {
+		return w.Body.Close()
+	} else if errors.As(err, new(*UnreachableError)) {
+		return err
+	}
+	w, err := c.do(ctx, http.MethodPut, path, TypeBytes, bytes.NewReader(module), int64(len(module)))
+	if err != nil {
+		return err
+	}
+	return w.Body.Close()
+}
+
+// Submit hands a job in: kind is TypeSpec or TypeEnvelope.
+func (c *Client) Submit(ctx context.Context, kind string, document []byte) (s job.Status, err error) {
+	return s, c.json(ctx, http.MethodPost, "/jobs", kind, document, &s)
+}
+
+// Get tells how far a job is.
+func (c *Client) Get(ctx context.Context, id blob.Digest) (s job.Status, err error) {
+	return s, c.json(ctx, http.MethodGet, "/jobs/"+id.String(), "", nil, &s)
+}
+
+// List are the jobs that the node tells this caller of.
+func (c *Client) List(ctx context.Context) ([]job.Status, error) {
+	var list jobList
+	err := c.json(ctx, http.MethodGet, "/jobs", "", nil, &list)
+	return list.Jobs, err
+}
+
+// Cancel asks for a job's end.
+func (c *Client) Cancel(ctx context.Context, id blob.Digest) (s job.Status, err error) {
+	return s, c.json(ctx, http.MethodDelete, "/jobs/"+id.String(), "", nil, &s)
+}
+
+// Watch tells of each stage and returns the last, which is job.Ended.
+func (c *Client) Watch(ctx context.Context, id blob.Digest, tell func(job.Status)) (job.Status, error) {
+	w, err := c.do(ctx, http.MethodGet, "/jobs/"+id.String()+"/events", "", nil, 0)
+	if err != nil {
+		return job.Status{}, err
+	}
+	defer w.Body.Close()
+	lines := bufio.NewScanner(w.Body)
+	lines.Buffer(nil, 64<<10)
+	for lines.Scan() {
+		var s job.Status
+		if err := strictjson.Unmarshal(lines.Bytes(), &s, strictjson.Limits{Bytes: 64 << 10, Depth: 16}); err != nil {
+			return s, fmt.Errorf("the node's answer: %w", err)
+		}
+		tell(s)
+		if s.Stage == job.Ended && s.End != nil {
+			return s, nil
+		}
+	}
+	err = lines.Err()
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return job.Status{}, fmt.Errorf("the node stopped telling about the job: %w", err)
+}
+
+// Receipt is a job's receipt, not verified.
+func (c *Client) Receipt(ctx context.Context, id blob.Digest) ([]byte, error) {
+	return c.document(ctx, http.MethodGet, "/jobs/"+id.String()+"/receipt", nil, 64<<10)
+}
+
+// Spec is a job's specification; it is compared with the id.
+func (c *Client) Spec(ctx context.Context, id blob.Digest) ([]byte, error) {
+	raw, err := c.document(ctx, http.MethodGet, "/jobs/"+id.String()+"/spec", nil, job.MaxSpecBytes)
+	if err == nil && blob.Of(raw) != id {
+		err = &blob.MismatchError{Want: id, Got: blob.Of(raw), WantSize: int64(len(raw)), GotSize: int64(len(raw))}
+	}
+	return raw, err
+}
+
+// Output copies a stream of an ended job to w: exactly what end says, or an error.
+func (c *Client) Output(ctx context.Context, id blob.Digest, stream string, want job.Output, out io.Writer) error {
+	w, err := c.do(ctx, http.MethodGet, "/jobs/"+id.String()+"/"+stream, "", nil, 0)
+	if err != nil {
+		return err
+	}
+	defer w.Body.Close()
+	_, err = io.Copy(out, blob.NewReader(w.Body, want.Digest, want.Size))
+	return err
+}
+
+// Replay has the node run a specification again, and returns the receipt.
+func (c *Client) Replay(ctx context.Context, spec []byte) ([]byte, error) {
+	return c.document(ctx, http.MethodPost, "/replays", spec, 64<<10)
+}
+
+// Nodes are the nodes that this one knows, itself first.
+func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
+	var list nodeList
+	err := c.json(ctx, http.MethodGet, "/nodes", "", nil, &list)
+	return list.Nodes, err
+}
