@@ -20,8 +20,8 @@ import (
 // read before it returns. Sources: chroot(2), setresuid(2), setrlimit(2),
 // prctl(2), landlock(7), seccomp(2).
 func enterJail(cfg runnerConfig) (tried []string, err error) {
-	// The runtime opens what it needs for timers now; later it may not.
-	time.NewTimer(time.Hour).Stop()
+	// The runtime opens what it needs for timers at the first that is set.
+	time.AfterFunc(time.Hour, func() {}).Stop()
 	if err := os.Chdir(cfg.Root); err != nil {
 		return nil, fmt.Errorf("entering the empty directory: %w", err)
 	}

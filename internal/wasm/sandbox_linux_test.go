@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "run-for-ever" {
 		runForEver(os.Args[2])
 	}
+	if len(os.Args) == 3 && os.Args[1] == "keep-spares" {
+		keepSpares(os.Args[2])
+	}
 	if len(os.Args) == 5 && os.Args[1] == "hostile" {
 		os.Exit(beHostile(os.Args[2:]))
 	}
