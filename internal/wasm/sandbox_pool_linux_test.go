@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -265,6 +266,8 @@ func keepSpares(dir string) {
 func TestSparesDieWithTheirNode(t *testing.T) {
 	s := testSandbox(t)
 	node := exec.Command(s.Exe, "keep-spares", s.EmptyDir)
+	var said bytes.Buffer
+	node.Stdin, node.Stdout, node.Stderr = strings.NewReader(""), &said, &said // no need of /dev/null
 	if err := node.Start(); err != nil {
 		t.Fatal(err)
 	}

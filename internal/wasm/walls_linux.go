@@ -130,12 +130,15 @@ func lookFromOutside(pid int, cfg runnerConfig) map[string]view {
 	uid, _, _ := strings.Cut(status["Uid"], "\t")
 	noCaps := strings.Trim(status["CapEff"]+status["CapPrm"], "0") == ""
 	known := len(status) > 0
-	root, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
+	// Not by name: to a node that is in a chroot itself, the kernel gives the name
+	// of a root in another mount namespace from the machine's root on.
+	root, err := os.Stat(fmt.Sprintf("/proc/%d/root", pid))
+	empty, err2 := os.Stat(cfg.Root)
 	views := map[string]view{
 		WallNoNewPriv: seen(known, status["NoNewPrivs"] == "1"),
 		WallSeccomp:   seen(known && status["Seccomp"] != "", status["Seccomp"] == "2"),
 		WallUser:      seen(known, noCaps && uid != fmt.Sprint(os.Getuid())),
-		WallRoot:      seen(err == nil, root == cfg.Root),
+		WallRoot:      seen(err == nil && err2 == nil, os.SameFile(root, empty)),
 		WallRlimits:   seen(known, limitsStand(pid, cfg.Limits)),
 	}
 	for _, ns := range []struct{ file, wall string }{
