@@ -18,7 +18,7 @@ GOBUILD = go build -trimpath -buildvcs=false \
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := image
-.PHONY: help demo test fuzz bench lint image esp initramfs rootfs release deps tools target test-qemu-x86 test-qemu-arm64 clean
+.PHONY: help demo test fuzz bench lint image esp initramfs rootfs release deb deps tools target test-qemu-x86 test-qemu-arm64 clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,12 @@ rootfs: image ## part of the image, built with it
 
 release: tools target ## build and sign a release of the node system
 	$(BIN)/phase release build --install --arch $(ARCH) $(ARGS)
+
+deb: deb-x86_64 deb-arm64 ## pack the node with its service, and these commands, as Debian packages for amd64 and arm64 in build/deb
+
+deb-%: tools
+	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/deb/programs/$*/ ./cmd/plasmd ./cmd/phase ./cmd/phase-discover ./cmd/phase-verify ./cmd/phase-fetch
+	@$(BIN)/phase deb --arch $* --programs build/deb/programs/$*
 
 test-qemu-x86: tools target-x86_64 ## only the tests that boot x86_64 virtual machines
 	go test -v -timeout 80m -skip ARM64 $(ARGS) ./test/vm

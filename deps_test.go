@@ -110,7 +110,7 @@ const importLaw = `
 	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, cmd/internal/manual
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
-	internal/lab, internal/jobapi, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck
+	internal/lab, internal/jobapi, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck, internal/deb, cmd/internal/manual
 	< cmd/phase;
 	internal/job < examples/hello;
 
@@ -121,7 +121,7 @@ const importLaw = `
 	internal/lab, internal/diskformat < test/vm;
 	internal/kexec < test/vm/hop;
 	internal/debpkg < test/peers;
-	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers < test/bench;
+	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers, internal/node < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
@@ -150,6 +150,7 @@ var walls = []wall{
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
 	{"github.com/klauspost/compress", []string{"internal/image", "internal/system", "internal/delta", "internal/kexec", "internal/mediacheck"}, "the kernel decompresses; the builder and patches compress, and kexec unpacks packed arm64 kernels"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
+	{"github.com/spf13/pflag", []string{"cmd/internal/manual"}, "cobra's flags, for the page that lists them"},
 	{"github.com/CycloneDX", []string{"internal/bom"}, "the form of bills of materials"},
 	{"filippo.io/age", []string{"internal/keyfile"}, "private keys at rest are read and written in one place"},
 	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},

@@ -39,7 +39,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newImage(), newRelease(), newPolicy(), newCache(), newVM(), newDoctor(), newVersion())
+	root.AddCommand(newDemo(), newImage(), newRelease(), newPolicy(), newCache(), newVM(), newDeb(), newDoctor(), newVersion())
 	return root
 }
 

@@ -13,10 +13,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/cmd/internal/manual"
 	"github.com/phasebased/phase/internal/version"
 	"github.com/phasebased/phase/internal/wasm"
 )
@@ -84,7 +87,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newInit(), newStart(), newRun(), newExecuteJob(), newServe(), newProvider(), newVersion())
+	root.AddCommand(newInit(), newStart(), newRun(), newExecuteJob(), newServe(), newProvider(), newVersion(), manual.Command(sourcesTime))
 	return root
 }
 
@@ -98,6 +101,12 @@ func newVersion() *cobra.Command {
 			return err
 		},
 	}
+}
+
+// sourcesTime is the date of the sources of this program.
+func sourcesTime() time.Time {
+	seconds, _ := strconv.ParseInt(version.Epoch, 10, 64)
+	return time.Unix(seconds, 0)
 }
 
 // exitStatus ends the command with a status and without a message.

@@ -69,6 +69,8 @@ func needs() []need {
 		// this machine. The tests unpack its packages instead.
 		{"dbus-daemon", verify, "is the message bus of the Avahi that tests unpack", "dbus-daemon", "", program("dbus-daemon")},
 		{"strace", verify, "makes system calls fail, and sees their order", "strace", "", program("strace")},
+		{"lintian", verify, "judges Debian packages", "lintian", "", program("lintian")},
+		{"systemd-nspawn", verify, "runs systems whose init is systemd", "systemd-container", "", program("systemd-nspawn")},
 		{"debootstrap", verify, "makes a Debian that is published as others would", "debootstrap", "", program("debootstrap")},
 		{"openssl", verify, "verifies the signatures of downloads", "openssl", "", program("openssl")},
 		{"shasum", verify, "verifies the digests of downloads as on macOS", "perl", "", program("shasum")},
