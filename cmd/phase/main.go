@@ -1,10 +1,10 @@
 // Command phase is the operator's tool: it shows the whole system at work
 // (demo), builds media (image build) and releases (release build), tells how media
-// boot (policy), looks after the cache of downloads (cache), and says what this
-// machine lacks (doctor).
+// boot (policy), looks after the cache of downloads (cache), runs jobs on a node
+// (job), and says what this machine lacks (doctor).
 //
 // Results go to standard output, progress to standard error. Exit status: 0
-// done, 1 failed, 2 wrong usage.
+// done, 1 failed, 2 wrong usage; job run exits with the module's.
 package main
 
 import (
@@ -39,7 +39,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newDemo(), newImage(), newRelease(), newPolicy(), newCache(), newVM(), newDeb(), newDoctor(), newVersion())
+	root.AddCommand(newDemo(), newImage(), newRelease(), newPolicy(), newCache(), newVM(), newJob(), newDeb(), newDoctor(), newVersion())
 	return root
 }
 
@@ -54,8 +54,12 @@ type silentError struct{ error }
 func (e silentError) Unwrap() error { return e.error }
 
 func exitStatus(err error) int {
-	if errors.As(err, new(usageError)) {
+	var told statusError
+	switch {
+	case errors.As(err, new(usageError)):
 		return 2
+	case errors.As(err, &told):
+		return told.status
 	}
 	return 1
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"syscall"
+	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/job"
@@ -27,10 +29,32 @@ type Client struct {
 
 // NewClient connects with the first request.
 func NewClient(path string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, path) }
 	return &Client{path, &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+}
+
+// How long a client tries to get into a crowd, and how often. The kernel tells
+// nobody when there is room again.
+const (
+	crowdPatience = 10 * time.Second
+	crowdPause    = 20 * time.Millisecond
+)
+
+// dial connects to the socket at path, also while too many others want to.
+func dial(ctx context.Context, path string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, crowdPatience)
+	defer cancel()
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(crowdPause):
+		}
+	}
 }
 
 // Close closes the connections.

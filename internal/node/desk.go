@@ -400,6 +400,8 @@ func (d *Desk) logReceipt(e *endEntry) {
 func (d *Desk) ending(r *record, report Report, err error) *endEntry {
 	e := &endEntry{ID: r.job.ID(), Receipt: report.Receipt}
 	e.End.EndedAt = d.cfg.Node.cfg.Now()
+	e.End.Stdout, _ = d.keepOutput(nil, false)
+	e.End.Stderr = e.End.Stdout
 	if err != nil {
 		e.End.State, e.End.Failure = job.Refused, job.FailureOf(err)
 		e.End.Detail = e.End.Failure.Text

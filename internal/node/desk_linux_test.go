@@ -360,6 +360,14 @@ func TestStopAndStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-d.runner.started
+	dropped, err := d.submit(t, alice, "dropped", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Cancel(dropped, alice); err != nil {
+		t.Fatal(err)
+	}
+	d.finish(t, dropped)
 	if _, err := NewDesk(DeskConfig{Node: d.node, Dir: d.dir, Outputs: d.cfg.Outputs}); !errors.As(err, new(*InUseError)) {
 		t.Errorf("a second desk: %v", err)
 	}
@@ -373,6 +381,9 @@ func TestStopAndStart(t *testing.T) {
 	}
 	if end := again.finish(t, waiting); end.State != job.Exited {
 		t.Errorf("%+v", end)
+	}
+	if end := again.finish(t, dropped); end.Failure == nil || end.Failure.Reason != job.Cancelled {
+		t.Errorf("a stated failure is not remembered: %+v", end)
 	}
 }
 

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/dsse"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/keyfile"
+	"github.com/phasebased/phase/receipt"
+)
+
+// TestJobScripts runs the job commands against a real plasmd.
+func TestJobScripts(t *testing.T) {
+	plasmd := filepath.Join(t.TempDir(), "plasmd")
+	build := exec.Command("go", "build", "-o", plasmd, "../plasmd")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/job",
+		Setup: func(env *testscript.Env) error {
+			// Not below the test's folder: the path of a socket is short.
+			dir, err := os.MkdirTemp("", "phase-job")
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { os.RemoveAll(dir) })
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("SOCKET", filepath.Join(dir, "s"))
+			env.Setenv("PLASMD", plasmd)
+			hello, err := os.ReadFile("../../examples/hello/hello.wasm")
+			if err != nil {
+				return err
+			}
+			key, err := keyfile.Generate()
+			if err != nil {
+				return err
+			}
+			if err := keyfile.Write(filepath.Join(env.WorkDir, "alice.pem"), key, keyfile.Passphrase{}); err != nil {
+				return err
+			}
+			env.Setenv("ALICE", job.FormatKey(key.Public().(ed25519.PublicKey)))
+			for name, module := range map[string][]byte{"hello.wasm": hello, "loop.wasm": loopModule, "trap.wasm": trapModule} {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), module, 0o644); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"node": cmdNode, "killnode": cmdKillNode, "status": cmdStatus, "forge": cmdForge, "crowd": cmdCrowd, "submitmany": cmdSubmitMany, "receipts": cmdReceipts,
+		},
+	})
+}
+
+// Modules as bytes: (module (func (export "_start") loop br 0 end)) and the same
+// with unreachable.
+var (
+	loopModule = []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x09\x01\x07\x00\x03\x40\x0c\x00\x0b\x0b")
+	trapModule = []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x05\x01\x03\x00\x00\x0b")
+)
+
+// node NAME [KEY=JSON…] starts plasmd with state and log of that name and waits
+// for its socket.
+func cmdNode(ts *testscript.TestScript, _ bool, args []string) {
+	config := map[string]any{"listen_addrs": []string{}, "job_socket": ts.Getenv("SOCKET"), "serve_port": 0}
+	for _, kv := range args[1:] {
+		name, value, _ := strings.Cut(kv, "=")
+		config[name] = json.RawMessage(value)
+	}
+	raw, err := json.Marshal(config)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("node.json"), raw, 0o644))
+	log, err := os.OpenFile(ts.MkAbs(args[0]+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	ts.Check(err)
+	cmd := exec.Command(ts.Getenv("PLASMD"), "start", "-c", ts.MkAbs("node.json"), "--state", ts.MkAbs(args[0]), "-v")
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, []string{"HOME=" + ts.Getenv("WORK"), "PATH=" + ts.Getenv("PATH")}
+	ts.Check(cmd.Start())
+	ts.Setenv("NODE_PID", strconv.Itoa(cmd.Process.Pid))
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait(); log.Close() }()
+	ts.Defer(func() { _ = cmd.Process.Kill() })
+	for range 600 {
+		if c, err := net.Dial("unix", ts.Getenv("SOCKET")); err == nil {
+			c.Close()
+			return
+		}
+		select {
+		case err := <-ended:
+			ts.Fatalf("plasmd ended: %v\n%s", err, ts.ReadFile(args[0]+".log"))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	ts.Fatalf("plasmd does not listen:\n%s", ts.ReadFile(args[0]+".log"))
+}
+
+// killnode SIGNAL ends the node that was started last and waits for its end.
+func cmdKillNode(ts *testscript.TestScript, _ bool, args []string) {
+	pid, err := strconv.Atoi(ts.Getenv("NODE_PID"))
+	ts.Check(err)
+	signal := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM}[args[0]]
+	ts.Check(syscall.Kill(pid, signal))
+	for range 600 {
+		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("plasmd %d does not end", pid)
+}
+
+// status N COMMAND… wants an exit status.
+func cmdStatus(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("status %d, want %s", got, args[0])
+	}
+}
+
+// forge IN OUT HOW makes a receipt that must not be accepted, signed by alice.
+func cmdForge(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := keyfile.Read(ts.MkAbs("alice.pem"), nil)
+	ts.Check(err)
+	raw := []byte(ts.ReadFile(args[0]))
+	var envelope struct{ Payload []byte }
+	ts.Check(json.Unmarshal(raw, &envelope))
+	var s struct {
+		Predicate struct {
+			Observation struct {
+				NodeKey string `json:"node_key"`
+			}
+		}
+	}
+	ts.Check(json.Unmarshal(envelope.Payload, &s))
+	node, err := job.ParseKey(s.Predicate.Observation.NodeKey)
+	ts.Check(err)
+	statement, err := receipt.Verify(raw, node)
+	ts.Check(err)
+	switch args[2] {
+	case "output":
+		statement.Result.Stdout = receipt.OutputOf([]byte("forged\n"), false)
+	case "job":
+		statement.Result.JobID = blob.Of([]byte("another"))
+	case "future":
+		statement.Observation.Timings.StartedAt = statement.Observation.Timings.StartedAt.Add(24 * time.Hour)
+	case "truncated":
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), raw[:len(raw)/2], 0o644))
+		return
+	case "payload": // changed under the node's own signature
+		other := []byte(strings.Replace(string(envelope.Payload), `"exit_code":0`, `"exit_code":1`, 1))
+		e := dsse.Envelope{PayloadType: receipt.PayloadType, Payload: other, Signatures: []dsse.Signature{dsse.Sign(receipt.PayloadType, envelope.Payload, key)}}
+		forged, err := e.Marshal()
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), forged, 0o644))
+		return
+	}
+	forged, err := receipt.Sign(statement, key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), forged, 0o644))
+}
+
+// crowd N opens N connections to the node and keeps them until the end: half
+// say nothing, the others begin a request that they never finish.
+func cmdCrowd(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	var limit syscall.Rlimit
+	ts.Check(syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	n = min(n, int(limit.Cur)-200)
+	var conns []net.Conn
+	ts.Defer(func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+	for i := range n {
+		c, err := net.Dial("unix", ts.Getenv("SOCKET"))
+		for ; errors.Is(err, syscall.EAGAIN); c, err = net.Dial("unix", ts.Getenv("SOCKET")) {
+			time.Sleep(time.Millisecond)
+		}
+		ts.Check(err)
+		conns = append(conns, c)
+		if i%2 == 1 { // the node may have closed it already
+			_, _ = c.Write([]byte("PUT /v1/blobs/sha256:"))
+		}
+	}
+	ts.Logf("%d connections", n)
+}
+
+// submitmany N MODULE FILE submits jobs and writes their ids, a line each.
+func cmdSubmitMany(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	var ids strings.Builder
+	for i := range n {
+		ts.Check(ts.Exec("phase", "job", "--socket", ts.Getenv("SOCKET"), "submit", "--deadline", "60s", args[1], strconv.Itoa(i)))
+		ids.WriteString(ts.ReadFile("stdout"))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(ids.String()), 0o644))
+	for i, id := range strings.Fields(ids.String()) {
+		ts.Setenv("ID"+strconv.Itoa(i+1), id)
+	}
+}
+
+// receipts RUN.json OUT takes the receipt out of what job run wrote, and sets
+// $NODE_KEY and $JOB and the file out.
+func cmdReceipts(ts *testscript.TestScript, _ bool, args []string) {
+	var r struct {
+		Status  job.Status
+		Stdout  []byte
+		Receipt json.RawMessage
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &r))
+	var compact strings.Builder
+	enc := json.NewEncoder(&compact)
+	enc.SetEscapeHTML(false)
+	ts.Check(enc.Encode(r.Receipt))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(compact.String()), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs("out"), r.Stdout, 0o644))
+	ts.Setenv("JOB", r.Status.ID.String())
+	ts.Check(ts.Exec("phase", "job", "--socket", ts.Getenv("SOCKET"), "--format", "json", "nodes"))
+	var nodes []struct{ Key string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &nodes))
+	ts.Setenv("NODE_KEY", nodes[0].Key)
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/jobapi"
+	"github.com/phasebased/phase/receipt"
+)
+
+func newJobRun(f *jobFlags) *cobra.Command {
+	var s specFlags
+	cmd := &cobra.Command{
+		Use: "run FILE.wasm [ARG…]", Short: "Run a module on the node; exits with the module's status", Args: someArgs(1, -1, "a module"),
+		Long: `Uploads the module, submits the job, waits for its end and passes its output on, after
+comparing it with the receipt, which is verified with the key that the node gives.
+An interrupt cancels the job.
+
+Exit status: the module's; 125 where there is none to pass on: the node cannot be
+reached or refuses, the job was cancelled, trapped or killed by a limit. 2 is wrong
+usage; a module's status above 255 ends as 255.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.client()
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			err = runJob(cmd, f, &s, c, args)
+			if err == nil || errors.As(err, new(statusError)) || errors.As(err, new(usageError)) {
+				return err
+			}
+			return statusError{statusNoModule, err}
+		},
+	}
+	s.add(cmd)
+	return cmd
+}
+
+// ran is a job's end as job run --format json writes it.
+type ran struct {
+	Status  job.Status `json:"status"`
+	Stdout  []byte     `json:"stdout"`  // base64
+	Stderr  []byte     `json:"stderr"`  // base64
+	Receipt rawJSON    `json:"receipt"` // verified with the node's key; null without one
+}
+
+// rawJSON is a document as it is.
+type rawJSON []byte
+
+// MarshalJSON gives the document, or null.
+func (r rawJSON) MarshalJSON() ([]byte, error) {
+	if len(r) == 0 {
+		return []byte("null"), nil
+	}
+	return r, nil
+}
+
+func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, args []string) error {
+	j, module, err := s.make(cmd, args)
+	if err != nil {
+		return err
+	}
+	status, err := s.submit(cmd.Context(), c, j, module)
+	if err != nil {
+		return err
+	}
+	id := status.ID
+	if status, err = c.Watch(cmd.Context(), id, stageTeller()); err != nil {
+		return cancelled(cmd.Context(), c, id, err)
+	}
+	if status.End.Failure != nil {
+		return &jobapi.RefusedError{Failure: *status.End.Failure}
+	}
+	r := ran{Status: status}
+	if r.Receipt, err = verifiedReceipt(cmd.Context(), c, j.ID(), status.End); err != nil {
+		return err
+	}
+	if err := passOutput(cmd, f, c, &r); err != nil {
+		return err
+	}
+	return moduleStatus(status.End)
+}
+
+// cancelled ends a job that nobody waits for any longer.
+func cancelled(ctx context.Context, c *jobapi.Client, id blob.Digest, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	late, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer stop()
+	if _, failed := c.Cancel(late, id); failed != nil {
+		return errors.Join(errors.New("interrupted"), failed)
+	}
+	return errors.New("interrupted: the job is cancelled")
+}
+
+// verifiedReceipt gets the receipt of this very job with these very outputs.
+func verifiedReceipt(ctx context.Context, c *jobapi.Client, id blob.Digest, end *job.End) ([]byte, error) {
+	nodes, err := c.Nodes(ctx)
+	if err != nil || len(nodes) == 0 {
+		return nil, errors.Join(err, errors.New("the node does not say its key"))
+	}
+	key, err := job.ParseKey(nodes[0].Key)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.Receipt(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	_, _, err = receipt.Judge(raw, receipt.Expectation{
+		NodeKey: key, JobID: id, Stdout: end.Stdout.Digest, Stderr: end.Stderr.Digest, Now: time.Now(),
+	})
+	return raw, err
+}
+
+// passOutput passes on what the job wrote.
+func passOutput(cmd *cobra.Command, f *jobFlags, c *jobapi.Client, r *ran) error {
+	id, end := r.Status.ID, r.Status.End
+	if f.format == "json" {
+		var out, errs writer
+		if err := c.Output(cmd.Context(), id, "stdout", end.Stdout, &out); err != nil {
+			return err
+		}
+		if err := c.Output(cmd.Context(), id, "stderr", end.Stderr, &errs); err != nil {
+			return err
+		}
+		r.Stdout, r.Stderr = out, errs
+		return f.show(cmd.OutOrStdout(), r, nil)
+	}
+	if err := c.Output(cmd.Context(), id, "stdout", end.Stdout, cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	return c.Output(cmd.Context(), id, "stderr", end.Stderr, cmd.ErrOrStderr())
+}
+
+// writer collects; the node's limits bound it, and the size that was told.
+type writer []byte
+
+func (w *writer) Write(p []byte) (int, error) {
+	*w = append(*w, p...)
+	return len(p), nil
+}
+
+var _ io.Writer = (*writer)(nil)
+
+// endedError is a job that ended otherwise than by itself.
+type endedError struct{ end *job.End }
+
+func (e *endedError) Error() string {
+	return fmt.Sprintf("the job ended as %s: %s", e.end.State, e.end.Detail)
+}
+
+// moduleStatus turns a job's end into this program's.
+func moduleStatus(end *job.End) error {
+	switch {
+	case end.State != job.Exited:
+		return statusError{statusNoModule, &endedError{end}}
+	case end.ExitCode == 0:
+		return nil
+	}
+	return statusError{status: int(min(end.ExitCode, 255))}
+}
