@@ -119,6 +119,7 @@ type runner struct {
 	walls  []string
 	jobs   int    // that it was given
 	gone   func() // called once it has ended
+	served bool   // Serve waits for its end
 
 	ended  sync.Once
 	died   error
@@ -222,6 +223,18 @@ func (r *runner) end() error {
 		r.gone()
 	})
 	return r.died
+}
+
+// release ends the runner for good. Nothing of it runs any more when release
+// returns; Serve waits until the system has cleared away what is left, so that a
+// job's answer does not.
+func (r *runner) release() {
+	if !r.served {
+		_ = r.end()
+		return
+	}
+	r.kill()
+	go func() { _ = r.end() }()
 }
 
 // isAlive is false once the process has died, whoever killed it.

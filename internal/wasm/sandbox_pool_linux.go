@@ -79,14 +79,14 @@ func (s *Sandbox) startAlone(ctx context.Context, fits job.Limits) (*runner, err
 func (s *Sandbox) giveBack(r *runner, submitter string, end job.State) {
 	orderly := end == job.Exited || end == job.Trapped || end == job.OutOfFuel || end == job.OutputCap
 	if !orderly || submitter == "" || r.jobs >= s.Reuse {
-		_ = r.end()
+		r.release()
 		return
 	}
 	if r.jobs == 1 {
 		r.walls = slices.DeleteFunc(slices.Clone(r.walls), func(w string) bool { return w == WallFresh })
 	}
 	if late := s.spares.park(parked{submitter, r}, max(1, s.Spare)); late != nil {
-		_ = late.end()
+		late.release()
 	}
 }
 
@@ -123,7 +123,7 @@ func (s *Sandbox) serve(ctx context.Context) error {
 				break
 			}
 			alive.Add(1)
-			r.gone = alive.Done
+			r.gone, r.served = alive.Done, true
 			go s.stock(ctx, r)
 		}
 		var again <-chan time.Time
@@ -138,6 +138,13 @@ func (s *Sandbox) serve(ctx context.Context) error {
 		case <-again:
 		}
 	}
+}
+
+// Ready is how many spare jails wait for a job now.
+func (s *Sandbox) Ready() int {
+	s.spares.mu.Lock()
+	defer s.spares.mu.Unlock()
+	return len(s.spares.fresh)
 }
 
 // stock makes a started runner a spare jail. For one that does not become ready

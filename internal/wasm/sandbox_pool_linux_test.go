@@ -23,7 +23,7 @@ func serving(t testing.TB, s *Sandbox) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
-	waitFor(t, "spare jails", func() bool { return s.spareCount() == s.Spare })
+	waitFor(t, "spare jails", func() bool { return s.Ready() == s.Spare })
 	stopped := false
 	stop = func() {
 		if !stopped {
@@ -36,12 +36,6 @@ func serving(t testing.TB, s *Sandbox) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
-}
-
-func (s *Sandbox) spareCount() int {
-	s.spares.mu.Lock()
-	defer s.spares.mu.Unlock()
-	return len(s.spares.fresh)
 }
 
 func waitFor(t testing.TB, what string, true func() bool) {
@@ -99,12 +93,11 @@ func TestSpareJails(t *testing.T) {
 			}
 		}
 	}
-	waitFor(t, "the spare jails to be filled up", func() bool { return s.spareCount() == 2 })
-	for _, pid := range spare {
-		if procStatus(pid)["State"] != "" && slices.Contains(childrenOf(t, os.Getpid()), pid) {
-			t.Errorf("runner %d lives on after its job", pid)
-		}
-	}
+	waitFor(t, "the spare jails to be filled up", func() bool { return s.Ready() == 2 })
+	waitFor(t, "the end of the jails that were used", func() bool {
+		left := childrenOf(t, os.Getpid())
+		return !slices.ContainsFunc(spare, func(pid int) bool { return slices.Contains(left, pid) })
+	})
 	stop()
 	if left := childrenOf(t, os.Getpid()); len(left) != len(before) {
 		t.Errorf("children left: %v, before %v", left, before)
@@ -129,7 +122,7 @@ func TestDeadSpareIsNoticed(t *testing.T) {
 	s.spares.mu.Unlock()
 	module := assemble(t, `(module (func (export "_start")))`)
 	mustRun(t, s, "", newJob(t, module, nil), module)
-	waitFor(t, "new spare jails", func() bool { return s.spareCount() == 2 })
+	waitFor(t, "new spare jails", func() bool { return s.Ready() == 2 })
 }
 
 func TestBigJobGetsAJailOfItsSize(t *testing.T) {
@@ -138,8 +131,8 @@ func TestBigJobGetsAJailOfItsSize(t *testing.T) {
 	serving(t, s)
 	module := assemble(t, growThen(""))
 	j := newJob(t, module, func(spec *job.Spec) { spec.Limits.MemoryBytes = 64 << 20 })
-	if res := mustRun(t, s, "", j, module); res.PeakMemoryBytes != 64<<20 || s.spareCount() != 1 {
-		t.Errorf("peak %d, %d spare jails left", res.PeakMemoryBytes, s.spareCount())
+	if res := mustRun(t, s, "", j, module); res.PeakMemoryBytes != 64<<20 || s.Ready() != 1 {
+		t.Errorf("peak %d, %d spare jails left", res.PeakMemoryBytes, s.Ready())
 	}
 }
 
