@@ -87,7 +87,7 @@ func newRoot(s streams) *cobra.Command {
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newInit(), newStart(), newRun(), newExecuteJob(), newServe(), newProvider(), newVersion(), manual.Command(sourcesTime))
+	root.AddCommand(newInit(), newStart(), newRun(), newExecuteJob(), newServe(), newProvider(), newVersion(), newDoctor(), manual.Command(sourcesTime))
 	return root
 }
 
