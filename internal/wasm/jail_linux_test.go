@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -349,4 +350,76 @@ func TestLandlockRules(t *testing.T) {
 			t.Errorf("version %d: %+v, want %+v", version, got, want)
 		}
 	}
+}
+
+// TestPageOfWalls: docs/jobs.md says what each wall is for.
+func TestPageOfWalls(t *testing.T) {
+	page, err := os.ReadFile("../../docs/jobs.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wall := range AllWalls {
+		if !strings.Contains(string(page), "\n| `"+wall+"` | ") {
+			t.Errorf("docs/jobs.md has no row for the wall %s", wall)
+		}
+	}
+}
+
+// TestCgroup puts a jail into a group of its own. Which of the three walls that
+// makes depends on the controllers that this machine gives to cgroup v2.
+func TestCgroup(t *testing.T) {
+	parent := ownCgroup(t)
+	want := []string{}
+	enabled, err := os.ReadFile(filepath.Join(parent, "cgroup.controllers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range controllers {
+		if slices.Contains(strings.Fields(string(enabled)), c.name) {
+			want = append(want, c.wall)
+		}
+		_ = os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+"+c.name), 0)
+	}
+	s := testSandbox(t)
+	s.Cgroup = parent
+	r, err := s.startAlone(context.Background(), s.largest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.group.has(r.cmd.Process.Pid) {
+		t.Error("the jail is not in its group")
+	}
+	got := slices.DeleteFunc(slices.Clone(r.walls), func(w string) bool { return !strings.HasPrefix(w, "cgroup-") })
+	if !slices.Equal(got, want) {
+		t.Errorf("walls %v, want %v", got, want)
+	}
+	_ = r.end()
+	if left, _ := filepath.Glob(filepath.Join(parent, "jail-*")); len(left) > 0 {
+		t.Errorf("groups left: %v", left)
+	}
+}
+
+// ownCgroup makes a cgroup v2 group for a test.
+func ownCgroup(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("PHASE_REQUIRE_ROOT_TESTS") == "1" {
+			t.Fatal("not root")
+		}
+		t.Skip("needs root to make a cgroup")
+	}
+	for _, mount := range []string{cgroupRoot, cgroupRoot + "/unified"} {
+		dir := fmt.Sprintf("%s/phase-test-%d", mount, os.Getpid())
+		if _, err := os.Stat(mount + "/cgroup.controllers"); err != nil || os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(dir); err != nil {
+				t.Error(err)
+			}
+		})
+		return dir
+	}
+	t.Skip("no writable cgroup v2 on this machine")
+	return ""
 }
