@@ -22,6 +22,7 @@ import (
 	"github.com/phasebased/phase/internal/p2p/dhtserver"
 	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/timeline"
+	"github.com/phasebased/phase/internal/wasm"
 	"github.com/phasebased/phase/manifest"
 	"github.com/phasebased/phase/receipt"
 )
@@ -42,16 +43,17 @@ type daemon struct {
 
 	net     *network
 	modules *store.Store
+	box     *wasm.Sandbox
 	node    *node.Node
 	jobs    *jobService
 }
 
 // setup makes the node out of its parts. It contacts nobody.
 func (d *daemon) setup() error {
-	box, err := sandbox(d.state.empty())
-	if err != nil {
+	if err := d.openBox(); err != nil {
 		return err
 	}
+	var err error
 	if d.modules, err = d.state.modules(); err != nil {
 		return err
 	}
@@ -67,7 +69,7 @@ func (d *daemon) setup() error {
 		},
 	}
 	d.node, err = node.New(node.Config{
-		Key: d.key, Runner: box, Module: modules.Get, Limits: d.cfg.nodeLimits(),
+		Key: d.key, Runner: d.box, Module: modules.Get, Limits: d.cfg.nodeLimits(),
 		MaxConcurrent: d.cfg.MaxConcurrentJobs, MaxQueued: queuePerSlot * d.cfg.MaxConcurrentJobs,
 		MaxPerSubmitter: d.cfg.MaxPerSubmitter, Booted: booted, Log: d.log,
 	})
@@ -75,6 +77,18 @@ func (d *daemon) setup() error {
 		d.jobs, err = d.newJobService()
 	}
 	return err
+}
+
+// openBox makes the sandbox, with a jail ready for each job that may run.
+func (d *daemon) openBox() (err error) {
+	if d.box, err = sandbox(d.state.empty()); err != nil {
+		return err
+	}
+	d.box.Spare, d.box.Largest = d.cfg.MaxConcurrentJobs, d.cfg.nodeLimits().Limits
+	if d.box.Cgroup, err = wasm.DelegatedCgroup(); err != nil {
+		d.log.Info("jobs are not bounded by control groups", "err", err)
+	}
+	return nil
 }
 
 // bases are the providers that served the boot, then the configured ones.
@@ -113,6 +127,11 @@ func (d *daemon) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	tasks.Go(func() { peerErr <- peer.Run(ctx); cancel() })
 	tasks.Go(func() { d.announce(ctx, peer) })
+	tasks.Go(func() {
+		if err := d.box.Serve(ctx); err != nil {
+			d.log.Error("no jails are kept ready", "err", err)
+		}
+	})
 	tasks.Go(func() {
 		if err := d.jobs.run(ctx); err != nil {
 			d.fail(err)

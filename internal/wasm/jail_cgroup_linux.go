@@ -24,7 +24,7 @@ var controllers = [...]struct{ name, file, wall string }{
 
 // DelegatedCgroup is the cgroup v2 directory below which this process may make
 // groups for jails, made ready for it: the group the process was started in, if
-// that is its own (systemd: Delegate=yes). The process itself moves into a group
+// systemd marked that as its own (Delegate=). The process itself moves into a group
 // below, called "node", because a group with members has no bounded children.
 //
 // An error says why there is none; the jails then do without.
@@ -41,7 +41,25 @@ func DelegatedCgroup() (string, error) {
 	if filepath.Base(dir) == "node" { // a second start, or systemd's DelegateSubgroup=
 		dir = filepath.Dir(dir)
 	}
-	return dir, openCgroup(dir)
+	if !isDelegated(dir) {
+		return "", errNoCgroup
+	}
+	if err := openCgroup(dir); err != nil {
+		return "", err
+	}
+	return dir, nil
+}
+
+// isDelegated looks for the mark that systemd puts on a group whose inside is
+// the service's own. Source: systemd's CGROUP_DELEGATION, "Three Scenarios".
+func isDelegated(dir string) bool {
+	for _, name := range []string{"user.delegate", "trusted.delegate"} {
+		var value [2]byte
+		if n, err := unix.Getxattr(dir, name, value[:]); err == nil && string(value[:n]) == "1" {
+			return true
+		}
+	}
+	return false
 }
 
 var errNoCgroup = errors.New("this process is in no cgroup v2 of its own")

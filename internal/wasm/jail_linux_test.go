@@ -399,6 +399,19 @@ func TestCgroup(t *testing.T) {
 	}
 }
 
+func TestDelegatedByMark(t *testing.T) {
+	dir := ownCgroup(t)
+	if isDelegated(dir) {
+		t.Error("a group without a mark")
+	}
+	if err := unix.Setxattr(dir, "trusted.delegate", []byte("1"), 0); err != nil {
+		t.Skipf("this kernel keeps no marks on groups: %v", err)
+	}
+	if !isDelegated(dir) {
+		t.Error("a group with its mark is not seen as delegated")
+	}
+}
+
 // ownCgroup makes a cgroup v2 group for a test.
 func ownCgroup(t *testing.T) string {
 	t.Helper()
