@@ -3,7 +3,7 @@
 // differ. It prints a table and writes build/bench.json.
 //
 // It must run in the root of the sources after `make tools target`. Discovery at a
-// round trip of 100 ms needs root.
+// round trip of 100 ms and all walls around jobs need root.
 package main
 
 import (
@@ -34,12 +34,13 @@ type Figure struct {
 func main() {
 	pairs := flag.Int("pairs", 3, "pairs of boots to measure; medians are reported")
 	accel := flag.String("accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg")
-	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, write, delta, boot, cached or media")
+	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, write, delta, jobs, boot, cached or media")
 	searches := flag.Int("searches", 11, "searches of each client to measure; medians are reported")
+	jobs := flag.Int("jobs", 10_000, "jobs that a node runs while its memory is watched")
 	out := flag.String("out", filepath.Join("build", "bench.json"), "where to write the figures")
 	flag.Parse()
-	if *pairs < 1 || *searches < 1 {
-		fmt.Fprintln(os.Stderr, "bench: -pairs and -searches must be at least 1")
+	if *pairs < 1 || *searches < 1 || *jobs < 100 {
+		fmt.Fprintln(os.Stderr, "bench: -pairs and -searches must be at least 1, -jobs at least 100")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -51,6 +52,7 @@ func main() {
 		{"verify", verifyFigures},
 		{"write", func() ([]Figure, error) { return writeFigures(ctx, *pairs) }},
 		{"delta", func() ([]Figure, error) { return deltaFigures(ctx) }},
+		{"jobs", func() ([]Figure, error) { return jobFigures(ctx, *jobs) }},
 		{"boot", func() ([]Figure, error) { return measure(ctx, *pairs, *accel) }},
 		{"cached", func() ([]Figure, error) { return cachedFigures(ctx, *pairs, *accel) }},
 		{"media", func() ([]Figure, error) { return mediaFigures(ctx, *pairs) }},
