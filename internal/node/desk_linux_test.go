@@ -431,3 +431,52 @@ func TestOldJobsAreForgotten(t *testing.T) {
 		t.Errorf("log: %d, %v", n, err)
 	}
 }
+
+// In Private mode a desk keeps all in memory, and touches no disk.
+func TestPrivateDeskWritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	n := newNode(t, func(c *Config) {
+		c.Runner = echoRunner{}
+		c.Module = func(context.Context, blob.Digest) ([]byte, error) { return []byte("module"), nil }
+	})
+	d, err := NewDesk(DeskConfig{Node: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	s, err := d.SubmitLocal(spec(t, "x", "").Payload(), alice)
+	for reasonOf(err) == job.Busy { // not open yet
+		time.Sleep(time.Millisecond)
+		s, err = d.SubmitLocal(spec(t, "x", "").Payload(), alice)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&deskTest{Desk: d}).finish(t, s.ID)
+	if _, err := d.Receipt(s.ID, alice); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := errors.Join(<-done, d.Close()); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// BenchmarkDesk is what taking a job in, writing it down and telling its end
+// cost beside running it.
+func BenchmarkDesk(b *testing.B) {
+	d := openDesk(b, b.TempDir(), func(c *Config, _ *DeskConfig) { c.Runner = echoRunner{} })
+	for i := 0; b.Loop(); i++ {
+		id, err := d.submit(b, alice, "x", fmt.Sprint(i))
+		if err != nil {
+			b.Fatal(err)
+		}
+		d.finish(b, id)
+	}
+}
