@@ -24,7 +24,7 @@ import (
 const (
 	PayloadType   = "application/vnd.in-toto+json"
 	StatementType = "https://in-toto.io/Statement/v1"
-	PredicateType = "https://phasebased.dev/receipt/v0.1"
+	PredicateType = "https://phasebased.dev/receipt/v0.2"
 )
 
 // MaxBytes bounds a receipt file.
@@ -72,6 +72,10 @@ type Result struct {
 	ExitCode int64  // of EndState Exited, else 0
 	Trap     string // kind of fault of EndState Trapped, else empty
 	Limits   Limits // that were in force
+	Fuel     Fuel
+	// Determinism is "strict" if NaNs were made the same on every processor, else
+	// "relaxed".
+	Determinism string
 }
 
 // Output describes what a job wrote to one stream. Digest and Size are those
@@ -87,6 +91,19 @@ func OutputOf(b []byte, truncated bool) Output {
 	return Output{Digest: blob.Of(b), Size: int64(len(b)), Truncated: truncated}
 }
 
+// Fuel is what a job executed, counted in the guest itself.
+type Fuel struct {
+	Used int64 `json:"used"` // at most Limits.Fuel; 0 if the guest was killed
+	// CostTable is the version of the prices by which it was counted.
+	CostTable int64 `json:"cost_table"`
+}
+
+// The values of Result.Determinism.
+const (
+	Strict  = "strict"
+	Relaxed = "relaxed"
+)
+
 // Limits are what the job was held to: the smaller of what it asked for and
 // what the node allows.
 type Limits struct {
@@ -94,6 +111,7 @@ type Limits struct {
 	DeadlineMS  int64 `json:"deadline_ms"` // wall clock, milliseconds
 	StdoutBytes int64 `json:"stdout_bytes"`
 	StderrBytes int64 `json:"stderr_bytes"`
+	Fuel        int64 `json:"fuel"`
 }
 
 // Observation is what only this node can know.

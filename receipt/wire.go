@@ -32,17 +32,19 @@ type wirePredicate struct {
 }
 
 type wireResult struct {
-	JobID      blob.Digest `json:"job_id"`
-	Module     blob.Digest `json:"module_digest"`
-	Args       []string    `json:"args"`
-	ArgsDigest blob.Digest `json:"args_digest"`
-	Stdin      blob.Digest `json:"stdin_digest"`
-	Stdout     wireOutput  `json:"stdout"`
-	Stderr     wireOutput  `json:"stderr"`
-	EndState   EndState    `json:"end_state"`
-	ExitCode   int64       `json:"exit_code"`
-	Trap       string      `json:"trap,omitempty"`
-	Limits     Limits      `json:"limits"`
+	JobID       blob.Digest `json:"job_id"`
+	Module      blob.Digest `json:"module_digest"`
+	Args        []string    `json:"args"`
+	ArgsDigest  blob.Digest `json:"args_digest"`
+	Stdin       blob.Digest `json:"stdin_digest"`
+	Stdout      wireOutput  `json:"stdout"`
+	Stderr      wireOutput  `json:"stderr"`
+	EndState    EndState    `json:"end_state"`
+	ExitCode    int64       `json:"exit_code"`
+	Trap        string      `json:"trap,omitempty"`
+	Limits      Limits      `json:"limits"`
+	Fuel        Fuel        `json:"fuel"`
+	Determinism string      `json:"determinism"`
 }
 
 type wireOutput struct {
@@ -163,6 +165,7 @@ func wireResultOf(r Result) (wireResult, error) {
 		ExitCode:   r.ExitCode,
 		Trap:       r.Trap,
 		Limits:     r.Limits,
+		Fuel:       r.Fuel, Determinism: r.Determinism,
 	}, nil
 }
 
@@ -190,6 +193,7 @@ func (w wireStatement) statement() Statement {
 			ExitCode: r.ExitCode,
 			Trap:     r.Trap,
 			Limits:   r.Limits,
+			Fuel:     r.Fuel, Determinism: r.Determinism,
 		},
 		Observation: Observation{
 			Engine: o.Engine,
@@ -223,8 +227,14 @@ func (s Statement) check() error {
 		return fmt.Errorf("exit code %d is not within 32 bits", r.ExitCode)
 	case r.Stdout.Size < 0 || r.Stderr.Size < 0:
 		return errors.New("negative output size")
-	case r.Limits.MemoryBytes < 0 || r.Limits.DeadlineMS < 0 || r.Limits.StdoutBytes < 0 || r.Limits.StderrBytes < 0:
+	case r.Limits.MemoryBytes < 0 || r.Limits.DeadlineMS < 0 || r.Limits.StdoutBytes < 0 || r.Limits.StderrBytes < 0 || r.Limits.Fuel < 0:
 		return errors.New("negative limit")
+	case r.Fuel.Used < 0 || r.Fuel.Used > r.Limits.Fuel || r.Fuel.CostTable < 1:
+		return fmt.Errorf("used fuel %d of %d by cost table %d", r.Fuel.Used, r.Limits.Fuel, r.Fuel.CostTable)
+	case r.EndState == OutOfFuel && r.Fuel.Used != r.Limits.Fuel:
+		return fmt.Errorf("used fuel %d of %d, and is out of fuel", r.Fuel.Used, r.Limits.Fuel)
+	case r.Determinism != Strict && r.Determinism != Relaxed:
+		return fmt.Errorf("unknown determinism %.40q", r.Determinism)
 	case o.Timings.Queue < 0 || o.Timings.Fetch < 0 || o.Timings.Compile < 0 || o.Timings.Run < 0:
 		return errors.New("negative duration")
 	case o.Booted != nil && o.Booted.ManifestVersion < 1:

@@ -21,7 +21,8 @@ func fullStatement() receipt.Statement {
 		Result: receipt.Result{
 			JobID: blob.Of([]byte("job")), Module: blob.Of([]byte("module")), Args: []string{"Hello, World", ""}, Stdin: blob.Of(nil),
 			Stdout: receipt.OutputOf([]byte("x"), false), Stderr: receipt.OutputOf(nil, true),
-			EndState: receipt.Exited, ExitCode: 3, Limits: receipt.Limits{MemoryBytes: 1 << 27, DeadlineMS: 10_000, StdoutBytes: 1, StderrBytes: 1},
+			EndState: receipt.Exited, ExitCode: 3, Limits: receipt.Limits{MemoryBytes: 1 << 27, DeadlineMS: 10_000, StdoutBytes: 1, StderrBytes: 1, Fuel: 1 << 40},
+			Fuel: receipt.Fuel{Used: 7, CostTable: 1}, Determinism: receipt.Strict,
 		},
 		Observation: receipt.Observation{
 			Engine: "wazero 1.12.0", Walls: []string{"wasm"}, Timings: receipt.Timings{StartedAt: clock, Queue: 1, Fetch: 1, Compile: 1, Run: 1},
@@ -68,6 +69,7 @@ var beyondReceipt = []struct{ comment, detail string }{
 	{"args_digest is the SHA-256", "members contradict each other"},
 	{"29 February only in leap years", "is not of the form 2006-01-02T15:04:05.000Z"},
 	{"numbers written as plain integers", "not a plain integer"},
+	{"fuel used is at most that of the limits", "used fuel"},
 	{"at most 8 levels", "nested too deeply"},
 	{"keys are canonical points of the curve and not of small order", "unusable Ed25519 public key"},
 	{"node_key is the key that signed", receipt.ErrNodeKey.Error()},

@@ -99,7 +99,7 @@ func run(t *testing.T, module []byte, args []string) string {
 	engine := wasm.ChooseEngine(len(module), time.Second)
 	outcome, err := engine.Run(context.Background(), wasm.Guest{
 		Module: module, Args: append([]string{"hello"}, args...),
-		Stdin: &bytes.Buffer{}, Stdout: &stdout, Stderr: &stderr, MemoryBytes: job.DefaultLimits.MemoryBytes,
+		Stdin: &bytes.Buffer{}, Stdout: &stdout, Stderr: &stderr, MemoryBytes: job.DefaultLimits.MemoryBytes, Fuel: job.DefaultLimits.Fuel,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ const (
 	bytesPerUnit  = 3  // shift: a unit for 8 bytes of memory.copy, fill and init
 	unitsPerPage  = 10 // shift: 1024 units for a page of memory.grow
 	unitsPerEntry = 0  // shift: a unit for an entry of a table
+	localsPerUnit = 8  // variables that a call sets to zero for a unit
 )
 
 // cost is the price of an instruction that has neither length nor callee.

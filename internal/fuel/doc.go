@@ -10,11 +10,14 @@
 //
 // # What is charged, and where
 //
-// A function pays at its entry for all its instructions outside loops, and at
-// each turn of a loop for those inside, without the loops in it. What a branch
-// passes over is paid for too: the price of a path is that of the longest one, so
-// that it can be charged at once. Operations on ranges pay for their length
-// before they begin. The prices are those of [CostTable] 1; a receipt names the table.
+// Code is parted into segments that are executed as a whole or not at all: what
+// follows a block belongs to what stands before it, unless a branch from inside
+// passes it over. Each is paid for at its beginning, that of a loop at each turn;
+// at the heads of loops and the entries of functions the guest ends if there was
+// not enough. A cheap segment is paid for by the one before it, so that at most a
+// fixed amount per segment is paid for without having been executed. Operations on
+// ranges pay for their length before they begin. The prices and this parting are
+// [CostTable] 1; a receipt names the table.
 //
 // Calls count down a second budget while they last, by the size of the caller's
 // frame, so that recursion ends at the same depth everywhere, long before an
@@ -25,8 +28,8 @@
 // Modules are foreign. Everything is bounded and checked before it is followed;
 // an instruction that this package does not know is refused, since its operands
 // cannot be passed over. The one thing that a module could forge is a reference
-// to what is added: indices of local and global variables are therefore held
-// against the numbers of the original. All that is added leaves the operand
+// to what is added: indices of local and global variables, wherever
+// they stand, are therefore held against the numbers of the original. All that is added leaves the operand
 // stack as it finds it, so that the engine's validation of the rewritten module
 // is that of the original.
 //

@@ -17,8 +17,9 @@ const (
 
 // Options say how to rewrite. Budgets are positive.
 type Options struct {
-	Fuel  int64 // at most MaxFuel
-	Depth int32 // at most MaxDepth; a call costs one, and one more for every 16 variables of the caller
+	Fuel  int64  // at most MaxFuel
+	Depth int32  // at most MaxDepth; a call costs one, and one more for every 16 variables of the caller
+	Table uint32 // entries that a table may grow to; larger ones are refused, or refuse to grow
 	// CanonicalNaN makes every NaN that arithmetic gives the canonical one, whatever
 	// the processor: the only difference between machines that a guest can see.
 	CanonicalNaN bool
@@ -38,6 +39,8 @@ const (
 	maxGlobals   = 1 << 20
 	maxLocals    = 50_000 // of one function, with its parameters
 	maxTargets   = 1 << 17
+	maxBody      = 8 << 20
+	maxOut       = 256 << 20 // of the rewritten module
 )
 
 // Numbers of sections (section 5.5.2).
@@ -46,10 +49,13 @@ const (
 	sectionType     = 1
 	sectionImport   = 2
 	sectionFunction = 3
+	sectionTable    = 4
 	sectionGlobal   = 6
 	sectionExport   = 7
 	sectionStart    = 8
+	sectionElement  = 9
 	sectionCode     = 10
+	sectionData     = 11
 )
 
 // order is that in which sections stand: the data count comes before the code.
@@ -62,12 +68,13 @@ type section struct {
 
 // module is what rewriting needs to know of a module.
 type module struct {
-	sections []section
-	params   []uint32 // by type: the number of parameters
-	imported uint32   // functions
-	own      []uint32 // types of the functions that the module defines
-	globals  uint32   // imported and own
-	start    []byte   // the entry that exports the start function, if there is one
+	sections  []section
+	params    []uint32  // by type: the number of parameters
+	imported  uint32    // functions
+	own       []uint32  // types of the functions that the module defines
+	globals   uint32    // imported and own
+	summaries []summary // of own
+	start     []byte    // the entry that exports the start function, if there is one
 }
 
 // Rewrite returns a module that does what the given one does and counts it. The
@@ -98,6 +105,8 @@ func Rewrite(raw []byte, o Options) ([]byte, error) {
 
 func (m *module) rewrite(s section, o Options) ([]byte, error) {
 	switch s.id {
+	case sectionTable:
+		return capTables(s.body, o.Table)
 	case sectionGlobal:
 		return extend(s.body, 2, slices.Concat(
 			append(appendS64([]byte{0x7e, 1, opI64Const}, o.Fuel), opEnd),
@@ -113,6 +122,31 @@ func (m *module) rewrite(s section, o Options) ([]byte, error) {
 		return m.code(s.body, o)
 	}
 	return s.body, nil
+}
+
+// capTables lowers the limits of tables, which no limit of memory covers.
+func capTables(body []byte, most uint32) ([]byte, error) {
+	r := reader{data: body}
+	n := r.u32()
+	out := appendU32(nil, n)
+	for ; n > 0 && !r.failed; n-- {
+		out = append(out, r.byte())
+		bounded, least, limit := r.byte(), r.u32(), most
+		switch {
+		case bounded > 1:
+			return nil, refuse("a table with limits of kind %d", bounded)
+		case bounded == 1:
+			limit = min(most, r.u32())
+		}
+		if least > limit {
+			return nil, refuse("a table of %d entries, at most %d are allowed", least, limit)
+		}
+		out = appendU32(appendU32(append(out, 1), least), limit)
+	}
+	if r.failed || r.more() {
+		return nil, refuse("section %d cannot be read", sectionTable)
+	}
+	return out, nil
 }
 
 // extend appends n entries to a vector.
@@ -182,6 +216,7 @@ func (m *module) fill(last, place int) {
 // outline notes what the code refers to.
 func (m *module) outline(s section) error {
 	r := reader{data: s.body}
+	var err error
 	switch s.id {
 	case sectionType:
 		m.readTypes(&r)
@@ -190,17 +225,18 @@ func (m *module) outline(s section) error {
 	case sectionFunction:
 		m.readFunctions(&r)
 	case sectionGlobal:
-		n := r.u32()
-		if n > maxGlobals {
-			return refuse("%d global variables", n)
-		}
-		m.globals += n
-	case sectionStart:
-		m.start = export(StartExport, kindFunction, r.u32())
+		err = m.readGlobals(&r)
 	case sectionExport:
-		if err := checkExports(&r); err != nil {
-			return err
-		}
+		err = m.readExports(&r)
+	case sectionStart:
+		err = m.readStart(&r)
+	case sectionElement:
+		err = m.readElements(&r)
+	case sectionData:
+		err = m.readData(&r)
+	}
+	if err != nil {
+		return err
 	}
 	if r.failed {
 		return refuse("section %d cannot be read", s.id)
@@ -261,40 +297,49 @@ func (m *module) readFunctions(r *reader) {
 	}
 }
 
-func checkExports(r *reader) error {
-	for n := r.u32(); n > 0 && !r.failed; n-- {
-		if name := string(r.take(r.u32())); name == FuelExport || name == DepthExport || name == StartExport {
-			return refuse("it exports %q, which is the counter's own", name)
-		}
-		r.byte()
-		r.u32()
-	}
-	return nil
-}
-
 // code rewrites all functions.
 func (m *module) code(body []byte, o Options) ([]byte, error) {
-	r := reader{data: body}
-	n := r.u32()
-	if r.failed || int(n) != len(m.own) {
-		return nil, refuse("%d functions are declared, and %d have code", len(m.own), n)
+	codes, err := m.split(body)
+	if err != nil {
+		return nil, err
 	}
-	out := appendU32(make([]byte, 0, len(body)+len(body)/2), n)
-	for _, typ := range m.own {
-		code := r.take(r.u32())
-		if r.failed || int64(typ) >= int64(len(m.params)) {
-			return nil, refuse("a function has no code or no type")
-		}
-		f := function{m: m, canonical: o.CanonicalNaN, reader: reader{data: code}}
-		done, err := f.rewrite(m.params[typ])
+	out := appendU32(make([]byte, 0, len(body)+len(body)/2), uint32(len(codes)))
+	for i, code := range codes {
+		f := function{decoder: decoder{m: m, reader: reader{data: code}}, summary: m.summaries[i], canonical: o.CanonicalNaN}
+		done, err := f.rewrite(m.params[m.own[i]])
 		if err != nil {
 			return nil, err
+		}
+		if len(out)+len(done) > maxOut {
+			return nil, tooBig("the module with its counter would have more than %d bytes", maxOut)
 		}
 		out = appendU32(out, uint32(len(done)))
 		out = append(out, done...)
 	}
+	return out, nil
+}
+
+// split parts the functions and summarises them.
+func (m *module) split(body []byte) ([][]byte, error) {
+	r := reader{data: body}
+	n := r.u32()
+	if r.failed || uint64(n) != uint64(len(m.own)) {
+		return nil, refuse("%d functions are declared, and %d have code", len(m.own), n)
+	}
+	codes := make([][]byte, n)
+	m.summaries = make([]summary, n)
+	for i, typ := range m.own {
+		codes[i] = r.take(r.u32())
+		if r.failed || uint64(typ) >= uint64(len(m.params)) {
+			return nil, refuse("a function has no code or no type")
+		}
+		var err error
+		if m.summaries[i], err = m.summarise(codes[i], m.params[typ]); err != nil {
+			return nil, err
+		}
+	}
 	if r.more() {
 		return nil, refuse("bytes lie behind the last function")
 	}
-	return out, nil
+	return codes, nil
 }

@@ -11,8 +11,10 @@ var (
 // canonicalise makes a NaN that the instruction before may have given canonical.
 // The instructions that only move bits (abs, neg, copysign, loads,
 // reinterpretations) give the same everywhere.
-func (f *function) canonicalise(op byte) {
-	switch {
+func (f *function) canonicalise(in instruction) {
+	switch op := in.op; {
+	case op == opVector:
+		f.canonicaliseVector(in.sub)
 	case op >= 0x8d && op <= 0x97, op == 0xb6: // f32: ceil to max, demote
 		f.pick(typeF32, append([]byte{opF32Const}, nan32...), []byte{opF32Eq, opSelect})
 	case op >= 0x9b && op <= 0xa5, op == 0xbb: // f64: ceil to max, promote

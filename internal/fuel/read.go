@@ -9,8 +9,16 @@ import (
 // something that this package does not know. Errors wrap it and say what.
 var ErrModule = errors.New("the module cannot be metered")
 
+// ErrTooBig says that a module is larger, or more intricate, than what is
+// compiled here in bounded time. Errors that wrap it wrap ErrModule as well.
+var ErrTooBig = fmt.Errorf("%w: it is too big", ErrModule)
+
 func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrModule, fmt.Sprintf(format, args...))
+}
+
+func tooBig(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrTooBig, fmt.Sprintf(format, args...))
 }
 
 // reader passes over the binary format. Reading beyond the end gives zeros and

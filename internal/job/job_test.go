@@ -20,8 +20,8 @@ func TestCanonicalFormIsFixed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"args":["b","a"],"env":{"A":"2","Z":"1"},` +
-		`"limits":{"deadline_ms":20000,"memory_bytes":67108864,"stderr_bytes":262144,"stdout_bytes":1048576},` +
+	const want = `{"args":["b","a"],"determinism":"strict","env":{"A":"2","Z":"1"},` +
+		`"limits":{"deadline_ms":20000,"fuel":400000000000,"memory_bytes":67108864,"stderr_bytes":262144,"stdout_bytes":1048576},` +
 		`"module_hash":"sha256:120970d812836f19888625587a4606a5ad23cef31c8684e601771552548fc6b9",` +
 		`"nonce":"n","stdin":"aW4=","version":1}`
 	if got := string(j.Payload()); got != want {
@@ -123,7 +123,10 @@ func TestRefusals(t *testing.T) {
 		{"long nonce", with(`"nonce":"` + strings.Repeat("n", MaxNonceBytes+1) + `"`), TooBig},
 		{"negative limit", with(`"limits":{"memory_bytes":-1}`), Malformed},
 		{"fractional limit", with(`"limits":{"memory_bytes":1.5}`), Malformed},
-		{"unknown limit", with(`"limits":{"fuel":1}`), Malformed},
+		{"unknown limit", with(`"limits":{"cores":1}`), Malformed},
+		{"negative fuel", with(`"limits":{"fuel":-1}`), Malformed},
+		{"unknown determinism", with(`"determinism":"Strict"`), Unsupported},
+		{"determinism as a number", with(`"determinism":1`), Malformed},
 		{"deep", strings.Repeat("[", 100) + strings.Repeat("]", 100), Malformed},
 		{"huge", strings.Repeat(" ", MaxSpecBytes+1), TooBig},
 	} {
@@ -141,7 +144,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestNodeLimitsWin(t *testing.T) {
-	node := NodeLimits{Limits: Limits{MemoryBytes: 64 << 20, DeadlineMS: 20_000, StdoutBytes: 1 << 20, StderrBytes: 256 << 10}, ModuleBytes: 10}
+	node := NodeLimits{Limits: Limits{MemoryBytes: 64 << 20, DeadlineMS: 20_000, StdoutBytes: 1 << 20, StderrBytes: 256 << 10, Fuel: 400e9}, ModuleBytes: 10}
 	j, err := New(Spec{Version: 1, Module: module})
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +153,7 @@ func TestNodeLimitsWin(t *testing.T) {
 		t.Errorf("the default job: %v", err)
 	}
 	for i, f := range node.fields() {
-		caps := []*int64{&node.MemoryBytes, &node.DeadlineMS, &node.StdoutBytes, &node.StderrBytes}
+		caps := []*int64{&node.MemoryBytes, &node.DeadlineMS, &node.StdoutBytes, &node.StderrBytes, &node.Fuel}
 		*caps[i]--
 		var r *Refusal
 		if err := node.Admit(j); !errors.As(err, &r) || r.Reason != TooBig || !strings.Contains(err.Error(), f.name) {
@@ -161,8 +164,8 @@ func TestNodeLimitsWin(t *testing.T) {
 	if node.AdmitModule(10) != nil || node.AdmitModule(11) == nil {
 		t.Error("module size")
 	}
-	small := NodeLimits{Limits: Limits{MemoryBytes: 1, DeadlineMS: 2, StdoutBytes: 3, StderrBytes: 4}}
-	if got := small.Clamp(Limits{StdoutBytes: 2}); got != (Limits{1, 2, 2, 4}) {
+	small := NodeLimits{Limits: Limits{MemoryBytes: 1, DeadlineMS: 2, StdoutBytes: 3, StderrBytes: 4, Fuel: 5}}
+	if got := small.Clamp(Limits{StdoutBytes: 2}); got != (Limits{1, 2, 2, 4, 5}) {
 		t.Errorf("clamped to %+v", got)
 	}
 }

@@ -19,6 +19,7 @@ var DefaultNodeLimits = NodeLimits{
 		DeadlineMS:  300_000,
 		StdoutBytes: 8 << 20,
 		StderrBytes: 8 << 20,
+		Fuel:        6e12,
 	},
 	ModuleBytes: MaxModuleBytes,
 }
@@ -53,5 +54,6 @@ func (n NodeLimits) Clamp(l Limits) Limits {
 		DeadlineMS:  min(l.DeadlineMS, n.DeadlineMS),
 		StdoutBytes: min(l.StdoutBytes, n.StdoutBytes),
 		StderrBytes: min(l.StderrBytes, n.StderrBytes),
+		Fuel:        min(l.Fuel, n.Fuel),
 	}
 }

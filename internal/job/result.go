@@ -34,6 +34,7 @@ type Result struct {
 	Stdout, Stderr                   []byte // at most the job's limits
 	StdoutTruncated, StderrTruncated bool   // the guest wrote more than is kept here
 
+	FuelUsed        int64    // of the job's fuel; 0 if the guest was killed
 	PeakMemoryBytes int64    // largest size of the guest's linear memory
 	Engine          string   // what executed the guest, e.g. "wazero 1.12.0 compiler"
 	Walls           []string // barriers that really stood around the guest

@@ -47,7 +47,22 @@ type Limits struct {
 	// ends the job.
 	StdoutBytes int64 `json:"stdout_bytes"`
 	StderrBytes int64 `json:"stderr_bytes"`
+	// Fuel caps what the guest executes, in the units of internal/fuel: roughly an
+	// instruction. The same job uses the same fuel on every node.
+	Fuel int64 `json:"fuel"`
 }
+
+// Determinism says how far two runs of a job must agree.
+type Determinism string
+
+const (
+	// Strict makes every NaN that arithmetic gives the same on all processors; it is
+	// the only difference between them that a guest could see. Arithmetic with floats
+	// takes up to two thirds longer. It is what an empty field means.
+	Strict Determinism = "strict"
+	// Relaxed leaves NaNs as the processor makes them.
+	Relaxed Determinism = "relaxed"
+)
 
 // DefaultLimits stand in for the zero fields of a specification. They belong
 // to SpecVersion 1: changing them changes job ids.
@@ -56,6 +71,7 @@ var DefaultLimits = Limits{
 	DeadlineMS:  20_000,
 	StdoutBytes: 1 << 20,
 	StderrBytes: 256 << 10,
+	Fuel:        400e9,
 }
 
 // Deadline is DeadlineMS as a duration.
@@ -69,7 +85,9 @@ type Spec struct {
 	Env     map[string]string `json:"env"`         // the whole environment
 	Stdin   strictjson.Base64 `json:"stdin"`       // strict base64 in JSON
 	Limits  Limits            `json:"limits"`
-	Nonce   string            `json:"nonce"` // makes two otherwise equal jobs different
+	// Determinism is Strict if it is empty.
+	Determinism Determinism `json:"determinism"`
+	Nonce       string      `json:"nonce"` // makes two otherwise equal jobs different
 }
 
 // Job is a checked specification with its canonical bytes. It does not change
@@ -103,6 +121,9 @@ func New(spec Spec) (*Job, error) {
 	spec.Env = cloneEnv(spec.Env)
 	spec.Stdin = append(strictjson.Base64{}, spec.Stdin...)
 	spec.Limits = spec.Limits.withDefaults()
+	if spec.Determinism == "" {
+		spec.Determinism = Strict
+	}
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
@@ -147,6 +168,7 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.DeadlineMS, DefaultLimits.DeadlineMS)
 	fill(&l.StdoutBytes, DefaultLimits.StdoutBytes)
 	fill(&l.StderrBytes, DefaultLimits.StderrBytes)
+	fill(&l.Fuel, DefaultLimits.Fuel)
 	return l
 }
 
@@ -158,6 +180,8 @@ func (s Spec) check() error {
 		return refuse(Unsupported, "job specification version %d is unknown, this node understands %d", s.Version, SpecVersion)
 	case s.Module.IsZero():
 		return refuse(Malformed, "module_hash is missing")
+	case s.Determinism != Strict && s.Determinism != Relaxed:
+		return refuse(Unsupported, "determinism %.40q is unknown; it is strict or relaxed", string(s.Determinism))
 	case len(s.Args) > MaxArgs:
 		return refuse(TooBig, "%d arguments, at most %d are allowed", len(s.Args), MaxArgs)
 	case len(s.Env) > MaxEnv:
@@ -224,6 +248,7 @@ func (l Limits) fields() []limitField {
 		{"deadline_ms", l.DeadlineMS},
 		{"stdout_bytes", l.StdoutBytes},
 		{"stderr_bytes", l.StderrBytes},
+		{"fuel", l.Fuel},
 	}
 }
 

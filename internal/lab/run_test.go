@@ -181,6 +181,7 @@ func TestVerifyShown(t *testing.T) {
 		Result: receipt.Result{
 			JobID: digest, Module: digest, Stdin: digest, EndState: receipt.Exited,
 			Stdout: receipt.Output{Digest: digest}, Stderr: receipt.Output{Digest: digest},
+			Fuel: receipt.Fuel{CostTable: 1}, Determinism: receipt.Strict,
 		},
 		Observation: receipt.Observation{Engine: "test 1", Walls: []string{"wasm"}},
 	}, key)

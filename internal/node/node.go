@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/receipt"
 )
@@ -182,6 +183,7 @@ func (n *Node) statement(j *job.Job, res job.Result, started time.Time) receipt.
 			Stderr:   receipt.OutputOf(res.Stderr, res.StderrTruncated),
 			EndState: receipt.EndState(res.State),
 			Limits:   receipt.Limits(spec.Limits),
+			Fuel:     receipt.Fuel{Used: res.FuelUsed, CostTable: fuel.CostTable}, Determinism: string(spec.Determinism),
 		},
 		Observation: receipt.Observation{
 			Engine: res.Engine, Walls: res.Walls, Booted: n.cfg.Booted,

@@ -67,6 +67,7 @@ var errUnknownState = errors.New("the runner reported an unknown state")
 func (m outcomeMessage) applyTo(res *job.Result) error {
 	res.State, res.Detail, res.Engine = m.State, m.Detail, m.Engine
 	res.ExitCode, res.PeakMemoryBytes = int(m.ExitCode), max(0, m.PeakBytes)
+	res.FuelUsed = max(0, m.FuelUsed)
 	res.Timings.Compile, res.Timings.Run = nanoseconds(m.CompileNS), nanoseconds(m.RunNS)
 	switch m.State {
 	case job.OutputCap:
@@ -74,7 +75,9 @@ func (m outcomeMessage) applyTo(res *job.Result) error {
 		res.StdoutTruncated = res.StdoutTruncated || m.Detail == stdoutName
 		res.StderrTruncated = res.StderrTruncated || m.Detail == stderrName
 		res.Detail = "wrote more than its limit to " + m.Detail
-	case job.Exited, job.Trapped, job.OutOfFuel, job.OutOfMemory, job.InfraError:
+	case job.Exited, job.Trapped, job.OutOfFuel, job.OutOfMemory:
+	case job.InfraError:
+		res.FuelUsed = 0 // nothing that others would find
 	case job.Refused:
 		return &job.Refusal{Reason: m.Reason, Detail: m.Detail, Directions: m.Directions}
 	default:

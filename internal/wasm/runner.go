@@ -13,7 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/job"
 )
 
@@ -50,6 +49,7 @@ type outcomeMessage struct {
 	Directions string     `json:"directions"`
 	Engine     string     `json:"engine"`
 	PeakBytes  int64      `json:"peak_bytes"`
+	FuelUsed   int64      `json:"fuel_used"`
 	CompileNS  int64      `json:"compile_ns"`
 	RunNS      int64      `json:"run_ns"`
 }
@@ -136,7 +136,7 @@ func execute(j *job.Job, module []byte, out io.Writer) outcomeMessage {
 	}
 	return outcomeMessage{
 		State: outcome.State, ExitCode: int64(outcome.ExitCode), Detail: clip(outcome.Detail),
-		Engine: engine.Name(), PeakBytes: outcome.PeakBytes,
+		Engine: engine.Name(), PeakBytes: outcome.PeakBytes, FuelUsed: outcome.FuelUsed,
 		CompileNS: outcome.Compile.Nanoseconds(), RunNS: outcome.Run.Nanoseconds(),
 	}
 }
@@ -153,7 +153,7 @@ func guestOf(j *job.Job, module []byte, out io.Writer) Guest {
 		Stdout: &cappedWriter{w: frameWriter{out, frameStdout}, name: stdoutName, left: limits.StdoutBytes},
 		Stderr: &cappedWriter{w: frameWriter{out, frameStderr}, name: stderrName, left: limits.StderrBytes},
 
-		MemoryBytes: limits.MemoryBytes, Fuel: fuel.MaxFuel,
+		MemoryBytes: limits.MemoryBytes, Fuel: limits.Fuel, CanonicalNaN: spec.Determinism == job.Strict,
 		Seed: sha256.Sum256(j.Payload()), // the job id
 	}
 	for _, k := range slices.Sorted(maps.Keys(spec.Env)) {

@@ -67,9 +67,9 @@ func (e wazeroEngine) Run(ctx context.Context, g Guest) (Outcome, error) {
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, rt); err != nil {
 		return Outcome{}, fmt.Errorf("offering WASI: %w", err)
 	}
-	metered, err := fuel.Rewrite(g.Module, fuel.Options{Fuel: g.Fuel, Depth: maxDepth, CanonicalNaN: g.CanonicalNaN})
+	metered, err := meter(g)
 	if err != nil {
-		return Outcome{}, &job.Refusal{Reason: job.Malformed, Detail: "the module is not valid", Err: err}
+		return Outcome{}, err
 	}
 	compiled, err := rt.CompileModule(ctx, metered)
 	if err != nil {
@@ -90,6 +90,21 @@ func (e wazeroEngine) Run(ctx context.Context, g Guest) (Outcome, error) {
 	return out, nil
 }
 
+// meter adds the counter to a guest's module.
+func meter(g Guest) ([]byte, error) {
+	metered, err := fuel.Rewrite(g.Module, fuel.Options{
+		Fuel: g.Fuel, Depth: maxDepth, Table: maxTableElements, CanonicalNaN: g.CanonicalNaN,
+	})
+	switch {
+	case errors.Is(err, fuel.ErrTooBig):
+		return nil, &job.Refusal{Reason: job.TooBig, Detail: "the module takes too long to compile", Err: err,
+			Directions: "Build it with smaller functions: less inlining, generated code in several functions."}
+	case err != nil:
+		return nil, &job.Refusal{Reason: job.Malformed, Detail: "the module is not valid", Err: err}
+	}
+	return metered, nil
+}
+
 // maxDepth is how deep calls may go, in the units of package fuel. Both engines have
 // a larger stack; their own limits differ.
 const maxDepth = 20_000
@@ -108,6 +123,8 @@ func call(ctx context.Context, rt wazero.Runtime, compiled wazero.CompiledModule
 	}
 	for _, name := range []string{fuel.StartExport, "_start"} {
 		if f := guest.ExportedFunction(name); f != nil && err == nil {
+			// A call that came back has left the depth at that of its last one.
+			guest.ExportedGlobal(fuel.DepthExport).(api.MutableGlobal).Set(api.EncodeI32(maxDepth))
 			_, err = f.Call(ctx)
 		}
 	}
@@ -168,7 +185,9 @@ func (o *Outcome) judge(err error, memoryRefused bool, used usage, budget int64)
 	case used.fuel > budget:
 		o.State = job.OutOfFuel
 	case used.tooDeep:
-		o.State, o.Detail = job.Trapped, "call stack exhausted"
+		o.State, o.Detail = job.Trapped, "stack overflow"
+	case trapKind(err) == "stack overflow": // the engine's, which is smaller on some
+		o.State, o.Detail, o.FuelUsed = job.InfraError, "calls went deeper than this engine follows them", 0
 	case memoryRefused:
 		o.State, o.Detail = job.OutOfMemory, "stopped after it was refused more memory: "+trapKind(err)
 	default:
