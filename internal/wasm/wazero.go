@@ -176,14 +176,14 @@ func (o *Outcome) judge(err error, memoryRefused bool, used usage, budget int64)
 	var exit *sys.ExitError
 	var over *outputCapError
 	switch {
+	case used.fuel > budget: // also if it came to its end between two looks at the counter
+		o.State = job.OutOfFuel
 	case err == nil:
 		o.State = job.Exited
 	case errors.As(err, &exit):
 		o.State, o.ExitCode = job.Exited, int(exit.ExitCode())
 	case errors.As(err, &over):
 		o.State, o.Detail = job.OutputCap, over.stream
-	case used.fuel > budget:
-		o.State = job.OutOfFuel
 	case used.tooDeep:
 		o.State, o.Detail = job.Trapped, "stack overflow"
 	case trapKind(err) == "stack overflow": // the engine's, which is smaller on some

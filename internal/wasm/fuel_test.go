@@ -1,0 +1,325 @@
+package wasm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+
+	"github.com/phasebased/phase/internal/fuel"
+	"github.com/phasebased/phase/internal/job"
+)
+
+// engines are those that must agree: one, where there is no compiler.
+func engines() []Engine {
+	return []Engine{wazeroEngine{compiler: false}, wazeroEngine{compiler: compilerSupported()}}
+}
+
+// runOnBoth runs a module on both engines and fails if they differ in anything that
+// a receipt's result tells.
+func runOnBoth(t *testing.T, module []byte, budget int64) (Outcome, []byte) {
+	t.Helper()
+	var outcomes [2]Outcome
+	var outputs [2]bytes.Buffer
+	for i, e := range engines() {
+		var err error
+		outcomes[i], err = e.Run(t.Context(), Guest{
+			Module: module, Args: []string{"job"}, Stdin: strings.NewReader(""), Stdout: &outputs[i], Stderr: &outputs[i],
+			MemoryBytes: 4 << 20, Fuel: budget, CanonicalNaN: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcomes[i].Compile, outcomes[i].Run = 0, 0
+	}
+	if outcomes[0] != outcomes[1] || !bytes.Equal(outputs[0].Bytes(), outputs[1].Bytes()) {
+		t.Fatalf("interpreter %+v %x\ncompiler    %+v %x", outcomes[0], outputs[0].Bytes(), outcomes[1], outputs[1].Bytes())
+	}
+	return outcomes[0], outputs[0].Bytes()
+}
+
+// TestFuelEndsWhatWouldNot: each way to go on for ever, or to do much with little code.
+func TestFuelEndsWhatWouldNot(t *testing.T) {
+	start := func(body string) string { return `(module (memory 1) (func (export "_start") ` + body + `))` }
+	for name, wat := range map[string]string{
+		"empty loop":    start(`loop $l br $l end`),
+		"loop":          start(`loop $l i32.const 1 br_if $l end`),
+		"loop in start": `(module (func $f loop $l br $l end) (func (export "_start")) (start $f))`,
+		"nested loops":  start(`loop $a loop $b i32.const 0 br_if $b br $a end end`),
+		"grow":          start(`loop $l i32.const 1 memory.grow drop br $l end`),
+		"calls":         `(module (func $f) (func (export "_start") loop $l call $f br $l end))`,
+		"host calls": `(module ` + wasiImports + `(func (export "_start") loop $l
+			i32.const 9 i32.const 0 i32.const 0 i32.const 0 call $fd_write drop br $l end))`,
+		"binary recursion": `(module (func $f (param $n i32) local.get $n i32.eqz if return end
+			local.get $n i32.const 1 i32.sub call $f local.get $n i32.const 1 i32.sub call $f)
+			(func (export "_start") i32.const 60 call $f))`,
+	} {
+		if out, _ := runOnBoth(t, assemble(t, wat), 1_000_000); out.State != job.OutOfFuel || out.FuelUsed != 1_000_000 {
+			t.Errorf("%s: %+v", name, out)
+		}
+	}
+}
+
+// TestRangesArePaidForByLength: one instruction may move a megabyte, or grow a table.
+func TestRangesArePaidForByLength(t *testing.T) {
+	for name, code := range map[string][]byte{
+		"memory.fill": {0x41, 0, 0x41, 0, 0x41, 0x80, 0x80, 4, 0xfc, 11, 0},    // 64 KiB
+		"memory.copy": {0x41, 0, 0x41, 0, 0x41, 0x80, 0x80, 4, 0xfc, 10, 0, 0}, // 64 KiB
+		"table.grow":  {0xd0, 0x70, 0x41, 0x80, 0xc0, 0, 0xfc, 15, 0, 0x1a},    // 8192 entries
+		"table.fill":  {0x41, 0, 0xd0, 0x70, 0x41, 0x80, 0xc0, 0, 0xfc, 17, 0}, // 8192 entries
+		"memory.grow": {0x41, 8, 0x40, 0, 0x1a},                                // 8 pages
+	} {
+		out, _ := runOnBoth(t, rawModule(code), 1_000_000)
+		if out.State != job.Exited || out.FuelUsed < 8192 || out.FuelUsed > 8192+200 {
+			t.Errorf("%s: %+v", name, out)
+		}
+		if out, _ := runOnBoth(t, rawModule(code), 8000); out.State != job.OutOfFuel {
+			t.Errorf("%s with little fuel: %+v", name, out)
+		}
+	}
+}
+
+// TestStackIsCounted: the compiler's stack is larger than the budget of depth; the
+// interpreter's is smaller, and what it cannot do is not the guest's fault.
+func TestStackIsCounted(t *testing.T) {
+	module := assemble(t, `(module (func $f (export "_start") call $f))`)
+	want := map[bool]job.State{true: job.Trapped, false: job.InfraError}
+	for _, compiler := range []bool{false, compilerSupported()} {
+		out, err := wazeroEngine{compiler: compiler}.Run(t.Context(), Guest{Module: module, Args: []string{"job"}, MemoryBytes: 1 << 20, Fuel: 1 << 40})
+		if err != nil || out.State != want[compiler] {
+			t.Errorf("compiler %v: %+v, %v", compiler, out, err)
+		}
+	}
+}
+
+// TestNaNsAreCanonical stores what arithmetic makes of NaNs with a payload and a sign.
+func TestNaNsAreCanonical(t *testing.T) {
+	odd32, odd64 := []byte{0x43, 1, 2, 0xa3, 0xff}, []byte{0x44, 1, 2, 3, 4, 5, 6, 0xf3, 0xff}
+	unary := func(x []byte, op ...byte) []byte { return append(bytes.Clone(x), op...) }
+	binary := func(x []byte, op ...byte) []byte { return append(append(bytes.Clone(x), x...), op...) }
+	v128 := func(x []byte, splat byte, op ...byte) []byte {
+		return append(append(bytes.Clone(x), 0xfd, splat), op...)
+	}
+	nan32, nan64 := []byte{0, 0, 0xc0, 0x7f}, []byte{0, 0, 0, 0, 0, 0, 0xf8, 0x7f}
+	type test struct {
+		code  []byte
+		store []byte
+		want  []byte
+	}
+	var tests []test
+	s32, s64, sv := []byte{0x38, 2, 0}, []byte{0x39, 3, 0}, []byte{0xfd, 11, 4, 0}
+	for op := byte(0x8d); op <= 0x91; op++ {
+		tests = append(tests, test{unary(odd32, op), s32, nan32}, test{unary(odd64, op+0x0e), s64, nan64})
+	}
+	for op := byte(0x92); op <= 0x97; op++ {
+		tests = append(tests, test{binary(odd32, op), s32, nan32}, test{binary(odd64, op+0x0e), s64, nan64})
+	}
+	tests = append(tests, test{unary(odd32, 0xbb), s64, nan64}, test{unary(odd64, 0xb6), s32, nan32})
+	for _, op := range [][]byte{{0x67}, {0x68}, {0x69}, {0x6a}, {0xe3, 1}} {
+		tests = append(tests, test{v128(odd32, 19, append([]byte{0xfd}, op...)...), sv, bytes.Repeat(nan32, 4)})
+	}
+	for _, op := range [][]byte{{0x74}, {0x75}, {0x7a}, {0x94, 1}, {0xef, 1}} {
+		tests = append(tests, test{v128(odd64, 20, append([]byte{0xfd}, op...)...), sv, bytes.Repeat(nan64, 2)})
+	}
+	for sub := byte(0xe4); sub <= 0xe9; sub++ {
+		x, y := v128(odd32, 19), v128(odd64, 20)
+		tests = append(tests, test{binary(x, 0xfd, sub, 1), sv, bytes.Repeat(nan32, 4)},
+			test{binary(y, 0xfd, sub+12, 1), sv, bytes.Repeat(nan64, 2)})
+	}
+	tests = append(tests, test{v128(odd32, 19, 0xfd, 0x5f), sv, bytes.Repeat(nan64, 2)},
+		test{v128(odd64, 20, 0xfd, 0x5e), sv, append(bytes.Repeat(nan32, 2), make([]byte, 8)...)})
+	for _, c := range tests {
+		code := append(append([]byte{0x41, 16}, c.code...), c.store...)
+		_, out := runOnBoth(t, rawModule(append(code, show(16, len(c.want))...)), 1_000_000)
+		if !bytes.Equal(out, c.want) {
+			t.Errorf("%x gives %x, want %x", c.code, out, c.want)
+		}
+	}
+}
+
+// show writes n bytes of memory from an address to the standard output.
+func show(at, n int) []byte {
+	return []byte{
+		0x41, 0, 0x41, byte(at), 0x36, 2, 0, // where
+		0x41, 4, 0x41, byte(n), 0x36, 2, 0, // how much; below 64 both
+		0x41, 1, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 0, 0x1a,
+	}
+}
+
+// rawModule has fd_write, one page of memory, a table of 8192 entries, a variable of
+// each type and _start with the given code.
+func rawModule(code []byte) []byte {
+	part := func(id byte, body ...byte) []byte {
+		return append(binary.AppendUvarint([]byte{id}, uint64(len(body))), body...)
+	}
+	body := append([]byte{3, 4, 0x7f, 2, 0x7e, 2, 0x7c}, code...)
+	body = append(body, 0x0b)
+	entry := append(binary.AppendUvarint([]byte{1}, uint64(len(body))), body...)
+	importing := append([]byte{1, byte(len(wasiModule))}, wasiModule...)
+	importing = append(append(importing, 8), "fd_write\x00\x01"...)
+	return bytes.Join([][]byte{
+		[]byte("\x00asm\x01\x00\x00\x00"),
+		part(1, 2, 0x60, 0, 0, 0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 1, 0x7f), part(2, importing...), part(3, 1, 0),
+		part(4, 1, 0x70, 0, 0x80, 0xc0, 0), part(5, 1, 0, 1),
+		part(7, append([]byte{2, 6}, "memory\x02\x00\x06_start\x00\x01"...)...), part(10, entry...),
+	}, nil)
+}
+
+// TestRandomModules: what is rewritten does what the original does, and both engines
+// find the same fuel.
+func TestRandomModules(t *testing.T) {
+	for seed := range uint64(300) {
+		module := rawModule(randomCode(seed))
+		out, got := runOnBoth(t, module, 1_000_000)
+		if out.State != job.Exited {
+			t.Fatalf("seed %d: %+v", seed, out)
+		}
+		if want := runOriginal(t, module); !bytes.Equal(got, want) {
+			t.Fatalf("seed %d: the original gives %x, with the counter it gives %x", seed, want, got)
+		}
+		if again, _ := runOnBoth(t, module, out.FuelUsed); again != out {
+			t.Fatalf("seed %d with exactly enough: %+v, before %+v", seed, again, out)
+		}
+		if less, _ := runOnBoth(t, module, out.FuelUsed-1); less.State != job.OutOfFuel {
+			t.Fatalf("seed %d with one less: %+v", seed, less)
+		}
+	}
+}
+
+// runOriginal gives what a module writes without a counter.
+func runOriginal(t *testing.T, module []byte) []byte {
+	t.Helper()
+	rt := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigInterpreter())
+	defer rt.Close(t.Context())
+	wasi_snapshot_preview1.MustInstantiate(t.Context(), rt)
+	var out bytes.Buffer
+	if _, err := rt.InstantiateWithConfig(t.Context(), module, wazero.NewModuleConfig().WithStdout(&out)); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// randomCode is valid and ends: a loop of at most some turns around statements that
+// mix variables and branch at random, and the four integers written at the end.
+func randomCode(seed uint64) []byte {
+	g := generator{r: rand.New(rand.NewPCG(seed, 1))}
+	g.emit(0x41, byte(g.r.IntN(60)), 0x21, 3, 0x03, 0x40) // turns; loop
+	g.labels = append(g.labels, false)
+	g.statements(4)
+	g.emit(0x20, 3, 0x41, 1, 0x6b, 0x22, 3, 0x41, 0, 0x4a, 0x0d, 0, 0x0b)
+	for i := range byte(3) {
+		g.emit(0x41, 16, 0x20, i, 0x36, 2, i*4)
+	}
+	g.emit(0x41, 16, 0x20, 4, 0x37, 3, 16)
+	g.out = append(g.out, show(16, 24)...)
+	return g.out
+}
+
+type generator struct {
+	r      *rand.Rand
+	out    []byte
+	labels []bool // whether a branch to it goes forward
+}
+
+func (g *generator) emit(b ...byte) { g.out = append(g.out, b...) }
+
+func (g *generator) statements(depth int) {
+	for range 1 + g.r.IntN(5) {
+		g.statement(depth)
+	}
+}
+
+func (g *generator) statement(depth int) {
+	kind := g.r.IntN(8)
+	switch {
+	case depth == 0 || kind < 3:
+		g.mix()
+	case kind == 3: // a block with ways out
+		g.nest(0x02, depth)
+	case kind == 4:
+		g.emit(0x20, byte(g.r.IntN(3)))
+		g.labels = append(g.labels, true)
+		g.emit(0x04, 0x40)
+		g.statements(depth - 1)
+		if g.r.IntN(2) == 0 {
+			g.emit(0x05)
+			g.statements(depth - 1)
+		}
+		g.emit(0x0b)
+		g.labels = g.labels[:len(g.labels)-1]
+	case kind == 5: // a branch, behind which code may be dead
+		if label, ok := g.forward(); ok {
+			if g.r.IntN(3) == 0 {
+				g.emit(0x0c, label)
+			} else {
+				g.emit(0x20, byte(g.r.IntN(3)), 0x0d, label)
+			}
+		}
+	case kind == 6: // a table of branches
+		a, ok := g.forward()
+		b, _ := g.forward()
+		if ok {
+			g.emit(0x20, byte(g.r.IntN(3)), 0x41, 3, 0x71, 0x0e, 2, a, b, a)
+		}
+	default: // ranges
+		g.emit(0x41, 0x20, 0x41, 0, 0x20, byte(g.r.IntN(3)), 0x41, 0x3f, 0x71, 0xfc, 11, 0)
+	}
+}
+
+func (g *generator) nest(op byte, depth int) {
+	g.emit(op, 0x40)
+	g.labels = append(g.labels, true)
+	g.statements(depth - 1)
+	g.emit(0x0b)
+	g.labels = g.labels[:len(g.labels)-1]
+}
+
+// forward chooses a label whose branch goes forward.
+func (g *generator) forward() (byte, bool) {
+	var labels []byte
+	for i, forward := range g.labels {
+		if forward {
+			labels = append(labels, byte(len(g.labels)-1-i))
+		}
+	}
+	if len(labels) == 0 {
+		return 0, false
+	}
+	return labels[g.r.IntN(len(labels))], true
+}
+
+// mix changes a variable.
+func (g *generator) mix() {
+	to, a, b := byte(g.r.IntN(3)), byte(g.r.IntN(3)), byte(g.r.IntN(3))
+	switch g.r.IntN(4) {
+	case 0:
+		g.emit(0x20, a, 0x41, byte(g.r.IntN(64)), 0x6a, 0x21, to)
+	case 1:
+		g.emit(0x20, a, 0x20, b, byte(0x71+g.r.IntN(8)), 0x21, to) // and … rotr
+	case 2:
+		g.emit(0x20, 4, 0x20, a, 0xad, 0x7e, 0x42, 7, 0x7c, 0x21, 4)
+	case 3: // floats, and back again
+		g.emit(0x20, a, 0xb7, 0x20, b, 0xb7, byte(0xa0+g.r.IntN(6)), 0xfc, 2, 0x21, to)
+	}
+}
+
+// TestModuleCannotReachItsCounter: the forgeries of package fuel, through an engine.
+func TestModuleCannotReachItsCounter(t *testing.T) {
+	for name, code := range map[string][]byte{
+		"sets fuel":  {0x42, 0, 0x24, 0},
+		"sets depth": {0x41, 0, 0x24, 1},
+		"a local":    {0x20, 8, 0x1a},
+	} {
+		for _, e := range engines() {
+			_, err := e.Run(t.Context(), Guest{Module: rawModule(code), Args: []string{"job"}, MemoryBytes: 1 << 20, Fuel: fuel.MaxFuel})
+			if r := (*job.Refusal)(nil); !errors.As(err, &r) || r.Reason != job.Malformed {
+				t.Errorf("%s on %s: %v", name, e.Name(), err)
+			}
+		}
+	}
+}
