@@ -119,6 +119,7 @@ const importLaw = `
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab, internal/diskformat < test/vm;
+	internal/deb < test/deb;
 	internal/kexec < test/vm/hop;
 	internal/debpkg < test/peers;
 	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers, internal/node < test/bench;

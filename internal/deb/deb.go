@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,8 @@ type Config struct {
 	Config   []byte    // the node's default configuration
 	// Manuals are manual pages of section 1, by program.
 	Manuals map[string][]byte
-	Out     string // folder for the packages; made if missing
+	Out     string   // folder for the packages; made if missing
+	Only    []string // the packages to make; nil: all
 }
 
 // Error says which package could not be built.
@@ -76,6 +78,9 @@ func Build(ctx context.Context, cfg Config) ([]string, error) {
 	}
 	var made []string
 	for _, p := range packages() {
+		if cfg.Only != nil && !slices.Contains(cfg.Only, p.name) {
+			continue
+		}
 		path := filepath.Join(out, fmt.Sprintf("%s_%s_%s.deb", p.name, cfg.Version, arch))
 		if err := cfg.build(ctx, p, arch, path); err != nil {
 			return made, &Error{p.name, err}

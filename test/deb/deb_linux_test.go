@@ -1,0 +1,189 @@
+// Package deb_test puts the Debian package of the node through its life, in a Debian
+// made by debootstrap whose init is systemd, in a container: installed, upgraded, hung,
+// restarted, disabled, removed, purged. No virtual machine is needed.
+package deb_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/phasebased/phase/internal/deb"
+	"github.com/phasebased/phase/internal/nettest"
+)
+
+const repository = "../.."
+
+// rebooted is what systemd-nspawn ends with when the container wants to start again.
+const rebooted = 133
+
+// TestLifeOfThePackage runs testdata/life.sh as root of that Debian.
+func TestLifeOfThePackage(t *testing.T) {
+	if os.Geteuid() != 0 {
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to make a Debian system and start it")
+	}
+	for _, tool := range []string{"systemd-nspawn", "debootstrap", "dpkg-deb", "unshare"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())
+		}
+	}
+	if kinds, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(kinds), "cgroup2") {
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "the kernel has no unified control groups, which systemd needs")
+	}
+	root, dir := debian(t), t.TempDir()
+	packages(t, filepath.Join(dir, "packages"))
+	place(t, filepath.Join(dir, "upper", "etc", "systemd", "system"))
+	code := rebooted
+	starts := 0
+	for ; code == rebooted && starts < 4; starts++ {
+		code = boot(t, root, dir)
+	}
+	said, err := os.ReadFile(filepath.Join(dir, "packages", "said"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code != 0 || starts != 2 || bytes.Contains(said, []byte("FAIL")) || !bytes.Contains(said, []byte("all is well")) {
+		t.Errorf("%d starts, the last ended with %d:\n%s", starts, code, said)
+	}
+	exposure := regexp.MustCompile(`exposure level for plasmd.service: (\d+\.\d)`).FindSubmatch(said)
+	if exposure == nil || string(exposure[1]) > "4.2" || len(exposure[1]) != 3 {
+		t.Errorf("systemd-analyze security: %q", exposure)
+	}
+}
+
+// boot starts the container and gives its exit status.
+func boot(t *testing.T, root, dir string) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	script, err := filepath.Abs("testdata/boot.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "--cgroup", "sh", script, root, dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Minute
+	console, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == rebooted {
+		return rebooted
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, console[max(0, len(console)-4000):])
+		return 1
+	}
+	return 0
+}
+
+// packages builds an old and a new version of the package.
+func packages(t *testing.T, dir string) {
+	t.Helper()
+	programs := t.TempDir()
+	command(t, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", programs, "./cmd/plasmd")
+	arch := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[strings.TrimSpace(command(t, "go", "env", "GOARCH"))]
+	for version, name := range map[string]string{"0.1.0": "old.deb", "0.2.0": "new.deb"} {
+		made, err := deb.Build(t.Context(), deb.Config{
+			Programs: programs, Arch: arch, Version: version, Time: time.Unix(1_790_000_000, 0),
+			Config: []byte(`{"listen_addrs":["/ip4/0.0.0.0/tcp/4001"]}` + "\n"), Out: t.TempDir(),
+			Only: []string{"plasmd"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		copyTo(t, made[0], filepath.Join(dir, name))
+	}
+	copyTo(t, "testdata/life.sh", filepath.Join(dir, "life.sh"))
+}
+
+// place puts what starts life.sh into the system, and shortens the watchdog's patience.
+func place(t *testing.T, units string) {
+	t.Helper()
+	copyTo(t, "testdata/life.service", filepath.Join(units, "life.service"))
+	write(t, filepath.Join(units, "plasmd.service.d", "short.conf"), []byte("[Service]\nWatchdogSec=20\n"))
+	wants := filepath.Join(units, "default.target.wants")
+	if err := os.MkdirAll(wants, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../life.service", filepath.Join(wants, "life.service")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// debian makes a Debian system, once: it is kept below build.
+func debian(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join(repository, "build", "debian-service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, made := filepath.Join(dir, "root"), filepath.Join(dir, "made")
+	suite, mirror := aptSource(t)
+	if was, err := os.ReadFile(made); err == nil && string(was) == suite {
+		return root
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "debootstrap", "--variant=minbase", "--include=systemd-sysv,udev", suite, root, mirror)
+	write(t, made, []byte(suite))
+	return root
+}
+
+// aptSource is where this machine's apt has Debian from.
+func aptSource(t *testing.T) (suite, mirror string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(CODENAME) $(SITE)", "Created-By: Packages").Output()
+	if err == nil {
+		for line := range strings.Lines(string(out)) {
+			f := strings.Fields(line)
+			if len(f) == 4 && f[0] == "Debian" && f[1] == "main" && regexp.MustCompile(`^[a-z]+$`).MatchString(f[2]) {
+				return f[2], f[3]
+			}
+		}
+	}
+	nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", "apt has no Debian here")
+	return "", ""
+}
+
+func command(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = repository
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "CGO_ENABLED=0", "DEBIAN_FRONTEND=noninteractive")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out[max(0, len(out)-2000):])
+	}
+	return string(out)
+}
+
+func copyTo(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, to, data)
+}
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
