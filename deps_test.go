@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas, internal/disks;
+	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -39,9 +39,9 @@ const importLaw = `
 
 	# The corridor's rooms, in walking order.
 	internal/strictjson < internal/portal;
-	internal/lines < internal/tor;
+	internal/lines < internal/tor, internal/disks;
 	internal/strictjson, internal/tor < internal/bootcfg;
-	internal/kmod < internal/sysinit;
+	internal/kmod, internal/lines < internal/sysinit;
 	internal/sysinit, internal/term < internal/dialog;
 	manifest, blob < internal/discover;
 	manifest, internal/durable < internal/trust;

@@ -7,8 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"github.com/phasebased/phase/internal/lines"
 )
 
 // Bounds on what is read of the kernel's lists. Machines with many containers have
@@ -73,36 +74,20 @@ func readMounts(path string) ([]mount, error) {
 // could be the one that matters.
 func parseMounts(r io.Reader) ([]mount, error) {
 	var out []mount
-	lines := bufio.NewScanner(io.LimitReader(r, maxList))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		head, tail, ok := strings.Cut(lines.Text(), " - ")
+	scanner := bufio.NewScanner(io.LimitReader(r, maxList))
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		head, tail, ok := strings.Cut(scanner.Text(), " - ")
 		fields, rest := strings.Split(head, " "), strings.Split(tail, " ")
 		if !ok || len(fields) < 6 || len(rest) < 2 {
-			return nil, fmt.Errorf("disks: mount list: %.80q makes no sense", lines.Text())
+			return nil, fmt.Errorf("disks: mount list: %.80q makes no sense", scanner.Text())
 		}
-		out = append(out, mount{dev: fields[2], point: unescape(fields[4]), fsType: rest[0], source: unescape(rest[1])})
+		out = append(out, mount{dev: fields[2], point: lines.Unescape(fields[4]), fsType: rest[0], source: lines.Unescape(rest[1])})
 	}
-	if err := lines.Err(); err != nil {
+	if err := scanner.Err(); err != nil {
 		return nil, fmt.Errorf("disks: mount list: %w", err)
 	}
 	return out, nil
-}
-
-// unescape undoes the kernel's \040 for a blank and the like.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // swaps are the files and devices that the kernel swaps to.
@@ -116,14 +101,14 @@ func (r Roots) swaps() ([]string, error) {
 	}
 	defer f.Close()
 	var out []string
-	lines := bufio.NewScanner(io.LimitReader(f, maxList))
-	for first := true; lines.Scan(); first = false {
-		if name, _, _ := strings.Cut(lines.Text(), " "); !first && name != "" {
+	scanner := bufio.NewScanner(io.LimitReader(f, maxList))
+	for first := true; scanner.Scan(); first = false {
+		if name, _, _ := strings.Cut(scanner.Text(), " "); !first && name != "" {
 			name, _, _ = strings.Cut(name, "\t")
-			out = append(out, unescape(name))
+			out = append(out, lines.Unescape(name))
 		}
 	}
-	if err := lines.Err(); err != nil {
+	if err := scanner.Err(); err != nil {
 		return nil, fmt.Errorf("disks: swap areas: %w", err)
 	}
 	return out, nil

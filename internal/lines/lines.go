@@ -1,11 +1,13 @@
-// Package lines reads what another program says, line by line, however long its
-// lines are and however many.
+// Package lines reads what another program, or the kernel, says line by line, however
+// long the lines are and however many.
 package lines
 
 import (
 	"bufio"
 	"errors"
 	"io"
+	"strconv"
+	"strings"
 )
 
 // Read calls take with each line of r, without its end, until r ends. A line
@@ -26,4 +28,21 @@ func Read(r io.Reader, max int, take func(line []byte)) error {
 		}
 		skipping = more
 	}
+}
+
+// Unescape undoes what the kernel does to blanks in the names that it lists, such as
+// mount points: three octal digits behind a backslash.
+func Unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }

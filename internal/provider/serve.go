@@ -68,18 +68,11 @@ func (p *Provider) serveMedia(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := path.Join("media", release, file)
-	f, info, err := p.open(name)
-	switch {
-	case noDescriptor(err):
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many files are open", http.StatusServiceUnavailable)
-		return
-	case err != nil:
-		http.NotFound(w, r)
+	f, info, ok := p.openFor(w, r, name)
+	if !ok {
 		return
 	}
 	defer f.Close()
-	w.Header().Set("Cache-Control", "no-cache")
 	p.send(w, r, path.Ext(name), content{ReadSeeker: f, size: info.Size(), modified: info.ModTime()})
 }
 
@@ -87,18 +80,11 @@ func (p *Provider) serveMedia(w http.ResponseWriter, r *http.Request) {
 // yet, or changed since, is sent without tag and date, so that no range can
 // continue another file.
 func (p *Provider) serveFile(w http.ResponseWriter, r *http.Request, name string) {
-	f, info, err := p.open(name)
-	switch {
-	case noDescriptor(err):
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many files are open", http.StatusServiceUnavailable)
-		return
-	case err != nil:
-		http.NotFound(w, r)
+	f, info, ok := p.openFor(w, r, name)
+	if !ok {
 		return
 	}
 	defer f.Close()
-	w.Header().Set("Cache-Control", "no-cache") // that is: ask again with the tag
 	c := content{ReadSeeker: f, size: info.Size()}
 	if m, ok := p.files.get(name); ok && m.matches(info) {
 		c.digest = m.digest
@@ -107,6 +93,23 @@ func (p *Provider) serveFile(w http.ResponseWriter, r *http.Request, name string
 		}
 	}
 	p.send(w, r, path.Ext(name), c)
+}
+
+// openFor opens a file of the folder for an answer, which a cache has to ask for again
+// with the tag. If it cannot, it has answered.
+func (p *Provider) openFor(w http.ResponseWriter, r *http.Request, name string) (f *os.File, info os.FileInfo, ok bool) {
+	f, info, err := p.open(name)
+	switch {
+	case noDescriptor(err):
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "too many files are open", http.StatusServiceUnavailable)
+		return nil, nil, false
+	case err != nil:
+		http.NotFound(w, r)
+		return nil, nil, false
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	return f, info, true
 }
 
 // noDescriptor says that a file may well be there, but none can be opened now.

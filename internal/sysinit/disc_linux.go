@@ -21,22 +21,11 @@ const spinUp = time.Second
 // WaitMedium is WaitPartition for media that may also be a disc: a drive has no
 // partitions, so a disc goes by the volume identifier of its ISO 9660 file system.
 func WaitMedium(ctx context.Context, label, volume string) ([]Partition, error) {
-	w, err := NewWatcher()
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	sys := os.DirFS("/sys")
-	for {
+	return waitFor(ctx, label, func(sys fs.FS) ([]Partition, int, error) {
 		found, err := Partitions(sys, label)
 		discs, drives := Discs(sys, openDrive, volume)
-		if found = append(found, discs...); err == nil && len(found) > 0 {
-			return found, nil
-		}
-		if err := nextLook(ctx, w, drives); err != nil {
-			return nil, &NoPartitionError{Label: label, Err: err}
-		}
-	}
+		return append(found, discs...), drives, err
+	})
 }
 
 // nextLook waits until there is a reason to look again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 )
@@ -30,6 +31,15 @@ func WaitPartition(ctx context.Context, label string) ([]Partition, error) {
 // WaitPartitions is WaitPartition for those of which wanted is true. It is asked
 // again about each of them whenever there is another.
 func WaitPartitions(ctx context.Context, label string, wanted func(Partition) bool) ([]Partition, error) {
+	return waitFor(ctx, label, func(sys fs.FS) ([]Partition, int, error) {
+		found, err := Partitions(sys, label)
+		return slices.DeleteFunc(found, func(p Partition) bool { return !wanted(p) }), 0, err
+	})
+}
+
+// waitFor looks until something is found. A look says as well how many drives there
+// are whose discs are no events.
+func waitFor(ctx context.Context, label string, look func(sys fs.FS) (found []Partition, drives int, err error)) ([]Partition, error) {
 	w, err := NewWatcher()
 	if err != nil {
 		return nil, err
@@ -38,12 +48,11 @@ func WaitPartitions(ctx context.Context, label string, wanted func(Partition) bo
 	sys := os.DirFS("/sys")
 	for {
 		// Looking comes after the socket was opened, so that nothing falls between.
-		found, err := Partitions(sys, label)
-		found = slices.DeleteFunc(found, func(p Partition) bool { return !wanted(p) })
+		found, drives, err := look(sys)
 		if err == nil && len(found) > 0 {
 			return found, nil
 		}
-		if err := nextBlockEvent(ctx, w); err != nil {
+		if err := nextLook(ctx, w, drives); err != nil {
 			return nil, &NoPartitionError{Label: label, Err: err}
 		}
 	}

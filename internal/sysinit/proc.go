@@ -8,8 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/phasebased/phase/internal/lines"
 )
 
 // maxProc bounds what is read of a list of the kernel's, in bytes.
@@ -17,7 +18,7 @@ const maxProc = 1 << 20
 
 // procFields splits each line of a list of the kernel's below root. One that is not
 // there is empty.
-func procFields(root, name string) (lines [][]string, err error) {
+func procFields(root, name string) (rows [][]string, err error) {
 	f, err := os.Open(filepath.Join(root, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -29,22 +30,22 @@ func procFields(root, name string) (lines [][]string, err error) {
 	return splitLines(f)
 }
 
-func splitLines(r io.Reader) (lines [][]string, err error) {
+func splitLines(r io.Reader) (rows [][]string, err error) {
 	scanner := bufio.NewScanner(io.LimitReader(r, maxProc))
 	for scanner.Scan() {
-		lines = append(lines, strings.Fields(scanner.Text()))
+		rows = append(rows, strings.Fields(scanner.Text()))
 	}
-	return lines, scanner.Err()
+	return rows, scanner.Err()
 }
 
 // swaps lists what the kernel swaps to, the last first, by the names that swapoff
 // takes: the first field of each line but the head (proc(5)). Compressed memory
 // (zram) is in it.
 func swaps(root string) (names []string, err error) {
-	lines, err := procFields(root, "proc/swaps")
-	for _, fields := range lines[min(1, len(lines)):] {
+	rows, err := procFields(root, "proc/swaps")
+	for _, fields := range rows[min(1, len(rows)):] {
 		if len(fields) > 0 {
-			names = append(names, unescape(fields[0]))
+			names = append(names, lines.Unescape(fields[0]))
 		}
 	}
 	slices.Reverse(names)
@@ -57,14 +58,14 @@ type mounted struct{ fstype, target string }
 // mountsBelow lists what is mounted, in the order in which it was, as proc below
 // root has it.
 func mountsBelow(root string) ([]mounted, error) {
-	lines, err := procFields(root, "proc/self/mounts")
-	return mountsIn(lines), err
+	rows, err := procFields(root, "proc/self/mounts")
+	return mountsIn(rows), err
 }
 
-func mountsIn(lines [][]string) (list []mounted) {
-	for _, fields := range lines {
+func mountsIn(rows [][]string) (list []mounted) {
+	for _, fields := range rows {
 		if len(fields) >= 3 {
-			list = append(list, mounted{fstype: fields[2], target: unescape(fields[1])})
+			list = append(list, mounted{fstype: fields[2], target: lines.Unescape(fields[1])})
 		}
 	}
 	return list
@@ -79,21 +80,4 @@ func mountsOf(root, fstype string) (targets []string, err error) {
 		}
 	}
 	return targets, err
-}
-
-// unescape undoes what the kernel does to blanks in names: three octal digits
-// behind a backslash.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

@@ -9,13 +9,14 @@ import (
 	"strings"
 )
 
-// current waits for a session.
+// current waits for a session that works. One that failed stays until its program
+// is dealt with; whoever were given it would fail at once, and again.
 func (s *Supplicant) current(ctx context.Context) (*session, error) {
 	for {
 		s.mu.Lock()
 		sess, trouble, changed := s.session, s.trouble, s.changed
 		s.mu.Unlock()
-		if sess != nil {
+		if sess != nil && !sess.failed() {
 			return sess, nil
 		}
 		if is(trouble, ProgramMissing) || is(trouble, BadNetwork) {

@@ -74,6 +74,15 @@ func (s *session) fail(err error) {
 	})
 }
 
+func (s *session) failed() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *session) cause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
