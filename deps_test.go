@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/diskformat, logproof, media, schemas;
+	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/diskformat, internal/peer, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -49,7 +49,7 @@ const importLaw = `
 	manifest, internal/store, internal/delta < internal/fetch;
 	internal/discover, internal/fetch < internal/mdns;
 	blob < internal/p2p/blobwire;
-	internal/discover, internal/fetch, internal/p2p/blobwire, manifest < internal/p2p;
+	internal/discover, internal/fetch, internal/p2p/blobwire, internal/peer, manifest < internal/p2p;
 	internal/p2p < internal/p2p/dhtserver;
 	manifest, internal/fetch, internal/timeline, internal/kexec < internal/handover;
 	internal/durable < internal/oneshot;
@@ -62,6 +62,7 @@ const importLaw = `
 	internal/job, internal/fuel < internal/wasm;
 	internal/job, internal/wasm, receipt, internal/store, internal/durable, internal/metrics < internal/node;
 	internal/job, schemas < internal/jobapi;
+	internal/job, internal/peer, receipt < internal/jobpeer;
 	internal/store, manifest, receipt, internal/durable, internal/metrics < internal/provider;
 
 	# The publisher's rooms.
@@ -106,7 +107,7 @@ const importLaw = `
 	cmd/internal/pid1, internal/handover, internal/trust, internal/durable, internal/verity, internal/oneshot,
 	internal/lines
 	< cmd/node-init;
-	internal/node, internal/jobapi, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
+	internal/node, internal/jobapi, internal/jobpeer, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
 	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, cmd/internal/manual
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
