@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -38,12 +39,14 @@ type config struct {
 	RequireSigned     bool         `json:"require_signed"`      // also those at this machine must sign
 	MaxPerSubmitter   int          `json:"max_per_submitter"`   // jobs of one submitter that run or wait; 0: no quota
 	ServePort         int64        `json:"serve_port"`          // HTTP port to offer to others what this machine booted; 0: do not
+	MetricsAddr       string       `json:"metrics_addr"`        // address and TCP port of GET /metrics; empty: do without
 }
 
 type configLimits struct {
 	MaxMemoryBytes    int64 `json:"max_memory_bytes"`
 	MaxCPUCores       int64 `json:"max_cpu_cores"` // a guest has one thread, so 1 is all there is
 	MaxTimeoutSeconds int64 `json:"max_timeout_seconds"`
+	MaxFuel           int64 `json:"max_fuel"` // in the units of internal/fuel
 }
 
 // queuePerSlot is how many jobs may wait for each that runs.
@@ -59,6 +62,7 @@ func defaultConfig() config {
 			MaxMemoryBytes:    job.DefaultNodeLimits.MemoryBytes,
 			MaxCPUCores:       1,
 			MaxTimeoutSeconds: job.DefaultNodeLimits.DeadlineMS / 1000,
+			MaxFuel:           job.DefaultNodeLimits.Fuel,
 		},
 		BootJobs:  []string{},
 		Providers: []string{},
@@ -66,7 +70,8 @@ func defaultConfig() config {
 		Submitters:      []string{},
 		MaxPerSubmitter: 2 * queuePerSlot,
 
-		ServePort: 8080,
+		ServePort:   8080,
+		MetricsAddr: "127.0.0.1:4002",
 	}
 }
 
@@ -146,6 +151,7 @@ func (c config) check() error {
 		{"max_per_submitter", int64(c.MaxPerSubmitter), 0, 1 << 20},
 		{"serve_port", c.ServePort, 0, 65535},
 		{"limits.max_timeout_seconds", c.Limits.MaxTimeoutSeconds, 1, 3600},
+		{"limits.max_fuel", c.Limits.MaxFuel, 1, 1<<53 - 1},
 	} {
 		if f.value < f.low || f.value > f.high {
 			return fmt.Errorf("%s is %d, want %d to %d", f.name, f.value, f.low, f.high)
@@ -153,6 +159,9 @@ func (c config) check() error {
 	}
 	if _, err := c.submitters(); err != nil {
 		return fmt.Errorf("submitters: %w", err)
+	}
+	if err := checkHostPort(c.MetricsAddr); err != nil {
+		return fmt.Errorf("metrics_addr: %w", err)
 	}
 	for _, addr := range append(append([]string{}, c.BootstrapPeers...), c.PeerAddrs...) {
 		if err := p2p.CheckBootstrap(addr); err != nil {
@@ -167,11 +176,24 @@ func (c config) check() error {
 	return nil
 }
 
+// checkHostPort wants an IP address and a port, such as 127.0.0.1:4002 or [::1]:4002,
+// or nothing. A name would be looked up, and might come to stand for the world.
+func checkHostPort(text string) error {
+	if text == "" {
+		return nil
+	}
+	if _, err := netip.ParseAddrPort(text); err != nil {
+		return fmt.Errorf("%.80q is no IP address with a port, such as 127.0.0.1:4002", text)
+	}
+	return nil
+}
+
 // nodeLimits are the caps that the configuration leads to.
 func (c config) nodeLimits() job.NodeLimits {
 	limits := job.DefaultNodeLimits
 	limits.MemoryBytes = c.Limits.MaxMemoryBytes
 	limits.DeadlineMS = c.Limits.MaxTimeoutSeconds * 1000
+	limits.Fuel = c.Limits.MaxFuel
 	return limits
 }
 

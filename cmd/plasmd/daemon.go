@@ -142,6 +142,13 @@ func (d *daemon) run(ctx context.Context) error {
 	if offered != nil {
 		tasks.Go(func() { d.share(ctx, offered) })
 	}
+	if figures := d.openFigures(peer); figures != nil {
+		tasks.Go(func() {
+			if err := figures.run(ctx); err != nil {
+				d.log.Error("no more figures for Prometheus", "err", err)
+			}
+		})
+	}
 	now := func() string { return status(d.node.Load(), peer.Peers()) }
 	d.manager.said(d.manager.notify.Ready(now())) // every socket is open
 	tasks.Go(func() { d.manager.watch(ctx, d.parts(peer, offered), now) })
