@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,11 @@ func needs() []need {
 		{"openssl", verify, "verifies the signatures of downloads", "openssl", "", program("openssl")},
 		{"shasum", verify, "verifies the digests of downloads as on macOS", "perl", "", program("shasum")},
 		{"minisign", verify, "verifies the signatures of downloads", "minisign", "", program("minisign")},
+		{"clang", verify, "compiles the example jobs in C", "clang", "", program("clang")},
+		{"wasm-ld", verify, "links the example jobs in C", "lld", "", program("wasm-ld")},
+		{"C library for WASI", verify, "is in the example jobs in C", "wasi-libc", "", file("usr/lib/wasm32-wasi/libc.a")},
+		{"clang's runtime for WebAssembly", verify, "is in the example jobs in C", "libclang-rt-dev-wasm32", "", match("usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a")},
+		{"qemu-aarch64", verify, "runs programs for arm64, to compare their fuel", "qemu-user", "", program("qemu-aarch64")},
 		{"xz", build, "unpacks kernel modules of distributions that pack them so", "xz-utils", "", program("xz")},
 	}
 }
@@ -116,6 +122,21 @@ func file(path string) checker {
 			return "", fmt.Errorf("%s is not a file with content", full)
 		}
 		return full, nil
+	}
+}
+
+// match checks for a file that is not empty, at a path that has wildcards where
+// versions stand.
+func match(pattern string) checker {
+	return func(ctx context.Context, h Host) (string, error) {
+		found, err := fs.Glob(os.DirFS(h.root()), pattern)
+		if err != nil {
+			return "", err
+		}
+		if len(found) == 0 {
+			return "", fmt.Errorf("no %s", filepath.Join(h.root(), pattern))
+		}
+		return file(found[len(found)-1])(ctx, h)
 	}
 }
 
