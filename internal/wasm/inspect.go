@@ -18,6 +18,10 @@ const (
 	maxFunctionBytes = 8 << 20
 	maxTables        = 16
 	maxTableElements = 1 << 20
+	// Sections, and what one of them holds. A byte or three of a module can make
+	// the compiler allocate a hundred.
+	maxSections = 1_000
+	maxEntries  = 100_000
 )
 
 // wasiModule is the only module a guest may import from.
@@ -25,11 +29,16 @@ const wasiModule = "wasi_snapshot_preview1"
 
 // Section numbers of the binary format (Core Specification 2.0, 5.5.2).
 const (
+	sectionType     = 1
 	sectionImport   = 2
 	sectionFunction = 3
 	sectionTable    = 4
 	sectionMemory   = 5
+	sectionGlobal   = 6
+	sectionExport   = 7
+	sectionElement  = 9
 	sectionCode     = 10
+	sectionData     = 11
 	sectionLast     = 12
 )
 
@@ -43,7 +52,10 @@ func Inspect(module []byte, limits job.Limits) error {
 		return err
 	}
 	r := reader{rest: module[8:]}
-	for len(r.rest) > 0 {
+	for sections := 1; len(r.rest) > 0; sections++ {
+		if sections > maxSections {
+			return tooBig("the module has more than %d sections", maxSections)
+		}
 		id := r.byte()
 		body := r.take(r.u32())
 		if r.failed {
@@ -85,6 +97,10 @@ func inspectSection(id byte, body []byte, limits job.Limits) error {
 		if n := r.u32(); n > maxFunctions {
 			return tooBig("the module has %d functions, at most %d are allowed", n, maxFunctions)
 		}
+	case sectionType, sectionGlobal, sectionExport, sectionElement, sectionData:
+		if n := r.u32(); n > maxEntries {
+			return tooBig("section %d of the module has %d entries, at most %d are allowed", id, n, maxEntries)
+		}
 	case sectionTable:
 		err = inspectTables(&r)
 	case sectionMemory:
@@ -106,7 +122,11 @@ func inspectSection(id byte, body []byte, limits job.Limits) error {
 // inspectImports lets only functions of WASI preview 1 in. Types other than
 // functions cannot come from there.
 func inspectImports(r *reader) error {
-	for n := r.u32(); n > 0 && !r.failed; n-- {
+	n := r.u32()
+	if n > maxEntries {
+		return tooBig("the module has %d imports, at most %d are allowed", n, maxEntries)
+	}
+	for ; n > 0 && !r.failed; n-- {
 		from, name := r.name(), r.name()
 		kind := r.byte()
 		r.u32()
