@@ -179,7 +179,7 @@ func (nobody) Import(string) (*types.Package, error) { return nil, fs.ErrNotExis
 func sources(t *testing.T) map[string][]string {
 	t.Helper()
 	files := map[string][]string{}
-	for _, root := range []string{"cmd", "internal", "manifest", "receipt", "blob", "dsse", "logproof"} {
+	for _, root := range []string{"cmd", "internal", "manifest", "receipt", "quorum", "blob", "dsse", "logproof"} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Name() == "testdata" {
 				return fs.SkipDir

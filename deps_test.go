@@ -35,6 +35,7 @@ const importLaw = `
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
 	blob, dsse, internal/strictjson < receipt, internal/job;
+	receipt < quorum;
 	blob, dsse, logproof, internal/strictjson < manifest;
 
 	# The corridor's rooms, in walking order.
@@ -60,7 +61,7 @@ const importLaw = `
 
 	# The node's rooms.
 	internal/job, internal/fuel < internal/wasm;
-	internal/job, internal/wasm, receipt, internal/store, internal/durable, internal/metrics < internal/node;
+	internal/job, internal/wasm, quorum, internal/store, internal/durable, internal/metrics < internal/node;
 	internal/job, schemas < internal/jobapi;
 	internal/job, internal/peer, receipt < internal/jobpeer;
 	internal/store, manifest, receipt, internal/durable, internal/metrics < internal/provider;
@@ -114,9 +115,10 @@ const importLaw = `
 	internal/lab, internal/jobapi, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck, internal/deb, cmd/internal/manual
 	< cmd/phase;
 	internal/job < examples/hello;
+	NONE < examples/checksum, examples/fractal;
 
 	# Whole machines.
-	NONE < test/net, test/fuzz, test/bench/delay, test/vm/look;
+	NONE < test/net, test/node, test/fuzz, test/bench/delay, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab, internal/diskformat < test/vm;
@@ -128,7 +130,7 @@ const importLaw = `
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
 	internal/fetch < internal/fetch/fetchtest;
-	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest, internal/nettest;
+	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest, internal/nettest, internal/wasmbuild;
 	internal/system, internal/sysinit, internal/vm < internal/guest;
 `
 
@@ -255,7 +257,7 @@ var testHelpers = []string{"internal/nettest", "internal/guest"}
 // exit, no environment, no flags, no init functions, and no clock where time
 // is an argument.
 func TestHouseRules(t *testing.T) {
-	timeless := []string{"blob", "dsse", "manifest", "receipt", "internal/trust"}
+	timeless := []string{"blob", "dsse", "manifest", "receipt", "quorum", "internal/trust"}
 	for _, p := range listPackages(t) {
 		name := ourName(p.ImportPath)
 		if under(name, "cmd") || under(name, "examples") || under(name, "test") || slices.Contains(testHelpers, name) {

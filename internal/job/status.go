@@ -15,6 +15,10 @@ const (
 	Fetching Stage = "fetching" // its module is looked for
 	Running  Stage = "running"  // in the sandbox, compiling included
 	Ended    Stage = "ended"    // End says how
+
+	// Committed is a replica of a quorum that has ended, but nobody is told how
+	// before the node is shown the set of all commitments: then it is Ended.
+	Committed Stage = "committed"
 )
 
 // Status is what a node tells about a job that it accepted.
@@ -82,4 +86,22 @@ var (
 	ErrNotEnded  = errors.New("the job has not ended")
 	ErrNoReceipt = errors.New("the job has no receipt: it ended with a stated failure")
 	ErrGone      = errors.New("the output is not kept any longer")
+	// ErrWithheld is about a replica of a quorum, ErrNoReplica about any other job.
+	ErrWithheld  error = &withheld{"the result is withheld until the node is shown the quorum's set of commitments", "NODE-070", "Show the node the set that the job's submitter has signed."}
+	ErrNoReplica error = &withheld{"the job is no replica of a quorum: it has no commitment", "NODE-071", "Ask for its receipt."}
+	// ErrOtherSet is what a node says to a second set of one round.
+	ErrOtherSet error = &withheld{"this node has opened its commitment to another set", "NODE-072", "Show the node the set that it has seen already; a round has one set per wave."}
+	// ErrSet is what it says to a set that does not hold what it has to.
+	ErrSet error = &withheld{"the set is not one to which this node opens its commitment", "NODE-073", "Show the node the set that the job's submitter has signed, with this node's own commitment in it."}
 )
+
+// withheld is an error with a code.
+type withheld struct{ text, code, hint string }
+
+func (w *withheld) Error() string { return w.text }
+
+// Code is the number in docs/codes.md.
+func (w *withheld) Code() string { return w.code }
+
+// Hint says what to do next.
+func (w *withheld) Hint() string { return w.hint }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/internal/strictjson"
 )
@@ -58,6 +59,11 @@ type Submission struct {
 	Submitter ed25519.PublicKey // who signed
 	Expires   time.Time         // not to be accepted from then on
 	Nonce     string            // used once by this submitter until Expires
+	// Commit is the digest of the quorum's plan (package quorum) of which this is a
+	// part: the node answers only a commitment to its receipt, until it is shown the
+	// set of all commitments. Zero: the answer is the receipt.
+	Commit blob.Digest
+	Digest blob.Digest // of the envelope
 }
 
 type wireSubmission struct {
@@ -69,18 +75,41 @@ type wireSubmission struct {
 	// Submitter repeats the key whose signature counts, so that the payload
 	// says by itself who speaks: a stranger cannot sign it as their own.
 	Submitter string `json:"submitter"`
+	// Commit is left out of a submission that is for no quorum.
+	Commit *blob.Digest `json:"commit,omitempty"`
 }
 
 // SignSubmission makes the envelope of j for audience, nil for any node, with a
 // random nonce. expires is cut to seconds.
 func SignSubmission(j *Job, audience ed25519.PublicKey, expires time.Time, key ed25519.PrivateKey) ([]byte, error) {
+	return signSubmission(j, audience, expires, nil, key)
+}
+
+// SignReplica makes the envelope of j for one node of a quorum, with the digest
+// of the quorum's plan. It has to name the node, or one node's envelope would
+// serve another one as well.
+func SignReplica(j *Job, plan blob.Digest, node ed25519.PublicKey, expires time.Time, key ed25519.PrivateKey) ([]byte, error) {
+	switch {
+	case node == nil || plan.IsZero():
+		return nil, errors.New("sign submission: a replica of a quorum needs a node and a plan")
+	case j.spec.Determinism != Strict:
+		return nil, errRelaxed
+	}
+	return signSubmission(j, node, expires, &plan, key)
+}
+
+// errRelaxed refuses relaxed jobs in quorums.
+var errRelaxed = &Refusal{Reason: Unsupported, Detail: "a job of relaxed determinism cannot be decided by a quorum: honest nodes may differ",
+	Directions: "Submit it with strict determinism, or to one node."}
+
+func signSubmission(j *Job, audience ed25519.PublicKey, expires time.Time, commit *blob.Digest, key ed25519.PrivateKey) ([]byte, error) {
 	if len(key) != ed25519.PrivateKeySize {
 		return nil, errors.New("sign submission: not an Ed25519 private key")
 	}
 	w := wireSubmission{
 		Version: SubmissionVersion, Spec: j.Payload(), Audience: AnyNode, Nonce: rand.Text(),
 		Expires:   expires.UTC().Truncate(time.Second).Format(time.RFC3339),
-		Submitter: FormatKey(key.Public().(ed25519.PublicKey)),
+		Submitter: FormatKey(key.Public().(ed25519.PublicKey)), Commit: commit,
 	}
 	if audience != nil {
 		w.Audience = FormatKey(audience)
@@ -152,7 +181,17 @@ func (a Authority) check(w wireSubmission, raw []byte) (*Submission, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Submission{Job: j, Submitter: submitter, Expires: expires, Nonce: w.Nonce}, nil
+	sub := &Submission{Job: j, Submitter: submitter, Expires: expires, Nonce: w.Nonce, Digest: blob.Of(raw)}
+	if w.Commit == nil {
+		return sub, nil
+	}
+	switch sub.Commit = *w.Commit; {
+	case w.Audience == AnyNode:
+		return nil, refuse(Malformed, "the submission is a replica of a quorum, but for no node in particular")
+	case j.spec.Determinism != Strict:
+		return nil, errRelaxed
+	}
+	return sub, nil
 }
 
 // signer makes sure that the one whom the payload names has signed, and not

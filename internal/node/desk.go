@@ -204,7 +204,8 @@ func (d *Desk) SubmitSigned(envelope []byte, by job.Caller) (job.Status, error) 
 	}
 	return d.accept(&record{
 		job: s.Job, owner: by.Name, submitter: s.Submitter,
-		nonce: &nonceEntry{job.FormatKey(s.Submitter), s.Nonce, s.Expires},
+		nonce:   &nonceEntry{job.FormatKey(s.Submitter), s.Nonce, s.Expires},
+		replica: replicaOf(s),
 	})
 }
 
@@ -380,7 +381,7 @@ func (d *Desk) end(r *record, report Report, err error) {
 			d.cfg.Log.Error("end of a job not written down", "job", r.job.ID(), "err", lost)
 		}
 		d.logReceipt(e)
-		r.stage, r.ending = job.Ended, e
+		r.close(e)
 		d.ended = append(d.ended, r)
 		d.kept += r.size()
 		d.trim()
@@ -410,6 +411,9 @@ func (d *Desk) ending(r *record, report Report, err error) *endEntry {
 		}
 		d.cfg.Log.Info("job ended without a receipt", "job", e.ID, "err", err)
 		return e
+	}
+	if r.replica != nil {
+		e.Secret = newSecret()
 	}
 	res := report.Result
 	e.End.State, e.End.Detail, e.End.Receipt = res.State, res.Detail, true
@@ -471,6 +475,9 @@ func (d *Desk) entries() (list []entry) {
 		}
 		if r.ending != nil {
 			list = append(list, entry{End: r.ending})
+		}
+		if !r.shown.IsZero() {
+			list = append(list, entry{Reveal: &revealEntry{id, r.shown}})
 		}
 	}
 	return list

@@ -23,6 +23,7 @@ type entry struct {
 	End    *endEntry    `json:"end,omitempty"`
 	Forget *blob.Digest `json:"forget,omitempty"` // the job's end is not kept any longer
 	Nonce  *nonceEntry  `json:"nonce,omitempty"`  // only in a compacted journal
+	Reveal *revealEntry `json:"reveal,omitempty"`
 }
 
 type acceptEntry struct {
@@ -31,6 +32,7 @@ type acceptEntry struct {
 	Submitter string            `json:"submitter"` // who signed, or ""
 	At        time.Time         `json:"at"`
 	Nonce     *nonceEntry       `json:"nonce,omitempty"`
+	Replica   *replicaEntry     `json:"replica,omitempty"`
 }
 
 type nonceEntry struct {
@@ -45,6 +47,7 @@ type endEntry struct {
 	Receipt strictjson.Base64 `json:"receipt"`
 	Stdout  strictjson.Base64 `json:"stdout"` // small outputs only
 	Stderr  strictjson.Base64 `json:"stderr"`
+	Secret  strictjson.Base64 `json:"secret,omitempty"` // of the commitment of a replica that has a receipt
 }
 
 // journal is nil in a node that writes nothing: then all methods do nothing.
@@ -78,7 +81,7 @@ func parseEntry(line []byte) (entry, error) {
 		return e, err
 	}
 	members := 0
-	for _, there := range []bool{e.Accept != nil, e.Begin != nil, e.End != nil, e.Forget != nil, e.Nonce != nil} {
+	for _, there := range []bool{e.Accept != nil, e.Begin != nil, e.End != nil, e.Forget != nil, e.Nonce != nil, e.Reveal != nil} {
 		if there {
 			members++
 		}

@@ -19,11 +19,13 @@ type record struct {
 	submitter ed25519.PublicKey // who signed; nil: nobody
 	nonce     *nonceEntry
 	accepted  time.Time
+	replica   *replicaEntry // of a quorum; nil: of none
 
 	begun   bool // by an earlier process
 	stage   job.Stage
 	ending  *endEntry // with job.Ended
 	cancel  context.CancelCauseFunc
+	shown   blob.Digest   // the set to which the commitment was opened
 	changed chan struct{} // closed at the next change
 }
 
@@ -38,7 +40,7 @@ func (r *record) who() string {
 func (r *record) task() task { return task{job: r.job, asked: r.accepted, submitter: r.submitter} }
 
 func (r *record) acceptEntry() *acceptEntry {
-	e := &acceptEntry{Spec: r.job.Payload(), Owner: r.owner, At: r.accepted, Nonce: r.nonce}
+	e := &acceptEntry{Spec: r.job.Payload(), Owner: r.owner, At: r.accepted, Nonce: r.nonce, Replica: r.replica}
 	if r.submitter != nil {
 		e.Submitter = job.FormatKey(r.submitter)
 	}
@@ -53,7 +55,7 @@ func (r *record) size() int64 {
 
 func (r *record) status() job.Status {
 	s := job.Status{ID: r.job.ID(), Stage: r.stage, Submitter: r.who(), Module: r.job.Module(), AcceptedAt: r.accepted}
-	if r.ending != nil {
+	if r.ending != nil && !r.withheld() {
 		end := r.ending.End
 		s.End = &end
 	}
@@ -94,11 +96,13 @@ func (d *Desk) replayEntry(e entry) {
 		d.known[*e.Begin].begun = true
 	case e.End != nil && d.known[e.End.ID] != nil:
 		r := d.known[e.End.ID]
-		r.stage, r.ending = job.Ended, e.End
+		r.close(e.End)
 		d.ended = append(d.ended, r)
 		d.kept += r.size()
 	case e.Forget != nil && d.known[*e.Forget] != nil:
 		d.forget(*e.Forget)
+	case e.Reveal != nil && d.known[e.Reveal.ID] != nil:
+		d.known[e.Reveal.ID].open(e.Reveal.Set)
 	case e.Nonce != nil:
 		d.nonces[nonceKey{e.Nonce.Who, e.Nonce.Nonce}] = e.Nonce.Expires
 	}
@@ -120,7 +124,7 @@ func (e *acceptEntry) record() (*record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &record{job: j, owner: e.Owner, accepted: e.At, nonce: e.Nonce, stage: job.Queued, changed: make(chan struct{})}
+	r := &record{job: j, owner: e.Owner, accepted: e.At, nonce: e.Nonce, replica: e.Replica, stage: job.Queued, changed: make(chan struct{})}
 	if e.Submitter != "" {
 		r.submitter, err = job.ParseKey(e.Submitter)
 	}
@@ -160,8 +164,9 @@ func (d *Desk) List(by job.Caller) []job.Status {
 	return list
 }
 
-// Watch tells of a job now and at each change, until it has ended, tell fails
-// or ctx ends. A slow listener misses stages, never the end.
+// Watch tells of a job now and at each change, until it has ended, or committed
+// to its end, tell fails or ctx ends. A slow listener misses stages, never the
+// end.
 func (d *Desk) Watch(ctx context.Context, id blob.Digest, by job.Caller, tell func(job.Status) error) error {
 	d.mu.Lock()
 	r, err := d.find(id, by)
@@ -173,7 +178,7 @@ func (d *Desk) Watch(ctx context.Context, id blob.Digest, by job.Caller, tell fu
 		d.mu.Lock()
 		status, changed := r.status(), r.changed
 		d.mu.Unlock()
-		if err := tell(status); err != nil || status.Stage == job.Ended {
+		if err := tell(status); err != nil || status.Stage == job.Ended || status.Stage == job.Committed {
 			return err
 		}
 		select {
@@ -203,8 +208,12 @@ func (d *Desk) findEnd(id blob.Digest, by job.Caller) (*record, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, err := d.find(id, by)
-	if err == nil && r.ending == nil {
+	switch {
+	case err != nil:
+	case r.ending == nil:
 		err = job.ErrNotEnded
+	case r.withheld():
+		err = job.ErrWithheld
 	}
 	return r, err
 }
