@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/x/rate"
 )
@@ -25,6 +26,12 @@ const (
 	perAddressRate, perAddressBurst = 20, 512
 )
 
+// talkative are the protocols of which one peer may have perCaller streams, for
+// each is a job, and a node may have many jobs for one other.
+var talkative = [...]protocol.ID{"/phase/job/0.1"}
+
+const perCaller = 32
+
 // newLimits is libp2p's resource manager with our numbers.
 func newLimits(server bool) (network.ResourceManager, error) {
 	memory, conns := int64(seedMemory), seedConns
@@ -35,6 +42,7 @@ func newLimits(server bool) (network.ResourceManager, error) {
 	limits.ProtocolBaseLimit.StreamsInbound = 512
 	limits.ProtocolPeerBaseLimit.StreamsInbound = 16
 	partial := rcmgr.PartialLimitConfig{
+		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{},
 		System: rcmgr.ResourceLimits{
 			Memory:          rcmgr.LimitVal64(memory),
 			Conns:           rcmgr.LimitVal(conns),
@@ -49,8 +57,11 @@ func newLimits(server bool) (network.ResourceManager, error) {
 			Memory:         4 << 20,
 			Conns:          8,
 			Streams:        64,
-			StreamsInbound: 32,
+			StreamsInbound: 48,
 		},
+	}
+	for _, name := range talkative {
+		partial.ProtocolPeer[name] = rcmgr.ResourceLimits{Streams: 2 * perCaller, StreamsInbound: perCaller}
 	}
 	fixed := rcmgr.NewFixedLimiter(partial.Build(limits.Scale(memory, conns)))
 	return rcmgr.NewResourceManager(fixed,

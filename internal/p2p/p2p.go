@@ -124,6 +124,7 @@ type Node struct {
 	root      atomic.Pointer[manifest.Root]
 	lent      atomic.Pointer[Offer]
 	held      announcing
+	talks     talks
 
 	closing, judging sync.Once
 
@@ -159,6 +160,7 @@ func New(cfg Config) (*Node, error) {
 	n.root.Store(cfg.Root)
 	n.lent.Store(&Offer{})
 	n.held.changed = make(chan struct{}, 1)
+	n.talks.open()
 	n.validator = validator{root: n.root.Load, now: n.now}
 	var err error
 	if n.bootstrap, err = parseLeads(cfg.Bootstrap); err != nil {
@@ -204,6 +206,8 @@ func (n *Node) Close() error {
 	}
 	var err error
 	n.closing.Do(func() {
+		n.talks.close()
+		defer n.talks.wait()
 		if n.server != nil {
 			err = n.server.Close()
 		} else {

@@ -7,6 +7,7 @@ import (
 
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -33,6 +34,8 @@ type Server interface {
 	Provides(ctx context.Context, hash multihash.Multihash) error
 	// Providers are the nodes that have announced it.
 	Providers(ctx context.Context, hash multihash.Multihash) ([]peer.AddrInfo, error)
+	// Handle answers streams of one more protocol.
+	Handle(id protocol.ID, answer func(network.Stream))
 	// Close ends serving, and all use of the swarm.
 	Close() error
 }

@@ -37,6 +37,10 @@ func (libp2pHost) Providers(context.Context, multihash.Multihash) ([]peer.AddrIn
 	return nil, nil
 }
 
+func (h libp2pHost) Handle(id protocol.ID, answer func(network.Stream)) {
+	h.SetStreamHandler(id, answer)
+}
+
 // speaking makes a server of a stream handler.
 func speaking(handle func(network.Stream)) func(Half) (Server, error) {
 	return func(half Half) (Server, error) {

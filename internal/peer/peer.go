@@ -30,6 +30,9 @@ type Stream interface {
 type Caller struct {
 	ID  string // "12D3Koo…"
 	Key ed25519.PublicKey
+	// Place is the address, or the IPv6 network, that one machine is likely to hold
+	// whole. Keys are free, so those who count callers count places as well.
+	Place string
 }
 
 // A Peer is a node that can be called.

@@ -18,7 +18,10 @@ import (
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	record "github.com/libp2p/go-libp2p-record"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	connmanager "github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	ma "github.com/multiformats/go-multiaddr"
@@ -42,6 +45,7 @@ const (
 // server implements p2p.Server. Its other methods are those of kad-dht.
 type server struct {
 	*dht.IpfsDHT
+	host   host.Host           // without kad-dht's guard
 	store  *boundedStore       // the records kad-dht stores
 	values *records.ValueStore // the same, by key
 }
@@ -78,7 +82,7 @@ func New(half p2p.Half) (p2p.Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("p2p: start DHT: %w", err), h.Close())
 	}
-	return &server{d, store, records.NewValueStore(store, namespaces, recordLife)}, nil
+	return &server{d, h, store, records.NewValueStore(store, namespaces, recordLife)}, nil
 }
 
 func (s *server) Addrs() []ma.Multiaddr { return s.Host().Addrs() }
@@ -104,6 +108,22 @@ func (s *server) Provides(ctx context.Context, hash multihash.Multihash) error {
 
 func (s *server) Providers(ctx context.Context, hash multihash.Multihash) ([]peer.AddrInfo, error) {
 	return s.ProviderStore().GetProviders(ctx, hash)
+}
+
+// streamWorth is what an open stream adds to the worth of a connection, when idle
+// ones are pruned.
+const streamWorth = 10
+
+func (s *server) Handle(id protocol.ID, answer func(network.Stream)) {
+	worth := func(p peer.ID, more int) {
+		s.host.ConnManager().UpsertTag(p, string(id), func(old int) int { return old + more })
+	}
+	s.host.SetStreamHandler(id, func(st network.Stream) {
+		from := st.Conn().RemotePeer()
+		worth(from, streamWorth)
+		defer worth(from, -streamWorth)
+		answer(st)
+	})
 }
 
 func (s *server) Close() error { return errors.Join(s.IpfsDHT.Close(), s.Host().Close()) }
