@@ -45,7 +45,7 @@ const Version = 1
 // Bounds, checked before anything else is looked at.
 const (
 	MaxCandidates      = 128 // nodes of a plan
-	MaxNodes           = 32  // that are asked in one round, all waves together
+	MaxNodes           = 64  // that are asked in one round, all waves together
 	MaxBeaconBytes     = 64
 	MinNonceBytes      = 16
 	MaxNonceBytes      = 128

@@ -32,7 +32,7 @@ type Rounds interface {
 	Commitment(id blob.Digest, by job.Caller) ([]byte, error)
 	// Reveal gives the receipt, and what opens the commitment, to who shows a set
 	// of commitments that the job's submitter signed.
-	Reveal(id blob.Digest, set []byte, by job.Caller) (receipt []byte, opening [32]byte, err error)
+	Reveal(id blob.Digest, set []byte, by job.Caller) (receipt, opening []byte, err error)
 }
 
 // Blobs is where modules lie; *store.Store is one.
@@ -75,5 +75,5 @@ type Capacity struct {
 type Answer struct {
 	Receipt        []byte
 	Stdout, Stderr []byte
-	Opening        [32]byte // of the commitment; of Reveal only
+	Opening        []byte // of the commitment, quorum.ReadOpening; of Reveal only
 }

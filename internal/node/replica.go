@@ -96,26 +96,26 @@ func (d *Desk) Commitment(id blob.Digest, by job.Caller) ([]byte, error) {
 // to be had like those of any job, and no other set is opened to: a submitter
 // who showed one set here and another one elsewhere has openings that fit into
 // no statement.
-func (d *Desk) Reveal(id blob.Digest, set []byte, by job.Caller) (quorum.Reveal, error) {
+func (d *Desk) Reveal(id blob.Digest, set []byte, by job.Caller) (receipt, opening []byte, err error) {
 	r, err := d.findReplica(id, by)
 	if err != nil {
-		return quorum.Reveal{}, err
+		return nil, nil, err
 	}
 	s, err := quorum.OpenSet(set, r.submitter)
 	switch {
 	case err != nil:
-		return quorum.Reveal{}, fmt.Errorf("%w: %w", job.ErrSet, err)
+		return nil, nil, fmt.Errorf("%w: %w", job.ErrSet, err)
 	case s.PlanDigest() != r.replica.Plan:
-		return quorum.Reveal{}, fmt.Errorf("%w: it is of another plan than the submission", job.ErrSet)
+		return nil, nil, fmt.Errorf("%w: it is of another plan than the submission", job.ErrSet)
 	}
-	opening, err := quorum.SignOpening(s, r.ticket(), r.ending.Receipt, [32]byte(r.ending.Secret), d.cfg.Node.cfg.Key)
+	opening, err = quorum.SignOpening(s, r.ticket(), r.ending.Receipt, [32]byte(r.ending.Secret), d.cfg.Node.cfg.Key)
 	if err != nil {
-		return quorum.Reveal{}, fmt.Errorf("%w: %w", job.ErrSet, err)
+		return nil, nil, fmt.Errorf("%w: %w", job.ErrSet, err)
 	}
 	if err := d.show(r, s.Digest()); err != nil {
-		return quorum.Reveal{}, err
+		return nil, nil, err
 	}
-	return quorum.Reveal{Node: d.cfg.Node.Public(), Receipt: r.ending.Receipt, Opening: opening}, nil
+	return r.ending.Receipt, opening, nil
 }
 
 // show writes down to which set the commitment is opened, before anybody gets
