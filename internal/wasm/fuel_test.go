@@ -2,9 +2,7 @@ package wasm
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
-	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -13,6 +11,7 @@ import (
 
 	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/wasm/wasmtest"
 )
 
 // engines are those that must agree: one, where there is no compiler.
@@ -74,11 +73,11 @@ func TestRangesArePaidForByLength(t *testing.T) {
 		"table.fill":  {0x41, 0, 0xd0, 0x70, 0x41, 0x80, 0xc0, 0, 0xfc, 17, 0}, // 8192 entries
 		"memory.grow": {0x41, 8, 0x40, 0, 0x1a},                                // 8 pages
 	} {
-		out, _ := runOnBoth(t, rawModule(code), 1_000_000)
+		out, _ := runOnBoth(t, wasmtest.Raw(code), 1_000_000)
 		if out.State != job.Exited || out.FuelUsed < 8192 || out.FuelUsed > 8192+200 {
 			t.Errorf("%s: %+v", name, out)
 		}
-		if out, _ := runOnBoth(t, rawModule(code), 8000); out.State != job.OutOfFuel {
+		if out, _ := runOnBoth(t, wasmtest.Raw(code), 8000); out.State != job.OutOfFuel {
 			t.Errorf("%s with little fuel: %+v", name, out)
 		}
 	}
@@ -135,46 +134,18 @@ func TestNaNsAreCanonical(t *testing.T) {
 		test{v128(odd64, 20, 0xfd, 0x5e), sv, append(bytes.Repeat(nan32, 2), make([]byte, 8)...)})
 	for _, c := range tests {
 		code := append(append([]byte{0x41, 16}, c.code...), c.store...)
-		_, out := runOnBoth(t, rawModule(append(code, show(16, len(c.want))...)), 1_000_000)
+		_, out := runOnBoth(t, wasmtest.Raw(append(code, wasmtest.Show(16, len(c.want))...)), 1_000_000)
 		if !bytes.Equal(out, c.want) {
 			t.Errorf("%x gives %x, want %x", c.code, out, c.want)
 		}
 	}
 }
 
-// show writes n bytes of memory from an address to the standard output.
-func show(at, n int) []byte {
-	return []byte{
-		0x41, 0, 0x41, byte(at), 0x36, 2, 0, // where
-		0x41, 4, 0x41, byte(n), 0x36, 2, 0, // how much; below 64 both
-		0x41, 1, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 0, 0x1a,
-	}
-}
-
-// rawModule has fd_write, one page of memory, a table of 8192 entries, a variable of
-// each type and _start with the given code.
-func rawModule(code []byte) []byte {
-	part := func(id byte, body ...byte) []byte {
-		return append(binary.AppendUvarint([]byte{id}, uint64(len(body))), body...)
-	}
-	body := append([]byte{3, 4, 0x7f, 2, 0x7e, 2, 0x7c}, code...)
-	body = append(body, 0x0b)
-	entry := append(binary.AppendUvarint([]byte{1}, uint64(len(body))), body...)
-	importing := append([]byte{1, byte(len(wasiModule))}, wasiModule...)
-	importing = append(append(importing, 8), "fd_write\x00\x01"...)
-	return bytes.Join([][]byte{
-		[]byte("\x00asm\x01\x00\x00\x00"),
-		part(1, 2, 0x60, 0, 0, 0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 1, 0x7f), part(2, importing...), part(3, 1, 0),
-		part(4, 1, 0x70, 0, 0x80, 0xc0, 0), part(5, 1, 0, 1),
-		part(7, append([]byte{2, 6}, "memory\x02\x00\x06_start\x00\x01"...)...), part(10, entry...),
-	}, nil)
-}
-
 // TestRandomModules: what is rewritten does what the original does, and both engines
 // find the same fuel.
 func TestRandomModules(t *testing.T) {
 	for seed := range uint64(300) {
-		module := rawModule(randomCode(seed))
+		module := wasmtest.Random(seed)
 		out, got := runOnBoth(t, module, 1_000_000)
 		if out.State != job.Exited {
 			t.Fatalf("seed %d: %+v", seed, out)
@@ -204,110 +175,6 @@ func runOriginal(t *testing.T, module []byte) []byte {
 	return out.Bytes()
 }
 
-// randomCode is valid and ends: a loop of at most some turns around statements that
-// mix variables and branch at random, and the four integers written at the end.
-func randomCode(seed uint64) []byte {
-	g := generator{r: rand.New(rand.NewPCG(seed, 1))}
-	g.emit(0x41, byte(g.r.IntN(60)), 0x21, 3, 0x03, 0x40) // turns; loop
-	g.labels = append(g.labels, false)
-	g.statements(4)
-	g.emit(0x20, 3, 0x41, 1, 0x6b, 0x22, 3, 0x41, 0, 0x4a, 0x0d, 0, 0x0b)
-	for i := range byte(3) {
-		g.emit(0x41, 16, 0x20, i, 0x36, 2, i*4)
-	}
-	g.emit(0x41, 16, 0x20, 4, 0x37, 3, 16)
-	g.out = append(g.out, show(16, 24)...)
-	return g.out
-}
-
-type generator struct {
-	r      *rand.Rand
-	out    []byte
-	labels []bool // whether a branch to it goes forward
-}
-
-func (g *generator) emit(b ...byte) { g.out = append(g.out, b...) }
-
-func (g *generator) statements(depth int) {
-	for range 1 + g.r.IntN(5) {
-		g.statement(depth)
-	}
-}
-
-func (g *generator) statement(depth int) {
-	kind := g.r.IntN(8)
-	switch {
-	case depth == 0 || kind < 3:
-		g.mix()
-	case kind == 3: // a block with ways out
-		g.nest(0x02, depth)
-	case kind == 4:
-		g.emit(0x20, byte(g.r.IntN(3)))
-		g.labels = append(g.labels, true)
-		g.emit(0x04, 0x40)
-		g.statements(depth - 1)
-		if g.r.IntN(2) == 0 {
-			g.emit(0x05)
-			g.statements(depth - 1)
-		}
-		g.emit(0x0b)
-		g.labels = g.labels[:len(g.labels)-1]
-	case kind == 5: // a branch, behind which code may be dead
-		if label, ok := g.forward(); ok {
-			if g.r.IntN(3) == 0 {
-				g.emit(0x0c, label)
-			} else {
-				g.emit(0x20, byte(g.r.IntN(3)), 0x0d, label)
-			}
-		}
-	case kind == 6: // a table of branches
-		a, ok := g.forward()
-		b, _ := g.forward()
-		if ok {
-			g.emit(0x20, byte(g.r.IntN(3)), 0x41, 3, 0x71, 0x0e, 2, a, b, a)
-		}
-	default: // ranges
-		g.emit(0x41, 0x20, 0x41, 0, 0x20, byte(g.r.IntN(3)), 0x41, 0x3f, 0x71, 0xfc, 11, 0)
-	}
-}
-
-func (g *generator) nest(op byte, depth int) {
-	g.emit(op, 0x40)
-	g.labels = append(g.labels, true)
-	g.statements(depth - 1)
-	g.emit(0x0b)
-	g.labels = g.labels[:len(g.labels)-1]
-}
-
-// forward chooses a label whose branch goes forward.
-func (g *generator) forward() (byte, bool) {
-	var labels []byte
-	for i, forward := range g.labels {
-		if forward {
-			labels = append(labels, byte(len(g.labels)-1-i))
-		}
-	}
-	if len(labels) == 0 {
-		return 0, false
-	}
-	return labels[g.r.IntN(len(labels))], true
-}
-
-// mix changes a variable.
-func (g *generator) mix() {
-	to, a, b := byte(g.r.IntN(3)), byte(g.r.IntN(3)), byte(g.r.IntN(3))
-	switch g.r.IntN(4) {
-	case 0:
-		g.emit(0x20, a, 0x41, byte(g.r.IntN(64)), 0x6a, 0x21, to)
-	case 1:
-		g.emit(0x20, a, 0x20, b, byte(0x71+g.r.IntN(8)), 0x21, to) // and … rotr
-	case 2:
-		g.emit(0x20, 4, 0x20, a, 0xad, 0x7e, 0x42, 7, 0x7c, 0x21, 4)
-	case 3: // floats, and back again
-		g.emit(0x20, a, 0xb7, 0x20, b, 0xb7, byte(0xa0+g.r.IntN(6)), 0xfc, 2, 0x21, to)
-	}
-}
-
 // TestModuleCannotReachItsCounter: the forgeries of package fuel, through an engine.
 func TestModuleCannotReachItsCounter(t *testing.T) {
 	for name, code := range map[string][]byte{
@@ -316,7 +183,7 @@ func TestModuleCannotReachItsCounter(t *testing.T) {
 		"a local":    {0x20, 8, 0x1a},
 	} {
 		for _, e := range engines() {
-			_, err := e.Run(t.Context(), Guest{Module: rawModule(code), Args: []string{"job"}, MemoryBytes: 1 << 20, Fuel: fuel.MaxFuel})
+			_, err := e.Run(t.Context(), Guest{Module: wasmtest.Raw(code), Args: []string{"job"}, MemoryBytes: 1 << 20, Fuel: fuel.MaxFuel})
 			if r := (*job.Refusal)(nil); !errors.As(err, &r) || r.Reason != job.Malformed {
 				t.Errorf("%s on %s: %v", name, e.Name(), err)
 			}
