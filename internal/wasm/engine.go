@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/job"
 )
 
@@ -23,7 +24,8 @@ type Engine interface {
 // Guest is a module with everything it will ever see of the world.
 type Guest struct {
 	Module         []byte
-	Args           []string // with the program name in front
+	Digest         blob.Digest // of Module; zero: never kept for a later guest
+	Args           []string    // with the program name in front
 	Env            [][2]string
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer // a write error ends the guest

@@ -221,7 +221,7 @@ func hostile(t *testing.T, attempt string, without ...string) error {
 	t.Helper()
 	s := testSandbox(t)
 	cmd := exec.Command(s.Exe, "hostile", attempt, s.EmptyDir, strings.Join(without, ","))
-	cmd.Env, cmd.Stdin = []string{}, strings.NewReader("") // no need of /dev/null
+	cmd.Env, cmd.Stdin = runnerEnv, strings.NewReader("") // no need of /dev/null
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	runtime.LockOSThread() // and never unlocked: no_new_privs would stay
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

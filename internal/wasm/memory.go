@@ -1,37 +1,66 @@
 package wasm
 
-import "github.com/tetratelabs/wazero/experimental"
+import (
+	"fmt"
+	"syscall"
 
-// boundedMemory allocates a guest's linear memory up to a limit and remembers
-// how large it became and whether it was ever refused. One instance serves
-// one guest; the engine calls it from the guest's own thread.
+	"github.com/tetratelabs/wazero/experimental"
+)
+
+// boundedMemory is a guest's linear memory. It has its addresses from the
+// beginning, so that it grows where it is, without being copied, and the system
+// gives it each page, zeroed, when it is first touched. It remembers how large it
+// became and whether it was ever refused. One instance serves one guest; the engine
+// calls it from the guest's own thread.
 type boundedMemory struct {
-	limit   uint64
+	limit   uint64 // bytes
 	peak    uint64
 	refused bool
-	bytes   []byte
+	mapped  []byte // limit bytes, of which the first peak can be used
 }
 
 // Allocate implements experimental.MemoryAllocator.
 func (m *boundedMemory) Allocate(_, _ uint64) experimental.LinearMemory { return m }
 
-// Reallocate gives size bytes with the old content, or nil when that is over
-// the limit. Growth doubles the capacity, so that a guest that grows page by
-// page is not copied page by page.
+// Reallocate gives size bytes with the old content, or nil when that is over the
+// limit, which the guest gets to see. That the system has no more is not for the
+// guest to see, because another node has: it ends the guest.
 func (m *boundedMemory) Reallocate(size uint64) []byte {
 	if size > m.limit {
 		m.refused = true
 		return nil
 	}
-	if size > uint64(cap(m.bytes)) {
-		grown := make([]byte, size, min(m.limit, max(size, 2*uint64(cap(m.bytes)))))
-		copy(grown, m.bytes)
-		m.bytes = grown
+	if err := m.use(size); err != nil {
+		m.refused = true
+		panic(fmt.Errorf("%d bytes of memory for the guest: %w", size, err))
 	}
-	m.bytes = m.bytes[:size]
 	m.peak = max(m.peak, size)
-	return m.bytes
+	return m.mapped[:size:size]
 }
 
-// Free implements experimental.LinearMemory.
-func (m *boundedMemory) Free() { m.bytes = nil }
+// use makes the first size bytes readable and writable.
+func (m *boundedMemory) use(size uint64) (err error) {
+	if m.mapped == nil && m.limit > 0 {
+		// Addresses only: nothing counts as used yet.
+		m.mapped, err = syscall.Mmap(-1, 0, int(m.limit), syscall.PROT_NONE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+		if err != nil {
+			return err
+		}
+	}
+	if size <= m.peak {
+		return nil
+	}
+	return syscall.Mprotect(m.mapped[:size], syscall.PROT_READ|syscall.PROT_WRITE)
+}
+
+// Free implements experimental.LinearMemory. The engine calls it while its own
+// structures still refer to the bytes; release follows.
+func (m *boundedMemory) Free() {}
+
+// release gives the memory back. Nothing may refer to it any more.
+func (m *boundedMemory) release() {
+	if m.mapped != nil {
+		_ = syscall.Munmap(m.mapped)
+		m.mapped = nil
+	}
+}

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -18,6 +19,13 @@ import (
 
 // programName is the guest's argument 0.
 const programName = "job"
+
+// collectorPercent lets a small job end before the garbage of its compilation is
+// collected; runnerHeap bounds what that may take.
+const collectorPercent = 400
+
+// readAhead is how much the runner reads at once of what the node sends.
+const readAhead = 16 << 10
 
 // runnerConfig is the first thing a runner reads. It comes from the node that
 // started it.
@@ -73,7 +81,9 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 	}
 	// One processor; and no more looking at what the machine grants.
 	runtime.GOMAXPROCS(1)
-	warmUp()
+	debug.SetGCPercent(collectorPercent)
+	shops := workshops{}
+	shops.warmUp()
 	tried, err := enterJail(cfg)
 	if err != nil {
 		return err
@@ -81,8 +91,9 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 	if err := writeJSON(out, frameReady, readyMessage{Tried: tried}); err != nil {
 		return err
 	}
+	reader := bufio.NewReaderSize(in, readAhead)
 	for {
-		msg, err := runOne(in, out)
+		msg, err := shops.runOne(reader, out)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil // no more jobs
@@ -95,18 +106,22 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 	}
 }
 
-// warmUp runs a module of ours that does nothing, so that the first job does not
-// wait for what an engine does once per process. It changes nothing that a guest
-// sees; if it fails, so will the job, and tell.
-func warmUp() {
+// warmUp makes ready what needs no job, and runs a module of ours that does nothing, so
+// that the first job does not wait for what an engine does once per process. It changes
+// nothing that a guest sees; if it fails, so will the job, and tell.
+func (w workshops) warmUp() {
 	nothing := []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x04\x01\x02\x00\x0b")
-	_, _ = ChooseEngine(len(nothing), time.Minute).Run(context.Background(), Guest{
+	engine, err := w.engine(len(nothing), time.Minute)
+	if err != nil {
+		return
+	}
+	_, _ = engine.Run(context.Background(), Guest{
 		Module: nothing, Stdin: bytes.NewReader(nil), Stdout: io.Discard, Stderr: io.Discard, Fuel: 1 << 20,
 	})
 }
 
 // runOne reads a job and its module, and executes it.
-func runOne(in io.Reader, out io.Writer) (outcomeMessage, error) {
+func (w workshops) runOne(in io.Reader, out io.Writer) (outcomeMessage, error) {
 	_, payload, err := readFrame(in, only(frameSpec, job.MaxSpecBytes))
 	if err != nil {
 		return outcomeMessage{}, fmt.Errorf("reading the job: %w", err)
@@ -119,17 +134,20 @@ func runOne(in io.Reader, out io.Writer) (outcomeMessage, error) {
 	if err != nil {
 		return outcomeMessage{}, fmt.Errorf("reading the module: %w", err)
 	}
-	return execute(j, module, out), nil
+	return w.execute(j, module, out), nil
 }
 
-func execute(j *job.Job, module []byte, out io.Writer) outcomeMessage {
+func (w workshops) execute(j *job.Job, module []byte, out io.Writer) outcomeMessage {
 	limits := j.Limits()
 	// A collector that works rather than grows.
-	debug.SetMemoryLimit(runnerHeap + limits.MemoryBytes)
+	debug.SetMemoryLimit(runnerHeap)
 	if err := Inspect(module, limits); err != nil {
 		return refusalMessage(err)
 	}
-	engine := ChooseEngine(len(module), limits.Deadline())
+	engine, err := w.engine(len(module), limits.Deadline())
+	if err != nil {
+		return refusalMessage(err)
+	}
 	outcome, err := engine.Run(context.Background(), guestOf(j, module, out))
 	if err != nil {
 		return refusalMessage(err)
@@ -147,7 +165,7 @@ func execute(j *job.Job, module []byte, out io.Writer) outcomeMessage {
 func guestOf(j *job.Job, module []byte, out io.Writer) Guest {
 	spec, limits := j.Spec(), j.Limits()
 	g := Guest{
-		Module: module,
+		Module: module, Digest: j.Module(),
 		Args:   append([]string{programName}, spec.Args...),
 		Stdin:  bytes.NewReader(spec.Stdin),
 		Stdout: &cappedWriter{w: frameWriter{out, frameStdout}, name: stdoutName, left: limits.StdoutBytes},

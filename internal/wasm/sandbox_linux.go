@@ -37,6 +37,11 @@ const (
 // allocate (systemd.io/UIDS-GIDS) and below 2^31.
 const firstUID = 0x7000_0000
 
+// runnerEnv is all of a runner's environment. Its runtime then does not prepare for
+// more than one processor, nor look for how many there are; and the C library of a
+// program that has one does not open a file to find out when threads need memory.
+var runnerEnv = []string{"GOMAXPROCS=1", "MALLOC_ARENA_MAX=1"}
+
 // isolation are the namespaces asked for; a node that is not root has to begin
 // with a user namespace to get them.
 const isolation = unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWNS
@@ -161,7 +166,7 @@ func (s *Sandbox) start(fits job.Limits) (*runner, error) {
 func (s *Sandbox) spawn(r *runner, isolated bool) error {
 	r.stderr = limitedBuffer{most: maxDiagnosis}
 	r.cmd = exec.Command(s.Exe, s.Args...)
-	r.cmd.Env = []string{} // not nil: nil would mean the node's environment
+	r.cmd.Env = runnerEnv
 	r.cmd.Dir = s.EmptyDir
 	r.cmd.Stderr = &r.stderr
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}

@@ -12,7 +12,6 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
 	"golang.org/x/sys/cpu"
 
@@ -31,11 +30,12 @@ const compileRate = 1 << 20
 // ChooseEngine picks the compiler where it is available and expected to take
 // at most a tenth of the deadline, else the interpreter.
 func ChooseEngine(moduleBytes int, deadline time.Duration) Engine {
+	return wazeroEngine{compiler: compilerFits(moduleBytes, deadline)}
+}
+
+func compilerFits(moduleBytes int, deadline time.Duration) bool {
 	expected := time.Duration(moduleBytes) * time.Second / compileRate
-	if compilerSupported() && expected <= deadline/10 {
-		return wazeroEngine{compiler: true}
-	}
-	return wazeroEngine{}
+	return compilerSupported() && expected <= deadline/10
 }
 
 // compilerSupported mirrors wazero's own requirement, which it checks by
@@ -44,7 +44,10 @@ func compilerSupported() bool {
 	return runtime.GOARCH == "arm64" || runtime.GOARCH == "amd64" && cpu.X86.HasSSE41
 }
 
-type wazeroEngine struct{ compiler bool }
+type wazeroEngine struct {
+	compiler bool
+	shop     *workshop // nil: one is made for each guest
+}
 
 func (e wazeroEngine) Name() string {
 	kind := "interpreter"
@@ -58,32 +61,25 @@ func (e wazeroEngine) Name() string {
 // many times slower and still misses loop-free call chains.
 func (e wazeroEngine) Run(ctx context.Context, g Guest) (Outcome, error) {
 	start := time.Now()
-	cfg := wazero.NewRuntimeConfigInterpreter()
-	if e.compiler {
-		cfg = wazero.NewRuntimeConfigCompiler()
+	shop := e.shop
+	if shop == nil {
+		var err error
+		if shop, err = openWorkshop(ctx, e.compiler); err != nil {
+			return Outcome{}, err
+		}
+		defer shop.close(ctx)
 	}
-	rt := wazero.NewRuntimeWithConfig(ctx, cfg.WithDebugInfoEnabled(false))
-	defer rt.Close(ctx)
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, rt); err != nil {
-		return Outcome{}, fmt.Errorf("offering WASI: %w", err)
-	}
-	metered, err := meter(g)
+	compiled, err := shop.compile(ctx, g)
 	if err != nil {
-		return Outcome{}, err
-	}
-	compiled, err := rt.CompileModule(ctx, metered)
-	if err != nil {
-		return Outcome{}, &job.Refusal{Reason: job.Malformed, Detail: "the module is not valid", Err: err}
-	}
-	if err := checkLinks(rt, compiled); err != nil {
 		return Outcome{}, err
 	}
 	out := Outcome{Compile: time.Since(start)}
 	mem := &boundedMemory{limit: uint64(g.MemoryBytes)}
+	defer mem.release()
 	ctx = experimental.WithMemoryAllocator(ctx, mem)
 
 	start = time.Now()
-	used, err := call(ctx, rt, compiled, g)
+	used, err := call(ctx, shop.rt, compiled, g)
 	out.Run = time.Since(start)
 	out.PeakBytes, out.FuelUsed = int64(mem.peak), min(used.fuel, g.Fuel)
 	out.judge(err, mem.refused, used, g.Fuel)
@@ -121,6 +117,7 @@ func call(ctx context.Context, rt wazero.Runtime, compiled wazero.CompiledModule
 	if err != nil {
 		return usage{}, err
 	}
+	defer guest.Close(ctx)
 	for _, name := range []string{fuel.StartExport, "_start"} {
 		if f := guest.ExportedFunction(name); f != nil && err == nil {
 			// A call that came back has left the depth at that of its last one.
@@ -151,8 +148,7 @@ func moduleConfig(g Guest) wazero.ModuleConfig {
 }
 
 // checkLinks refuses a module that would not link or has nothing to run.
-func checkLinks(rt wazero.Runtime, m wazero.CompiledModule) error {
-	offered := rt.Module(wasiModule).ExportedFunctionDefinitions()
+func checkLinks(offered map[string]api.FunctionDefinition, m wazero.CompiledModule) error {
 	for _, f := range m.ImportedFunctions() {
 		_, name, _ := f.Import()
 		if have, ok := offered[name]; !ok || !sameType(have, f) {
