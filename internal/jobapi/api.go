@@ -47,6 +47,8 @@ type Blobs interface {
 	Has(d blob.Digest) bool
 	// Put reads size bytes and keeps them if they are d.
 	Put(d blob.Digest, size int64, r io.Reader) error
+	// Open reads a module that is there, and verifies it meanwhile.
+	Open(d blob.Digest, size int64) (io.ReadCloser, error)
 }
 
 // Node is what a node says about itself.

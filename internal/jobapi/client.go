@@ -167,13 +167,17 @@ func (c *Client) document(ctx context.Context, method, path string, body []byte,
 
 // Upload gives the node a module, unless it has it.
 func (c *Client) Upload(ctx context.Context, module []byte) error {
-	path := "/blobs/" + blob.Of(module).String()
+	return c.upload(ctx, blob.Of(module), int64(len(module)), bytes.NewReader(module))
+}
+
+func (c *Client) upload(ctx context.Context, d blob.Digest, size int64, module io.Reader) error {
+	path := "/blobs/" + d.String()
 	if w, err := c.do(ctx, http.MethodHead, path, "", nil, 0); err == nil {
 		return w.Body.Close()
 	} else if errors.As(err, new(*UnreachableError)) {
 		return err
 	}
-	w, err := c.do(ctx, http.MethodPut, path, TypeBytes, bytes.NewReader(module), int64(len(module)))
+	w, err := c.do(ctx, http.MethodPut, path, TypeBytes, module, size)
 	if err != nil {
 		return err
 	}

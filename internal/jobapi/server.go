@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,7 +29,9 @@ type Config struct {
 	Caller func(net.Conn) (job.Caller, error)
 	// MaxModuleBytes bounds an upload.
 	MaxModuleBytes int64
-	Log            *slog.Logger // nil discards
+	// Network reaches other nodes; nil: they are not asked.
+	Network Network
+	Log     *slog.Logger // nil discards
 	// Times of a request; 0 means the default beside it.
 	HeaderTimeout time.Duration // for its head, 5 s
 	BodyTimeout   time.Duration // for its whole body, 60 s
@@ -45,6 +48,8 @@ type Server struct {
 	cfg     Config
 	http    *http.Server
 	uploads chan struct{} // holds one value per upload
+	relays  chan struct{} // and one per request to another node
+	carried carried
 }
 
 // New starts nothing.
@@ -61,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.BodyTimeout <= 0 {
 		cfg.BodyTimeout = 60 * time.Second
 	}
-	s := &Server{cfg: cfg, uploads: make(chan struct{}, maxUploads)}
+	s := &Server{cfg: cfg, uploads: make(chan struct{}, maxUploads), relays: make(chan struct{}, maxRelays)}
 	s.http = &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: cfg.HeaderTimeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), ConnContext: s.connected,
@@ -107,7 +112,7 @@ var routes = []route{
 
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range routes {
+	for _, r := range slices.Concat(routes, relayRoutes) {
 		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
 			by, err := callerOf(req.Context())
 			if err == nil {
@@ -151,6 +156,8 @@ var statuses = map[job.Reason]int{
 	job.Unavailable: http.StatusFailedDependency, job.Unauthorised: http.StatusForbidden,
 	job.Expired: http.StatusGone, job.Replayed: http.StatusConflict,
 	job.Internal: http.StatusInternalServerError, NotFound: http.StatusNotFound, NotReady: http.StatusConflict,
+	job.Cancelled: http.StatusConflict,
+	Unreachable:   http.StatusBadGateway, Broken: http.StatusBadGateway, Lying: http.StatusBadGateway, Silent: http.StatusGatewayTimeout,
 }
 
 // Reasons of this package, beside those of package job.
@@ -168,7 +175,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, job.ErrNotEnded):
 		f = &job.Failure{Reason: NotReady, Code: "NODE-052", Text: err.Error(), Hint: hintNotReady}
 	default:
-		f = job.FailureOf(err)
+		f = failureOf(err)
 	}
 	status := statuses[f.Reason]
 	if status == 0 {
