@@ -28,6 +28,14 @@ type Runner interface {
 	Run(ctx context.Context, j *job.Job, module []byte) (job.Result, error)
 }
 
+// SubmitterRunner is a Runner that can tell submitters apart, and may let several jobs
+// of one, but never of two, have something in common. The names are those by which
+// the node counts quotas; "" is for jobs that have nothing in common with any.
+type SubmitterRunner interface {
+	Runner
+	RunFor(ctx context.Context, submitter string, j *job.Job, module []byte) (job.Result, error)
+}
+
 // Config says what a node is. All fields are needed except where noted.
 type Config struct {
 	Key    ed25519.PrivateKey // identity; signs receipts
@@ -111,7 +119,7 @@ func (n *Node) execute(ctx context.Context, j *job.Job, who string) (Report, err
 	if err := place.wait(ctx); err != nil {
 		return Report{}, err
 	}
-	return n.perform(ctx, task{job: j, asked: asked})
+	return n.perform(ctx, task{job: j, asked: asked, who: who})
 }
 
 // task is an admitted job that has its turn.
@@ -119,6 +127,7 @@ type task struct {
 	job       *job.Job
 	asked     time.Time
 	submitter ed25519.PublicKey // nil: nobody in particular
+	who       string            // as the turnstile counts it
 	enter     func(job.Stage)   // told before each stage; nil: nobody listens
 }
 
@@ -136,13 +145,21 @@ func (n *Node) perform(ctx context.Context, t task) (Report, error) {
 	}
 	fetched := n.cfg.Now()
 	enter(job.Running)
-	res, err := n.cfg.Runner.Run(ctx, t.job, module)
+	res, err := n.run(ctx, t, module)
 	if err != nil {
 		return Report{}, err
 	}
 	res.Timings.Queue, res.Timings.Fetch = max(0, started.Sub(t.asked)), max(0, fetched.Sub(started))
 	n.cfg.Log.Debug("job ended", "job", t.job.ID(), "state", res.State, "exit_code", res.ExitCode, "detail", res.Detail)
 	return n.sign(t, res, started)
+}
+
+// run gives the job to the runner, with the submitter's name where that matters.
+func (n *Node) run(ctx context.Context, t task, module []byte) (job.Result, error) {
+	if r, ok := n.cfg.Runner.(SubmitterRunner); ok {
+		return r.RunFor(ctx, t.who, t.job, module)
+	}
+	return n.cfg.Runner.Run(ctx, t.job, module)
 }
 
 // sign makes the receipt.
