@@ -40,11 +40,11 @@ type wireCommitment struct {
 // hide is the hash of a commitment. All parts have a fixed length, so that no
 // two different lists of them give the same bytes. The key is one of them: the
 // hash of another node cannot be opened under one's own name.
-func hide(t Ticket, node ed25519.PublicKey, receipt []byte, secret [32]byte) blob.Digest {
+func hide(t Ticket, node ed25519.PublicKey, receipt blob.Digest, secret [32]byte) blob.Digest {
 	h := sha256.New()
 	h.Write([]byte("phase-commit-v1"))
 	h.Write(node)
-	for _, d := range []blob.Digest{t.JobID, t.Plan, t.Submission, blob.Of(receipt)} {
+	for _, d := range []blob.Digest{t.JobID, t.Plan, t.Submission, receipt} {
 		sum := raw32(d)
 		h.Write(sum[:])
 	}
@@ -62,7 +62,7 @@ func Commit(t Ticket, receipt []byte, secret [32]byte, key ed25519.PrivateKey) (
 	node := key.Public().(ed25519.PublicKey)
 	raw, err := seal(CommitmentType, wireCommitment{
 		Version: Version, JobID: t.JobID, Plan: t.Plan, Submission: t.Submission,
-		Node: wireKey(node), Hash: hide(t, node, receipt, secret),
+		Node: wireKey(node), Hash: hide(t, node, blob.Of(receipt), secret),
 	}, key, MaxCommitmentBytes)
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)

@@ -42,7 +42,7 @@ func SignOpening(s *Set, t Ticket, receipt []byte, secret [32]byte, key ed25519.
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("open commitment: %w", fail(ErrSet, "this node's commitment is not in it"))
-	case c.Ticket != t || c.Hash != hide(t, node, receipt, secret):
+	case c.Ticket != t || c.Hash != hide(t, node, blob.Of(receipt), secret):
 		return nil, fmt.Errorf("open commitment: %w", fail(ErrRound, "it has another commitment of this node"))
 	}
 	raw, err := seal(OpeningType, wireOpening{
@@ -84,7 +84,7 @@ func readOpening(raw []byte, node ed25519.PublicKey) (Opening, error) {
 	return Opening{node, w.Plan, w.Set, w.Commitment, w.Receipt, [32]byte(w.Secret)}, nil
 }
 
-// opens reports whether o opens c to the receipt.
-func (o Opening) opens(c Commitment, receipt []byte) bool {
-	return o.Receipt == blob.Of(receipt) && c.Hash == hide(c.Ticket, c.Node, receipt, o.Secret)
+// opens reports whether what o says fits c. Both are the node's own words.
+func (o Opening) opens(c Commitment) bool {
+	return c.Hash == hide(c.Ticket, c.Node, o.Receipt, o.Secret)
 }

@@ -21,7 +21,8 @@ type Plan struct {
 	Submitter ed25519.PublicKey
 	// Nodes may be asked, in the order of Choose. Sign and Digest sort them.
 	Nodes []Node
-	// Replicas are run in a wave, Quorum have to agree: more than half of them.
+	// Replicas are run in a wave. Quorum have to agree: more than half of them, and at
+	// least two.
 	Replicas int
 	Quorum   int
 	// MaxNodes are asked at most, all waves together.
@@ -104,11 +105,11 @@ func (p Plan) check() error {
 	switch {
 	case p.JobID.IsZero():
 		return fail(ErrPlan, "no job")
-	case p.Replicas < 1 || p.Replicas > p.MaxNodes:
+	case p.Replicas > p.MaxNodes:
 		return fail(ErrPlan, "%d replicas of at most %d nodes", p.Replicas, p.MaxNodes)
 	case p.MaxNodes > MaxNodes:
 		return fail(ErrPlan, "up to %d nodes, at most %d are allowed", p.MaxNodes, MaxNodes)
-	case p.Quorum > p.Replicas || 2*p.Quorum <= p.Replicas:
+	case p.Quorum < 2 || p.Quorum > p.Replicas || 2*p.Quorum <= p.Replicas:
 		return fail(ErrPlan, "a quorum of %d of %d replicas", p.Quorum, p.Replicas)
 	case p.CostTable < 1 || p.CostTable > strictjson.MaxInt:
 		return fail(ErrPlan, "cost table %d", p.CostTable)

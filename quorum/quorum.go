@@ -55,7 +55,7 @@ const (
 	MaxOpeningBytes    = 4 << 10   // envelope
 	MaxSetBytes        = 128 << 10 // envelope
 	MaxStatementBytes  = 8 << 20   // envelope
-	MaxFraudBytes      = 512 << 10
+	MaxFraudBytes      = 512 << 10 // proof
 )
 
 // Reasons for which a document is refused; match them with errors.Is. Each has
