@@ -38,6 +38,7 @@ type config struct {
 	Submitters        []string     `json:"submitters"`          // keys whose signed jobs are run, as ed25519:<hex>; nobody else's
 	RequireSigned     bool         `json:"require_signed"`      // also those at this machine must sign
 	MaxPerSubmitter   int          `json:"max_per_submitter"`   // jobs of one submitter that run or wait; 0: no quota
+	JobsPerJail       int          `json:"jobs_per_jail"`       // jobs of one submitter that one jail may serve in turn; 1: every job gets a new one
 	ServePort         int64        `json:"serve_port"`          // HTTP port to offer to others what this machine booted; 0: do not
 	MetricsAddr       string       `json:"metrics_addr"`        // address and TCP port of GET /metrics; empty: do without
 }
@@ -69,6 +70,7 @@ func defaultConfig() config {
 
 		Submitters:      []string{},
 		MaxPerSubmitter: 2 * queuePerSlot,
+		JobsPerJail:     1,
 
 		ServePort:   8080,
 		MetricsAddr: "127.0.0.1:4002",
@@ -149,6 +151,7 @@ func (c config) check() error {
 		{"limits.max_memory_bytes", c.Limits.MaxMemoryBytes, 64 << 10, 4 << 30},
 		{"limits.max_cpu_cores", c.Limits.MaxCPUCores, 1, 1},
 		{"max_per_submitter", int64(c.MaxPerSubmitter), 0, 1 << 20},
+		{"jobs_per_jail", int64(c.JobsPerJail), 1, 1 << 20},
 		{"serve_port", c.ServePort, 0, 65535},
 		{"limits.max_timeout_seconds", c.Limits.MaxTimeoutSeconds, 1, 3600},
 		{"limits.max_fuel", c.Limits.MaxFuel, 1, 1<<53 - 1},

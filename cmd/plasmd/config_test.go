@@ -97,6 +97,7 @@ func TestConfigRefusals(t *testing.T) {
 		`{"limits":{"max_timeout_seconds":0}}`:        "want 1 to 3600",
 		`{"limits":{"max_fuel":0}}`:                   "limits.max_fuel is 0",
 		`{"limits":{"max_fuel":1e3}}`:                 "max_fuel",
+		`{"jobs_per_jail":0}`:                         "jobs_per_jail is 0",
 		`{"max_per_submitter":-1}`:                    "max_per_submitter",
 		`{"submitters":["ed25519:00"]}`:               "submitters",
 		`{"bootstrap_peers":["/ip4/10.0.0.1/tcp/1"]}`: "10.0.0.1",

@@ -85,6 +85,7 @@ func (d *daemon) openBox() (err error) {
 		return err
 	}
 	d.box.Spare, d.box.Largest = d.cfg.MaxConcurrentJobs, d.cfg.nodeLimits().Limits
+	d.box.Reuse = d.cfg.JobsPerJail
 	if d.box.Cgroup, err = wasm.DelegatedCgroup(); err != nil {
 		d.log.Info("jobs are not bounded by control groups", "err", err)
 	}
