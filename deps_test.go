@@ -62,9 +62,14 @@ const importLaw = `
 	# The node's rooms.
 	internal/job, internal/fuel < internal/wasm;
 	internal/job, internal/wasm, quorum, internal/store, internal/durable, internal/metrics < internal/node;
-	internal/job, schemas < internal/jobapi;
 	internal/job, internal/peer, receipt < internal/jobpeer;
+	internal/jobpeer, schemas < internal/jobapi;
+	internal/jobpeer, quorum < internal/dispatch;
 	internal/store, manifest, receipt, internal/durable, internal/metrics < internal/provider;
+	internal/job, receipt < internal/statuspage/claims;
+	internal/statuspage/claims < internal/statuspage/verifier;
+	internal/statuspage/claims, internal/durable < internal/statuspage;
+	internal/durable < internal/statuspage/pack;
 
 	# The publisher's rooms.
 	blob, internal/kmod, internal/durable, internal/delta < internal/image;
@@ -109,10 +114,10 @@ const importLaw = `
 	internal/lines
 	< cmd/node-init;
 	internal/node, internal/jobapi, internal/jobpeer, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
-	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, cmd/internal/manual
+	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, internal/statuspage, cmd/internal/manual
 	< cmd/plasmd;
 	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
-	internal/lab, internal/jobapi, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck, internal/deb, cmd/internal/manual
+	internal/lab, internal/jobapi, internal/dispatch, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck, internal/deb, cmd/internal/manual
 	< cmd/phase;
 	internal/job < examples/hello;
 	NONE < examples/checksum, examples/fractal;
