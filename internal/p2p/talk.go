@@ -107,7 +107,7 @@ func rawKey(key crypto.PubKey) (ed25519.PublicKey, error) {
 // Open opens a stream to a peer, over the connection that there is or a new one,
 // which only the holder of the peer's key can accept. The protocol is proposed with
 // the first bytes that are written; that the peer does not speak it shows when
-// something is read, as an error of the kind ErrProtocol. ctx bounds the opening
+// something is read, as a peer.ErrProtocol. ctx bounds the opening
 // alone.
 func (n *Node) Open(ctx context.Context, p ours.Peer, name string) (ours.Stream, error) {
 	info, err := contactOf(p)
@@ -134,9 +134,6 @@ func (n *Node) Open(ctx context.Context, p ours.Peer, name string) (ours.Stream,
 	return &talk{s, msmux.NewMSSelect[protocol.ID](s, protocol.ID(name))}, nil
 }
 
-// ErrProtocol says that a peer does not speak the protocol it was called with.
-var ErrProtocol = errors.New("the peer does not speak this protocol")
-
 // talk is a stream whose protocol is negotiated with the first bytes.
 type talk struct {
 	network.Stream
@@ -157,7 +154,7 @@ func explainTalk(err error) error {
 	var reset *network.StreamError
 	if errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed ||
 		errors.Is(err, msmux.ErrNotSupported[protocol.ID]{}) {
-		return fmt.Errorf("%w: %w", ErrProtocol, err)
+		return fmt.Errorf("%w: %w", ours.ErrProtocol, err)
 	}
 	return err
 }

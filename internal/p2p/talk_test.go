@@ -73,7 +73,7 @@ func TestTalk(t *testing.T) {
 func TestTalkRefused(t *testing.T) {
 	_, p := listening(t, echoes)
 	n := client(t)
-	if _, err := converse(t, n, p, "/test/other/1", "hello"); !errors.Is(err, ErrProtocol) {
+	if _, err := converse(t, n, p, "/test/other/1", "hello"); !errors.Is(err, ours.ErrProtocol) {
 		t.Errorf("another protocol: %v", err)
 	}
 	other, err := PeerID(key(8).Public().(ed25519.PublicKey))

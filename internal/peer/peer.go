@@ -9,6 +9,7 @@ package peer
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"io"
 	"time"
 )
@@ -49,6 +50,9 @@ type Peer struct {
 // closed when it returns. ctx ends with the node.
 type Handler func(ctx context.Context, c Caller, s Stream)
 
+// ErrProtocol says that a peer does not speak the protocol it was called with.
+var ErrProtocol = errors.New("the peer does not speak this protocol")
+
 // Opener opens a stream to p. A protocol that the other end does not speak may show
-// only with the first bytes read.
+// only with the first bytes read, as an ErrProtocol.
 type Opener func(ctx context.Context, p Peer, protocol string) (Stream, error)
