@@ -110,15 +110,15 @@ func twoResults(key ed25519.PublicKey, a, b []byte) (blob.Digest, error) {
 	if err != nil {
 		return blob.Digest{}, err
 	}
-	if why := agree(one, two); why != "" {
+	if why := excuse(one, two); why != "" {
 		return blob.Digest{}, fail(ErrNoFraud, "%s", why)
 	}
 	return one.Result.JobID, nil
 }
 
-// agree says why two receipts of one node do not contradict each other; "" if they
-// do.
-func agree(one, two receipt.Statement) string {
+// excuse says why two receipts of one node do not contradict each other; "" if
+// they do.
+func excuse(one, two receipt.Statement) string {
 	a, b := one.Result, two.Result
 	switch {
 	case a.JobID != b.JobID:

@@ -3,6 +3,7 @@ package quorum
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 
 	"github.com/phasebased/phase/blob"
@@ -164,6 +165,19 @@ func Verify(raw []byte, want Expectation) (*Verified, error) {
 		return v, fmt.Errorf("quorum statement: %w", err)
 	}
 	return v, nil
+}
+
+// Judge is Verify as a verdict on the result: Unverifiable is a statement that
+// holds and does not show this verifier that enough of its nodes agree.
+func Judge(raw []byte, want Expectation) (receipt.Verdict, *Verified, error) {
+	v, err := Verify(raw, want)
+	switch {
+	case err == nil:
+		return receipt.Accept, v, nil
+	case errors.Is(err, ErrUndecided), errors.Is(err, ErrTooFew):
+		return receipt.Unverifiable, v, err
+	}
+	return receipt.Reject, nil, err
 }
 
 func verify(raw []byte, want Expectation) (*Verified, error) {

@@ -222,6 +222,7 @@ func (c *count) stand(wave int, commitment Commitment, answers map[string]Reveal
 	if answered {
 		o, _ := ReadOpening(r.Opening, r.Node) // Check has read it
 		s.Fate, s.Result, s.Why = c.vote(commitment, o, r.Receipt)
+		c.opened[commitment.Hash] = c.opened[commitment.Hash] || s.Fate != Misopened
 	}
 	return s
 }
@@ -231,7 +232,6 @@ func (c *count) vote(commitment Commitment, o Opening, raw []byte) (Fate, blob.D
 	if !o.opens(commitment) {
 		return Misopened, blob.Digest{}, "the opening does not fit the commitment"
 	}
-	c.opened[commitment.Hash] = true
 	verdict, s, err := receipt.Judge(raw, receipt.Expectation{NodeKey: commitment.Node})
 	switch {
 	case verdict == receipt.Unverifiable:
