@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/fetch"
@@ -23,7 +21,6 @@ import (
 	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/internal/wasm"
-	"github.com/phasebased/phase/manifest"
 	"github.com/phasebased/phase/receipt"
 )
 
@@ -112,7 +109,7 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer peer.Close()
-	if err := d.jobs.open(); err != nil {
+	if err := errors.Join(d.jobs.open(), d.answerJobs(peer)); err != nil {
 		stage.End("", err)
 		return err
 	}
@@ -184,44 +181,6 @@ func (d *daemon) openPeer() (*p2p.Node, error) {
 		cfg.Server = dhtserver.New
 	}
 	return p2p.New(cfg)
-}
-
-// How often the node says that it runs jobs, and how soon it tries again while
-// nobody listens. Announcements are believed for an hour.
-const (
-	announceEvery = 20 * time.Minute
-	announceRetry = 5 * time.Second
-)
-
-// announce tells the network that this node runs WASM jobs, if it can be
-// reached at all.
-func (d *daemon) announce(ctx context.Context, peer *p2p.Node) {
-	if len(d.cfg.ListenAddrs) == 0 {
-		return
-	}
-	arch, err := manifest.ParseArch(runtime.GOARCH)
-	if err != nil {
-		return // no name on this network for what this machine is
-	}
-	key, err := p2p.CapabilityKey(arch)
-	if err != nil {
-		d.log.Error("capability not announced", "err", err)
-		return
-	}
-	for wait := announceRetry; ; wait = min(2*wait, announceEvery) {
-		noted, err := peer.Provide(ctx, key)
-		if err == nil && len(noted) > 0 {
-			d.log.Info("capability announced", "key", key, "noted_by", noted)
-			wait = announceEvery
-		} else {
-			d.log.Debug("capability not announced", "key", key, "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-	}
 }
 
 // moduleNameKey carries a job's name to the messages about its module.
