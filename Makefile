@@ -18,7 +18,7 @@ GOBUILD = go build -trimpath -buildvcs=false \
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := image
-.PHONY: help demo test fuzz bench lint image esp initramfs rootfs release deb deps tools target test-qemu-x86 test-qemu-arm64 clean
+.PHONY: help demo test fuzz bench lint image esp initramfs rootfs release deb deps tools verifier target test-qemu-x86 test-qemu-arm64 clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ release: tools target ## build and sign a release of the node system
 
 deb: deb-x86_64 deb-arm64 ## pack the node with its service, and these commands, as Debian packages for amd64 and arm64 in build/deb
 
-deb-%: tools
+deb-%: tools verifier
 	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/deb/programs/$*/ ./cmd/plasmd ./cmd/phase ./cmd/phase-discover ./cmd/phase-verify ./cmd/phase-fetch
 	@$(BIN)/phase deb --arch $* --programs build/deb/programs/$*
 
@@ -76,12 +76,17 @@ test-qemu-arm64: tools target-arm64 ## only the tests that boot arm64 virtual ma
 deps: tools ## install what building, running and testing need
 	$(BIN)/phase doctor --install
 
-tools: # the operator's commands, for this machine
+# The verifier that plasmd serves to browsers, the same bytes everywhere.
+verifier: # what the status page verifies receipts with
+	@GOOS=wasip1 GOARCH=wasm go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o build/verify.wasm ./internal/statuspage/verifier
+	@GOOS= GOARCH= go run ./internal/statuspage/pack build/verify.wasm internal/statuspage/assets/verify.wasm.gz
+
+tools: verifier # the operator's commands, for this machine
 	@$(GOBUILD) -o $(BIN)/ ./cmd/...
 
 target: target-$(ARCH) # what goes onto media and nodes
 
-target-%:
+target-%: verifier
 	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/target/$*/ ./cmd/phase-init ./cmd/phase-pid1 ./cmd/node-init ./cmd/plasmd
 
 clean: ## remove everything that was built

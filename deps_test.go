@@ -123,7 +123,7 @@ const importLaw = `
 	NONE < examples/checksum, examples/fractal;
 
 	# Whole machines.
-	NONE < test/net, test/node, test/fuzz, test/bench/delay, test/vm/look;
+	NONE < test/net, test/page, test/node, test/fuzz, test/bench/delay, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab, internal/diskformat < test/vm;

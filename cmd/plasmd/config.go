@@ -41,6 +41,9 @@ type config struct {
 	JobsPerJail       int          `json:"jobs_per_jail"`       // jobs of one submitter that one jail may serve in turn; 1: every job gets a new one
 	ServePort         int64        `json:"serve_port"`          // HTTP port to offer to others what this machine booted; 0: do not
 	MetricsAddr       string       `json:"metrics_addr"`        // address and TCP port of GET /metrics; empty: do without
+	PageAddr          string       `json:"page_addr"`           // address and TCP port of the status page; empty: do without
+	PageTokenFile     string       `json:"page_token_file"`     // file with the page's token; empty: none on loopback, page.token in the state folder elsewhere
+	PageHosts         []string     `json:"page_hosts"`          // names under which browsers may ask for the page, beside localhost and addresses
 }
 
 type configLimits struct {
@@ -74,6 +77,8 @@ func defaultConfig() config {
 
 		ServePort:   8080,
 		MetricsAddr: "127.0.0.1:4002",
+		PageAddr:    "127.0.0.1:4003",
+		PageHosts:   []string{},
 	}
 }
 
@@ -165,6 +170,9 @@ func (c config) check() error {
 	}
 	if err := checkHostPort(c.MetricsAddr); err != nil {
 		return fmt.Errorf("metrics_addr: %w", err)
+	}
+	if err := c.checkPage(); err != nil {
+		return err
 	}
 	for _, addr := range append(append([]string{}, c.BootstrapPeers...), c.PeerAddrs...) {
 		if err := p2p.CheckBootstrap(addr); err != nil {

@@ -147,6 +147,13 @@ func (d *daemon) run(ctx context.Context) error {
 			}
 		})
 	}
+	if page := d.openPage(peer, offered); page != nil {
+		tasks.Go(func() {
+			if err := page.run(ctx); err != nil {
+				d.log.Error("no more status page", "err", err)
+			}
+		})
+	}
 	now := func() string { return status(d.node.Load(), peer.Peers()) }
 	d.manager.said(d.manager.notify.Ready(now())) // every socket is open
 	tasks.Go(func() { d.manager.watch(ctx, d.parts(peer, offered), now) })

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -81,6 +82,7 @@ func needs() []need {
 		{"C library for WASI", verify, "is in the example jobs in C", "wasi-libc", "", file("usr/lib/wasm32-wasi/libc.a")},
 		{"clang's runtime for WebAssembly", verify, "is in the example jobs in C", "libclang-rt-dev-wasm32", "", match("usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a")},
 		{"qemu-aarch64", verify, "runs programs for arm64, to compare their fuel", "qemu-user", "", program("qemu-aarch64")},
+		{"Chromium", verify, "opens the node's status page", "chromium-headless-shell", "", program("chromium-headless-shell", "chromium", "google-chrome")},
 		{"xz", build, "unpacks kernel modules of distributions that pack them so", "xz-utils", "", program("xz")},
 	}
 }
@@ -106,8 +108,18 @@ func machineNeeds(arch string) []need {
 	return nil
 }
 
-func program(name string) checker {
-	return func(_ context.Context, h Host) (string, error) { return h.LookPath(name) }
+// program is there under one of its names.
+func program(names ...string) checker {
+	return func(_ context.Context, h Host) (path string, err error) {
+		for _, name := range slices.Backward(names) {
+			if found, missing := h.LookPath(name); missing == nil {
+				path, err = found, nil
+			} else if path == "" {
+				err = missing // of the first name in the end
+			}
+		}
+		return path, err
+	}
 }
 
 // file checks for a file that is not empty, at a path relative to the root.

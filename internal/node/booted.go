@@ -24,6 +24,7 @@ type Booted struct {
 	Manifest struct {
 		Version int64       `json:"version"`
 		Digest  blob.Digest `json:"digest"`
+		KeyIDs  []string    `json:"key_ids"` // of the keys whose signatures the seed accepted
 	} `json:"manifest"`
 	Bases     []string `json:"bases"`     // base URLs of the providers that served the boot
 	Bootstrap []string `json:"bootstrap"` // peers to join the network through
