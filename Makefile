@@ -64,7 +64,7 @@ release: tools target ## build and sign a release of the node system
 deb: deb-x86_64 deb-arm64 ## pack the node with its service, and these commands, as Debian packages for amd64 and arm64 in build/deb
 
 deb-%: tools verifier
-	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/deb/programs/$*/ ./cmd/plasmd ./cmd/phase ./cmd/phase-discover ./cmd/phase-verify ./cmd/phase-fetch
+	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/deb/programs/$*/ ./cmd/plasmd ./cmd/plasm-jail ./cmd/phase ./cmd/phase-discover ./cmd/phase-verify ./cmd/phase-fetch
 	@$(BIN)/phase deb --arch $* --programs build/deb/programs/$*
 
 test-qemu-x86: tools target-x86_64 ## only the tests that boot x86_64 virtual machines
@@ -87,7 +87,7 @@ tools: verifier # the operator's commands, for this machine
 target: target-$(ARCH) # what goes onto media and nodes
 
 target-%: verifier
-	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/target/$*/ ./cmd/phase-init ./cmd/phase-pid1 ./cmd/node-init ./cmd/plasmd
+	@GOOS=linux GOARCH=$(or $(GOARCH_$*),$(error unknown ARCH $*, choose x86_64 or arm64)) $(GOBUILD) -o build/target/$*/ ./cmd/phase-init ./cmd/phase-pid1 ./cmd/node-init ./cmd/plasmd ./cmd/plasm-jail
 
 clean: ## remove everything that was built
 	rm -rf build

@@ -116,6 +116,7 @@ const importLaw = `
 	internal/node, internal/jobapi, internal/jobpeer, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
 	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, internal/statuspage, cmd/internal/manual
 	< cmd/plasmd;
+	internal/wasm, internal/version < cmd/plasm-jail;
 	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
 	internal/lab, internal/jobapi, internal/dispatch, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck, internal/deb, cmd/internal/manual
 	< cmd/phase;
@@ -123,7 +124,7 @@ const importLaw = `
 	NONE < examples/checksum, examples/fractal;
 
 	# Whole machines.
-	NONE < test/net, test/page, test/node, test/fuzz, test/bench/delay, test/vm/look;
+	NONE < test/net, test/node, test/page, test/fuzz, test/bench/delay, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab, internal/diskformat < test/vm;
@@ -172,7 +173,7 @@ var walls = []wall{
 }
 
 // noLibp2p are commands that must stay free of libp2p even through others.
-var noLibp2p = []string{"cmd/phase", "cmd/phase-pid1", "cmd/node-init", "cmd/phase-verify", "cmd/phase-fetch"}
+var noLibp2p = []string{"cmd/phase", "cmd/phase-pid1", "cmd/node-init", "cmd/plasm-jail", "cmd/phase-verify", "cmd/phase-fetch"}
 
 type listedPackage struct {
 	ImportPath string

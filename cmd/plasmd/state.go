@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/node"
 	"github.com/phasebased/phase/internal/store"
+	"github.com/phasebased/phase/internal/version"
 	"github.com/phasebased/phase/internal/wasm"
 )
 
@@ -92,7 +94,8 @@ func (s *state) saveReceipt(r node.Report) (string, error) {
 	return path, durable.WriteFile(path, r.Receipt, 0o644)
 }
 
-// sandbox jails guests in copies of this program.
+// sandbox jails guests in plasm-jail where this program has it, else in copies of
+// itself.
 func sandbox(emptyDir string) (*wasm.Sandbox, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -102,8 +105,17 @@ func sandbox(emptyDir string) (*wasm.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
+	bin := filepath.Dir(exe)
+	for _, path := range []string{filepath.Join(bin, "..", "lib", "plasm", jailProgram), filepath.Join(bin, jailProgram)} {
+		if wasm.Speaks(context.Background(), path, version.Version) {
+			return &wasm.Sandbox{Exe: path, EmptyDir: empty}, nil
+		}
+	}
 	return &wasm.Sandbox{Exe: exe, Args: []string{runnerCommand}, EmptyDir: empty}, nil
 }
+
+// jailProgram is cmd/plasm-jail.
+const jailProgram = "plasm-jail"
 
 // readBounded reads a whole regular file of at most most bytes.
 func readBounded(path string, most int64) ([]byte, error) {

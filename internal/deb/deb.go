@@ -125,7 +125,7 @@ func pack(ctx context.Context, dir, out string, date time.Time) error {
 
 // fill puts everything into the tree.
 func (cfg Config) fill(t *tree, p pkg, arch string) error {
-	for _, program := range p.programs {
+	for i, program := range slices.Concat(p.programs, p.helpers) {
 		data, err := os.ReadFile(filepath.Join(cfg.Programs, program))
 		if err != nil {
 			return err
@@ -133,7 +133,11 @@ func (cfg Config) fill(t *tree, p pkg, arch string) error {
 		if err := checkProgram(data, arch); err != nil {
 			return fmt.Errorf("%s: %w", program, err)
 		}
-		t.add("usr/bin/"+program, data, 0o755)
+		folder := "usr/bin/"
+		if i >= len(p.programs) {
+			folder = "usr/lib/plasm/"
+		}
+		t.add(folder+program, data, 0o755)
 		if page := cfg.Manuals[program]; page != nil {
 			t.addPacked("usr/share/man/man1/"+program+".1.gz", page)
 		}
@@ -185,7 +189,7 @@ func (cfg Config) document(t *tree, p pkg) error {
 func (cfg Config) modules(p pkg) ([]byte, error) {
 	var list strings.Builder
 	seen := map[string]bool{}
-	for _, program := range p.programs {
+	for _, program := range slices.Concat(p.programs, p.helpers) {
 		info, err := buildinfo.ReadFile(filepath.Join(cfg.Programs, program))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", program, err)

@@ -37,7 +37,7 @@ func programs(t *testing.T, arch string) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, name := range []string{"plasmd", "phase", "phase-discover", "phase-fetch", "phase-verify"} {
+	for _, name := range []string{"plasmd", "plasm-jail", "phase", "phase-discover", "phase-fetch", "phase-verify"} {
 		if err := os.Link(filepath.Join(dir, "stub"), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,7 @@ type pkg struct {
 	description            []string // lines of at most 79 characters
 	relations              []string // lines of the control file
 	programs               []string
+	helpers                []string          // programs that only programs start
 	files                  map[string]string // where it goes, from where in packaging
 	scripts                []string          // of the maintainer, in packaging/deb
 	configured             bool              // has the node's configuration
@@ -39,7 +40,7 @@ func packages() []pkg {
 				"Recommends: ca-certificates",
 				"Suggests: phase",
 			},
-			programs: []string{"plasmd"},
+			programs: []string{"plasmd"}, helpers: []string{"plasm-jail"},
 			files: map[string]string{
 				"usr/lib/systemd/system/plasmd.service": "systemd/plasmd.service",
 				"usr/lib/sysusers.d/plasmd.conf":        "systemd/plasmd.sysusers",

@@ -160,8 +160,12 @@ func (l *Lab) buildNode(ctx context.Context, dir string, more map[string][]byte)
 	if err != nil {
 		return system.NodeSystem{}, fmt.Errorf("write the node's configuration: %w", err)
 	}
+	jail := filepath.Join(l.cfg.Target, "plasm-jail")
+	if _, err := os.Stat(jail); err != nil {
+		jail = "" // plasmd does without
+	}
 	return l.build.Node(ctx, system.NodeConfig{
-		Dir: dir, Init: filepath.Join(l.cfg.Target, "node-init"), Plasmd: filepath.Join(l.cfg.Target, "plasmd"),
+		Dir: dir, Init: filepath.Join(l.cfg.Target, "node-init"), Plasmd: filepath.Join(l.cfg.Target, "plasmd"), Jail: jail,
 		Config: config, Jobs: jobs, WiFi: l.cfg.WiFi, Format: l.cfg.Format, NoVerity: l.cfg.NoVerity,
 	})
 }

@@ -16,6 +16,7 @@ type NodeConfig struct {
 	Dir      string            // where kernel, initramfs and rootfs are written
 	Init     string            // the static node-init binary
 	Plasmd   string            // the static plasmd binary
+	Jail     string            // the static plasm-jail binary; "" does without
 	Config   []byte            // /etc/plasm/config.json
 	Jobs     map[string][]byte // files of /usr/share/phase/jobs, hello.json among them
 	Hostname string            // "" means "phase"
@@ -143,6 +144,9 @@ func (b *Build) nodeRootfs(cfg NodeConfig, mods *moduleSet) (*image.Tree, error)
 	t.Dir("tmp", 0o777)
 	t.Dir("root", 0o700)
 	t.File("usr/bin/plasmd", 0o755, cfg.Plasmd)
+	if cfg.Jail != "" {
+		t.File("usr/lib/plasm/plasm-jail", 0o755, cfg.Jail)
+	}
 	t.Symlink("bin", "usr/bin")
 	for name, text := range map[string]string{
 		"etc/passwd":     "root:x:0:0:root:/root:/usr/bin/plasmd\nplasm:x:900:900:Phase node:/var/lib/plasm:/usr/bin/plasmd\n",

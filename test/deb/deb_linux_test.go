@@ -88,7 +88,7 @@ func boot(t *testing.T, root, dir string) int {
 func packages(t *testing.T, dir string) {
 	t.Helper()
 	programs := t.TempDir()
-	command(t, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", programs, "./cmd/plasmd")
+	command(t, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", programs, "./cmd/plasmd", "./cmd/plasm-jail")
 	arch := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[strings.TrimSpace(command(t, "go", "env", "GOARCH"))]
 	for version, name := range map[string]string{"0.1.0": "old.deb", "0.2.0": "new.deb"} {
 		made, err := deb.Build(t.Context(), deb.Config{
