@@ -80,8 +80,13 @@ func (f *doctorFlags) examine(ctx context.Context, out io.Writer) error {
 		cfg = defaultConfig()
 	}
 	found = append(found, lookAtState(f.state), lookAtKey(filepath.Join(f.state, "node.key")), lookAtRoom(f.state), lookAtClock(time.Now()))
+	already, runs := lookAtNode(cfg)
+	found = append(found, already)
 	for _, addr := range cfg.ListenAddrs {
-		found = append(found, lookAtPort(addr))
+		found = append(found, lookAtPort(addr, runs))
+	}
+	if cfg.MetricsAddr != "" {
+		found = append(found, lookAtAddr("metrics", cfg.MetricsAddr, runs))
 	}
 	found = append(found, lookAtNetwork(cfg))
 	if f.dial {
@@ -118,7 +123,8 @@ func (e examination) print(out io.Writer, format string) error {
 			return err
 		}
 	}
-	return nil
+	_, err := fmt.Fprintf(out, "\n%s\n", e.summary())
+	return err
 }
 
 func lookAtConfig(path string, err error) finding {
@@ -209,15 +215,17 @@ func lookAtClock(now time.Time) finding {
 }
 
 // lookAtPort opens what the node would listen on, and closes it.
-func lookAtPort(addr string) finding {
+func lookAtPort(addr string, runs bool) finding {
 	name, hostPort := "port "+addr, tcpOf(addr)
 	if hostPort == "" {
 		return finding{name, noted, "not looked at: it is no address of TCP", ""}
 	}
 	l, err := net.Listen("tcp", hostPort)
 	switch {
+	case errors.Is(err, unix.EADDRINUSE) && runs:
+		return finding{name, fine, "taken, as a node runs here", ""}
 	case errors.Is(err, unix.EADDRINUSE):
-		return finding{name, noted, "taken", "If it is not this node that runs already, stop who has it or change listen_addrs."}
+		return finding{name, noted, "taken", "Stop who has it, or change listen_addrs: with no address left the node does not start."}
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		return finding{name, noted, "this machine has no such addresses", ""}
 	case err != nil:
@@ -325,7 +333,7 @@ func whyNoWall(wall string) string {
 	case strings.HasPrefix(wall, "landlock"):
 		return "The kernel has no Landlock of that version, or it is not in its list of security modules (/sys/kernel/security/lsm)."
 	case strings.HasPrefix(wall, "cgroup"):
-		return "Control groups of version 2 are not mounted here, or this process may not make any: under systemd that takes Delegate=yes."
+		return "This command has no control group of its own. The service has one (Delegate=yes) where control groups are of version 2; receipts name this wall where it stood."
 	case wall == wasm.WallSeccomp:
 		return "The kernel has no seccomp filters, or who started this process forbids them."
 	case strings.HasSuffix(wall, "namespace"):

@@ -103,23 +103,33 @@ func (s *jobService) open() error {
 	return nil
 }
 
-// usualSocket makes the folder of the socket: the service manager's, root's, or
+// socketName is the socket's name in its usual folder.
+const socketName = "plasmd.sock"
+
+// socketFolder is the usual folder of the socket: the service manager's, root's, or
 // that of the user who is logged in.
-func usualSocket() (string, error) {
-	dir := os.Getenv("RUNTIME_DIRECTORY")
-	switch {
+func socketFolder() (string, error) {
+	switch dir := os.Getenv("RUNTIME_DIRECTORY"); {
 	case dir != "":
+		return dir, nil
 	case os.Geteuid() == 0:
-		dir = "/run/plasm"
+		return "/run/plasm", nil
 	case os.Getenv("XDG_RUNTIME_DIR") != "":
-		dir = filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "plasm")
-	default:
-		return "", errors.New("there is no folder for it: XDG_RUNTIME_DIR is not set")
+		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "plasm"), nil
+	}
+	return "", errors.New("there is no folder for it: XDG_RUNTIME_DIR is not set")
+}
+
+// usualSocket makes the folder of the socket.
+func usualSocket() (string, error) {
+	dir, err := socketFolder()
+	if err != nil {
+		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, "plasmd.sock"), nil
+	return filepath.Join(dir, socketName), nil
 }
 
 // groupID is the group of the socket, -1 for the process's own.
