@@ -206,8 +206,20 @@ func (c *Client) Cancel(ctx context.Context, id blob.Digest) (s job.Status, err 
 	return s, c.json(ctx, http.MethodDelete, "/jobs/"+id.String(), "", nil, &s)
 }
 
-// Watch tells of each stage and returns the last, which is job.Ended.
+// Watch tells of each stage and returns the last, which is job.Ended. A node that
+// has too many listeners may cut one off: it is asked again.
 func (c *Client) Watch(ctx context.Context, id blob.Digest, tell func(job.Status)) (job.Status, error) {
+	for {
+		heard := false
+		s, err := c.listen(ctx, id, func(s job.Status) { heard = true; tell(s) })
+		if err == nil || !heard || ctx.Err() != nil {
+			return s, err
+		}
+	}
+}
+
+// listen is Watch for as long as the node tells.
+func (c *Client) listen(ctx context.Context, id blob.Digest, tell func(job.Status)) (job.Status, error) {
 	w, err := c.do(ctx, http.MethodGet, "/jobs/"+id.String()+"/events", "", nil, 0)
 	if err != nil {
 		return job.Status{}, err

@@ -74,12 +74,13 @@ func (c *carried) check(j carriedJob, by job.Caller) error {
 }
 
 // relay holds one of the places for requests to other nodes.
-func (s *Server) relay() (leave func(), err error) {
+func (s *Server) relay(r *http.Request) (leave func(), err error) {
 	if s.cfg.Network == nil {
 		return nil, errNoNetwork
 	}
 	select {
 	case s.relays <- struct{}{}:
+		connOf(r).pin()
 		return func() { <-s.relays }, nil
 	default:
 		return nil, &job.Refusal{Reason: job.Busy, Detail: "enough other nodes are being asked", RetryAfter: time.Second}
@@ -89,7 +90,7 @@ func (s *Server) relay() (leave func(), err error) {
 // searchNodes answers with a line for each node, as they are found, until nobody
 // knows others or the client leaves.
 func (s *Server) searchNodes(w http.ResponseWriter, r *http.Request, _ job.Caller) error {
-	leave, err := s.relay()
+	leave, err := s.relay(r)
 	if err != nil {
 		return err
 	}
@@ -154,7 +155,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, by job.Caller, do f
 			return malformed("the request names no submitter", err)
 		}
 	}
-	leave, err := s.relay()
+	leave, err := s.relay(r)
 	if err != nil {
 		return err
 	}

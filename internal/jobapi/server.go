@@ -115,8 +115,12 @@ func (s *Server) handler() http.Handler {
 	for _, r := range slices.Concat(routes, relayRoutes) {
 		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, req *http.Request) {
 			by, err := callerOf(req.Context())
+			if req.ContentLength == 0 {
+				by.conn.works()
+			}
+			w = answering{w, by.conn, s.cfg.BodyTimeout}
 			if err == nil {
-				err = r.serve(s, w, req, by)
+				err = r.serve(s, w, req, by.Caller)
 			}
 			if err != nil {
 				s.fail(w, req, err)
@@ -130,23 +134,31 @@ type callerKey struct{}
 
 type knownCaller struct {
 	job.Caller
-	err error
+	conn *heldConn
+	err  error
 }
 
 func (s *Server) connected(ctx context.Context, c net.Conn) context.Context {
-	if held, ok := c.(*heldConn); ok {
+	held, ok := c.(*heldConn)
+	if ok {
 		c = held.Conn
 	}
 	by, err := s.cfg.Caller(c)
-	return context.WithValue(ctx, callerKey{}, knownCaller{by, err})
+	return context.WithValue(ctx, callerKey{}, knownCaller{by, held, err})
 }
 
-func callerOf(ctx context.Context) (job.Caller, error) {
+func callerOf(ctx context.Context) (knownCaller, error) {
 	known, ok := ctx.Value(callerKey{}).(knownCaller)
 	if !ok {
-		return job.Caller{}, errors.New("nobody knows who asks")
+		return known, errors.New("nobody knows who asks")
 	}
-	return known.Caller, known.err
+	return known, known.err
+}
+
+// connOf is the connection of a request, nil for one of no listener of ours.
+func connOf(r *http.Request) *heldConn {
+	known, _ := r.Context().Value(callerKey{}).(knownCaller)
+	return known.conn
 }
 
 // statuses are the answers to refusals.
@@ -225,6 +237,7 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request, most int64) ([]byt
 	if err != nil {
 		return nil, malformed("the request could not be read", err)
 	}
+	connOf(r).works()
 	return raw, nil
 }
 
@@ -424,6 +437,7 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request, _ job.Caller) e
 	select {
 	case s.uploads <- struct{}{}:
 		defer func() { <-s.uploads }()
+		connOf(r).pin()
 	default:
 		return &job.Refusal{Reason: job.Busy, Detail: "enough modules are being received", RetryAfter: time.Second}
 	}
