@@ -123,7 +123,7 @@ func (b *beat) tell(s job.Status) error {
 	defer b.mu.Unlock()
 	b.last = s
 	switch {
-	case s.Stage == job.Ended || b.over:
+	case s.Stage == job.Ended || s.Stage == job.Committed || b.over:
 	case b.timer == nil:
 		b.timer = time.AfterFunc(patience, b.say)
 	default:

@@ -197,9 +197,10 @@ func (t *asking) end() error {
 	return err
 }
 
-// status reads how far a job is until it has ended with a receipt; another end is an
-// error. want is the job's id, if it is known.
-func (t *asking) status(want blob.Digest, tell func(job.Status)) (job.End, error) {
+// status reads how far a job is until it has ended with a receipt, or comes to the
+// stage last; an end without a receipt is an error. want is the job's id, if it is
+// known.
+func (t *asking) status(want blob.Digest, last job.Stage, tell func(job.Status)) (job.End, error) {
 	for range maxStatuses {
 		body, err := t.only(sayStatus)
 		if err != nil {
@@ -219,6 +220,8 @@ func (t *asking) status(want blob.Digest, tell func(job.Status)) (job.End, error
 			tell(s)
 		}
 		switch {
+		case s.Stage != job.Ended && s.Stage == last:
+			return job.End{}, nil
 		case s.Stage != job.Ended:
 		case s.End.Failure == nil:
 			return *s.End, nil
@@ -248,7 +251,7 @@ func parseStatus(raw []byte) (job.Status, error) {
 		return s, formError("a status that is none: %v", err)
 	}
 	switch s.Stage {
-	case job.Queued, job.Fetching, job.Running, job.Ended:
+	case job.Queued, job.Fetching, job.Running, job.Committed, job.Ended:
 	default:
 		return s, formError("stage %.40q", s.Stage)
 	}
@@ -264,7 +267,7 @@ func (t *asking) answer(q request, tell func(job.Status)) (out Answer, err error
 	if q.kind != askSubmit {
 		id = q.id
 	}
-	end, err := t.status(id, tell)
+	end, err := t.status(id, job.Ended, tell)
 	if err != nil {
 		return out, err
 	}

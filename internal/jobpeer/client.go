@@ -124,7 +124,7 @@ func (c *Client) Commit(ctx context.Context, p peer.Peer, envelope []byte, tell 
 		return nil, err
 	}
 	err = c.talk(ctx, p, JobProtocol, q, func(t *asking) error {
-		if _, err := t.status(blob.Digest{}, tell); err != nil {
+		if _, err := t.status(blob.Digest{}, job.Committed, tell); err != nil {
 			return err
 		}
 		commitment, err = t.one(sayCommitment)

@@ -259,6 +259,9 @@ func (s *Server) follow(a *answering, id blob.Digest, result func(*answering, bl
 	if err := a.status(b.last); err != nil {
 		return err
 	}
+	if b.last.Stage == job.Committed { // the end is told to who shows the set
+		return result(a, id)
+	}
 	if end := b.last.End; end == nil || !end.Receipt && end.Failure != nil {
 		return a.finish()
 	}
