@@ -3,6 +3,10 @@ package deb
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
+	"debug/elf"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,13 +119,92 @@ func TestContents(t *testing.T) {
 	}
 }
 
+// TestOtherArchitecture unpacks packages for arm64, which nothing here can run: they
+// differ from those for amd64 in their programs, all of that architecture, and in what
+// their control files say of it.
 func TestOtherArchitecture(t *testing.T) {
 	cfg := config(t)
+	here := build(t, cfg)
 	cfg.Programs, cfg.Arch = programs(t, "arm64"), "arm64"
-	made := build(t, cfg)
-	if got := output(t, "dpkg-deb", "--show", "--showformat=${Architecture}", made[0]); got != "arm64" {
-		t.Error(got)
+	there := build(t, cfg)
+	if len(here) != len(there) {
+		t.Fatalf("%q and %q", here, there)
 	}
+	for i := range there {
+		if got := output(t, "dpkg-deb", "--show", "--showformat=${Architecture}", there[i]); got != "arm64" {
+			t.Errorf("%s: %s", there[i], got)
+		}
+		ours, theirs := unpacked(t, here[i]), unpacked(t, there[i])
+		for name, data := range theirs {
+			switch {
+			case strings.HasPrefix(name, "usr/bin/"), strings.HasPrefix(name, "usr/lib/plasm/"):
+				if f, err := elf.NewFile(bytes.NewReader(data)); err != nil || f.Machine != elf.EM_AARCH64 {
+					t.Errorf("%s: %v", name, err)
+				}
+			case name == "DEBIAN/control" || name == "DEBIAN/md5sums" || strings.HasSuffix(name, "/modules.gz"):
+			case !bytes.Equal(data, ours[name]):
+				t.Errorf("%s is another one than for amd64", name)
+			}
+			delete(ours, name)
+		}
+		for name := range ours {
+			t.Errorf("%s is not there for arm64", name)
+		}
+	}
+}
+
+// TestMaintainerScripts: each is what sh can read, stops at the first failure, and can
+// be run; and the sums are those of the files.
+func TestMaintainerScripts(t *testing.T) {
+	for _, path := range build(t, config(t)) {
+		files := unpacked(t, path)
+		for _, name := range []string{"postinst", "prerm", "postrm"} {
+			script, there := files["DEBIAN/"+name]
+			if there != strings.Contains(path, "plasmd_") {
+				t.Errorf("%s has %s: %v", path, name, there)
+			}
+			if !there {
+				continue
+			}
+			if !bytes.Contains(script, []byte("\nset -e\n")) {
+				t.Errorf("%s goes on after a failure", name)
+			}
+			cmd := exec.CommandContext(t.Context(), "sh", "-n")
+			cmd.Stdin = bytes.NewReader(script)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s", name, err, out)
+			}
+		}
+		for line := range strings.Lines(string(files["DEBIAN/md5sums"])) {
+			sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+			if got := fmt.Sprintf("%x", md5.Sum(files[name])); got != sum {
+				t.Errorf("%s has the sum %s, not %s", name, got, sum)
+			}
+		}
+	}
+}
+
+// unpacked is what is in a package, by name, with its control files below DEBIAN.
+func unpacked(t *testing.T, path string) map[string][]byte {
+	t.Helper()
+	dir := t.TempDir()
+	output(t, "dpkg-deb", "--raw-extract", path, dir)
+	files := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		files[name], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil || len(files) == 0 {
+		t.Fatal(len(files), err)
+	}
+	return files
 }
 
 // TestLintian is Debian's judge. It finds nothing but what the overrides say.

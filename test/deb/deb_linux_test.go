@@ -27,20 +27,16 @@ const rebooted = 133
 
 // TestLifeOfThePackage runs testdata/life.sh as root of that Debian.
 func TestLifeOfThePackage(t *testing.T) {
-	if os.Geteuid() != 0 {
-		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to make a Debian system and start it")
-	}
-	for _, tool := range []string{"systemd-nspawn", "debootstrap", "dpkg-deb", "unshare"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())
-		}
-	}
+	needs(t, "systemd-nspawn", "debootstrap", "dpkg-deb", "unshare")
 	if kinds, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(kinds), "cgroup2") {
 		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "the kernel has no unified control groups, which systemd needs")
 	}
 	root, dir := debian(t), t.TempDir()
 	packages(t, filepath.Join(dir, "packages"))
-	place(t, filepath.Join(dir, "upper", "etc", "systemd", "system"))
+	copyTo(t, "testdata/life.sh", filepath.Join(dir, "packages", "life.sh"))
+	units := filepath.Join(dir, "upper", "etc", "systemd", "system")
+	place(t, units)
+	write(t, filepath.Join(units, "plasmd.service.d", "short.conf"), []byte("[Service]\nWatchdogSec=20\n"))
 	code := rebooted
 	starts := 0
 	for ; code == rebooted && starts < 4; starts++ {
@@ -64,10 +60,7 @@ func boot(t *testing.T, root, dir string) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	script, err := filepath.Abs("testdata/boot.sh")
-	if err != nil {
-		t.Fatal(err)
-	}
+	script := absolute(t, "testdata/boot.sh")
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--propagation", "private", "--cgroup", "sh", script, root, dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
@@ -84,31 +77,36 @@ func boot(t *testing.T, root, dir string) int {
 	return 0
 }
 
-// packages builds an old and a new version of the package.
+// packages builds an old and a new version of the node's package.
 func packages(t *testing.T, dir string) {
 	t.Helper()
-	programs := t.TempDir()
-	command(t, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", programs, "./cmd/plasmd", "./cmd/plasm-jail")
-	arch := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[strings.TrimSpace(command(t, "go", "env", "GOARCH"))]
-	for version, name := range map[string]string{"0.1.0": "old.deb", "0.2.0": "new.deb"} {
-		made, err := deb.Build(t.Context(), deb.Config{
-			Programs: programs, Arch: arch, Version: version, Time: time.Unix(1_790_000_000, 0),
-			Config: []byte(`{"listen_addrs":["/ip4/0.0.0.0/tcp/4001"]}` + "\n"), Out: t.TempDir(),
-			Only: []string{"plasmd"},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		copyTo(t, made[0], filepath.Join(dir, name))
-	}
-	copyTo(t, "testdata/life.sh", filepath.Join(dir, "life.sh"))
+	copyTo(t, pack(t, "0.1.0", "plasmd", "plasmd", "plasm-jail"), filepath.Join(dir, "old.deb"))
+	copyTo(t, pack(t, "0.2.0", "plasmd", "plasmd", "plasm-jail"), filepath.Join(dir, "new.deb"))
 }
 
-// place puts what starts life.sh into the system, and shortens the watchdog's patience.
+// pack builds a package of some programs for this machine.
+func pack(t *testing.T, version, name string, programs ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	build := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -X github.com/phasebased/phase/internal/version.Version=" + version, "-o", dir}
+	for _, program := range programs {
+		build = append(build, "./cmd/"+program)
+	}
+	command(t, "go", build...)
+	arch := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[strings.TrimSpace(command(t, "go", "env", "GOARCH"))]
+	made, err := deb.Build(t.Context(), deb.Config{
+		Programs: dir, Arch: arch, Version: version, Time: time.Unix(1_790_000_000, 0),
+		Config: []byte(`{"listen_addrs":["/ip4/0.0.0.0/tcp/4001"]}` + "\n"), Out: dir,
+		Only: []string{name},
+	})
+	check(t, err)
+	return made[0]
+}
+
+// place puts what starts life.sh into the system.
 func place(t *testing.T, units string) {
 	t.Helper()
 	copyTo(t, "testdata/life.service", filepath.Join(units, "life.service"))
-	write(t, filepath.Join(units, "plasmd.service.d", "short.conf"), []byte("[Service]\nWatchdogSec=20\n"))
 	wants := filepath.Join(units, "default.target.wants")
 	if err := os.MkdirAll(wants, 0o755); err != nil {
 		t.Fatal(err)
