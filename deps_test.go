@@ -124,14 +124,14 @@ const importLaw = `
 	NONE < examples/checksum, examples/fractal;
 
 	# Whole machines.
-	NONE < test/net, test/node, test/page, test/fuzz, test/bench/delay, test/vm/look;
+	NONE < test/net, test/node, test/page, test/fuzz, test/bench/delay, test/bench/kernels, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/p2p < test/bench/client;
 	internal/lab, internal/diskformat < test/vm;
 	internal/deb < test/deb;
 	internal/kexec < test/vm/hop;
 	internal/debpkg < test/peers;
-	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers, internal/node < test/bench;
+	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers, internal/node, internal/wasmbuild < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;

@@ -139,4 +139,3 @@ func (g *generator) mix() {
 		g.emit(0x20, a, 0xb7, 0x20, b, 0xb7, byte(0xa0+g.r.IntN(6)), 0xfc, 2, 0x21, to)
 	}
 }
-
