@@ -136,7 +136,7 @@ const importLaw = `
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
 	internal/fetch < internal/fetch/fetchtest;
-	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest, internal/nettest, internal/wasmbuild;
+	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest, internal/nettest;
 	internal/system, internal/sysinit, internal/vm < internal/guest;
 `
 
