@@ -1,0 +1,90 @@
+package dispatch
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/phasebased/phase/internal/jobpeer"
+	"github.com/phasebased/phase/quorum"
+)
+
+// unsuitable says why a node would not run j, by what it says of itself; "" if it
+// would.
+func unsuitable(j Job, c jobpeer.Capacity, replicated bool) string {
+	l := j.Job.Limits()
+	for _, limit := range []struct {
+		name       string
+		want, most int64
+	}{
+		{"memory_bytes", l.MemoryBytes, c.MemoryBytes}, {"deadline_ms", l.DeadlineMS, c.DeadlineMS}, {"fuel", l.Fuel, c.Fuel},
+		{"stdout_bytes", l.StdoutBytes, c.StdoutBytes}, {"stderr_bytes", l.StderrBytes, c.StderrBytes},
+	} {
+		if limit.want > limit.most {
+			return fmt.Sprintf("the job asks for %s %d, it gives at most %d", limit.name, limit.want, limit.most)
+		}
+	}
+	switch {
+	case int64(len(j.Module)) > c.ModuleBytes:
+		return fmt.Sprintf("the module has %d bytes, it takes at most %d", len(j.Module), c.ModuleBytes)
+	case !c.Accepts:
+		return "it runs no jobs of this submitter"
+	case replicated && !c.Quorum:
+		return "it takes no part in quorums"
+	}
+	return ""
+}
+
+// order puts those who are able into the order of choice: the idle first for one
+// answer, the near first for a quorum.
+func (r *run) order() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var nodes []quorum.Node
+	for _, c := range r.able {
+		nodes = append(nodes, quorum.Node{Key: c.peer.Key})
+	}
+	near := map[string]int{}
+	for i, n := range quorum.Choose(r.job.Job.ID(), r.o.Beacon, nodes) {
+		near[string(n.Key)] = i
+	}
+	place := func(c *candidate) int { return near[string(c.peer.Key)] }
+	if r.o.Replicas > 1 {
+		r.alike()
+		slices.SortFunc(r.able, func(a, b *candidate) int { return cmp.Compare(place(a), place(b)) })
+		return
+	}
+	slices.SortFunc(r.able, func(a, b *candidate) int {
+		return cmp.Or(cmp.Compare(load(a.capacity), load(b.capacity)), cmp.Compare(place(a), place(b)))
+	})
+}
+
+// load is how busy a node is: 0 for an idle one, 1 and more if a job has to wait.
+func load(c jobpeer.Capacity) float64 {
+	return float64(c.Running+c.Waiting) / float64(max(c.MaxRunning, 1))
+}
+
+// alike keeps the largest group of nodes that count fuel by one table: what was
+// used is a part of the result. The caller holds the lock.
+func (r *run) alike() {
+	groups := map[int64]int{}
+	for _, c := range r.able {
+		groups[c.capacity.CostTable]++
+	}
+	var best int64
+	for _, table := range slices.Sorted(maps.Keys(groups)) {
+		if groups[table] >= groups[best] { // the newer of two tables that are as common
+			best = table
+		}
+	}
+	r.table = best
+	r.able = slices.DeleteFunc(r.able, func(c *candidate) bool {
+		if c.capacity.CostTable == best {
+			return false
+		}
+		r.attempts = append(r.attempts, Attempt{Node: c.name(), Outcome: Unsuitable,
+			Text: fmt.Sprintf("it counts fuel by table %d, more of the others by %d", c.capacity.CostTable, best)})
+		return true
+	})
+}
