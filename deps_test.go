@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/diskformat, internal/peer, logproof, media, schemas;
+	  internal/wifi, internal/lines, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/diskformat, internal/peer, internal/wasmbuild, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -131,7 +131,7 @@ const importLaw = `
 	internal/deb < test/deb;
 	internal/kexec < test/vm/hop;
 	internal/debpkg < test/peers;
-	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers, internal/node, internal/wasmbuild < test/bench;
+	internal/lab, internal/stick, test/bench/delay, internal/delta, internal/release, test/peers, internal/node, internal/wasmbuild, internal/jobapi, internal/dispatch, internal/p2p < test/bench;
 
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
