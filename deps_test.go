@@ -126,6 +126,7 @@ const importLaw = `
 	# Whole machines.
 	NONE < test/net, test/node, test/page, test/fuzz, test/bench/delay, test/bench/kernels, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
+	internal/wasm < test/fuel;
 	internal/p2p < test/bench/client;
 	internal/lab, internal/diskformat < test/vm;
 	internal/deb < test/deb;
