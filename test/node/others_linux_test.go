@@ -15,7 +15,6 @@ import (
 	"github.com/phasebased/phase/examples"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/jobapi"
-	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/receipt"
 )
 
@@ -170,5 +169,3 @@ func (o *others) during(t testing.TB, attack func()) {
 		}
 	}
 }
-
-var _ = nettest.Check

@@ -48,7 +48,7 @@ func run(m *testing.M) int {
 	// Guests run as users of their own, who must be able to reach the program.
 	err = os.Chmod(dir, 0o755)
 	programs.dir, programs.plasmd, programs.phase = dir, filepath.Join(dir, "plasmd"), filepath.Join(dir, "phase")
-	for _, name := range []string{"plasmd", "phase"} {
+	for _, name := range []string{"plasmd", "plasm-jail", "phase"} {
 		build := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../../cmd/"+name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, failed := build.CombinedOutput(); failed != nil {
@@ -100,7 +100,7 @@ func start(t testing.TB, change map[string]any, submitters ...ed25519.PrivateKey
 	for _, key := range submitters {
 		keys = append(keys, job.FormatKey(publicOf(key)))
 	}
-	config := map[string]any{"listen_addrs": []string{}, "job_socket": n.socket, "serve_port": 0, "submitters": keys}
+	config := map[string]any{"listen_addrs": []string{}, "job_socket": n.socket, "serve_port": 0, "metrics_addr": "", "page_addr": "", "submitters": keys}
 	for name, value := range change {
 		config[name] = value
 	}
@@ -233,7 +233,7 @@ func (t *tail) String() string {
 	return strings.Join(t.lines, "\n")
 }
 
-// A client asks as somebody who has a key.
+// A submitter asks as somebody who has a key.
 type submitter struct {
 	*node
 	key ed25519.PrivateKey
