@@ -109,6 +109,7 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer peer.Close()
+	d.jobs.reach.node = peer
 	if err := errors.Join(d.jobs.open(), d.answerJobs(peer)); err != nil {
 		stage.End("", err)
 		return err

@@ -31,12 +31,13 @@ type jobService struct {
 	receipts *node.ReceiptLog // nil in Private mode
 	outputs  *store.Store     // nil in Private mode
 	server   *jobapi.Server
+	reach    *reach       // to other nodes
 	socket   net.Listener // nil: none
 }
 
 // newJobService reads what earlier starts owe. A private node writes none of it.
 func (d *daemon) newJobService() (_ *jobService, err error) {
-	s := &jobService{d: d}
+	s := &jobService{d: d, reach: new(reach)}
 	cfg := node.DeskConfig{Node: d.node, RequireSigned: d.cfg.RequireSigned, Log: d.log}
 	if cfg.Submitters, err = d.cfg.submitters(); err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func (d *daemon) newJobService() (_ *jobService, err error) {
 		return nil, err
 	}
 	s.server, err = jobapi.New(jobapi.Config{
-		Desk: s.desk, Blobs: d.modules, Node: s.describe, Caller: jobapi.PeerCaller,
+		Desk: s.desk, Blobs: d.modules, Node: s.describe, Caller: jobapi.PeerCaller, Network: s.reach,
 		MaxModuleBytes: d.cfg.nodeLimits().ModuleBytes, Log: d.log,
 	})
 	return s, err
