@@ -34,7 +34,7 @@ type Figure struct {
 func main() {
 	pairs := flag.Int("pairs", 3, "pairs of boots to measure; medians are reported")
 	accel := flag.String("accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg")
-	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, write, delta, jobs, nodes, engines, boot, cached or media")
+	only := flag.String("only", "", "measure only this `part`: discovery, transfer, verify, write, delta, jobs, nodes, quorum, engines, boot, cached or media")
 	searches := flag.Int("searches", 11, "searches of each client to measure; medians are reported")
 	jobs := flag.Int("jobs", 10_000, "jobs that a node runs while its memory is watched")
 	out := flag.String("out", filepath.Join("build", "bench.json"), "where to write the figures")
@@ -54,6 +54,7 @@ func main() {
 		{"delta", func() ([]Figure, error) { return deltaFigures(ctx) }},
 		{"jobs", func() ([]Figure, error) { return jobFigures(ctx, *jobs) }},
 		{"nodes", func() ([]Figure, error) { return nodeFigures(ctx, *jobs) }},
+		{"quorum", func() ([]Figure, error) { return quorumFigures(ctx) }},
 		{"engines", func() ([]Figure, error) { return engineFigures(ctx, *pairs) }},
 		{"boot", func() ([]Figure, error) { return measure(ctx, *pairs, *accel) }},
 		{"cached", func() ([]Figure, error) { return cachedFigures(ctx, *pairs, *accel) }},
