@@ -5,7 +5,8 @@ type instruction struct {
 	start, end int // in the code
 	op         byte
 	sub        uint32 // behind the prefixes 0xfc and 0xfd
-	index      uint32 // of opCall the function, of opBr and opBrIf the label
+	index      uint32 // of opCall the function, of opCallIndirect the type, of opBr and opBrIf the label
+	block      int64  // of opBlock, opLoop and opIf the type
 	price      int64
 }
 
@@ -69,7 +70,7 @@ func (d *decoder) operands(in *instruction) error {
 	in.price = cost(op)
 	switch {
 	case op == opBlock || op == opLoop || op == opIf:
-		d.signed(33)
+		in.block = d.blockType()
 	case op == opBr || op == opBrIf:
 		in.index = d.u32()
 	case op == opRefFunc || op == opTableGet || op == opTableSet:
@@ -79,7 +80,7 @@ func (d *decoder) operands(in *instruction) error {
 	case op == opCall:
 		return d.callee(in)
 	case op == opCallIndirect:
-		d.u32()
+		in.index = d.u32()
 		d.u32()
 		in.price = costTable
 	case op == opSelectTyped:
@@ -119,6 +120,23 @@ func (d *decoder) constant(op byte) error {
 		return refuse("instruction %#02x is not known", op)
 	}
 	return nil
+}
+
+// blockType reads the type of a block: -64 for nothing, below zero a value's, else an
+// index.
+func (d *decoder) blockType() int64 {
+	from := d.at
+	d.signed(33)
+	var v int64
+	shift := 0
+	for _, b := range d.data[from:d.at] {
+		v |= int64(b&0x7f) << shift
+		shift += 7
+	}
+	if shift > 0 && shift < 64 && d.data[d.at-1]&0x40 != 0 {
+		v -= 1 << shift
+	}
+	return v
 }
 
 // below reads an index and refuses one that only the rewritten module has.
@@ -201,6 +219,7 @@ type summary struct {
 	calls bool // another function of the module, directly or through a table
 	loops bool
 	price int64 // of all its instructions
+	work  int64 // of compiling it, see Work
 }
 
 // summarise reads a whole function and holds it against the bounds.
@@ -213,7 +232,7 @@ func (m *module) summarise(code []byte, params uint32) (summary, error) {
 		return summary{}, err
 	}
 	var s summary
-	bound := newBound(d.locals)
+	bound := newBound(m, d.locals)
 	for depth := 1; depth > 0; {
 		in, err := d.next()
 		if err != nil {
@@ -240,5 +259,6 @@ func (m *module) summarise(code []byte, params uint32) (summary, error) {
 	if d.more() {
 		return s, refuse("bytes lie behind the end of a function")
 	}
+	s.work = bound.work()
 	return s, nil
 }

@@ -70,7 +70,9 @@ type section struct {
 type module struct {
 	sections  []section
 	params    []uint32  // by type: the number of parameters
+	results   []uint32  // by type
 	imported  uint32    // functions
+	foreign   []uint32  // their types
 	own       []uint32  // types of the functions that the module defines
 	globals   uint32    // imported and own
 	summaries []summary // of own
@@ -252,8 +254,9 @@ func (m *module) readTypes(r *reader) {
 		}
 		params := r.u32()
 		r.take(params)
-		r.take(r.u32())
-		m.params = append(m.params, params)
+		results := r.u32()
+		r.take(results)
+		m.params, m.results = append(m.params, params), append(m.results, results)
 	}
 }
 
@@ -263,7 +266,7 @@ func (m *module) readImports(r *reader) {
 		r.take(r.u32())
 		switch r.byte() {
 		case 0:
-			r.u32()
+			m.foreign = append(m.foreign, r.u32())
 			m.imported++
 		case 1:
 			r.byte()
