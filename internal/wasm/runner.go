@@ -111,7 +111,7 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 // nothing that a guest sees; if it fails, so will the job, and tell.
 func (w workshops) warmUp() {
 	nothing := []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x04\x01\x02\x00\x0b")
-	engine, err := w.engine(len(nothing), time.Minute)
+	engine, err := w.engine(compilerSupported())
 	if err != nil {
 		return
 	}
@@ -144,7 +144,7 @@ func (w workshops) execute(j *job.Job, module []byte, out io.Writer) outcomeMess
 	if err := Inspect(module, limits); err != nil {
 		return refusalMessage(err)
 	}
-	engine, err := w.engine(len(module), limits.Deadline())
+	engine, err := w.engineFor(j.Module(), module, limits.Deadline())
 	if err != nil {
 		return refusalMessage(err)
 	}

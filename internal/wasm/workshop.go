@@ -11,6 +11,7 @@ import (
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/job"
 )
 
@@ -107,9 +108,28 @@ func (w *workshop) keep(ctx context.Context, k keptModule) {
 // workshops are those of one process, by whether they compile.
 type workshops map[bool]*workshop
 
-// engine is ChooseEngine with a workshop that is open already, or opened now.
-func (w workshops) engine(moduleBytes int, deadline time.Duration) (Engine, error) {
-	compiler := compilerFits(moduleBytes, deadline)
+// engineFor chooses as ChooseEngine does, by what compiling the module may take; where
+// it is compiled already, that is no question. An error is a *job.Refusal or the
+// runner's own failure.
+func (w workshops) engineFor(d blob.Digest, module []byte, deadline time.Duration) (Engine, error) {
+	for compiler, shop := range w {
+		if shop.has(d) {
+			return w.engine(compiler)
+		}
+	}
+	work, err := fuel.Work(module)
+	if err != nil {
+		return nil, notMetered(err)
+	}
+	return w.engine(compilerFits(len(module), work, deadline))
+}
+
+func (w *workshop) has(d blob.Digest) bool {
+	return !d.IsZero() && slices.ContainsFunc(w.kept, func(k keptModule) bool { return k.key.module == d })
+}
+
+// engine is that of a workshop, which is opened now unless it is already.
+func (w workshops) engine(compiler bool) (Engine, error) {
 	if w[compiler] == nil {
 		shop, err := openWorkshop(context.Background(), compiler)
 		if err != nil {
