@@ -90,7 +90,7 @@ func openCommitment(raw []byte, node ed25519.PublicKey) (Commitment, error) {
 	case !node.Equal(ed25519.PublicKey(w.Node)):
 		return Commitment{}, fail(ErrSignature, "it names %s", formatKey(ed25519.PublicKey(w.Node)))
 	}
-	if err := canonical(raw, MaxCommitmentBytes); err != nil {
+	if err := canonical(raw, MaxCommitmentBytes, envelopeDepth); err != nil {
 		return Commitment{}, err
 	}
 	return Commitment{Ticket: Ticket{w.JobID, w.Plan, w.Submission}, Node: node, Hash: w.Hash, digest: digest, raw: raw}, nil

@@ -66,7 +66,7 @@ func VerifyFraud(raw []byte) (*Fraud, error) {
 }
 
 func verifyFraud(raw []byte) (*Fraud, error) {
-	if err := canonical(raw, MaxFraudBytes); err != nil {
+	if err := canonical(raw, MaxFraudBytes, depth); err != nil {
 		return nil, err
 	}
 	var w wireFraud
@@ -99,7 +99,7 @@ func judgeFraud(kind Kind, key ed25519.PublicKey, a, b []byte) (blob.Digest, err
 }
 
 func twoResults(key ed25519.PublicKey, a, b []byte) (blob.Digest, error) {
-	if err := errors.Join(canonical(a, receipt.MaxBytes), canonical(b, receipt.MaxBytes)); err != nil {
+	if err := errors.Join(canonical(a, receipt.MaxBytes, envelopeDepth), canonical(b, receipt.MaxBytes, envelopeDepth)); err != nil {
 		return blob.Digest{}, err
 	}
 	one, err := receipt.Verify(a, key)
@@ -168,7 +168,7 @@ func wrongOpening(key ed25519.PublicKey, commitment, opening []byte) (blob.Diges
 }
 
 func twoSets(key ed25519.PublicKey, a, b []byte) (blob.Digest, error) {
-	if err := errors.Join(canonical(a, MaxSetBytes), canonical(b, MaxSetBytes)); err != nil {
+	if err := errors.Join(canonical(a, MaxSetBytes, envelopeDepth), canonical(b, MaxSetBytes, envelopeDepth)); err != nil {
 		return blob.Digest{}, err
 	}
 	one, err := OpenSet(a, key)

@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,11 +27,7 @@ func payloadOf(t testing.TB, raw []byte) []byte {
 	return envelope.Payload
 }
 
-func signed(t testing.TB, kind string, payload []byte, i int) []byte {
-	key := testKey("submitter")
-	if i >= 0 {
-		key = newRound(t, 6, 3, 2).node(i)
-	}
+func signed(t testing.TB, kind string, payload []byte, key ed25519.PrivateKey) []byte {
 	raw, err := dsse.Envelope{PayloadType: kind, Payload: payload, Signatures: []dsse.Signature{dsse.Sign(kind, payload, key)}}.Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +40,7 @@ func FuzzSet(f *testing.F) {
 	r := newRound(f, 6, 3, 2).wave("right", "copy", "silent")
 	f.Add(payloadOf(f, r.waves[0].Set))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		s, err := OpenSet(signed(t, SetType, payload, -1), public(testKey("submitter")))
+		s, err := OpenSet(signed(t, SetType, payload, r.submitter), public(testKey("submitter")))
 		if err != nil {
 			return
 		}
@@ -62,10 +59,11 @@ func FuzzSet(f *testing.F) {
 // FuzzStatement: no statement with a result that fewer than the quorum of receipts
 // have.
 func FuzzStatement(f *testing.F) {
-	f.Add(payloadOf(f, newRound(f, 6, 3, 2).wave("right", "lie", "stall").wave("right").sign()))
+	r := newRound(f, 6, 3, 2).wave("right", "lie", "stall").wave("right")
+	f.Add(payloadOf(f, r.sign()))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		raw := signed(t, StatementPayload, payload, -1)
-		v, err := Verify(raw, newRound(t, 6, 3, 2).expects())
+		raw := signed(t, StatementPayload, payload, r.submitter)
+		v, err := Verify(raw, r.expects())
 		if err != nil {
 			return
 		}
@@ -87,15 +85,15 @@ func FuzzStatement(f *testing.F) {
 // FuzzNode reads what a node signs.
 func FuzzNode(f *testing.F) {
 	r := newRound(f, 6, 3, 2).wave("right", "right")
+	private, ticket := r.node(0), r.ticket(0)
+	key := public(private)
 	f.Add(payloadOf(f, r.commitment(0, "right")), payloadOf(f, r.reveal(0, "right", r.last).Opening))
 	f.Fuzz(func(t *testing.T, commitment, opening []byte) {
-		r := newRound(t, 6, 3, 2)
-		key := public(r.node(0))
-		c, err := OpenCommitment(signed(t, CommitmentType, commitment, 0), key)
+		c, err := OpenCommitment(signed(t, CommitmentType, commitment, private), key)
 		if err != nil || c.Hash.IsZero() || !c.Node.Equal(key) {
 			return
 		}
-		if o, err := ReadOpening(signed(t, OpeningType, opening, 0), key); err == nil && o.opens(c) && c.Ticket != r.ticket(0) {
+		if o, err := ReadOpening(signed(t, OpeningType, opening, private), key); err == nil && o.opens(c) && c.Ticket != ticket {
 			t.Fatal("an opening of a commitment of another round")
 		}
 	})

@@ -78,7 +78,7 @@ func readOpening(raw []byte, node ed25519.PublicKey) (Opening, error) {
 	case len(w.Secret) != 32:
 		return Opening{}, fail(ErrMalformed, "a secret of %d bytes", len(w.Secret))
 	}
-	if err := canonical(raw, MaxOpeningBytes); err != nil {
+	if err := canonical(raw, MaxOpeningBytes, envelopeDepth); err != nil {
 		return Opening{}, err
 	}
 	return Opening{node, w.Plan, w.Set, w.Commitment, w.Receipt, [32]byte(w.Secret)}, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,6 +120,8 @@ var behaviours = map[string]func(r *round, i int) []byte{
 	},
 	"not its own": func(r *round, i int) []byte { return r.receipt((i+1)%len(r.plan.Nodes), "right", nil) },
 	"no receipt":  func(*round, int) []byte { return []byte(`{"a":1}`) },
+	"null":        func(*round, int) []byte { return []byte(`null`) },
+	"nothing":     func(*round, int) []byte { return []byte(`""`) },
 }
 
 // commitment is that of the i-th node; a copying one takes the hash of the node
@@ -255,6 +258,7 @@ func TestRounds(t *testing.T) {
 		"deadlines agree on nothing": {3, 3, 2, [][]string{{"late", "late", "late"}}, 0, 0, false, []Fate{NoVote, NoVote, NoVote}},
 		"what is no receipt of it": {8, 4, 3, [][]string{{"other job", "other submitter", "not its own", "no receipt"}, {"right", "right", "right"}}, 3, 0, true,
 			[]Fate{Misopened, Misopened, Misopened, Misopened, Agreed, Agreed, Agreed}},
+		"what is nothing at all": {6, 3, 2, [][]string{{"null", "nothing", "right"}, {"right"}}, 2, 0, true, []Fate{Misopened, Misopened, Agreed, Agreed}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRound(t, test.nodes, test.replicas, test.quorum)
@@ -361,6 +365,49 @@ func TestExpected(t *testing.T) {
 		}
 		if verdict, _, _ := Judge(raw, want); verdict != receipt.Reject {
 			t.Errorf("%s: %s", name, verdict)
+		}
+	}
+}
+
+// TestCheck refuses answers that would spoil the statement for everybody, or that
+// are somebody else's doing.
+func TestCheck(t *testing.T) {
+	r := newRound(t, 4, 3, 2)
+	odd := map[string]string{
+		"deep": strings.Repeat("[", 5) + strings.Repeat("]", 5), "space": ` {}`, "not sorted": `{"b":1,"a":1}`, "no JSON": "x",
+		"empty": "", "large": `"` + strings.Repeat("a", receipt.MaxBytes) + `"`, "number": "1.5",
+	}
+	for name, text := range odd {
+		c, err := Commit(r.ticket(0), []byte(text), secretOf(0), r.node(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := SignSet(r.plan, nil, [][]byte{c}, r.submitter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := OpenSet(raw, public(r.submitter))
+		if err != nil {
+			t.Fatal(err)
+		}
+		opening, err := SignOpening(s, r.ticket(0), []byte(text), secretOf(0), r.node(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Check(Reveal{public(r.node(0)), []byte(text), opening}); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := s.Check(Reveal{public(r.node(0)), r.receipt(0, "wrong", nil), opening}); !errors.Is(err, ErrRound) {
+			t.Errorf("a receipt that was swapped: %v", err)
+		}
+		if err := s.Check(Reveal{public(r.node(1)), []byte(text), opening}); !errors.Is(err, ErrSet) {
+			t.Errorf("an answer of a node without a commitment: %v", err)
+		}
+		if _, err := SignOpening(s, r.ticket(1), []byte(text), secretOf(0), r.node(0)); !errors.Is(err, ErrRound) {
+			t.Errorf("opened for another submission: %v", err)
+		}
+		if _, err := SignOpening(s, r.ticket(0), []byte(text), secretOf(0), r.node(1)); !errors.Is(err, ErrSet) {
+			t.Errorf("opened by a node without a commitment: %v", err)
 		}
 	}
 }

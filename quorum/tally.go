@@ -100,7 +100,7 @@ func (s *Set) check(r Reveal) error {
 	if o.Receipt != blob.Of(r.Receipt) {
 		return fail(ErrRound, "the receipt beside the opening is not the one in it")
 	}
-	return canonical(r.Receipt, receipt.MaxBytes)
+	return canonical(r.Receipt, receipt.MaxBytes, envelopeDepth)
 }
 
 // count is a tally in the making.

@@ -117,10 +117,14 @@ func peek(raw []byte, v any, most int) error {
 	return nil
 }
 
+// envelopeDepth is how deep an envelope is nested: what a node sends must not make
+// the statement around it too deep.
+const envelopeDepth = 4
+
 // canonical refuses a file that is not its own canonical form, so that it can
 // stand inside another document without changing.
-func canonical(raw []byte, most int) error {
-	again, err := strictjson.Canonicalize(raw, strictjson.Limits{Bytes: most, Depth: depth})
+func canonical(raw []byte, most, deep int) error {
+	again, err := strictjson.Canonicalize(raw, strictjson.Limits{Bytes: most, Depth: deep})
 	if err != nil {
 		return fail(ErrMalformed, "%w", err)
 	}
