@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/job"
@@ -312,7 +313,7 @@ func excerpt(text string) string {
 		if b.Len()+4 > quorum.MaxWhyBytes {
 			break
 		}
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) { // a statement has room for nothing else
 			r = ' '
 		}
 		b.WriteRune(r)
