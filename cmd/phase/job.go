@@ -190,14 +190,37 @@ func (s *specFlags) submit(ctx context.Context, c *jobapi.Client, j *job.Job, mo
 
 func newJobSubmit(f *jobFlags) *cobra.Command {
 	var s specFlags
+	var d dispatchFlags
 	cmd := &cobra.Command{
-		Use: "submit FILE.wasm [ARG…]", Short: "Hand a job in and print its id", Args: someArgs(1, -1, "a module"),
+		Use: "submit FILE.wasm [ARG…]", Short: "Hand a job in and print its id, or with --on what other nodes make of it", Args: someArgs(1, -1, "a module"),
+		Long: `Hands the job in at the node of this machine and prints its id.
+
+With --on the job goes to other nodes, by way of this machine's, signed with --key, whose
+owner they have to know; the command waits for the answer and verifies it. A node that
+fails is passed over for the next. With --replicas several nodes run the job; none knows
+the others' results before it has committed itself to its own, and --quorum of them have
+to agree; the quorum's statement (--receipt) names those who did not.
+
+Exit status with --on: 0 there is a verified answer, however the module ended; 1 there is
+none, and the message says what happened at each node; 2 wrong usage.`,
+		Example: "  phase job submit --key me.pem --on network --replicas 3 --receipt proof.json FILE.wasm",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			away, err := d.away(cmd, &s)
+			if err != nil {
+				return err
+			}
+			if away {
+				a, err := d.send(cmd, f, &s, c, args)
+				if err != nil {
+					return err
+				}
+				return d.show(cmd, f, a)
+			}
 			j, module, err := s.make(cmd, args)
 			if err != nil {
 				return err
@@ -213,6 +236,7 @@ func newJobSubmit(f *jobFlags) *cobra.Command {
 		},
 	}
 	s.add(cmd)
+	d.add(cmd)
 	return cmd
 }
 
@@ -345,14 +369,21 @@ func newJobLogs(f *jobFlags) *cobra.Command {
 }
 
 func newJobNodes(f *jobFlags) *cobra.Command {
-	return &cobra.Command{
+	var n networkFlags
+	cmd := &cobra.Command{
 		Use: "nodes", Short: "List the nodes that can be asked", Args: noArgs,
+		Long: `Lists this machine's node, or with --network the nodes that the network knows to run
+jobs, each with what it says about itself: its load, engine, walls, the table by which it
+counts fuel, and whether it runs jobs of the submitter that --key or --submitter names.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			if n.network {
+				return n.list(cmd, f, c)
+			}
 			nodes, err := c.Nodes(cmd.Context())
 			if err != nil {
 				return err
@@ -368,6 +399,8 @@ func newJobNodes(f *jobFlags) *cobra.Command {
 			})
 		},
 	}
+	n.add(cmd)
+	return cmd
 }
 
 // stageTeller shows a job's stages on a terminal, and nothing elsewhere.

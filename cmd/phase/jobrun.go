@@ -17,11 +17,12 @@ import (
 
 func newJobRun(f *jobFlags) *cobra.Command {
 	var s specFlags
+	var d dispatchFlags
 	cmd := &cobra.Command{
 		Use: "run FILE.wasm [ARG…]", Short: "Run a module on the node; exits with the module's status", Args: someArgs(1, -1, "a module"),
 		Long: `Uploads the module, submits the job, waits for its end and passes its output on, after
 comparing it with the receipt, which is verified with the key that the node gives.
-An interrupt cancels the job.
+An interrupt cancels the job. With --on other nodes run it: see job submit --help.
 
 Exit status: the module's; 125 where there is none to pass on: the node cannot be
 reached or refuses, the job was cancelled, trapped or killed by a limit. 2 is wrong
@@ -32,7 +33,14 @@ usage; a module's status above 255 ends as 255.`,
 				return err
 			}
 			defer c.Close()
-			err = runJob(cmd, f, &s, c, args)
+			away, err := d.away(cmd, &s)
+			switch {
+			case err != nil:
+			case away:
+				err = runAway(cmd, f, &s, &d, c, args)
+			default:
+				err = runJob(cmd, f, &s, c, args)
+			}
 			if err == nil || errors.As(err, new(statusError)) || errors.As(err, new(usageError)) {
 				return err
 			}
@@ -40,7 +48,26 @@ usage; a module's status above 255 ends as 255.`,
 		},
 	}
 	s.add(cmd)
+	d.add(cmd)
 	return cmd
+}
+
+// runAway has other nodes run the job and passes its output on.
+func runAway(cmd *cobra.Command, f *jobFlags, s *specFlags, d *dispatchFlags, c *jobapi.Client, args []string) error {
+	a, err := d.send(cmd, f, s, c, args)
+	if err != nil {
+		return err
+	}
+	if f.format == "json" {
+		err = d.show(cmd, f, a)
+	} else if _, err = cmd.OutOrStdout().Write(a.Stdout); err == nil {
+		_, err = cmd.ErrOrStderr().Write(a.Stderr)
+	}
+	if err != nil {
+		return err
+	}
+	r := a.Statement.Result
+	return moduleStatus(&job.End{State: job.State(r.EndState), ExitCode: r.ExitCode, Detail: r.Trap})
 }
 
 // ran is a job's end as job run --format json writes it.

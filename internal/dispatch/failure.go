@@ -119,7 +119,7 @@ func timed(ctx context.Context, err error) error {
 func attemptOf(ctx context.Context, c *candidate, round int, err error) Attempt {
 	a := Attempt{Node: c.name(), Round: round, Outcome: Unreachable, Text: err.Error()}
 	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
+	if errors.As(err, &coded) && coded.Code() != (&job.Refusal{}).Code() {
 		a.Code = coded.Code()
 	}
 	var refusal *job.Refusal

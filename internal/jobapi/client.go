@@ -89,6 +89,12 @@ func (e *RefusedError) Error() string { return e.Failure.Text }
 // Code is the node's.
 func (e *RefusedError) Code() string { return e.Failure.Code }
 
+// Refusal is the same as the node itself has it.
+func (e *RefusedError) Refusal() *job.Refusal {
+	f := e.Failure
+	return &job.Refusal{Reason: f.Reason, Detail: f.Text, Directions: f.Hint, RetryAfter: time.Duration(f.RetryAfterMS) * time.Millisecond}
+}
+
 // Hint is the node's.
 func (e *RefusedError) Hint() string { return e.Failure.Hint }
 

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/job"
@@ -60,7 +59,7 @@ func told(p peer.Peer, err error) error {
 			return &jobpeer.Error{Peer: job.FormatKey(p.Key), Kind: kind, Err: errors.New(f.Text)}
 		}
 	}
-	return &job.Refusal{Reason: f.Reason, Detail: f.Text, Directions: f.Hint, RetryAfter: time.Duration(f.RetryAfterMS) * time.Millisecond}
+	return refused.Refusal()
 }
 
 // Search tells of nodes of arch that run jobs, until nobody knows others.

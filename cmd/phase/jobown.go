@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/dispatch"
+	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/jobapi"
+	"github.com/phasebased/phase/internal/jobpeer"
+	"github.com/phasebased/phase/internal/peer"
+)
+
+// own is this machine's node, as one among others.
+type own struct {
+	peer peer.Peer
+	node jobapi.Node
+}
+
+func ownNode(ctx context.Context, c *jobapi.Client) (own, error) {
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return own{}, err
+	}
+	if len(nodes) == 0 {
+		return own{}, errors.New("the node does not say its key")
+	}
+	key, err := job.ParseKey(nodes[0].Key)
+	return own{peer.Peer{Key: key}, nodes[0]}, err
+}
+
+// withOwn asks this machine's node over its socket, and others by way of it.
+type withOwn struct {
+	dispatch.Peers
+	c      *jobapi.Client
+	own    own
+	module []byte
+}
+
+func (w withOwn) is(p peer.Peer) bool { return p.Key.Equal(w.own.peer.Key) }
+
+// Capacity is what the node at the socket says; that it runs jobs of the submitter
+// shows when it gets one.
+func (w withOwn) Capacity(ctx context.Context, p peer.Peer) (jobpeer.Capacity, error) {
+	if !w.is(p) {
+		return w.Peers.Capacity(ctx, p)
+	}
+	n, l := w.own.node, job.DefaultNodeLimits
+	return jobpeer.Capacity{
+		Node: n.Key, Version: n.Version, Running: n.Running, Waiting: n.Waiting, MaxRunning: n.MaxRunning, MaxWaiting: n.MaxWaiting,
+		MemoryBytes: n.MemoryBytes, DeadlineMS: n.DeadlineMS, ModuleBytes: n.ModuleBytes,
+		StdoutBytes: l.StdoutBytes, StderrBytes: l.StderrBytes, Fuel: l.Fuel, Accepts: true,
+	}, nil
+}
+
+// Submit hands the job in over the socket. Whether the node has the module would
+// show there only with the job's end, so it gets it beforehand.
+func (w withOwn) Submit(ctx context.Context, p peer.Peer, envelope []byte, tell func(job.Status)) (jobpeer.Answer, error) {
+	if !w.is(p) {
+		return w.Peers.Submit(ctx, p, envelope, tell)
+	}
+	err := w.c.Upload(ctx, w.module)
+	var s job.Status
+	if err == nil {
+		s, err = w.c.Submit(ctx, jobapi.TypeEnvelope, envelope)
+	}
+	if err != nil {
+		return jobpeer.Answer{}, between(p, err)
+	}
+	return w.Await(ctx, p, s.ID, tell)
+}
+
+// Await waits for the end and gets the answer.
+func (w withOwn) Await(ctx context.Context, p peer.Peer, id blob.Digest, tell func(job.Status)) (jobpeer.Answer, error) {
+	if !w.is(p) {
+		return w.Peers.Await(ctx, p, id, tell)
+	}
+	s, err := w.c.Watch(ctx, id, tell)
+	if err != nil {
+		return jobpeer.Answer{}, between(p, err)
+	}
+	if f := s.End.Failure; f != nil {
+		return jobpeer.Answer{}, between(p, &jobapi.RefusedError{Failure: *f})
+	}
+	var out, errs writer
+	raw, err := w.c.Receipt(ctx, id)
+	if err == nil {
+		err = w.c.Output(ctx, id, "stdout", s.End.Stdout, &out)
+	}
+	if err == nil {
+		err = w.c.Output(ctx, id, "stderr", s.End.Stderr, &errs)
+	}
+	return jobpeer.Answer{Receipt: raw, Stdout: out, Stderr: errs}, between(p, err)
+}
+
+// Cancel ends the job.
+func (w withOwn) Cancel(ctx context.Context, p peer.Peer, id blob.Digest) error {
+	if !w.is(p) {
+		return w.Peers.Cancel(ctx, p, id)
+	}
+	_, err := w.c.Cancel(ctx, id)
+	return err
+}
+
+// between turns what the node at the socket says into what others' errors are.
+func between(p peer.Peer, err error) error {
+	var refused *jobapi.RefusedError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused):
+		return refused.Refusal()
+	case errors.As(err, new(*jobapi.UnreachableError)):
+		return &jobpeer.Error{Peer: job.FormatKey(p.Key), Kind: jobpeer.Unreachable, Err: err}
+	}
+	return &jobpeer.Error{Peer: job.FormatKey(p.Key), Kind: jobpeer.Broken, Err: err}
+}
