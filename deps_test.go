@@ -66,7 +66,7 @@ const importLaw = `
 	internal/jobpeer, schemas < internal/jobapi;
 	internal/jobpeer, quorum < internal/dispatch;
 	internal/store, manifest, receipt, internal/durable, internal/metrics < internal/provider;
-	internal/job, receipt < internal/statuspage/claims;
+	internal/job, quorum < internal/statuspage/claims;
 	internal/statuspage/claims < internal/statuspage/verifier;
 	internal/statuspage/claims, internal/durable < internal/statuspage;
 	internal/durable < internal/statuspage/pack;

@@ -215,6 +215,16 @@ func verdict(p *tab, raw, key, id string) (word, text string) {
 	return p.text(`document.querySelector("#verdict").dataset.verdict`), p.text(`document.querySelector("#verdict").innerText`)
 }
 
+// vector is one of package quorum's.
+func vector(t *testing.T, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile("../../quorum/testdata/vectors/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
 // TestVerdicts: the verifier in the browser says what the one of the command line says.
 func TestVerdicts(t *testing.T) {
 	n := newFakeNode(t, nil)
@@ -237,6 +247,9 @@ func TestVerdicts(t *testing.T) {
 		{"of another job", string(good), n.public(), blob.Of([]byte("another")).String(), "REJECT", "VFY-035"},
 		{"without a key", string(good), "", "", "UNVERIFIABLE", "VFY-039"},
 		{"with a key that is none", string(good), "ed25519:00", "", "UNVERIFIABLE", "the expected key is none"},
+		{"a quorum without keys", vector(t, "statement-right"), "", "", "UNVERIFIABLE", "agreed: ed25519:"},
+		{"a quorum, changed", vector(t, "statement-liar-agrees"), "", "", "REJECT", "VFY-"},
+		{"a proof of fraud", vector(t, "fraud-results"), "", "", "ACCEPT", "contradicts itself"},
 		{"markup", hostile, n.public(), "", "REJECT", "VFY-"},
 	} {
 		word, text := verdict(p, c.raw, c.key, c.job)
@@ -409,22 +422,21 @@ func TestLooks(t *testing.T) {
 	id, raw := busy(t, n)
 	p := openBrowser(t).newTab()
 	grounds := map[string]string{}
+	// Every verdict in light and in dark, on one page each.
+	verdicts := []struct{ raw, key, want string }{{string(raw), n.public(), "ACCEPT"}, {"{}", n.public(), "REJECT"}, {string(raw), "", "UNVERIFIABLE"}}
 	for _, scheme := range []string{"light", "dark"} {
+		next := 0
 		for _, width := range []int{320, 1100} {
-			for name, path := range map[string]string{"status": "/", "receipt": "/receipts/" + id.Hex()} {
-				what := fmt.Sprintf("%s-%s-%d", name, scheme, width)
+			for _, path := range []string{"/", "/receipts/" + id.Hex()} {
+				v := verdicts[next%len(verdicts)]
+				next++
+				what := fmt.Sprintf("%.7s-%s-%d-%s", strings.TrimPrefix(path+"status", "/"), scheme, width, v.want)
 				p.look(width, 900, scheme)
 				p.open(n.base + path)
-				if name == "status" {
+				if path == "/" {
 					p.eval(`document.querySelector("details").open = true`, nil)
-					for _, c := range []struct{ key, want string }{{n.public(), "ACCEPT"}, {"", "UNVERIFIABLE"}} {
-						if word, _ := verdict(p, string(raw), c.key, ""); word != c.want {
-							t.Errorf("%s: %s", what, word)
-						}
-						p.shoot(what + "-" + c.want)
-					}
 				}
-				if word, _ := verdict(p, "{}", n.public(), ""); word != "REJECT" {
+				if word, _ := verdict(p, v.raw, v.key, ""); word != v.want {
 					t.Errorf("%s: %s", what, word)
 				}
 				p.shoot(what)

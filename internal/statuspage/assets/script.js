@@ -172,15 +172,9 @@ async function judge(question, url) {
   return JSON.parse(await run(await load(url), input));
 }
 
-const meanings = {
-  ACCEPT: "The expected key signed exactly this receipt.",
-  REJECT: "Something speaks against this receipt.",
-  UNVERIFIABLE: "Nothing speaks against this receipt and nothing for it.",
-};
-
 function showVerdict(answer) {
   const place = $("verdict");
-  const parts = [make("p", {}, make("strong", {}, answer.verdict), " " + (meanings[answer.verdict] ?? ""))];
+  const parts = [make("p", {}, make("strong", {}, answer.verdict), " " + answer.meaning)];
   if (answer.reason) parts.push(make("p", {}, answer.reason + (answer.code ? " [" + answer.code + "]" : "")));
   if (answer.hint) parts.push(make("p", { class: "note" }, answer.hint));
   if (answer.facts.length > 0) {
@@ -197,11 +191,11 @@ function failed(text) {
   $("verdict").replaceChildren(make("p", {}, text));
 }
 
-// largest is far more than a receipt may have, in bytes: the verifier says so.
-const largest = 1 << 20;
+// largest is more than any document may have, in bytes: the verifier says so.
+const largest = 10 << 20;
 
 async function readFile(file) {
-  if (file.size > largest) throw new Error("This file is too large to be a receipt.");
+  if (file.size > largest) throw new Error("This file is too large.");
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(await file.arrayBuffer());
   } catch {
