@@ -306,11 +306,15 @@ func lookAtJobs(ctx context.Context, cfg config) []finding {
 	if err != nil {
 		return []finding{{"jobs", faulty, err.Error(), ""}}
 	}
+	group := finding{"control groups", fine, "jobs are bounded by those of this service", ""}
+	if box.Cgroup, err = wasm.DelegatedCgroup(); err != nil {
+		group = finding{"control groups", noted, err.Error(), "The service has them: its unit asks for Delegate=yes. A command in a shell has none."}
+	}
 	res, err := node.Probe(ctx, box, cfg.nodeLimits())
 	if err != nil {
 		return []finding{{"jobs", faulty, err.Error(), "No job can run here; the detail says what this machine refused."}}
 	}
-	found := []finding{{"jobs", fine, fmt.Sprintf("one that does nothing ran, in a jail that took %s", res.Timings.Spawn.Round(100*time.Microsecond)), ""}}
+	found := []finding{group, {"jobs", fine, fmt.Sprintf("one that does nothing ran, in a jail that took %s", res.Timings.Spawn.Round(100*time.Microsecond)), ""}}
 	stands := map[string]bool{}
 	for _, wall := range res.Walls {
 		stands[wall] = true

@@ -150,17 +150,50 @@ func (s *Sandbox) start(fits job.Limits) (*runner, error) {
 	}
 	r.cfg.Limits = limitsFor(fits, max(1, s.Reuse), r.cfg.UID != 0)
 	r.group = makeCgroup(s.Cgroup, fmt.Sprintf("jail-%d-%d", os.Getpid(), id), fits.MemoryBytes)
-	isolated := !s.noNamespaces.Load()
-	err = s.spawn(r, isolated)
-	if isolated && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES)) {
-		s.noNamespaces.Store(true)
-		err = s.spawn(r, false)
-	}
+	err = s.spawnAnyhow(r)
 	if err != nil {
 		r.group.remove()
 		return nil, err
 	}
 	return r, nil
+}
+
+// spawnAnyhow spawns the best kind of process that this machine makes: without
+// namespaces where it forbids them, and outside the group where clone3, which puts a
+// process into its group from the start, is missing or filtered away.
+func (s *Sandbox) spawnAnyhow(r *runner) error {
+	group := r.group
+	var err error
+	for _, inGroup := range []bool{true, false} {
+		if inGroup && group == nil {
+			continue
+		}
+		if r.group = group; !inGroup {
+			r.group = nil
+		}
+		for _, isolated := range []bool{true, false} {
+			if isolated && s.noNamespaces.Load() {
+				continue
+			}
+			if err = s.spawn(r, isolated); err == nil && !isolated {
+				s.noNamespaces.Store(true)
+			}
+			if err == nil || !refusesKind(err) {
+				if r.group == nil {
+					group.remove()
+				}
+				return err
+			}
+		}
+	}
+	r.group = group
+	return err
+}
+
+// refusesKind: the machine does not make processes of that kind.
+func refusesKind(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES) ||
+		errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EBADF)
 }
 
 func (s *Sandbox) spawn(r *runner, isolated bool) error {

@@ -482,3 +482,18 @@ func BenchmarkHello(b *testing.B) {
 		}
 	}
 }
+
+// TestSandboxWithoutItsGroup: where no process can be put into its group, jobs run
+// without that wall, and do not claim it; the other walls stand.
+func TestSandboxWithoutItsGroup(t *testing.T) {
+	j, module := helloJob(t)
+	here := wallsHere(t)
+	s := testSandbox(t)
+	s.Cgroup = t.TempDir() // no group can be made of it
+	res := mustRun(t, s, "", j, module)
+	for _, w := range here {
+		if strings.HasPrefix(w, "cgroup-") == slices.Contains(res.Walls, w) {
+			t.Errorf("wall %s: jail has %q", w, res.Walls)
+		}
+	}
+}
