@@ -31,7 +31,7 @@ const (
 	helloAnswer = "dlroW ,olleH\n"
 )
 
-// worker is a node in this process whose guests run in copies of plasmd.
+// worker is a node in this process whose guests run in copies of plasm-jail.
 type worker struct {
 	box    *wasm.Sandbox
 	node   *node.Node
@@ -43,13 +43,13 @@ type worker struct {
 // sameSubmitter gives all jobs to the sandbox as those of one submitter.
 type sameSubmitter struct{ *wasm.Sandbox }
 
-func (s sameSubmitter) Run(ctx context.Context, j *job.Job, module []byte) (job.Result, error) {
-	return s.RunFor(ctx, "bench", j, module)
+func (s sameSubmitter) RunFor(ctx context.Context, _ string, j *job.Job, module []byte) (job.Result, error) {
+	return s.Sandbox.RunFor(ctx, "bench", j, module)
 }
 
 // newWorker starts a node with that many spare jails, each for so many jobs.
 func newWorker(ctx context.Context, spare, reuse int) (*worker, error) {
-	exe, err := filepath.Abs(filepath.Join("build", "bin", "plasmd"))
+	exe, err := filepath.Abs(filepath.Join("build", "bin", "plasm-jail"))
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func newWorker(ctx context.Context, spare, reuse int) (*worker, error) {
 		return nil, err
 	}
 	w := &worker{
-		box:    &wasm.Sandbox{Exe: exe, Args: []string{"job-runner"}, EmptyDir: empty, Spare: spare, Reuse: reuse},
+		box:    &wasm.Sandbox{Exe: exe, EmptyDir: empty, Spare: spare, Reuse: reuse},
 		served: make(chan error, 1),
 	}
 	w.hello, err = job.New(job.Spec{Version: job.SpecVersion, Module: blob.Of(module), Args: []string{helloArg}})
