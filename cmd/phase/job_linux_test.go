@@ -20,6 +20,7 @@ import (
 	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/keyfile"
+	"github.com/phasebased/phase/internal/timeline"
 	"github.com/phasebased/phase/receipt"
 )
 
@@ -53,6 +54,13 @@ func TestJobScripts(t *testing.T) {
 			if err := keyfile.Write(filepath.Join(env.WorkDir, "alice.pem"), key, keyfile.Passphrase{}); err != nil {
 				return err
 			}
+			stranger, err := keyfile.Generate()
+			if err != nil {
+				return err
+			}
+			if err := keyfile.Write(filepath.Join(env.WorkDir, "mallory.pem"), stranger, keyfile.Passphrase{}); err != nil {
+				return err
+			}
 			env.Setenv("ALICE", job.FormatKey(key.Public().(ed25519.PublicKey)))
 			for name, module := range map[string][]byte{"hello.wasm": hello, "loop.wasm": loopModule, "trap.wasm": trapModule} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), module, 0o644); err != nil {
@@ -62,7 +70,7 @@ func TestJobScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"node": cmdNode, "killnode": cmdKillNode, "status": cmdStatus, "forge": cmdForge, "crowd": cmdCrowd, "submitmany": cmdSubmitMany, "receipts": cmdReceipts,
+			"node": cmdNode, "town": cmdTown, "awaitnodes": cmdAwaitNodes, "killnode": cmdKillNode, "status": cmdStatus, "forge": cmdForge, "crowd": cmdCrowd, "submitmany": cmdSubmitMany, "receipts": cmdReceipts,
 		},
 	})
 }
@@ -106,6 +114,88 @@ func cmdNode(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("plasmd does not listen:\n%s", ts.ReadFile(args[0]+".log"))
+}
+
+// town N starts so many nodes that take alice's jobs from others, on loopback; the
+// first is where the others join. Sets $KEY1 and $ADDR1 and so on, and $JOIN.
+func cmdTown(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	join := []string{}
+	for i := range n {
+		name := strconv.Itoa(i + 1)
+		config, err := json.Marshal(map[string]any{
+			"listen_addrs": []string{"/ip4/127.0.0.1/tcp/0"}, "bootstrap_peers": join, "submitters": []string{ts.Getenv("ALICE")},
+			"job_socket": "none", "serve_port": 0, "max_concurrent_jobs": 1,
+		})
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs("town"+name+".json"), config, 0o644))
+		events := ts.MkAbs("town" + name + ".events")
+		ts.Check(os.WriteFile(events, nil, 0o644))
+		log, err := os.OpenFile(ts.MkAbs("town"+name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+		ts.Check(err)
+		cmd := exec.Command(ts.Getenv("PLASMD"), "start", "-c", ts.MkAbs("town"+name+".json"), "--state", ts.MkAbs("town"+name), "--events", events, "-v")
+		cmd.Stdout, cmd.Stderr, cmd.Env = log, log, []string{"HOME=" + ts.Getenv("WORK"), "PATH=" + ts.Getenv("PATH")}
+		ts.Check(cmd.Start())
+		go func() { _ = cmd.Wait(); log.Close() }()
+		ts.Defer(func() { _ = cmd.Process.Kill() })
+		ts.Setenv("PID"+name, strconv.Itoa(cmd.Process.Pid))
+		key, addr := readyNode(ts, events)
+		ts.Setenv("KEY"+name, key)
+		ts.Setenv("ADDR"+name, addr)
+		if i == 0 {
+			join = []string{addr}
+			ts.Setenv("JOIN", `bootstrap_peers=["`+addr+`"]`)
+		}
+	}
+}
+
+// readyNode waits until a node is up, and gives its key and an address.
+func readyNode(ts *testscript.TestScript, events string) (key, addr string) {
+	for range 1200 {
+		raw, err := os.ReadFile(events)
+		ts.Check(err)
+		for line := range strings.Lines(string(raw)) {
+			var e struct {
+				Event string
+				Data  struct {
+					Key   string   `json:"node_key"`
+					Addrs []string `json:"p2p_addrs"`
+				}
+			}
+			if json.Unmarshal([]byte(line), &e) == nil && e.Event == timeline.EventNodeReady && len(e.Data.Addrs) > 0 {
+				return e.Data.Key, e.Data.Addrs[0]
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("the node is not up:\n%s", ts.ReadFile(strings.TrimSuffix(events, ".events")+".log"))
+	return "", ""
+}
+
+// awaitnodes N asks for the network's nodes until so many run alice's jobs.
+func cmdAwaitNodes(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for range 120 {
+		err := ts.Exec("phase", "job", "--socket", ts.Getenv("SOCKET"), "--format", "json", "nodes", "--network", "--key", "alice.pem")
+		var nodes []struct {
+			Capacity *struct{ Accepts, Quorum bool }
+		}
+		if err == nil && json.Unmarshal([]byte(ts.ReadFile("stdout")), &nodes) == nil {
+			able := 0
+			for _, n := range nodes {
+				if n.Capacity != nil && n.Capacity.Accepts && n.Capacity.Quorum {
+					able++
+				}
+			}
+			if able == want {
+				return
+			}
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	ts.Fatalf("there are not %d nodes:\n%s\n%s", want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 }
 
 // killnode SIGNAL ends the node that was started last and waits for its end.

@@ -16,6 +16,7 @@ import (
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/jobapi"
 	phaseterm "github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/quorum"
 	"github.com/phasebased/phase/receipt"
 )
 
@@ -35,13 +36,21 @@ type judged struct {
 }
 
 func newJobVerify(f *jobFlags) *cobra.Command {
-	var key, id, stdout, stderr string
+	var id, stdout, stderr, submitter string
+	var keys []string
+	var votes int
 	cmd := &cobra.Command{
-		Use: "verify RECEIPT", Short: "Check a receipt against the key of the node that is expected", Args: someArgs(1, 1, "one receipt, or - for standard input"),
+		Use: "verify FILE", Short: "Check a receipt, a quorum's statement or a proof of fraud, against the keys that are expected", Args: someArgs(1, 1, "one file, or - for standard input"),
 		Long: `Says ACCEPT if the expected node signed exactly this receipt, and if it is of the job
 and the outputs that are named; REJECT if something speaks against it; UNVERIFIABLE if
 nothing can be said: without the expected key, or for a kind of receipt that this
 version does not know. A receipt cannot vouch for the key that it names itself.
+
+The statement of a quorum is checked from scratch: ACCEPT if enough of the nodes that
+--node-key names came to the result that it claims, each bound to its own before it could
+know another's. UNVERIFIABLE if they did not agree, or too few of them are named. A proof
+of fraud needs no expectation: ACCEPT says that the holder of the key that it names has
+signed two things that contradict each other.
 
 Exit status: 0 ACCEPT, 1 REJECT, 3 UNVERIFIABLE, 2 wrong usage.`,
 		Example: "  phase job verify receipt.json --node-key ed25519:… --job ID --stdout out.bin",
@@ -49,11 +58,18 @@ Exit status: 0 ACCEPT, 1 REJECT, 3 UNVERIFIABLE, 2 wrong usage.`,
 			if err := f.check(); err != nil {
 				return err
 			}
-			want := receipt.Expectation{Now: time.Now()}
+			want := expected{Expectation: receipt.Expectation{Now: time.Now()}, votes: votes}
 			var err error
-			if key != "" {
-				if want.NodeKey, err = job.ParseKey(key); err != nil {
+			for _, text := range keys {
+				key, err := job.ParseKey(text)
+				if err != nil {
 					return usageError{fmt.Errorf("--node-key: %w", err)}
+				}
+				want.nodes = append(want.nodes, quorum.Node{Key: key})
+			}
+			if submitter != "" {
+				if want.submitter, err = job.ParseKey(submitter); err != nil {
+					return usageError{fmt.Errorf("--submitter: %w", err)}
 				}
 			}
 			if id != "" {
@@ -67,15 +83,17 @@ Exit status: 0 ACCEPT, 1 REJECT, 3 UNVERIFIABLE, 2 wrong usage.`,
 			if want.Stderr, err = fileDigest(stderr); err != nil {
 				return err
 			}
-			raw, err := readReceipt(cmd.InOrStdin(), args[0])
+			raw, err := readProof(cmd.InOrStdin(), args[0])
 			if err != nil {
 				return err
 			}
-			return f.judge(cmd.OutOrStdout(), raw, want)
+			return f.judgeAny(cmd.OutOrStdout(), raw, want)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&key, "node-key", "k", "", "the expected node's public `key`, ed25519:<hex>")
+	flags.StringArrayVarP(&keys, "node-key", "k", nil, "the expected node's public `key`, ed25519:<hex>; repeatable for a quorum")
+	flags.IntVar(&votes, "votes", 0, "how many of the expected nodes have to agree (default what the statement's plan says)")
+	flags.StringVar(&submitter, "submitter", "", "the expected submitter's public `key`, of a quorum")
 	flags.StringVar(&id, "job", "", "`id` of the job that was submitted")
 	flags.StringVar(&stdout, "stdout", "", "`file` with the output that was received")
 	flags.StringVar(&stderr, "stderr", "", "`file` with the standard error that was received")
