@@ -68,7 +68,12 @@ const (
 // FailureOf describes err; what is no *Refusal is the node's own failure.
 func FailureOf(err error) *Failure {
 	var r *Refusal
-	if !errors.As(err, &r) {
+	var w *withheld
+	switch {
+	case errors.As(err, &r):
+	case errors.As(err, &w):
+		return &Failure{Reason: Internal, Code: w.code, Text: err.Error(), Hint: w.hint}
+	default:
 		r = &Refusal{Reason: Internal, Detail: "the node could not do it", Err: err}
 	}
 	return &Failure{Reason: r.Reason, Code: r.Code(), Text: r.Error(), Hint: r.Hint(), RetryAfterMS: r.RetryAfter.Milliseconds()}

@@ -212,13 +212,13 @@ func (c *Client) Cancel(ctx context.Context, id blob.Digest) (s job.Status, err 
 	return s, c.json(ctx, http.MethodDelete, "/jobs/"+id.String(), "", nil, &s)
 }
 
-// Watch tells of each stage and returns the last, which is job.Ended. A node that
-// has too many listeners may cut one off: it is asked again.
+// Watch tells of each stage and returns the last, which is job.Ended, or with
+// job.ErrWithheld job.Committed. A node that has too many listeners may cut one off: it is asked again.
 func (c *Client) Watch(ctx context.Context, id blob.Digest, tell func(job.Status)) (job.Status, error) {
 	for {
 		heard := false
 		s, err := c.listen(ctx, id, func(s job.Status) { heard = true; tell(s) })
-		if err == nil || !heard || ctx.Err() != nil {
+		if err == nil || !heard || ctx.Err() != nil || errors.Is(err, job.ErrWithheld) {
 			return s, err
 		}
 	}
@@ -239,8 +239,11 @@ func (c *Client) listen(ctx context.Context, id blob.Digest, tell func(job.Statu
 			return s, fmt.Errorf("the node's answer: %w", err)
 		}
 		tell(s)
-		if s.Stage == job.Ended && s.End != nil {
+		switch {
+		case s.Stage == job.Ended && s.End != nil:
 			return s, nil
+		case s.Stage == job.Committed: // nothing more is told before the set is shown
+			return s, job.ErrWithheld
 		}
 	}
 	err = lines.Err()

@@ -186,6 +186,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		f = &job.Failure{Reason: NotFound, Code: "NODE-051", Text: err.Error(), Hint: hintNotFound}
 	case errors.Is(err, job.ErrNotEnded):
 		f = &job.Failure{Reason: NotReady, Code: "NODE-052", Text: err.Error(), Hint: hintNotReady}
+	case errors.Is(err, job.ErrWithheld):
+		f = job.FailureOf(err)
+		f.Reason = NotReady
 	default:
 		f = failureOf(err)
 	}
