@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,8 +11,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/node"
+	"github.com/phasebased/phase/internal/wasm"
 )
 
 // keysOf are a configuration's keys, those of objects with a dot.
@@ -49,6 +55,39 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	}
 	for key := range rows {
 		t.Errorf("docs/node.md has a row for %s, which is no key", key)
+	}
+}
+
+// TestEveryFigureIsDocumented: docs/node.md names each family that a node counts.
+func TestEveryFigureIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/node.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := node.EphemeralKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.New(node.Config{
+		Key: key, Runner: &wasm.Sandbox{}, MaxConcurrent: 1,
+		Module: func(context.Context, blob.Digest) ([]byte, error) { return nil, errors.New("none") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var figures strings.Builder
+	n.WriteMetrics(&figures)
+	families := 0
+	for line := range strings.Lines(figures.String()) {
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			families++
+			if name, _, _ := strings.Cut(rest, " "); !regexp.MustCompile("`" + name + "[`{]").Match(page) {
+				t.Errorf("docs/node.md does not name %s", name)
+			}
+		}
+	}
+	if families < 8 {
+		t.Errorf("only %d families:\n%s", families, &figures)
 	}
 }
 

@@ -88,6 +88,9 @@ func (f *doctorFlags) examine(ctx context.Context, out io.Writer) error {
 	if cfg.MetricsAddr != "" {
 		found = append(found, lookAtAddr("metrics", cfg.MetricsAddr, runs))
 	}
+	if cfg.PageAddr != "" {
+		found = append(found, lookAtAddr("status page", cfg.PageAddr, runs))
+	}
 	found = append(found, lookAtNetwork(cfg))
 	if f.dial {
 		for _, addr := range cfg.bootstrap() {
