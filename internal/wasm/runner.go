@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -106,17 +107,23 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 	}
 }
 
-// warmUp makes ready what needs no job, and runs a module of ours that does nothing, so
-// that the first job does not wait for what an engine does once per process. It changes
-// nothing that a guest sees; if it fails, so will the job, and tell.
+// warmModule is the hello job of the examples: it uses a bit of all that small jobs
+// use.
+//
+//go:embed warmup.wasm
+var warmModule []byte
+
+// warmUp makes ready what needs no job, and runs a module of ours, so that the first job
+// does not wait for what an engine and a process do once. It changes nothing that a
+// guest sees; if it fails, so will the job, and tell.
 func (w workshops) warmUp() {
-	nothing := []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x04\x01\x02\x00\x0b")
 	engine, err := w.engine(compilerSupported())
 	if err != nil {
 		return
 	}
 	_, _ = engine.Run(context.Background(), Guest{
-		Module: nothing, Stdin: bytes.NewReader(nil), Stdout: io.Discard, Stderr: io.Discard, Fuel: 1 << 20,
+		Module: warmModule, Args: []string{programName, "warm"}, MemoryBytes: PageBytes, CanonicalNaN: true, Fuel: 1 << 20,
+		Stdin: bytes.NewReader(nil), Stdout: io.Discard, Stderr: io.Discard,
 	})
 }
 

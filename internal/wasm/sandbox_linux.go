@@ -100,11 +100,13 @@ func (s *Sandbox) RunFor(ctx context.Context, submitter string, j *job.Job, modu
 	if err != nil {
 		return infra("starting the runner: %v", err), nil
 	}
+	settle := r.replaceLater()
 	spawn := time.Since(start)
 	res, err := r.work(ctx, j, module)
 	res.Walls = r.walls
 	res.Timings.Spawn = spawn
 	s.giveBack(r, submitter, res.State)
+	settle()
 	return res, err
 }
 
@@ -114,17 +116,18 @@ func infra(format string, args ...any) job.Result {
 
 // runner is one started process with its pipes.
 type runner struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    io.ReadCloser
-	stderr limitedBuffer
-	cfg    runnerConfig
-	group  *cgroup    // nil: none
-	fits   job.Limits // what its resource limits leave room for
-	walls  []string
-	jobs   int    // that it was given
-	gone   func() // called once it has ended
-	served bool   // Serve waits for its end
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	out     io.ReadCloser
+	stderr  limitedBuffer
+	cfg     runnerConfig
+	group   *cgroup    // nil: none
+	fits    job.Limits // what its resource limits leave room for
+	walls   []string
+	jobs    int    // that it was given
+	gone    func() // called once it has ended
+	replace func() // makes another spare jail in its place; nil: it was none
+	served  bool   // Serve waits for its end
 
 	ended  sync.Once
 	died   error

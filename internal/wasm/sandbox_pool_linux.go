@@ -41,6 +41,7 @@ func (s *Sandbox) take(ctx context.Context, submitter string, j *job.Job) (*runn
 			}
 			return r, nil
 		}
+		r.replaceLater()()
 		_ = r.end()
 	}
 }
@@ -222,8 +223,28 @@ func (p *pool) take(submitter string, l job.Limits) *runner {
 	}
 	r := p.fresh[n-1]
 	p.fresh = p.fresh[:n-1]
-	p.taken <- struct{}{} // has room: there are no more values than spare jails
+	taken := p.taken
+	r.replace = sync.OnceFunc(func() { taken <- struct{}{} }) // has room: there are no more values than spare jails
+	if len(p.fresh) == 0 {
+		r.replace()
+	}
 	return r
+}
+
+// replaceAfter is how long a job has the machine to itself, while there is another
+// spare jail, before the one that it took is made again. A small job ends before.
+const replaceAfter = 5 * time.Millisecond
+
+// replaceLater makes a jail that was taken again soon, at once when settle is called.
+func (r *runner) replaceLater() (settle func()) {
+	if r.replace == nil || r.jobs > 0 {
+		return func() {}
+	}
+	timer := time.AfterFunc(replaceAfter, r.replace)
+	return func() {
+		timer.Stop()
+		r.replace()
+	}
 }
 
 // miss asks for another fresh jail.

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"os"
@@ -23,6 +24,13 @@ func helloJob(t testing.TB) (*job.Job, []byte) {
 		t.Fatal(err)
 	}
 	return j, module
+}
+
+// TestWarmModule is what the examples have, and runs.
+func TestWarmModule(t *testing.T) {
+	if _, module := helloJob(t); !bytes.Equal(module, warmModule) {
+		t.Error("warmup.wasm is not the hello job's module; copy it")
+	}
 }
 
 // BenchmarkExecute is a job without a jail: what the runner itself does.
