@@ -132,7 +132,7 @@ func attemptOf(ctx context.Context, c *candidate, round int, err error) Attempt 
 		a.Outcome = Invalid
 	case errors.As(err, &infra):
 		a.Outcome, a.Receipt = Failed, infra.answer.Receipt
-	case errors.As(err, &refusal):
+	case errors.As(err, &refusal), saysNo(err):
 		a.Outcome = Refused
 	case errors.Is(err, errTime), errors.Is(err, context.DeadlineExceeded):
 		a.Outcome = TimedOut
@@ -142,4 +142,15 @@ func attemptOf(ctx context.Context, c *candidate, round int, err error) Attempt 
 		a.Outcome = Invalid
 	}
 	return a
+}
+
+// saysNo reports whether err is one of the plain answers of a node that has the
+// question and not the thing.
+func saysNo(err error) bool {
+	for _, no := range []error{job.ErrUnknown, job.ErrNotEnded, job.ErrNoReceipt, job.ErrGone, job.ErrWithheld, job.ErrNoReplica, job.ErrOtherSet, job.ErrSet} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
 }

@@ -174,15 +174,13 @@ func (q *round) commit(ctx context.Context, c *candidate, wave int) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	accepted := false
-	tell := q.teller(c, wave)
 	raw, err := patiently(ctx, func() ([]byte, error) {
 		return withModule(ctx, q.run, c, envelope, func() ([]byte, error) {
-			return q.peers.Commit(ctx, c.peer, envelope, func(s job.Status) { accepted = true; tell(s) })
+			return q.peers.Commit(ctx, c.peer, envelope, q.teller(c, wave))
 		})
 	})
 	if err != nil {
-		if accepted {
+		if mayHave(err) {
 			q.abandon(ctx, c)
 		}
 		return nil, timed(ctx, err)

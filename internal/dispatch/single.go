@@ -85,16 +85,17 @@ func (r *run) try(ctx context.Context, c *candidate) (*Answer, error) {
 		return nil, err
 	}
 	tell := r.teller(c, 1)
-	accepted := false
 	answer, err := withModule(ctx, r, c, envelope, func() (jobpeer.Answer, error) {
-		return r.peers.Submit(ctx, c.peer, envelope, func(s job.Status) { accepted = true; tell(s) })
+		return r.peers.Submit(ctx, c.peer, envelope, tell)
 	})
-	if broken(err) && accepted && ctx.Err() == nil {
-		// The node has the job; only the conversation is lost.
-		answer, err = r.peers.Await(ctx, c.peer, r.job.Job.ID(), tell)
+	if broken(err) && ctx.Err() == nil {
+		// The node may have the job; then only the conversation is lost.
+		if again, failed := r.peers.Await(ctx, c.peer, r.job.Job.ID(), tell); failed == nil || mayHave(failed) {
+			answer, err = again, failed
+		}
 	}
 	if err != nil {
-		if accepted {
+		if mayHave(err) {
 			r.abandon(ctx, c)
 		}
 		return nil, timed(ctx, err)
@@ -120,6 +121,18 @@ func withModule[T any](ctx context.Context, r *run, c *candidate, envelope []byt
 func broken(err error) bool {
 	var between *jobpeer.Error
 	return errors.As(err, &between) && (between.Kind == jobpeer.Broken || between.Kind == jobpeer.Silent)
+}
+
+// mayHave reports whether a node may have taken the job in before the error came.
+func mayHave(err error) bool {
+	var between *jobpeer.Error
+	switch {
+	case errors.As(err, new(*job.Refusal)), errors.Is(err, job.ErrUnknown):
+		return false
+	case errors.As(err, &between):
+		return between.Kind != jobpeer.Unreachable
+	}
+	return true
 }
 
 // abandonTime is for telling a node that nobody waits for its answer.

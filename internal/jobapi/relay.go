@@ -13,6 +13,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/peer"
+	"github.com/phasebased/phase/internal/strictjson"
 )
 
 var relayRoutes = []route{
@@ -60,6 +61,24 @@ func (c *carried) note(j carriedJob, by job.Caller) {
 	if len(c.order) > maxCarried {
 		delete(c.who, c.order[0])
 		c.order = c.order[1:]
+	}
+}
+
+// take remembers the job of a submission that is about to be handed on; one that
+// is none is for the other node to refuse.
+func (c *carried) take(a *asked, envelope []byte) {
+	var outer struct {
+		Payload strictjson.Base64 `json:"payload"`
+	}
+	var inner struct {
+		Spec strictjson.Raw `json:"spec"`
+	}
+	lim := strictjson.Limits{Bytes: job.MaxSubmissionBytes}
+	if strictjson.Unmarshal(envelope, &outer, lim) != nil || strictjson.Unmarshal(outer.Payload, &inner, lim) != nil {
+		return
+	}
+	if j, err := job.Parse(inner.Spec); err == nil {
+		c.note(a.carried(j.ID()), a.by)
 	}
 }
 
@@ -218,6 +237,7 @@ func (s *Server) peerPush(w http.ResponseWriter, r *http.Request, by job.Caller)
 func (s *Server) peerSubmit(w http.ResponseWriter, r *http.Request, by job.Caller) error {
 	return s.ask(w, r, by, func(a *asked) error {
 		return s.relayed(a, job.MaxSubmissionBytes, func(ctx context.Context, envelope []byte, out *lines, tell func(job.Status)) error {
+			s.carried.take(a, envelope)
 			answer, err := a.peers.Submit(ctx, a.peer, envelope, tell)
 			if err != nil {
 				return err
@@ -258,6 +278,7 @@ func (s *Server) peerCancel(w http.ResponseWriter, r *http.Request, by job.Calle
 func (s *Server) peerCommit(w http.ResponseWriter, r *http.Request, by job.Caller) error {
 	return s.ask(w, r, by, func(a *asked) error {
 		return s.relayed(a, job.MaxSubmissionBytes, func(ctx context.Context, envelope []byte, out *lines, tell func(job.Status)) error {
+			s.carried.take(a, envelope)
 			commitment, err := a.peers.Commit(ctx, a.peer, envelope, tell)
 			if err != nil {
 				return err
@@ -299,7 +320,6 @@ func (s *Server) relayed(a *asked, most int64, do relaying) error {
 	defer cancel(nil)
 	out := s.lines(a.w)
 	return out.end(do(ctx, document, out, func(status job.Status) {
-		s.carried.note(a.carried(status.ID), a.by)
 		if err := out.write(Relayed{Status: &status}); err != nil {
 			cancel(errLeft)
 		}
