@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/p2p"
 	"github.com/phasebased/phase/internal/statuspage"
@@ -68,6 +69,9 @@ func (s *statusPage) open() (err error) {
 		View: s.view, Receipt: s.receipt, Key: s.claims, Hosts: cfg.PageHosts, AnyIP: !loopback(cfg.PageAddr),
 		Verifier: statuspage.Verifier(), Log: s.d.log,
 	}
+	if s.d.limits.local {
+		c.Serves = servesLocal
+	}
 	if path := s.d.pageTokenFile(); path != "" {
 		if c.Token, err = statuspage.LoadToken(path); err != nil {
 			return err
@@ -79,6 +83,9 @@ func (s *statusPage) open() (err error) {
 	s.listener, err = net.Listen("tcp", cfg.PageAddr)
 	return err
 }
+
+// servesLocal is whom a node in Local mode answers.
+func servesLocal(addr netip.Addr) bool { return addr.IsLoopback() || fetch.LocalAddr(addr) }
 
 // run answers until ctx ends.
 func (s *statusPage) run(ctx context.Context) error {

@@ -34,6 +34,8 @@ func (p *Page) guarded(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
 		switch {
+		case !p.serves(r.RemoteAddr):
+			http.Error(w, "this node's page is for its own network", http.StatusForbidden)
 		case !p.answersTo(r.Host):
 			http.Error(w, "this node's page is not served under that name", http.StatusMisdirectedRequest)
 		case !sameOrigin(r):
@@ -42,6 +44,15 @@ func (p *Page) guarded(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// serves reports whether the page answers an address with a port.
+func (p *Page) serves(remote string) bool {
+	if p.cfg.Serves == nil {
+		return true
+	}
+	from, err := netip.ParseAddrPort(remote)
+	return err == nil && p.cfg.Serves(from.Addr().Unmap())
 }
 
 // answersTo reports whether host, with or without a port, is this machine and not a

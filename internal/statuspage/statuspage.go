@@ -29,6 +29,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -44,8 +45,9 @@ type Config struct {
 	Token string
 	// Hosts are names under which browsers may ask, beside localhost and, if AnyIP is
 	// set, every IP address. Without AnyIP only loopback addresses are.
-	Hosts []string
-	AnyIP bool
+	Hosts  []string
+	AnyIP  bool
+	Serves func(netip.Addr) bool // whom the page answers; nil: everybody
 	// Verifier is the program of package verifier for WASI preview 1, compressed with
 	// gzip; nil: this build has none.
 	Verifier []byte

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +115,20 @@ func TestSameOrigin(t *testing.T) {
 		}
 		if w.Header().Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("%s %s: others may read it", c.method, c.path)
+		}
+	}
+}
+
+// TestServes: who is not served learns nothing, with the token neither.
+func TestServes(t *testing.T) {
+	p := newPage(t, func(cfg *Config) { cfg.Serves, cfg.Token = netip.Addr.IsPrivate, token })
+	for remote, want := range map[string]int{"10.0.0.7:1": 200, "[::ffff:10.0.0.7]:1": 200, "203.0.113.1:1": 403, "": 403} {
+		w := get(p, "/", func(r *http.Request) {
+			r.RemoteAddr = remote
+			r.Header.Set("Authorization", "Bearer "+token)
+		})
+		if w.Code != want {
+			t.Errorf("from %q: status %d", remote, w.Code)
 		}
 	}
 }
