@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 2 && os.Args[1] == ProtocolCommand {
+		fmt.Println(Protocol("this release"))
+		os.Exit(0)
+	}
 	if len(os.Args) == 3 && os.Args[1] == "run-for-ever" {
 		runForEver(os.Args[2])
 	}
@@ -494,6 +498,20 @@ func TestSandboxWithoutItsGroup(t *testing.T) {
 	for _, w := range here {
 		if strings.HasPrefix(w, "cgroup-") == slices.Contains(res.Walls, w) {
 			t.Errorf("wall %s: jail has %q", w, res.Walls)
+		}
+	}
+}
+
+func TestSpeaks(t *testing.T) {
+	exe := testSandbox(t).Exe
+	if !Speaks(t.Context(), exe, "this release") {
+		t.Error("a program of the same release is not known as one")
+	}
+	for _, c := range []struct{ path, release string }{
+		{exe, "that release"}, {exe + " (deleted)", "this release"}, {"/bin/true", "this release"}, {"/", "this release"},
+	} {
+		if Speaks(t.Context(), c.path, c.release) {
+			t.Errorf("%s speaks for %s", c.path, c.release)
 		}
 	}
 }
