@@ -32,6 +32,11 @@ var talkative = [...]protocol.ID{"/phase/job/0.1"}
 
 const perCaller = 32
 
+// perPeerMemory has room for the window of each of the 64 streams that yamux allows,
+// 256 KiB, and a rest: a connection whose memory is refused dies with all its
+// streams.
+const perPeerMemory = 64*256<<10 + 4<<20
+
 // newLimits is libp2p's resource manager with our numbers.
 func newLimits(server bool) (network.ResourceManager, error) {
 	memory, conns := int64(seedMemory), seedConns
@@ -54,7 +59,7 @@ func newLimits(server bool) (network.ResourceManager, error) {
 			StreamsOutbound: rcmgr.LimitVal(2 * conns),
 		},
 		PeerDefault: rcmgr.ResourceLimits{
-			Memory:         4 << 20,
+			Memory:         perPeerMemory,
 			Conns:          8,
 			Streams:        64,
 			StreamsInbound: 48,
