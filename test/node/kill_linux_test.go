@@ -103,14 +103,22 @@ func (l *ledger) reach(i int) {
 			cancel()
 		}
 	}
+	ends := make(chan func(), 5)
 	for _, id := range l.accepted[len(l.accepted)-5:] {
-		status, err := l.client.Watch(ctx, id, reached)
-		if err == nil {
-			l.note(id, status.End)
-		}
-		if ctx.Err() != nil {
-			break
-		}
+		go func() {
+			status, err := l.client.Watch(ctx, id, reached)
+			if err != nil {
+				status.End = nil
+			}
+			ends <- func() {
+				if status.End != nil {
+					l.note(id, status.End)
+				}
+			}
+		}()
+	}
+	for range cap(ends) {
+		(<-ends)()
 	}
 	if i%2 == 0 { // somewhere behind it
 		time.Sleep(time.Duration(i) * 5 * time.Millisecond)

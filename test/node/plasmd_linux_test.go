@@ -36,7 +36,21 @@ const patience = time.Minute
 // programs are built once for all tests.
 var programs struct{ dir, plasmd, phase string }
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+// builtVar names their folder in a process that a test has started for itself.
+const builtVar = "PHASE_NODE_PROGRAMS"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == badCommand {
+		err := beBad(os.Args[2:])
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if dir := os.Getenv(builtVar); dir != "" {
+		programs.dir, programs.plasmd, programs.phase = dir, filepath.Join(dir, "plasmd"), filepath.Join(dir, "phase")
+		os.Exit(m.Run())
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "phase-node-")
@@ -78,7 +92,7 @@ type node struct {
 	dir, socket string
 	client      *jobapi.Client
 	key         ed25519.PublicKey // its identity, once it was up
-	peer        string            // its address on the peer network, once it was up
+	host        *nettest.Host     // the machine it is on; nil: this one
 
 	pid   int
 	log   *tail
@@ -88,6 +102,14 @@ type node struct {
 // start starts a node that runs jobs of these submitters, changed by change, and
 // ends it with the test.
 func start(t testing.TB, change map[string]any, submitters ...ed25519.PrivateKey) *node {
+	t.Helper()
+	n := newNode(t, change, submitters...)
+	n.start()
+	return n
+}
+
+// newNode is a node that is not started yet.
+func newNode(t testing.TB, change map[string]any, submitters ...ed25519.PrivateKey) *node {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "phase-n") // short: the path of a socket is
 	nettest.Check(t, err)
@@ -108,12 +130,14 @@ func start(t testing.TB, change map[string]any, submitters ...ed25519.PrivateKey
 	nettest.Check(t, err)
 	nettest.Check(t, os.WriteFile(filepath.Join(dir, "config.json"), raw, 0o644))
 	t.Cleanup(func() {
+		if n.ended == nil {
+			return
+		}
 		n.end(syscall.SIGTERM)
 		if t.Failed() {
 			t.Logf("the node's last words:\n%s", n.log)
 		}
 	})
-	n.start()
 	return n
 }
 
@@ -140,7 +164,11 @@ func (n *node) run(cmd *exec.Cmd) {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := cmd.Start()
+		if n.host == nil {
+			err = cmd.Start()
+		} else {
+			n.host.Do(func() { err = cmd.Start() })
+		}
 		w.Close()
 		started <- err
 		if err == nil {
