@@ -39,6 +39,7 @@ type Config struct {
 	Manuals map[string][]byte
 	Out     string   // folder for the packages; made if missing
 	Only    []string // the packages to make; nil: all
+	Loose   bool     // do not compress, which takes most of the time: for tests
 }
 
 // Error says which package could not be built.
@@ -105,7 +106,7 @@ func (cfg Config) build(ctx context.Context, p pkg, arch, path string) error {
 		return err
 	}
 	made := filepath.Join(dir, "deb")
-	if err := pack(ctx, t.dir, made, cfg.Time); err != nil {
+	if err := pack(ctx, t.dir, made, cfg); err != nil {
 		return err
 	}
 	return os.Rename(made, path)
@@ -113,9 +114,14 @@ func (cfg Config) build(ctx context.Context, p pkg, arch, path string) error {
 
 // pack runs dpkg-deb. One thread, because the compressor makes other bytes with
 // several.
-func pack(ctx context.Context, dir, out string, date time.Time) error {
-	cmd := exec.CommandContext(ctx, "dpkg-deb", "--root-owner-group", "-Zxz", "-z6", "--build", dir, out)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "DPKG_DEB_THREADS_MAX=1", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", date.Unix()))
+func pack(ctx context.Context, dir, out string, cfg Config) error {
+	compression := []string{"-Zxz", "-z6"}
+	if cfg.Loose {
+		compression = []string{"-Znone"}
+	}
+	args := append(append([]string{"--root-owner-group"}, compression...), "--build", dir, out)
+	cmd := exec.CommandContext(ctx, "dpkg-deb", args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "DPKG_DEB_THREADS_MAX=1", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", cfg.Time.Unix()))
 	said, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("dpkg-deb: %w: %s", err, bytes.TrimSpace(said[:min(len(said), 2000)]))

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,30 +78,35 @@ func boot(t *testing.T, root, dir string) int {
 	return 0
 }
 
-// packages builds an old and a new version of the node's package.
-func packages(t *testing.T, dir string) {
+// packages builds an old and a new version of the node's package, of one program, and
+// the old version of others.
+func packages(t *testing.T, dir string, others ...string) {
 	t.Helper()
-	copyTo(t, pack(t, "0.1.0", "plasmd", "plasmd", "plasm-jail"), filepath.Join(dir, "old.deb"))
-	copyTo(t, pack(t, "0.2.0", "plasmd", "plasmd", "plasm-jail"), filepath.Join(dir, "new.deb"))
-}
-
-// pack builds a package of some programs for this machine.
-func pack(t *testing.T, version, name string, programs ...string) string {
-	t.Helper()
-	dir := t.TempDir()
-	build := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -X github.com/phasebased/phase/internal/version.Version=" + version, "-o", dir}
+	programs := []string{"plasmd", "plasm-jail"}
+	if slices.Contains(others, "phase") {
+		programs = append(programs, "phase", "phase-discover", "phase-fetch", "phase-verify")
+	}
+	cfg := deb.Config{
+		Programs: t.TempDir(), Time: time.Unix(1_790_000_000, 0), Loose: true,
+		Config: []byte(`{"listen_addrs":["/ip4/0.0.0.0/tcp/4001"]}` + "\n"),
+		Arch:   map[string]string{"amd64": "x86_64", "arm64": "arm64"}[strings.TrimSpace(command(t, "go", "env", "GOARCH"))],
+	}
+	build := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", cfg.Programs}
 	for _, program := range programs {
 		build = append(build, "./cmd/"+program)
 	}
 	command(t, "go", build...)
-	arch := map[string]string{"amd64": "x86_64", "arm64": "arm64"}[strings.TrimSpace(command(t, "go", "env", "GOARCH"))]
-	made, err := deb.Build(t.Context(), deb.Config{
-		Programs: dir, Arch: arch, Version: version, Time: time.Unix(1_790_000_000, 0),
-		Config: []byte(`{"listen_addrs":["/ip4/0.0.0.0/tcp/4001"]}` + "\n"), Out: dir,
-		Only: []string{name},
-	})
-	check(t, err)
-	return made[0]
+	pack := func(version, name, to string) {
+		cfg.Version, cfg.Only, cfg.Out = version, []string{name}, t.TempDir()
+		made, err := deb.Build(t.Context(), cfg)
+		check(t, err)
+		copyTo(t, made[0], filepath.Join(dir, to))
+	}
+	pack("0.1.0", "plasmd", "old.deb")
+	pack("0.2.0", "plasmd", "new.deb")
+	for _, name := range others {
+		pack("0.1.0", name, name+".deb")
+	}
 }
 
 // place puts what starts life.sh into the system.

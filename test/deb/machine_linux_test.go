@@ -42,14 +42,14 @@ func TestMachineWithThePackage(t *testing.T) {
 	if _, err := vm.FindQEMU(vm.X8664); err != nil {
 		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())
 	}
-	work, err := filepath.Abs(filepath.Join(repository, "build", "lab"))
+	// Not the folder of test/vm, which may be at work at the same time.
+	work, err := filepath.Abs(filepath.Join(repository, "build", "debian-kernel"))
 	check(t, err)
-	kernel, err := system.PrepareKernel(t.Context(), system.Sources{Arch: vm.X8664, Flavour: system.FlavourCloud, Dir: filepath.Join(work, "inputs")})
+	kernel, err := system.PrepareKernel(t.Context(), system.Sources{Arch: vm.X8664, Flavour: system.FlavourCloud, Dir: work})
 	check(t, err)
 	root, dir := debian(t), t.TempDir()
 	at := filepath.Join(dir, "packages")
-	packages(t, at)
-	copyTo(t, pack(t, "0.1.0", "phase", "phase", "phase-discover", "phase-fetch", "phase-verify"), filepath.Join(at, "phase.deb"))
+	packages(t, at, "phase")
 	copyTo(t, "testdata/machine.sh", filepath.Join(at, "life.sh"))
 	write(t, filepath.Join(at, "hello.wasm"), examples.Hello)
 	write(t, filepath.Join(at, "spin.wasm"), spin)
@@ -58,7 +58,7 @@ func TestMachineWithThePackage(t *testing.T) {
 	command(t, "unshare", "--mount", "--propagation", "private", "sh", absolute(t, "testdata/disk.sh"), root, dir, disk)
 
 	console := start(t, kernel, work, disk, dir)
-	for _, want := range []string{"machine: killed and accounted for", "machine: the same after the reboot", "machine: plasmd 0.2.0", "machine: all is well"} {
+	for _, want := range []string{"machine: killed and accounted for", "machine: the same after the reboot", "machine: upgraded to 0.2.0", "machine: all is well"} {
 		if !strings.Contains(console, want) {
 			t.Errorf("the machine did not say %q", want)
 		}

@@ -68,14 +68,17 @@ await active
 [ "$(key)" = "$(cat identity)" ] || fail "another identity after the reboot"
 phase job get --format json | cmp - jobs || fail "the reboot changed what is remembered of jobs"
 said the same after the reboot
+mkdir -p /etc/systemd/system/plasmd.service.d
+printf '[Service]\nExecStart=\nExecStart=/usr/bin/plasmd start --log-format json $PHASE_ARGS\n' >/etc/systemd/system/plasmd.service.d/override.conf
 before=$(property MainPID)
 dpkg -i --force-confold new.deb >upgrade 2>&1 || { cat upgrade; fail "upgrade"; }
 active || fail "not active after the upgrade"
 another "$before" || fail "the old program still runs"
 [ "$(key)" = "$(cat identity)" ] || fail "another identity after the upgrade"
 phase job get --format json | cmp - jobs || fail "the upgrade changed what is remembered of jobs"
+journalctl -u plasmd.service -o cat --no-pager | grep '^{"time":.*"level":"INFO","msg":"node is up","peer":"' || fail "no JSON in the journal"
 hello Third drihT
-said "$(plasmd version)"
+said "upgraded to $(dpkg-query -W -f '${Version}' plasmd)"
 systemctl stop plasmd.service
 [ "$(property Result)" = success ] || fail "stopped as $(property Result)"
 said all is well
