@@ -301,3 +301,33 @@ func benchmarkHello(b *testing.B, reuse int) {
 		}
 	}
 }
+
+// TestSpareJailsWhileAJobRuns: a long job does not keep others from their jails.
+func TestSpareJailsWhileAJobRuns(t *testing.T) {
+	s := testSandbox(t)
+	s.Spare = 2
+	serving(t, s)
+	module := assemble(t, `(module (func (export "_start") loop $l br $l end))`)
+	j := newJob(t, module, func(spec *job.Spec) { spec.Limits.DeadlineMS = 300_000 })
+	waiting := func() []*runner {
+		s.spares.mu.Lock()
+		defer s.spares.mu.Unlock()
+		return slices.Clone(s.spares.fresh)
+	}
+	before := waiting()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan job.Result, 1)
+	go func() {
+		res, _ := s.RunFor(ctx, "a", j, module)
+		ended <- res
+	}()
+	waitFor(t, "another jail in the place of the one that was taken", func() bool {
+		now := waiting()
+		return len(now) == 2 && !slices.Equal(now, before)
+	})
+	cancel()
+	if res := <-ended; res.State != job.InfraError {
+		t.Errorf("a job that was stopped ended as %+v", res)
+	}
+}
