@@ -62,6 +62,15 @@ func TestJobScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("ALICE", job.FormatKey(key.Public().(ed25519.PublicKey)))
+			for name, vector := range map[string]string{"fraud.json": "fraud-results.json", "nofraud.json": "fraud-same-result.json"} {
+				raw, err := os.ReadFile("../../quorum/testdata/vectors/" + vector)
+				if err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), raw, 0o644); err != nil {
+					return err
+				}
+			}
 			for name, module := range map[string][]byte{"hello.wasm": hello, "loop.wasm": loopModule, "trap.wasm": trapModule} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), module, 0o644); err != nil {
 					return err
