@@ -107,7 +107,7 @@ func makeCgroup(parent, name string, guestBytes int64) *cgroup {
 		return nil
 	}
 	for file, value := range map[string]string{
-		"memory.max":       strconv.FormatInt(runnerData+2*guestBytes, 10),
+		"memory.max":       strconv.FormatInt(runnerData+guestBytes, 10),
 		"memory.swap.max":  "0",
 		"memory.oom.group": "1",
 		"pids.max":         strconv.Itoa(runnerThreads),

@@ -312,8 +312,8 @@ func (r *runner) makeReady(ctx context.Context) error {
 func limitsFor(l job.Limits, jobs int, ownUser bool) []resourceLimit {
 	memory, seconds := uint64(l.MemoryBytes), uint64(l.DeadlineMS/1000+2)*uint64(jobs)
 	limits := []resourceLimit{
-		{unix.RLIMIT_AS, runnerSpace + 2*memory}, // twice: growing copies
-		{unix.RLIMIT_DATA, runnerData + 2*memory},
+		{unix.RLIMIT_AS, runnerSpace + memory},
+		{unix.RLIMIT_DATA, runnerData + memory},
 		{unix.RLIMIT_CPU, seconds},
 		{unix.RLIMIT_CORE, 0},
 		{unix.RLIMIT_FSIZE, 0},
