@@ -218,9 +218,42 @@ func (w *town) judge(j *job.Job, answer *dispatch.Answer) {
 			w.Errorf("%s is said to have %s (%s), and has %s", job.FormatKey(s.Node), s.Fate, s.Why, want)
 		}
 	}
+	w.verifies(j, answer)
 	bent := bytes.Replace(answer.Quorum, []byte(`"payload":"`), []byte(`"payload":"AAAA`), 1)
 	if _, err := quorum.Verify(bent, quorum.Expectation{Nodes: nodes, JobID: j.ID()}); err == nil {
 		w.Error("a changed statement is accepted")
+	}
+}
+
+// verifies: phase job verify accepts the statement, and says of each node what it did.
+func (w *town) verifies(j *job.Job, answer *dispatch.Answer) {
+	w.Helper()
+	file, out := filepath.Join(w.dir, "quorum.json"), filepath.Join(w.dir, "out")
+	nettest.Check(w, os.WriteFile(file, answer.Quorum, 0o600))
+	nettest.Check(w, os.WriteFile(out, answer.Stdout, 0o600))
+	args := []string{"job", "verify", file, "--job", j.ID().String(), "--stdout", out, "--format", "json"}
+	for _, p := range w.peers {
+		args = append(args, "--node-key", job.FormatKey(p.Key))
+	}
+	raw, err := exec.CommandContext(w.Context(), programs.phase, args...).Output()
+	if err != nil {
+		w.Fatalf("phase job verify: %v\n%s", err, raw)
+	}
+	var said struct {
+		Verdict string
+		Nodes   []struct {
+			Node string
+			Fate quorum.Fate
+		}
+	}
+	nettest.Check(w, json.Unmarshal(raw, &said))
+	for _, n := range said.Nodes {
+		if want := w.fates[n.Node]; n.Fate != want {
+			w.Errorf("phase job verify says that %s has %s, and not %s", n.Node, n.Fate, want)
+		}
+	}
+	if said.Verdict != "ACCEPT" || len(said.Nodes) != len(w.peers) {
+		w.Errorf("phase job verify says %s", raw)
 	}
 }
 
