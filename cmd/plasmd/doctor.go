@@ -300,7 +300,7 @@ func dialPeer(ctx context.Context, addr string) finding {
 // lookAtJobs runs a job that does nothing, and compares the walls around it with all
 // that there are.
 func lookAtJobs(ctx context.Context, cfg config) []finding {
-	empty, err := os.MkdirTemp("", "plasmd-empty-")
+	empty, err := emptyFolder()
 	if err != nil {
 		return []finding{{"jobs", faulty, err.Error(), "Make room in the folder for temporary files."}}
 	}

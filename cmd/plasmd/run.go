@@ -96,7 +96,7 @@ func newRun() *cobra.Command {
 }
 
 func runLocal(ctx context.Context, local *localJob) (job.Result, error) {
-	empty, err := os.MkdirTemp("", "plasmd-empty-")
+	empty, err := emptyFolder()
 	if err != nil {
 		return job.Result{}, err
 	}
@@ -106,6 +106,16 @@ func runLocal(ctx context.Context, local *localJob) (job.Result, error) {
 		return job.Result{}, err
 	}
 	return box.Run(ctx, local.job, local.module)
+}
+
+// emptyFolder makes a root for a guest, as openState does. Everybody may read it: were
+// its mode what keeps a guest from opening it, nobody could tell that Landlock does.
+func emptyFolder() (string, error) {
+	dir, err := os.MkdirTemp("", "plasmd-empty-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o555)
 }
 
 // endError is a job that ended otherwise than by itself.

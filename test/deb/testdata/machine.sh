@@ -40,6 +40,7 @@ if [ ! -e identity ]; then
 	said "$(property StatusText)"
 	[ -n "$(property WatchdogTimestamp)" ] || fail "systemd heard no sign of life"
 	plasmd doctor >doctor || { cat doctor; fail "doctor"; }
+	grep "^ok     wall landlock-files: stands" doctor || { cat doctor; fail "doctor sees another wall than jobs have"; }
 	hello First tsriF
 	journalctl -u plasmd.service -o cat -p warning --no-pager >warnings
 	journalctl -u plasmd.service -o export --no-pager | grep -a -A1 -B40 "^MESSAGE=msg=\"node is up\"" | grep -a "^PRIORITY=6$" || fail "the journal has no priorities"
