@@ -30,8 +30,9 @@ func TestChooseEngine(t *testing.T) {
 		kind     string
 	}{
 		{500, time.Second, "compiler"},
-		{2 << 20, 10 * time.Second, "interpreter"},
-		{2 << 20, 20 * time.Second, "compiler"},
+		{2 << 20, 9 * time.Second, "interpreter"},
+		{2 << 20, 10 * time.Second, "compiler"},
+		{2_600_000, 20 * time.Second, "compiler"}, // a plain Go program by default
 		{64 << 20, 300 * time.Second, "interpreter"},
 	} {
 		if got := ChooseEngine(c.bytes, c.deadline).Name(); !strings.HasSuffix(got, c.kind) {
