@@ -40,10 +40,10 @@ type Layout struct {
 func readLayout(r io.ReaderAt, room int64) (*Layout, error) {
 	var mbr [sector]byte
 	if _, err := r.ReadAt(mbr[:], 0); err != nil {
-		return nil, refuse("partition table", ErrTable, "%v", err)
+		return nil, ErrTable.Of("partition table", "%v", err)
 	}
 	if mbr[510] != 0x55 || mbr[511] != 0xaa || mbr[450] != 0xee {
-		return nil, refuse("partition table", ErrTable, "the first sector does not say that it is a GPT disk")
+		return nil, ErrTable.Of("partition table", "the first sector does not say that it is a GPT disk")
 	}
 	one, err := readHeader(r, 1, room, "first")
 	if err != nil {
@@ -51,17 +51,17 @@ func readLayout(r io.ReaderAt, room int64) (*Layout, error) {
 	}
 	end := int64(one.Other)*sector + sector
 	if one.Other < 67 || one.Other > maxDisk/sector || one.FirstUsable < 34 || one.LastUsable < one.FirstUsable || one.LastUsable >= one.Other-32 || one.TableAt != 2 {
-		return nil, refuse("partition table", ErrTable, "the first copy contradicts itself")
+		return nil, ErrTable.Of("partition table", "the first copy contradicts itself")
 	}
 	if end > room {
-		return nil, refuse("image", ErrSize, "it should have %d bytes and has %d", end, room)
+		return nil, ErrSize.Of("image", "it should have %d bytes and has %d", end, room)
 	}
 	two, err := readHeader(r, int64(one.Other), room, "second")
 	if err != nil {
 		return nil, err
 	}
 	if two.Self != one.Other || two.Other != 1 || two.FirstUsable != one.FirstUsable || two.LastUsable != one.LastUsable || two.Disk != one.Disk || two.TableAt != one.Other-32 {
-		return nil, refuse("partition table", ErrTable, "the two copies contradict each other")
+		return nil, ErrTable.Of("partition table", "the two copies contradict each other")
 	}
 	a, err := readTable(r, one, "first")
 	if err != nil {
@@ -72,7 +72,7 @@ func readLayout(r io.ReaderAt, room int64) (*Layout, error) {
 		return nil, err
 	}
 	if !bytes.Equal(a, b) {
-		return nil, refuse("partition table", ErrTable, "the two copies name other partitions")
+		return nil, ErrTable.Of("partition table", "the two copies name other partitions")
 	}
 	parts, err := readEntries(a, one)
 	return &Layout{Disk: guid(one.Disk), Size: end, Partitions: parts}, err
@@ -80,22 +80,22 @@ func readLayout(r io.ReaderAt, room int64) (*Layout, error) {
 
 func readHeader(r io.ReaderAt, at, room int64, which string) (h gpt.Header, err error) {
 	if at*sector+sector > room {
-		return h, refuse("partition table", ErrTable, "the %s copy lies behind the end", which)
+		return h, ErrTable.Of("partition table", "the %s copy lies behind the end", which)
 	}
 	b := make([]byte, sector)
 	if _, err := r.ReadAt(b, at*sector); err != nil {
-		return h, refuse("partition table", ErrTable, "%s copy: %v", which, err)
+		return h, ErrTable.Of("partition table", "%s copy: %v", which, err)
 	}
 	h = gpt.ParseHeader(b)
 	switch {
 	case string(h.Signature[:]) != gpt.Signature:
-		return h, refuse("partition table", ErrTable, "there is no %s copy", which)
+		return h, ErrTable.Of("partition table", "there is no %s copy", which)
 	case h.Length != gpt.HeaderSize || h.Entries != gpt.Entries || h.EntrySize != gpt.EntrySize:
-		return h, refuse("partition table", ErrTable, "the %s copy has an unusual size", which)
+		return h, ErrTable.Of("partition table", "the %s copy has an unusual size", which)
 	case gpt.Checksum(b[:gpt.HeaderSize]) != h.Checksum:
-		return h, refuse("partition table", ErrTable, "the checksum of the %s copy's header is wrong", which)
+		return h, ErrTable.Of("partition table", "the checksum of the %s copy's header is wrong", which)
 	case h.Self != uint64(at):
-		return h, refuse("partition table", ErrTable, "the %s copy belongs elsewhere", which)
+		return h, ErrTable.Of("partition table", "the %s copy belongs elsewhere", which)
 	}
 	return h, nil
 }
@@ -103,10 +103,10 @@ func readHeader(r io.ReaderAt, at, room int64, which string) (h gpt.Header, err 
 func readTable(r io.ReaderAt, h gpt.Header, which string) ([]byte, error) {
 	table := make([]byte, gpt.TableSize)
 	if _, err := r.ReadAt(table, int64(h.TableAt)*sector); err != nil {
-		return nil, refuse("partition table", ErrTable, "%s copy: %v", which, err)
+		return nil, ErrTable.Of("partition table", "%s copy: %v", which, err)
 	}
 	if crc32.ChecksumIEEE(table) != h.TableChecksum {
-		return nil, refuse("partition table", ErrTable, "the checksum of the %s copy's entries is wrong", which)
+		return nil, ErrTable.Of("partition table", "the checksum of the %s copy's entries is wrong", which)
 	}
 	return table, nil
 }
@@ -121,7 +121,7 @@ func readEntries(table []byte, h gpt.Header) ([]Partition, error) {
 			continue
 		}
 		if e.First < h.FirstUsable || e.Last < e.First || e.Last > h.LastUsable {
-			return nil, refuse("partition table", ErrTable, "a partition lies outside of the disk")
+			return nil, ErrTable.Of("partition table", "a partition lies outside of the disk")
 		}
 		parts = append(parts, Partition{
 			Label: e.Label(), Type: guid(e.Type), ID: guid(e.ID),
@@ -131,7 +131,7 @@ func readEntries(table []byte, h gpt.Header) ([]Partition, error) {
 	slices.SortFunc(parts, func(a, b Partition) int { return cmp.Compare(a.Offset, b.Offset) })
 	for i := 1; i < len(parts); i++ {
 		if parts[i-1].Offset+parts[i-1].Size > parts[i].Offset {
-			return nil, refuse("partition table", ErrTable, "partitions overlap")
+			return nil, ErrTable.Of("partition table", "partitions overlap")
 		}
 	}
 	return parts, nil
@@ -146,7 +146,7 @@ func (l *Layout) find(label string) (Partition, error) {
 		}
 	}
 	if len(found) != 1 {
-		return Partition{}, refuse("partition table", ErrTable, "%d partitions are called %s, expected one", len(found), label)
+		return Partition{}, ErrTable.Of("partition table", "%d partitions are called %s, expected one", len(found), label)
 	}
 	return found[0], nil
 }
