@@ -85,7 +85,7 @@ func (l *Lab) Serve(ctx context.Context, folder string, ports Ports, run string)
 		"--artifacts", folder, "--channel", Channel, "--arch", l.cfg.Arch,
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(ports.HTTP),
 		"--p2p-listen", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports.P2P),
-		"--no-mdns", "--state", l.providerState(), "--receipts", p.Receipts, "--ready-file", ready)
+		"--no-mdns", "--state", filepath.Join(run, "provider"), "--receipts", p.Receipts, "--ready-file", ready)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = 5 * time.Second
