@@ -292,12 +292,11 @@ func (v *verification) compare(ctx context.Context, f *os.File, im *verifiedImag
 	want, ok := out.list.Find(name)
 	switch {
 	case device:
-		return out.note(im.Path, &sums.Error{Object: name, Reason: sums.ErrDiffers,
-			Detail: fmt.Sprintf("its first %d bytes have %s, which no file of the list has; if it was booted before, that is why", im.Size, got)})
+		return out.note(im.Path, sums.ErrDiffers.Of(name, "its first %d bytes have %s, which no file of the list has; if it was booted before, that is why", im.Size, got))
 	case ok:
-		return out.note(im.Path, &sums.Error{Object: name, Reason: sums.ErrDiffers, Detail: fmt.Sprintf("it has %s, expected %s", got, want)})
+		return out.note(im.Path, sums.ErrDiffers.Of(name, "it has %s, expected %s", got, want))
 	}
-	return out.note(im.Path, &sums.Error{Object: name, Reason: sums.ErrUnlisted, Detail: "nor does its digest, " + got.String()})
+	return out.note(im.Path, sums.ErrUnlisted.Of(name, "nor does its digest, %s", got))
 }
 
 // watch shows how far the reading of a large file is.

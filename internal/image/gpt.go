@@ -1,20 +1,19 @@
 package image
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"unicode/utf16"
+
+	"github.com/phasebased/phase/internal/gpt"
 )
 
 const (
-	sectorSize  = 512
-	gptEntries  = 128
-	gptEntryLen = 128
-	gptTable    = gptEntries * gptEntryLen / sectorSize // sectors of one partition table
-	gptFirst    = 2 + gptTable                          // first usable sector
+	sectorSize = 512
+	gptTable   = gpt.TableSize / sectorSize // sectors of one partition table
+	gptFirst   = 2 + gptTable               // first usable sector
 	// PartitionAlign is the alignment in bytes of partitions: 1 MiB, a multiple of
 	// every erase block and physical sector in use.
 	PartitionAlign = 1 << 20
@@ -44,8 +43,8 @@ type Partition struct {
 // Layout places the partitions one after the other and returns them with Offset
 // and the rounded Size set, and the size in bytes of the whole disk.
 func Layout(parts []Partition) ([]Partition, int64, error) {
-	if len(parts) == 0 || len(parts) > gptEntries {
-		return nil, 0, fmt.Errorf("image: gpt: %d partitions, need 1 to %d", len(parts), gptEntries)
+	if len(parts) == 0 || len(parts) > gpt.Entries {
+		return nil, 0, fmt.Errorf("image: gpt: %d partitions, need 1 to %d", len(parts), gpt.Entries)
 	}
 	placed := make([]Partition, len(parts))
 	next := int64(PartitionAlign)
@@ -90,40 +89,23 @@ func WriteGPT(w io.WriterAt, disk GUID, parts []Partition, size int64) error {
 }
 
 func gptEntryArray(parts []Partition) []byte {
-	var b bytes.Buffer
+	table := make([]byte, 0, gpt.TableSize)
 	for _, p := range parts {
-		var name [36]uint16
-		copy(name[:], utf16.Encode([]rune(p.Label)))
-		binary.Write(&b, binary.LittleEndian, struct {
-			Type, ID    [16]byte
-			First, Last uint64
-			Attributes  uint64
-			Name        [36]uint16
-		}{p.Type.disk(), p.ID.disk(), uint64(p.Offset / sectorSize),
-			uint64((p.Offset+p.Size)/sectorSize) - 1, 0, name})
+		e := gpt.Entry{Type: p.Type.disk(), ID: p.ID.disk(), First: uint64(p.Offset / sectorSize), Last: uint64((p.Offset+p.Size)/sectorSize) - 1}
+		copy(e.Name[:], utf16.Encode([]rune(p.Label)))
+		table = append(table, e.Bytes()...)
 	}
-	b.Write(make([]byte, gptEntries*gptEntryLen-b.Len()))
-	return b.Bytes()
+	return table[:gpt.TableSize]
 }
 
-// gptHeader returns the header sector that lies at self. Its checksum covers the
-// header with the checksum field zero.
+// gptHeader returns the header sector that lies at self.
 func gptHeader(disk GUID, self, other, tableAt, last uint64, table []byte) []byte {
-	var b bytes.Buffer
-	binary.Write(&b, binary.LittleEndian, struct {
-		Signature               [8]byte
-		Revision, Length        uint32
-		Checksum, Reserved      uint32
-		Self, Other             uint64
-		FirstUsable, LastUsable uint64
-		Disk                    [16]byte
-		TableAt                 uint64
-		Entries, EntryLen       uint32
-		TableChecksum           uint32
-	}{[8]byte([]byte("EFI PART")), 0x00010000, 92, 0, 0, self, other, gptFirst, last - gptTable - 1,
-		disk.disk(), tableAt, gptEntries, gptEntryLen, crc32.ChecksumIEEE(table)})
-	header := b.Bytes()
-	binary.LittleEndian.PutUint32(header[16:], crc32.ChecksumIEEE(header))
+	header := gpt.Header{
+		Signature: [8]byte([]byte(gpt.Signature)), Revision: 0x00010000, Length: gpt.HeaderSize, Self: self, Other: other,
+		FirstUsable: gptFirst, LastUsable: last - gptTable - 1, Disk: disk.disk(), TableAt: tableAt,
+		Entries: gpt.Entries, EntrySize: gpt.EntrySize, TableChecksum: crc32.ChecksumIEEE(table),
+	}.Bytes()
+	gpt.Seal(header)
 	return append(header, make([]byte, sectorSize-len(header))...)
 }
 

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/gpt"
 )
 
 // rawImage is a medium as package system lays it out, without a cache.
@@ -177,7 +179,7 @@ func rename(t *testing.T, f *os.File, n int) {
 	if _, err := f.ReadAt(head, 0); err != nil {
 		t.Fatal(err)
 	}
-	head[1024+n*gptEntryLen+56] = 'x'
+	head[1024+n*gpt.EntrySize+56] = 'x'
 	header := head[512 : 512+92]
 	binary.LittleEndian.PutUint32(header[88:], crc32.ChecksumIEEE(head[1024:]))
 	clear(header[16:20])

@@ -84,7 +84,7 @@ func Read(path string, ask func() (Passphrase, error)) (ed25519.PrivateKey, erro
 // back. A file or link that is there already is left alone (ErrExists).
 func (f Files) Write(path string, key ed25519.PrivateKey, pass Passphrase) error {
 	if len(key) != ed25519.PrivateKeySize {
-		return &Error{Path: path, Reason: ErrKeyType}
+		return &Error{Object: path, Reason: ErrKeyType}
 	}
 	return f.write(path, key, pass)
 }
@@ -92,7 +92,7 @@ func (f Files) Write(path string, key ed25519.PrivateKey, pass Passphrase) error
 // WriteRSA is Write for an RSA key.
 func (f Files) WriteRSA(path string, key *rsa.PrivateKey, pass Passphrase) error {
 	if !usableRSA(key) {
-		return &Error{Path: path, Reason: ErrNotRSA}
+		return &Error{Object: path, Reason: ErrNotRSA}
 	}
 	return f.write(path, key, pass)
 }
@@ -103,7 +103,7 @@ type privateKey interface{ Equal(crypto.PrivateKey) bool }
 func (f Files) write(path string, key privateKey, pass Passphrase) error {
 	data, err := encodePEM(key)
 	if err != nil {
-		return &Error{Path: path, Reason: ErrKeyType}
+		return &Error{Object: path, Reason: ErrKeyType}
 	}
 	defer clear(data)
 	content := data
@@ -123,7 +123,7 @@ func (f Files) write(path string, key privateKey, pass Passphrase) error {
 		defer clear(wiped)
 	}
 	if !key.Equal(back) {
-		return &Error{Path: path, Reason: ErrDamaged}
+		return &Error{Object: path, Reason: ErrDamaged}
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (f Files) Read(path string, ask func() (Passphrase, error)) (ed25519.Privat
 	}
 	key, ok := read.(ed25519.PrivateKey)
 	if !ok {
-		return nil, &Error{Path: path, Reason: ErrKeyType}
+		return nil, &Error{Object: path, Reason: ErrKeyType}
 	}
 	return key, nil
 }
@@ -160,7 +160,7 @@ func (f Files) ReadRSA(path string, ask func() (Passphrase, error)) (*rsa.Privat
 	}
 	key, ok := read.(*rsa.PrivateKey)
 	if !ok || !usableRSA(key) {
-		return nil, &Error{Path: path, Reason: ErrNotRSA}
+		return nil, &Error{Object: path, Reason: ErrNotRSA}
 	}
 	return key, nil
 }
@@ -190,25 +190,25 @@ func (f Files) read(path string, ask func() (Passphrase, error)) (any, error) {
 	}
 	key, err := decodePEM(data, form)
 	if err != nil {
-		return nil, &Error{Path: path, Reason: err}
+		return nil, &Error{Object: path, Reason: err}
 	}
 	return key, nil
 }
 
 func (f Files) unlock(path string, data []byte, ask func() (Passphrase, error)) ([]byte, error) {
 	if ask == nil {
-		return nil, &Error{Path: path, Reason: ErrNeedPassphrase}
+		return nil, &Error{Object: path, Reason: ErrNeedPassphrase}
 	}
 	pass, err := ask()
 	if err != nil {
 		return nil, err
 	}
 	if len(pass.bytes()) == 0 {
-		return nil, &Error{Path: path, Reason: ErrNeedPassphrase}
+		return nil, &Error{Object: path, Reason: ErrNeedPassphrase}
 	}
 	plain, err := decrypt(data, pass, maxWorkFactor)
 	if err != nil {
-		return nil, &Error{Path: path, Reason: err}
+		return nil, &Error{Object: path, Reason: err}
 	}
 	return plain, nil
 }
@@ -229,7 +229,7 @@ func Check(path string) error {
 		_, err = decodePEM(data, form)
 	}
 	if err != nil {
-		return &Error{Path: path, Reason: err}
+		return &Error{Object: path, Reason: err}
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func readBounded(path string) ([]byte, fs.FileInfo, error) {
 	}
 	if len(data) > maxFileBytes {
 		clear(data)
-		return nil, nil, &Error{Path: path, Reason: ErrNotKey}
+		return nil, nil, &Error{Object: path, Reason: ErrNotKey}
 	}
 	return data, info, nil
 }
@@ -272,7 +272,7 @@ func readBounded(path string) ([]byte, fs.FileInfo, error) {
 func create(path string, data []byte, perm fs.FileMode) error {
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if errors.Is(err, fs.ErrExist) {
-		return &Error{Path: path, Reason: ErrExists}
+		return &Error{Object: path, Reason: ErrExists}
 	}
 	if err != nil {
 		return fmt.Errorf("write key: %w", err)

@@ -69,11 +69,11 @@ func ReadPassphrase(in io.Reader, name string) (Passphrase, error) {
 	line = bytes.TrimSuffix(line, []byte("\r"))
 	switch {
 	case len(line) == 0:
-		return Passphrase{}, &Error{Path: name, Reason: ErrNoPassphrase}
+		return Passphrase{}, &Error{Object: name, Reason: ErrNoPassphrase}
 	case len(bytes.TrimSpace(rest)) > 0:
-		return Passphrase{}, &Error{Path: name, Reason: ErrManyLines}
+		return Passphrase{}, &Error{Object: name, Reason: ErrManyLines}
 	case len(line) > MaxPassphrase:
-		return Passphrase{}, &Error{Path: name, Reason: ErrLongPassphrase}
+		return Passphrase{}, &Error{Object: name, Reason: ErrLongPassphrase}
 	}
 	return NewPassphrase(line), nil
 }

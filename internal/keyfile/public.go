@@ -28,7 +28,7 @@ type wireKeyVal struct {
 // away. A file that is there already is left alone (ErrExists).
 func WritePublic(path string, pub ed25519.PublicKey) error {
 	if err := dsse.CheckKey(pub); err != nil {
-		return &Error{Path: path, Reason: ErrWeak, Err: err}
+		return &Error{Object: path, Reason: ErrWeak, Err: err}
 	}
 	line, err := strictjson.MarshalCanonical(wirePublic{
 		KeyID: dsse.KeyID(pub), KeyType: "ed25519", Scheme: "ed25519",
@@ -49,17 +49,17 @@ func ReadPublic(path string) (ed25519.PublicKey, error) {
 	data, err := durable.ReadSmall(path, maxFileBytes, durable.FollowLinks)
 	defer clear(data) // it may be a private key, named by mistake
 	if errors.Is(err, durable.ErrTooLarge) {
-		return nil, &Error{Path: path, Reason: ErrNotPublic, Err: err}
+		return nil, &Error{Object: path, Reason: ErrNotPublic, Err: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read public key: %w", err)
 	}
 	pub, err := parsePublic(data)
 	if err != nil {
-		return nil, &Error{Path: path, Reason: err}
+		return nil, &Error{Object: path, Reason: err}
 	}
 	if err := dsse.CheckKey(pub); err != nil {
-		return nil, &Error{Path: path, Reason: ErrWeak, Err: err}
+		return nil, &Error{Object: path, Reason: ErrWeak, Err: err}
 	}
 	return pub, nil
 }

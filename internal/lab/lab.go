@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -78,7 +79,7 @@ type Lab struct {
 	Hello string            // the hello job's module
 	Built map[string]system.Output
 
-	rot map[string][]string // see Rot: files by published folder
+	rot *sync.Map // see Rot: files, a []string, by published folder; tests publish at the same time
 }
 
 // New gathers the foreign parts, makes keys if there are none, and builds seed
@@ -96,7 +97,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{cfg: cfg, from: from, Keys: keys, Root: root, Built: map[string]system.Output{}, rot: map[string][]string{}, build: &system.Build{
+	l := &Lab{cfg: cfg, from: from, Keys: keys, Root: root, Built: map[string]system.Output{}, rot: new(sync.Map), build: &system.Build{
 		Inputs: inputs, Version: cfg.Version, Time: cfg.Time, MinVersion: cfg.MinVersion, Reuse: filepath.Join(cfg.Work, "reuse"), Log: cfg.Log,
 	}}
 	return l, l.buildSystems(ctx)
@@ -285,5 +286,3 @@ func (l *Lab) Time() time.Time { return l.cfg.Time }
 
 // KeyText shows an Ed25519 public key as people compare it.
 func KeyText(key ed25519.PublicKey) string { return fmt.Sprintf("ed25519:%x", []byte(key)) }
-
-func (l *Lab) providerState() string { return filepath.Join(l.cfg.Work, "provider") }

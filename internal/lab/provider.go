@@ -66,7 +66,8 @@ func (p Ports) Base() string { return fmt.Sprintf("http://%s:%d", GuestHost, p.H
 const readyWithin = 30 * time.Second
 
 // Serve starts `plasmd serve` on the published folder and waits until it
-// serves and has published the pointer. It ends with ctx or with Stop.
+// serves and has published the pointer. It ends with ctx or with Stop. Its identity
+// lies beside folder: whoever serves that again is the same peer.
 func (l *Lab) Serve(ctx context.Context, folder string, ports Ports, run string) (*Provider, error) {
 	p := &Provider{
 		Log: filepath.Join(run, "plasmd.log"), Receipts: filepath.Join(run, "receipts"),
@@ -85,7 +86,7 @@ func (l *Lab) Serve(ctx context.Context, folder string, ports Ports, run string)
 		"--artifacts", folder, "--channel", Channel, "--arch", l.cfg.Arch,
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(ports.HTTP),
 		"--p2p-listen", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports.P2P),
-		"--no-mdns", "--state", l.providerState(), "--receipts", p.Receipts, "--ready-file", ready)
+		"--no-mdns", "--state", filepath.Join(filepath.Dir(folder), "provider"), "--receipts", p.Receipts, "--ready-file", ready)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	p.cmd.WaitDelay = 5 * time.Second

@@ -54,9 +54,9 @@ func (l *Lab) Publish(dir string, r release.Release, tamper string) (*release.Pu
 	}
 	switch tamper {
 	case "kernel":
-		l.rot[dir] = []string{filepath.Join(published.Dir, "kernel"), blobPath(dir, published.Blobs["kernel"])}
+		l.rot.Store(dir, []string{filepath.Join(published.Dir, "kernel"), blobPath(dir, published.Blobs["kernel"])})
 	case "hello":
-		l.rot[dir] = []string{blobPath(dir, published.Blobs[filepath.Base(l.Hello)])}
+		l.rot.Store(dir, []string{blobPath(dir, published.Blobs[filepath.Base(l.Hello)])})
 	}
 	return published, nil
 }
@@ -65,9 +65,11 @@ func (l *Lab) Publish(dir string, r release.Release, tamper string) (*release.Pu
 // has looked at the folder and serves it, as Serve does it: one that finds a file
 // changed when it looks does not serve it.
 func (l *Lab) Rot(folder string) error {
-	paths := l.rot[folder]
-	delete(l.rot, folder)
-	return changeByte(paths...)
+	paths, ok := l.rot.LoadAndDelete(folder)
+	if !ok {
+		return nil
+	}
+	return changeByte(paths.([]string)...)
 }
 
 // refusals are the codes with which a machine must refuse each of Tampers.

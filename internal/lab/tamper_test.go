@@ -3,6 +3,7 @@ package lab
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -20,7 +21,8 @@ func TestRotShowsInNothingButTheContent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Lab{rot: map[string][]string{dir: {file, link}}}
+	l := &Lab{rot: new(sync.Map)}
+	l.rot.Store(dir, []string{file, link})
 	for range 2 { // the second time there is nothing left to do
 		if err := l.Rot(dir); err != nil {
 			t.Fatal(err)

@@ -101,7 +101,7 @@ func (r *Report) esp(in io.ReaderAt, tell func(int64) error) error {
 		return r.note(err)
 	}
 	if p.Type != "c12a7328-f81f-11d2-ba4b-00a0c93ec93b" {
-		return r.note(refuse("boot partition", ErrTable, "it is of type %s, and firmware would not look into it", p.Type))
+		return r.note(ErrTable.Of("boot partition", "it is of type %s, and firmware would not look into it", p.Type))
 	}
 	fs, err := openFAT(io.NewSectionReader(in, p.Offset, p.Size), p.Size)
 	if err != nil {
@@ -113,7 +113,7 @@ func (r *Report) esp(in io.ReaderAt, tell func(int64) error) error {
 	}
 	r.Files, r.Chains = files, chains(files)
 	if len(r.Chains) == 0 {
-		return r.note(refuse("boot partition", ErrChain, "there is no EFI/BOOT/BOOTX64.EFI and no EFI/BOOT/BOOTAA64.EFI"))
+		return r.note(ErrChain.Of("boot partition", "there is no EFI/BOOT/BOOTX64.EFI and no EFI/BOOT/BOOTAA64.EFI"))
 	}
 	return nil
 }
@@ -166,18 +166,18 @@ func (r *Report) seed(in io.ReaderAt) error {
 	}
 	for _, name := range []string{"policy.toml", "bootstrap-nodes.toml"} {
 		if _, ok := files[name]; !ok {
-			return r.note(refuse(name, ErrPapers, "it is missing"))
+			return r.note(ErrPapers.Of(name, "it is missing"))
 		}
 	}
 	lim := strictjson.Limits{Bytes: 4 << 20, Depth: 8}
 	var build Build
 	if err := strictjson.Unmarshal(files["build.json"], &build, lim); err != nil || build.Version == "" {
-		return r.note(refuse("build.json", ErrPapers, "%v", err))
+		return r.note(ErrPapers.Of("build.json", "%v", err))
 	}
 	r.Build = &build
 	var have papers
 	if err := strictjson.Unmarshal(files["materials.json"], &have, lim); err != nil {
-		return r.note(refuse("materials.json", ErrPapers, "%v", err))
+		return r.note(ErrPapers.Of("materials.json", "%v", err))
 	}
 	r.Parts = len(have.Materials)
 	r.compare(have.ESP)
@@ -198,30 +198,30 @@ func (r *Report) compare(want []ESPFile) {
 	for _, w := range want {
 		switch got, ok := have[w.Path]; {
 		case !ok:
-			_ = r.note(refuse(w.Path, ErrFile, "it is missing"))
+			_ = r.note(ErrFile.Of(w.Path, "it is missing"))
 		case got != w:
-			_ = r.note(refuse(w.Path, ErrFile, "it has %s, expected %s", got.SHA256, w.SHA256))
+			_ = r.note(ErrFile.Of(w.Path, "it has %s, expected %s", got.SHA256, w.SHA256))
 		}
 		delete(have, w.Path)
 	}
 	for _, f := range r.Files {
 		if _, more := have[f.Path]; more {
-			_ = r.note(refuse(f.Path, ErrFile, "the papers do not name it"))
+			_ = r.note(ErrFile.Of(f.Path, "the papers do not name it"))
 		}
 	}
 	if len(want) == 0 {
-		_ = r.note(refuse("materials.json", ErrPapers, "it names no file of the boot partition"))
+		_ = r.note(ErrPapers.Of("materials.json", "it names no file of the boot partition"))
 	}
 }
 
 func (r *Report) root(raw []byte) error {
 	root, err := manifest.ParseRoot(raw)
 	if err != nil {
-		return r.note(refuse("root.json", ErrRootFile, "%v", err))
+		return r.note(ErrRootFile.Of("root.json", "%v", err))
 	}
 	spec, err := root.Spec()
 	if err != nil {
-		return r.note(refuse("root.json", ErrRootFile, "%v", err))
+		return r.note(ErrRootFile.Of("root.json", "%v", err))
 	}
 	r.Root = &RootReport{Version: root.Version(), Expires: root.Expires(), Digest: blob.Of(raw)}
 	for role, keys := range spec.Roles {
@@ -246,6 +246,6 @@ func roleKeys(name string, keys manifest.RoleKeys) RoleKeys {
 // was found already.
 func (r *Report) SameSize(size int64) {
 	if r.Layout != nil && size != r.Layout.Size {
-		_ = r.note(refuse("image", ErrSize, "it should have %d bytes and has %d", r.Layout.Size, size))
+		_ = r.note(ErrSize.Of("image", "it should have %d bytes and has %d", r.Layout.Size, size))
 	}
 }

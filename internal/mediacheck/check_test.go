@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/gpt"
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/release"
@@ -284,7 +285,7 @@ func TestDamage(t *testing.T) {
 func TestTablesThatLie(t *testing.T) {
 	const size = 200 * sector
 	entry := func(first, last uint64) []byte {
-		e := make([]byte, entryLen)
+		e := make([]byte, gpt.EntrySize)
 		e[0], e[16], e[56] = 1, 2, 'p'
 		binary.LittleEndian.PutUint64(e[32:], first)
 		binary.LittleEndian.PutUint64(e[40:], last)
@@ -318,15 +319,15 @@ func disk(size int, one, two []byte) []byte {
 		copy(b[tableAt*sector:], table)
 		h := b[self*sector:]
 		copy(h, "EFI PART\x00\x00\x01\x00")
-		le.PutUint32(h[12:], headerLen)
+		le.PutUint32(h[12:], gpt.HeaderSize)
 		for i, v := range []int{self, other, 34, last - 33} {
 			le.PutUint64(h[24+8*i:], uint64(v))
 		}
 		le.PutUint64(h[72:], uint64(tableAt))
-		le.PutUint32(h[80:], entries)
-		le.PutUint32(h[84:], entryLen)
-		le.PutUint32(h[88:], crc32.ChecksumIEEE(b[tableAt*sector:][:tableLen]))
-		le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:headerLen]))
+		le.PutUint32(h[80:], gpt.Entries)
+		le.PutUint32(h[84:], gpt.EntrySize)
+		le.PutUint32(h[88:], crc32.ChecksumIEEE(b[tableAt*sector:][:gpt.TableSize]))
+		le.PutUint32(h[16:], crc32.ChecksumIEEE(h[:gpt.HeaderSize]))
 	}
 	put(1, last, 2, one)
 	put(last, 1, last-32, two)

@@ -35,34 +35,34 @@ type fat struct {
 func openFAT(r io.ReaderAt, size int64) (*fat, error) {
 	b := make([]byte, sector)
 	if _, err := r.ReadAt(b, 0); err != nil {
-		return nil, refuse("boot partition", ErrBoot, "%v", err)
+		return nil, ErrBoot.Of("boot partition", "%v", err)
 	}
 	le := binary.LittleEndian
 	perCluster, reserved, copies := int64(b[13]), int64(le.Uint16(b[14:])), int64(b[16])
 	sectors, perFAT := int64(le.Uint32(b[32:])), int64(le.Uint32(b[36:]))
 	switch {
 	case le.Uint16(b[11:]) != sector || b[510] != 0x55 || b[511] != 0xaa || le.Uint16(b[22:]) != 0 || le.Uint16(b[17:]) != 0:
-		return nil, refuse("boot partition", ErrBoot, "it is no FAT32 file system")
+		return nil, ErrBoot.Of("boot partition", "it is no FAT32 file system")
 	case perCluster == 0 || perCluster&(perCluster-1) != 0 || reserved == 0 || copies != 2:
-		return nil, refuse("boot partition", ErrBoot, "its geometry is unusual")
+		return nil, ErrBoot.Of("boot partition", "its geometry is unusual")
 	case sectors*sector > size || perFAT == 0 || perFAT*sector > maxFAT || reserved+copies*perFAT >= sectors:
-		return nil, refuse("boot partition", ErrBoot, "it is larger than its partition")
+		return nil, ErrBoot.Of("boot partition", "it is larger than its partition")
 	}
 	start := reserved + copies*perFAT
 	f := &fat{r: r, cluster: perCluster * sector, data: start * sector, count: uint32((sectors - start) / perCluster), root: le.Uint32(b[44:])}
 	if int64(f.count)+2 > perFAT*sector/4 {
-		return nil, refuse("boot partition", ErrBoot, "its table is too short")
+		return nil, ErrBoot.Of("boot partition", "its table is too short")
 	}
 	f.left = int64(f.count) * f.cluster
 	second := make([]byte, perFAT*sector)
 	f.table = make([]byte, perFAT*sector)
 	for i, t := range [][]byte{f.table, second} {
 		if _, err := r.ReadAt(t, (reserved+int64(i)*perFAT)*sector); err != nil {
-			return nil, refuse("boot partition", ErrBoot, "%v", err)
+			return nil, ErrBoot.Of("boot partition", "%v", err)
 		}
 	}
 	if !slices.Equal(f.table, second) {
-		return nil, refuse("boot partition", ErrBoot, "the two copies of its table differ")
+		return nil, ErrBoot.Of("boot partition", "the two copies of its table differ")
 	}
 	return f, nil
 }
@@ -72,7 +72,7 @@ func (f *fat) chain(first uint32, most int64) ([]uint32, error) {
 	var list []uint32
 	for c := first; c < endOfChain; {
 		if c < 2 || c >= f.count+2 || int64(len(list)) >= most {
-			return nil, refuse("boot partition", ErrBoot, "a chain of clusters leads nowhere")
+			return nil, ErrBoot.Of("boot partition", "a chain of clusters leads nowhere")
 		}
 		list = append(list, c)
 		c = binary.LittleEndian.Uint32(f.table[4*c:]) & chainMask
@@ -83,13 +83,13 @@ func (f *fat) chain(first uint32, most int64) ([]uint32, error) {
 // copy writes the first size bytes of a chain.
 func (f *fat) copy(w io.Writer, clusters []uint32, size int64) error {
 	if f.left -= int64(len(clusters)) * f.cluster; f.left < 0 {
-		return refuse("boot partition", ErrBoot, "its files are larger than it is")
+		return ErrBoot.Of("boot partition", "its files are larger than it is")
 	}
 	buf := make([]byte, f.cluster)
 	for _, c := range clusters {
 		part := buf[:min(size, f.cluster)]
 		if _, err := f.r.ReadAt(part, f.data+int64(c-2)*f.cluster); err != nil {
-			return refuse("boot partition", ErrBoot, "%v", err)
+			return ErrBoot.Of("boot partition", "%v", err)
 		}
 		if _, err := w.Write(part); err != nil {
 			return err
@@ -111,7 +111,7 @@ func (f *fat) files(tell func(n int64) error) ([]ESPFile, error) {
 	var list []ESPFile
 	err := f.walk("", f.root, 0, func(path string, first uint32, size int64) error {
 		if len(list) == maxFiles {
-			return refuse("boot partition", ErrBoot, "more than %d files", maxFiles)
+			return ErrBoot.Of("boot partition", "more than %d files", maxFiles)
 		}
 		h := sha256.New()
 		if err := f.read(h, path, first, size); err != nil {
@@ -134,7 +134,7 @@ func (f *fat) read(w io.Writer, path string, first uint32, size int64) error {
 		return err
 	}
 	if int64(len(clusters)) != need {
-		return refuse("boot partition", ErrBoot, "%.200q is cut short", path)
+		return ErrBoot.Of("boot partition", "%.200q is cut short", path)
 	}
 	return f.copy(w, clusters, size)
 }
@@ -142,7 +142,7 @@ func (f *fat) read(w io.Writer, path string, first uint32, size int64) error {
 // walk calls visit for every file below the directory that begins at a cluster.
 func (f *fat) walk(dir string, first uint32, depth int, visit func(path string, first uint32, size int64) error) error {
 	if depth > maxDepth {
-		return refuse("boot partition", ErrBoot, "folders are more than %d deep", maxDepth)
+		return ErrBoot.Of("boot partition", "folders are more than %d deep", maxDepth)
 	}
 	clusters, err := f.chain(first, maxDirBytes/f.cluster)
 	if err != nil {
@@ -158,7 +158,7 @@ func (f *fat) walk(dir string, first uint32, depth int, visit func(path string, 
 			return nil
 		}
 		if f.entries++; f.entries > 1<<16 || len(long) > 255+13 {
-			return refuse("boot partition", ErrBoot, "too many names, or one that is too long")
+			return ErrBoot.Of("boot partition", "too many names, or one that is too long")
 		}
 		switch {
 		case e[0] == 0xe5, e[11]&0x3f != 0x0f && (e[11]&0x08 != 0 || e[0] == '.'): // deleted; the label; the folder itself, its parent
@@ -182,7 +182,7 @@ func (f *fat) entry(dir string, e []byte, long []uint16, depth int, visit func(p
 		name = longName(long)
 	}
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00") {
-		return refuse("boot partition", ErrBoot, "the name %.80q is not allowed", name)
+		return ErrBoot.Of("boot partition", "the name %.80q is not allowed", name)
 	}
 	start := uint32(binary.LittleEndian.Uint16(e[20:]))<<16 | uint32(binary.LittleEndian.Uint16(e[26:]))
 	if e[11]&0x10 != 0 {

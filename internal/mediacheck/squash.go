@@ -46,7 +46,7 @@ func readPapers(r io.ReaderAt, size int64) (map[string][]byte, error) {
 }
 
 func bad(format string, args ...any) error {
-	return refuse("seed partition", ErrSeed, format, args...)
+	return ErrSeed.Of("seed partition", format, args...)
 }
 
 func (s *squash) open(room int64) error {

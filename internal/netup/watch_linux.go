@@ -129,7 +129,9 @@ func (m *Manager) follow(ctx context.Context, i *iface, attrs *netlink.LinkAttrs
 	case len(attrs.HardwareAddr) != 6 || bytes.Equal(attrs.HardwareAddr, i.mac):
 	case i.shows(attrs):
 		i.conceal(link)
-		m.setCarrier(ctx, i, attrs.Name, false, false)
+		if link, err = netlink.LinkByIndex(i.index); err == nil {
+			attrs = link.Attrs()
+		}
 	default:
 		m.setCarrier(ctx, i, attrs.Name, attrs.RawFlags&unix.IFF_UP != 0, false)
 		m.update(func() { i.mac, i.link.MAC = attrs.HardwareAddr, attrs.HardwareAddr.String() })
@@ -201,11 +203,12 @@ func (i *iface) shows(attrs *netlink.LinkAttrs) bool {
 	return i.own != nil && (bytes.Equal(attrs.HardwareAddr, i.own) || bytes.Equal(attrs.HardwareAddr, attrs.PermHWAddr))
 }
 
-// conceal takes such a card out of use for good.
+// conceal takes such a card out of use for good. Once: whoever sets it up again is
+// not fought with.
 func (i *iface) conceal(link netlink.Link) {
 	i.stop() // workers read what follows
 	err := netlink.LinkSetDown(link)
-	i.m.update(func() { i.unused = true })
+	i.m.update(func() { i.unused, i.mac = true, link.Attrs().HardwareAddr })
 	i.fail("hardware address", &stepError{KeptMAC, "not used any more", errors.Join(errKeptMAC, err)})
 }
 

@@ -167,7 +167,7 @@ func (m Media) copy(to string, e sums.Entry) error {
 		return err
 	}
 	if got := blob.FromSum([sha256.Size]byte(h.Sum(nil))); got != e.SHA256 {
-		return &sums.Error{Object: e.Name, Reason: sums.ErrDiffers, Detail: fmt.Sprintf("it has %s, expected %s", got, e.SHA256)}
+		return sums.ErrDiffers.Of(e.Name, "it has %s, expected %s", got, e.SHA256)
 	}
 	return errors.Join(out.Truncate(sparse.size), out.Sync(), out.Close())
 }

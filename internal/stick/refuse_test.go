@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/phasebased/phase/internal/disks"
+	"github.com/phasebased/phase/internal/gpt"
 )
 
 // TestCheck: each refusal says what the device is, and gives way to nothing that its
@@ -103,11 +104,11 @@ func TestImageRefusals(t *testing.T) {
 	le := binary.LittleEndian
 	fix := func(b []byte) []byte { // makes both checksums of the first copy right again
 		le.PutUint32(b[512+88:], crc(b[1024:1024+tableLength]))
-		le.PutUint32(b[512+16:], checksum(b[512:1024]))
+		le.PutUint32(b[512+16:], gpt.Checksum(b[512:512+gpt.HeaderSize]))
 		copy(b[len(b)-33*512:], b[1024:1024+tableLength])
 		last := b[len(b)-512:]
 		le.PutUint32(last[88:], le.Uint32(b[512+88:]))
-		le.PutUint32(last[16:], checksum(last))
+		le.PutUint32(last[16:], gpt.Checksum(last[:gpt.HeaderSize]))
 		return b
 	}
 	for name, tt := range map[string]struct {

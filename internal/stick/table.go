@@ -8,7 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
-	"unicode/utf16"
+
+	"github.com/phasebased/phase/internal/gpt"
 )
 
 const (
@@ -18,10 +19,7 @@ const (
 	// tables lie in the first and the last MiB, which belong to no partition.
 	edge = mib
 
-	maxEntries  = 128 // of a partition table, as everybody makes them
-	entryLength = 128
-	tableLength = maxEntries * entryLength
-	headerUsed  = 92 // bytes of a GPT header that have a meaning (UEFI 2.10, table 5-5)
+	tableLength = gpt.TableSize
 	maxMedium   = 1 << 50
 )
 
@@ -39,19 +37,6 @@ type table struct {
 	header  []byte // the primary's, one sector
 	entries []byte
 	parts   []Partition
-}
-
-// header is the part of a GPT header that is looked at.
-type header struct {
-	Signature               [8]byte
-	Revision, Length        uint32
-	Checksum, Reserved      uint32
-	Self, Other             uint64
-	FirstUsable, LastUsable uint64
-	Disk                    [16]byte
-	TableAt                 uint64
-	Entries, EntryLen       uint32
-	TableChecksum           uint32
 }
 
 // readTable reads the partition table of an image or a medium of size bytes and
@@ -87,7 +72,7 @@ func readTable(r io.ReaderAt, size int64) (*table, error) {
 
 // gptCopy is one of the two copies of a table.
 type gptCopy struct {
-	h       header
+	h       gpt.Header
 	raw     []byte // the header's sector
 	entries []byte
 }
@@ -98,16 +83,14 @@ func readCopy(r io.ReaderAt, self, other, last uint64) (gptCopy, error) {
 	if _, err := r.ReadAt(c.raw, int64(self)*sector); err != nil {
 		return c, err
 	}
-	if err := binary.Read(bytes.NewReader(c.raw), binary.LittleEndian, &c.h); err != nil {
-		return c, err
-	}
+	c.h = gpt.ParseHeader(c.raw)
 	h := c.h
 	switch {
-	case string(h.Signature[:]) != "EFI PART":
+	case string(h.Signature[:]) != gpt.Signature:
 		return c, errors.New("there is none")
-	case h.Revision != 0x10000 || h.Length != headerUsed || h.Entries != maxEntries || h.EntryLen != entryLength:
+	case h.Revision != 0x10000 || h.Length != gpt.HeaderSize || h.Entries != gpt.Entries || h.EntrySize != gpt.EntrySize:
 		return c, errors.New("it has a form that nobody makes")
-	case checksum(c.raw) != h.Checksum:
+	case gpt.Checksum(c.raw[:gpt.HeaderSize]) != h.Checksum:
 		return c, errors.New("wrong checksum of the header")
 	case h.Self != self || h.Other != other:
 		return c, errors.New("it is for a medium of another size")
@@ -125,33 +108,17 @@ func readCopy(r io.ReaderAt, self, other, last uint64) (gptCopy, error) {
 	return c, nil
 }
 
-// checksum is that of a header's sector, whose own field counts as zero.
-func checksum(raw []byte) uint32 {
-	h := slices.Clone(raw[:headerUsed])
-	clear(h[16:20])
-	return crc32.ChecksumIEEE(h)
-}
-
 func parseEntries(raw []byte, first, last uint64) ([]Partition, error) {
 	var out []Partition
-	for ; len(raw) >= entryLength; raw = raw[entryLength:] {
-		var e struct {
-			Type, ID    [16]byte
-			First, Last uint64
-			Attributes  uint64
-			Name        [36]uint16
-		}
-		if err := binary.Read(bytes.NewReader(raw[:entryLength]), binary.LittleEndian, &e); err != nil {
-			return nil, err
-		}
-		if e.Type == [16]byte{} {
+	for each := range slices.Chunk(raw, gpt.EntrySize) {
+		e := gpt.ParseEntry(each)
+		if !e.Used() {
 			continue
 		}
 		if e.First < first || e.Last > last || e.Last < e.First {
 			return nil, errors.New("a partition lies outside of the medium")
 		}
-		name, _, _ := bytes.Cut([]byte(string(utf16.Decode(e.Name[:]))), []byte{0})
-		out = append(out, Partition{Label: string(name), Type: e.Type, Offset: int64(e.First) * sector, Size: int64(e.Last-e.First+1) * sector})
+		out = append(out, Partition{Label: e.Label(), Type: e.Type, Offset: int64(e.First) * sector, Size: int64(e.Last-e.First+1) * sector})
 	}
 	slices.SortFunc(out, func(a, b Partition) int { return int(min(max(a.Offset-b.Offset, -1), 1)) })
 	for i := 1; i < len(out); i++ {
@@ -182,6 +149,6 @@ func (t *table) headerAt(self, other, entriesAt, last uint64) []byte {
 	le.PutUint64(raw[32:], other)
 	le.PutUint64(raw[48:], last-tableLength/sector-1)
 	le.PutUint64(raw[72:], entriesAt)
-	le.PutUint32(raw[16:], checksum(raw))
+	gpt.Seal(raw)
 	return raw
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -40,7 +39,7 @@ func Folder(dir string, watch Watch) (List, error) {
 			return err
 		}
 		if len(list) == MaxFiles {
-			return &Error{Object: dir, Reason: ErrList, Detail: fmt.Sprintf("more than %d files", MaxFiles)}
+			return ErrList.Of(dir, "more than %d files", MaxFiles)
 		}
 		digest, err := Digest(path, name, watch)
 		list = append(list, Entry{name, digest})
@@ -100,7 +99,7 @@ func OpenFolder(dir string, key ed25519.PublicKey) (List, error) {
 func OpenFile(path string, key ed25519.PublicKey) (List, error) {
 	raw, err := durable.ReadSmall(path, MaxBytes, durable.FollowLinks)
 	if errors.Is(err, durable.ErrTooLarge) {
-		return nil, &Error{Object: path, Reason: ErrList, Detail: err.Error()}
+		return nil, ErrList.Of(path, "%w", err)
 	}
 	if err != nil {
 		return nil, err
@@ -112,20 +111,20 @@ func OpenFile(path string, key ed25519.PublicKey) (List, error) {
 			continue
 		}
 		if errors.Is(err, durable.ErrTooLarge) {
-			return nil, &Error{Object: path + ext, Reason: ErrSigFile, Detail: err.Error()}
+			return nil, ErrSigFile.Of(path+ext, "%w", err)
 		}
 		if err != nil {
 			return nil, err
 		}
 		if ext == ".sig" && len(sig) != ed25519.SignatureSize {
-			return nil, &Error{Object: path + ext, Reason: ErrSigFile, Detail: fmt.Sprintf("%d bytes, not %d", len(sig), ed25519.SignatureSize)}
+			return nil, ErrSigFile.Of(path+ext, "%d bytes, not %d", len(sig), ed25519.SignatureSize)
 		}
 		if list, err = Open(raw, sig, key); err != nil {
 			return nil, err
 		}
 	}
 	if list == nil {
-		return nil, &Error{Object: path, Reason: ErrSigFile, Detail: "there is no signature beside it"}
+		return nil, ErrSigFile.Of(path, "there is no signature beside it")
 	}
 	return list, nil
 }
@@ -141,7 +140,7 @@ func (l List) Check(dir string, watch Watch) error {
 		case err != nil:
 			return err
 		case got != e.SHA256:
-			return &Error{Object: e.Name, Reason: ErrDiffers, Detail: fmt.Sprintf("it has %s, expected %s", got, e.SHA256)}
+			return ErrDiffers.Of(e.Name, "it has %s, expected %s", got, e.SHA256)
 		}
 	}
 	return l.nothingElse(dir)

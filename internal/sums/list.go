@@ -32,11 +32,11 @@ var reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*
 func CheckName(name string) error {
 	parts := strings.Split(name, "/")
 	if len(name) > maxName || len(parts) > maxDepth {
-		return &Error{Object: Name, Reason: ErrList, Detail: fmt.Sprintf("the name %.60q… is too long", name)}
+		return ErrList.Of(Name, "the name %.60q… is too long", name)
 	}
 	for _, p := range parts {
 		if !part.MatchString(p) || reserved.MatchString(p) || strings.HasSuffix(p, ".") {
-			return &Error{Object: Name, Reason: ErrList, Detail: fmt.Sprintf("the name %.80q is not allowed", name)}
+			return ErrList.Of(Name, "the name %.80q is not allowed", name)
 		}
 	}
 	return nil
@@ -46,7 +46,7 @@ func CheckName(name string) error {
 // occur twice or are the same where case does not count.
 func (l List) check() error {
 	if len(l) == 0 || len(l) > MaxFiles {
-		return &Error{Object: Name, Reason: ErrList, Detail: fmt.Sprintf("%d files, 1 to %d are allowed", len(l), MaxFiles)}
+		return ErrList.Of(Name, "%d files, 1 to %d are allowed", len(l), MaxFiles)
 	}
 	folded := map[string]bool{}
 	for i, e := range l {
@@ -54,7 +54,7 @@ func (l List) check() error {
 			return err
 		}
 		if i > 0 && e.Name <= l[i-1].Name || folded[strings.ToLower(e.Name)] {
-			return &Error{Object: Name, Reason: ErrList, Detail: fmt.Sprintf("%q is out of order or there twice", e.Name)}
+			return ErrList.Of(Name, "%q is out of order or there twice", e.Name)
 		}
 		folded[strings.ToLower(e.Name)] = true
 	}
@@ -73,7 +73,7 @@ func (l List) Bytes() ([]byte, error) {
 		fmt.Fprintf(&b, "%s  %s\n", e.SHA256.Hex(), e.Name)
 	}
 	if b.Len() > MaxBytes {
-		return nil, &Error{Object: Name, Reason: ErrList, Detail: "it is too long"}
+		return nil, ErrList.Of(Name, "it is too long")
 	}
 	return b.Bytes(), nil
 }
@@ -82,7 +82,7 @@ func (l List) Bytes() ([]byte, error) {
 // the one that Bytes gives back. It verifies nothing, see Open.
 func Parse(data []byte) (List, error) {
 	refuse := func(format string, args ...any) (List, error) {
-		return nil, &Error{Object: Name, Reason: ErrList, Detail: fmt.Sprintf(format, args...)}
+		return nil, ErrList.Of(Name, format, args...)
 	}
 	if len(data) > MaxBytes {
 		return refuse("it is larger than %d bytes", MaxBytes)

@@ -57,10 +57,10 @@ func joined(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 // exactly these bytes by key. Nothing of an unsigned list is parsed.
 func Open(list, sig []byte, key ed25519.PublicKey) (List, error) {
 	if err := dsse.CheckKey(key); err != nil {
-		return nil, &Error{Object: "key", Reason: ErrKey, Detail: err.Error()}
+		return nil, ErrKey.Of("key", "%w", err)
 	}
 	if len(list) > MaxBytes {
-		return nil, &Error{Object: Name, Reason: ErrList, Detail: "it is too long"}
+		return nil, ErrList.Of(Name, "it is too long")
 	}
 	if len(sig) == ed25519.SignatureSize {
 		if !ed25519.Verify(key, list, sig) {
@@ -80,7 +80,7 @@ func openMinisig(list, file []byte, key ed25519.PublicKey) error {
 		return err
 	}
 	if id := minisignID(key); m.id != id {
-		return &Error{Object: MinisigName, Reason: ErrOtherKey, Detail: fmt.Sprintf("its key is %s, expected %s", shownID(m.id), shownID(id))}
+		return ErrOtherKey.Of(MinisigName, "its key is %s, expected %s", shownID(m.id), shownID(id))
 	}
 	if !ed25519.Verify(key, list, m.sig) || !ed25519.Verify(key, append(bytes.Clone(m.sig), m.comment...), m.global) {
 		return &Error{Object: MinisigName, Reason: ErrSignature}
@@ -97,7 +97,7 @@ type minisig struct {
 // parseMinisig reads the four lines of a signature file of algorithm "Ed".
 func parseMinisig(file []byte) (m minisig, err error) {
 	refuse := func(detail string) (minisig, error) {
-		return minisig{}, &Error{Object: MinisigName, Reason: ErrSigFile, Detail: detail}
+		return minisig{}, ErrSigFile.Of(MinisigName, "%s", detail)
 	}
 	lines, err := commented(file, 4)
 	if err != nil {
@@ -163,7 +163,7 @@ func Minisign(pub ed25519.PublicKey) []byte {
 // refused, and minisign keys that are not ours: their names are not derived.
 func ParseKey(data []byte) (ed25519.PublicKey, error) {
 	refuse := func(detail string) (ed25519.PublicKey, error) {
-		return nil, &Error{Object: "key", Reason: ErrKey, Detail: detail}
+		return nil, ErrKey.Of("key", "%s", detail)
 	}
 	if len(data) > maxSigFile {
 		return refuse("it is too large")

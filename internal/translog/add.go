@@ -225,7 +225,7 @@ func (r *Reader) lastBundle(n int64, width int) ([][]byte, error) {
 	}
 	for i, hash := range hashes {
 		if !bytes.Equal(hash[:], leaves[i*tlog.HashSize:(i+1)*tlog.HashSize]) {
-			return nil, refuse(r.dir, ErrDamaged, "leaf %d is not the one of the tree", n*tileWidth+int64(i))
+			return nil, ErrDamaged.Of(r.dir, "leaf %d is not the one of the tree", n*tileWidth+int64(i))
 		}
 	}
 	return entries, nil
@@ -265,7 +265,7 @@ func (l *Log) planCleaning(from, to int64) []step {
 func (l *Log) carryOut(steps []step) error {
 	for _, s := range steps {
 		if err := s.do(s.path, s.data); err != nil {
-			l.broken = &Error{l.config.Dir, ErrUnfinished, err}
+			l.broken = &Error{Object: l.config.Dir, Reason: ErrUnfinished, Err: err}
 			return l.broken
 		}
 	}
@@ -285,7 +285,7 @@ func writeOnce(path string, data []byte) error {
 	case err != nil:
 		return err
 	case !bytes.Equal(there, data):
-		return refuse(path, ErrDamaged, "the file exists with other bytes")
+		return ErrDamaged.Of(path, "the file exists with other bytes")
 	}
 	return durable.SyncDir(filepath.Dir(path)) // its name may not have reached the device
 }
@@ -376,14 +376,14 @@ func (l *Log) finish(begun *pending) error {
 		return l.carryOut(l.planCleaning(begun.base.Size, begun.target.Size))
 	}
 	if tree.Size != begun.base.Size || tree.Root != begun.base.Root {
-		return refuse(l.path(pendingName), ErrRolledBack, "it continues a tree of size %d, the checkpoint has %d", begun.base.Size, tree.Size)
+		return ErrRolledBack.Of(l.path(pendingName), "it continues a tree of size %d, the checkpoint has %d", begun.base.Size, tree.Size)
 	}
 	p, err := l.plan(begun.entries)
 	if err != nil {
 		return err
 	}
 	if p.reader.tree.Root != begun.target.Root {
-		return refuse(l.path(pendingName), ErrDamaged, "it leads to another tree")
+		return ErrDamaged.Of(l.path(pendingName), "it leads to another tree")
 	}
 	if err := l.checkMemory(p.reader.tree); err != nil {
 		return err

@@ -25,7 +25,7 @@ import (
 // check. What it was given is proved only when Check returns nil.
 func (r *Reader) Check(visit func(index int64, entry []byte) error) error {
 	if _, err := os.Lstat(filepath.Join(r.dir, pendingName)); err == nil {
-		return &Error{Path: r.dir, Reason: ErrUnfinished}
+		return &Error{Object: r.dir, Reason: ErrUnfinished}
 	}
 	c := checker{reader: r, visit: visit}
 	for n := int64(0); n*tileWidth < r.tree.Size; n++ {
@@ -34,7 +34,7 @@ func (r *Reader) Check(visit func(index int64, entry []byte) error) error {
 		}
 	}
 	if root := c.all.root(); root != r.tree.Root {
-		return refuse(r.dir, ErrDamaged, "the entries lead to the root %s, the checkpoint has %s", root, r.tree.Root)
+		return ErrDamaged.Of(r.dir, "the entries lead to the root %s, the checkpoint has %s", root, r.tree.Root)
 	}
 	for level := range c.rows {
 		if err := c.edge(level); err != nil {
@@ -118,7 +118,7 @@ func (c *checker) compare(level int, r *row) error {
 		return damaged(c.reader.dir, err)
 	}
 	if !bytes.Equal(data, r.hashes) {
-		return refuse(filepath.Join(c.reader.dir, path), ErrDamaged, "the hashes are not those of the entries")
+		return ErrDamaged.Of(filepath.Join(c.reader.dir, path), "the hashes are not those of the entries")
 	}
 	ends := make([]int, width+1)
 	for i := range ends {
@@ -133,7 +133,7 @@ func (c *checker) edge(level int) error {
 	r := &c.rows[level]
 	full := filepath.Join(c.reader.dir, tilePath(level, r.n, tileWidth))
 	if _, err := os.Lstat(full); err == nil {
-		return refuse(full, ErrRolledBack, "hashes beyond the checkpoint")
+		return ErrRolledBack.Of(full, "hashes beyond the checkpoint")
 	}
 	if len(r.hashes) == 0 {
 		return c.partials(level, r.n, nil, []int{0})
@@ -160,17 +160,17 @@ func (c *checker) partials(level int, n int64, data []byte, ends []int) error {
 		}
 		width, err := strconv.Atoi(f.Name())
 		if err != nil || width < 1 || width >= tileWidth || strconv.Itoa(width) != f.Name() {
-			return refuse(path, ErrDamaged, "it does not belong here")
+			return ErrDamaged.Of(path, "it does not belong here")
 		}
 		if width >= len(ends) {
-			return refuse(path, ErrRolledBack, "it is beyond the checkpoint")
+			return ErrRolledBack.Of(path, "it is beyond the checkpoint")
 		}
 		have, err := readBounded(path, maxBundle)
 		if err != nil {
 			return damaged(path, err)
 		}
 		if !bytes.Equal(have, data[:ends[width]]) {
-			return refuse(path, ErrDamaged, "it is not what was published")
+			return ErrDamaged.Of(path, "it is not what was published")
 		}
 	}
 	return nil

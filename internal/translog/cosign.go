@@ -53,7 +53,7 @@ func (w Witness) Cosign(dir string, now time.Time) (*Cosigned, error) {
 		return nil, err
 	}
 	if known.witness != nil && known.witness.String() != signer.String() || known.witness == nil && known.signed != nil {
-		return nil, refuse(w.Path, ErrKey, "it is not the memory of %s", signer.Key)
+		return nil, ErrKey.Of(w.Path, "it is not the memory of %s", signer.Key)
 	}
 	if known.signed, err = reader.logOnly(); err != nil {
 		return nil, err

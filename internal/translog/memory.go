@@ -34,14 +34,14 @@ type memory struct {
 func readMemory(path string) (*memory, error) {
 	raw, err := durable.ReadSmall(path, 2*maxNoteSize, durable.FollowLinks)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Error{Path: path, Reason: ErrNoMemory}
+		return nil, &Error{Object: path, Reason: ErrNoMemory}
 	}
 	if err != nil {
-		return nil, &Error{path, ErrMemory, err}
+		return nil, &Error{Object: path, Reason: ErrMemory, Err: err}
 	}
 	m, err := parseMemory(raw)
 	if err != nil {
-		return nil, &Error{path, ErrMemory, err}
+		return nil, &Error{Object: path, Reason: ErrMemory, Err: err}
 	}
 	return m, nil
 }
@@ -149,13 +149,13 @@ func (m Memory) open() (*memory, error) {
 	case errors.Is(err, ErrNoMemory) && m.First && m.Log != nil:
 		return &memory{log: m.Log}, nil
 	case errors.Is(err, ErrNoMemory) && m.First:
-		return nil, refuse(m.Path, ErrKey, "the key of the log is needed to begin")
+		return nil, ErrKey.Of(m.Path, "the key of the log is needed to begin")
 	case err != nil:
 		return nil, err
 	case m.First:
-		return nil, refuse(m.Path, ErrMemory, "it is there already, of %s", known.log.Name())
+		return nil, ErrMemory.Of(m.Path, "it is there already, of %s", known.log.Name())
 	case m.Log != nil && m.Log.String() != known.log.String():
-		return nil, refuse(m.Path, ErrKey, "it is the memory of %s", known.log)
+		return nil, ErrKey.Of(m.Path, "it is the memory of %s", known.log)
 	}
 	return known, nil
 }

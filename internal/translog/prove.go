@@ -37,7 +37,7 @@ type Proof struct {
 // proof, and fails with that policy's error if there is none.
 func (r *Reader) Prove(index int64, policy *logproof.Policy) (*Proof, error) {
 	if index < 0 || index >= r.tree.Size {
-		return nil, refuse(r.dir, ErrNotLogged, "index %d of %d entries", index, r.tree.Size)
+		return nil, ErrNotLogged.Of(r.dir, "index %d of %d entries", index, r.tree.Size)
 	}
 	candidates, err := r.cosignedFrom(index + 1)
 	if err != nil {
@@ -67,7 +67,7 @@ func (r *Reader) Prove(index int64, policy *logproof.Policy) (*Proof, error) {
 // Entry is entry number index, checked against the tree.
 func (r *Reader) Entry(index int64) ([]byte, error) {
 	if index < 0 || index >= r.tree.Size {
-		return nil, refuse(r.dir, ErrNotLogged, "index %d of %d entries", index, r.tree.Size)
+		return nil, ErrNotLogged.Of(r.dir, "index %d of %d entries", index, r.tree.Size)
 	}
 	n := index / tileWidth
 	entries, err := r.lastBundle(n, int(min(tileWidth, r.tree.Size-n*tileWidth)))
@@ -172,7 +172,7 @@ func (r *Reader) cosignedAt(size int64) (*cosigned, error) {
 		return nil, err
 	}
 	if len(files) > maxCosigners {
-		return nil, refuse(dir, ErrDamaged, "%d files, limit %d", len(files), maxCosigners)
+		return nil, ErrDamaged.Of(dir, "%d files, limit %d", len(files), maxCosigners)
 	}
 	var all *cosigned
 	for _, f := range files {
@@ -189,7 +189,7 @@ func (r *Reader) cosignedAt(size int64) (*cosigned, error) {
 			return nil, damaged(path, err)
 		}
 		if c.tree.Size != size {
-			return nil, refuse(path, ErrDamaged, "it is of a tree of size %d", c.tree.Size)
+			return nil, ErrDamaged.Of(path, "it is of a tree of size %d", c.tree.Size)
 		}
 		if err := r.consistent(c.tree); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)

@@ -31,7 +31,7 @@ type Reader struct {
 func Read(dir string, key *logproof.Key) (*Reader, error) {
 	signed, err := readBounded(filepath.Join(dir, checkpointName), maxNoteSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Error{Path: dir, Reason: ErrNoLog}
+		return nil, &Error{Object: dir, Reason: ErrNoLog}
 	}
 	if err != nil {
 		return nil, err
@@ -115,9 +115,9 @@ func (r *Reader) frontier() (map[int64]tlog.Hash, error) {
 func (r *Reader) consistent(old logproof.Checkpoint) error {
 	switch {
 	case old.Size > r.tree.Size:
-		return refuse(r.dir, ErrRolledBack, "%d entries, and %d were seen", r.tree.Size, old.Size)
+		return ErrRolledBack.Of(r.dir, "%d entries, and %d were seen", r.tree.Size, old.Size)
 	case old.Size == r.tree.Size && old.Root != r.tree.Root:
-		return refuse(r.dir, ErrForked, "two trees of size %d", old.Size)
+		return ErrForked.Of(r.dir, "two trees of size %d", old.Size)
 	case old.Size == r.tree.Size:
 		return nil
 	case old.Size == 0:
@@ -128,14 +128,14 @@ func (r *Reader) consistent(old logproof.Checkpoint) error {
 		return damaged(r.dir, err)
 	}
 	if tlog.CheckTree(proof, r.tree.Size, r.tree.Root, old.Size, old.Root) != nil {
-		return refuse(r.dir, ErrForked, "the tree of size %d does not begin with the one of size %d", r.tree.Size, old.Size)
+		return ErrForked.Of(r.dir, "the tree of size %d does not begin with the one of size %d", r.tree.Size, old.Size)
 	}
 	return nil
 }
 
 func (r *Reader) checkEmpty(old logproof.Checkpoint) error {
 	if empty, err := tlog.TreeHash(0, nil); err != nil || old.Root != empty {
-		return refuse(r.dir, ErrForked, "an empty tree with another root")
+		return ErrForked.Of(r.dir, "an empty tree with another root")
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (r *Reader) checkBeyond() error {
 	n, width := r.tree.Size/tileWidth, int(r.tree.Size%tileWidth)
 	full := filepath.Join(r.dir, tilePath(entriesLevel, n, tileWidth))
 	if _, err := os.Lstat(full); err == nil {
-		return refuse(full, ErrRolledBack, "entries beyond the checkpoint")
+		return ErrRolledBack.Of(full, "entries beyond the checkpoint")
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -157,12 +157,12 @@ func (r *Reader) checkBeyond() error {
 	}
 	for _, f := range files {
 		if w, err := strconv.Atoi(f.Name()); err == nil && w > width {
-			return refuse(filepath.Join(r.dir, tilePath(entriesLevel, n, w)), ErrRolledBack, "entries beyond the checkpoint")
+			return ErrRolledBack.Of(filepath.Join(r.dir, tilePath(entriesLevel, n, w)), "entries beyond the checkpoint")
 		}
 	}
 	sizes, err := r.cosignedSizes()
 	if err == nil && len(sizes) > 0 && sizes[0] > r.tree.Size {
-		return refuse(r.dir, ErrRolledBack, "%d entries, and %d were cosigned", r.tree.Size, sizes[0])
+		return ErrRolledBack.Of(r.dir, "%d entries, and %d were cosigned", r.tree.Size, sizes[0])
 	}
 	return err
 }
@@ -188,7 +188,7 @@ func (r *Reader) find(wanted map[tlog.Hash]bool) (map[tlog.Hash]int64, error) {
 		}
 	}
 	if all.root() != r.tree.Root {
-		return nil, refuse(r.dir, ErrDamaged, "the leaf hashes do not lead to the checkpoint")
+		return nil, ErrDamaged.Of(r.dir, "the leaf hashes do not lead to the checkpoint")
 	}
 	return found, nil
 }
@@ -202,7 +202,7 @@ func (r *Reader) Find(entry []byte) (int64, error) {
 	}
 	index, ok := found[hash]
 	if !ok {
-		return 0, &Error{Path: r.dir, Reason: ErrNotLogged}
+		return 0, &Error{Object: r.dir, Reason: ErrNotLogged}
 	}
 	return index, nil
 }
@@ -219,7 +219,7 @@ func (r *Reader) bundle(n int64, width int) (entries [][]byte, leaves []byte, er
 	for i, entry := range entries {
 		hash := tlog.RecordHash(entry)
 		if !bytes.Equal(hash[:], leaves[i*tlog.HashSize:(i+1)*tlog.HashSize]) {
-			return nil, nil, refuse(r.dir, ErrDamaged, "entry %d is not the one of the tree", n*tileWidth+int64(i))
+			return nil, nil, ErrDamaged.Of(r.dir, "entry %d is not the one of the tree", n*tileWidth+int64(i))
 		}
 	}
 	return entries, leaves, nil

@@ -41,6 +41,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/refusal"
 	"github.com/phasebased/phase/logproof"
 )
 
@@ -64,69 +65,38 @@ const (
 
 // Why something was refused; match with errors.Is.
 var (
-	ErrExists     = errors.New("there is a log already")
-	ErrNoLog      = errors.New("there is no log")
-	ErrLocked     = errors.New("another process is using it")
-	ErrKey        = errors.New("this is not the key of the log")
-	ErrEntry      = errors.New("this cannot be an entry")
-	ErrNotLogged  = errors.New("the entry is not in the log")
-	ErrDamaged    = errors.New("the log is damaged")
-	ErrRolledBack = errors.New("the log was put back to an older state")
-	ErrForked     = errors.New("the log has two histories")
-	ErrNoMemory   = errors.New("there is no memory of this log")
-	ErrMemory     = errors.New("the memory of the log cannot be used")
-	ErrUnfinished = errors.New("adding was interrupted")
+	ErrExists = refusal.New("LOG-001", "there is a log already",
+		"Choose another folder; a key starts one log only.")
+	ErrNoLog = refusal.New("LOG-002", "there is no log",
+		"Start a log with `phase release log init`.")
+	ErrLocked = refusal.New("LOG-003", "another process is using it",
+		"Wait until it is done, or end it.")
+	ErrKey = refusal.New("LOG-004", "this is not the key of the log",
+		"Name the key that the log was started with; the public half is in the file vkey of its folder.")
+	ErrEntry = refusal.New("LOG-005", "this cannot be an entry",
+		"Add manifest files, as `phase release manifest create` wrote them and enough people signed them.")
+	ErrNotLogged = refusal.New("LOG-006", "the entry is not in the log",
+		"Add it with `phase release log add`.")
+	ErrDamaged = refusal.New("LOG-007", "the log is damaged",
+		"Bring back the damaged files from a mirror or a backup, then run `phase release log check`.")
+	ErrRolledBack = refusal.New("LOG-008", "the log was put back to an older state",
+		"Bring back the newest state from a mirror or a backup; adding to this one would fork the log.")
+	ErrForked = refusal.New("LOG-009", "the log has two histories",
+		"Keep both signed checkpoints and publish them: together they prove it.")
+	ErrNoMemory = refusal.New("LOG-010", "there is no memory of this log",
+		"Bring the file back; only if it never existed, or is lost, compare with a mirror and use --first.")
+	ErrMemory = refusal.New("LOG-011", "the memory of the log cannot be used",
+		"Bring the file back from a backup.")
+	ErrUnfinished = refusal.New("LOG-012", "adding was interrupted",
+		"Run the command again: what was begun is finished first.")
 )
 
-// hints say what to do next.
-var hints = map[error]string{
-	ErrExists:     "Choose another folder; a key starts one log only.",
-	ErrNoLog:      "Start a log with `phase release log init`.",
-	ErrLocked:     "Wait until it is done, or end it.",
-	ErrKey:        "Name the key that the log was started with; the public half is in the file vkey of its folder.",
-	ErrNotLogged:  "Add it with `phase release log add`.",
-	ErrDamaged:    "Bring back the damaged files from a mirror or a backup, then run `phase release log check`.",
-	ErrRolledBack: "Bring back the newest state from a mirror or a backup; adding to this one would fork the log.",
-	ErrForked:     "Keep both signed checkpoints and publish them: together they prove it.",
-	ErrNoMemory:   "Bring the file back; only if it never existed, or is lost, compare with a mirror and use --first.",
-	ErrMemory:     "Bring the file back from a backup.",
-	ErrUnfinished: "Run the command again: what was begun is finished first.",
-}
-
-// Error says what was refused where. Its Reason is one of the errors above.
-type Error struct {
-	Path   string
-	Reason error
-	Err    error // cause or detail, or nil
-}
-
-// Error implements error.
-func (e *Error) Error() string {
-	text := e.Path + ": " + e.Reason.Error()
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
-	}
-	return text
-}
-
-// Unwrap returns the reason and the cause.
-func (e *Error) Unwrap() []error {
-	if e.Err == nil {
-		return []error{e.Reason}
-	}
-	return []error{e.Reason, e.Err}
-}
-
-// Hint says in one sentence what to do next.
-func (e *Error) Hint() string { return hints[e.Reason] }
-
-func refuse(path string, reason error, format string, args ...any) error {
-	return &Error{path, reason, fmt.Errorf(format, args...)}
-}
+// Error says what was refused, and why; its reason is one of those above.
+type Error = refusal.Error
 
 // damaged wraps what reading or checking a file said.
 func damaged(path string, err error) error {
-	return &Error{path, ErrDamaged, err}
+	return &Error{Object: path, Reason: ErrDamaged, Err: err}
 }
 
 // Config names a log and its key.
@@ -210,14 +180,14 @@ func checkFresh(config Config, key *logproof.Key) error {
 	for _, name := range []string{checkpointName, pendingName, "tile", cosignaturesName} {
 		_, err := os.Lstat(filepath.Join(config.Dir, name))
 		if err == nil {
-			return refuse(config.Dir, ErrExists, "it has a %s", name)
+			return ErrExists.Of(config.Dir, "it has a %s", name)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	if raw, err := readBounded(filepath.Join(config.Dir, keyName), maxNoteSize); err == nil && string(raw) != key.String()+"\n" {
-		return refuse(config.Dir, ErrExists, "its key is %s", raw)
+		return ErrExists.Of(config.Dir, "its key is %s", raw)
 	}
 	if config.Memory == "" {
 		return nil
@@ -229,7 +199,7 @@ func checkFresh(config Config, key *logproof.Key) error {
 	case err != nil:
 		return err
 	case m.log.String() != key.String() || m.tree.Size > 0:
-		return refuse(config.Memory, ErrExists, "%s has %d entries", m.log.Name(), m.tree.Size)
+		return ErrExists.Of(config.Memory, "%s has %d entries", m.log.Name(), m.tree.Size)
 	}
 	return nil
 }
@@ -251,7 +221,7 @@ func takeLock(path string) (*os.File, error) {
 	if err := lockFile(f); err != nil {
 		f.Close()
 		if errors.Is(err, ErrLocked) {
-			return nil, &Error{Path: filepath.Dir(path), Reason: ErrLocked}
+			return nil, &Error{Object: filepath.Dir(path), Reason: ErrLocked}
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -274,7 +244,7 @@ func Open(config Config) (*Log, error) {
 		return nil, err
 	}
 	if signer.String() != reader.Key().String() {
-		return nil, refuse(config.Dir, ErrKey, "want %s", reader.Key())
+		return nil, ErrKey.Of(config.Dir, "want %s", reader.Key())
 	}
 	lock, err := takeLock(filepath.Join(config.Dir, lockName))
 	if err != nil {
@@ -332,13 +302,13 @@ func (l *Log) checkMemory(target logproof.Checkpoint) error {
 		return err
 	}
 	if m.log.String() != l.signer.String() {
-		return refuse(l.config.Memory, ErrMemory, "it is of another log, %s", m.log.Name())
+		return ErrMemory.Of(l.config.Memory, "it is of another log, %s", m.log.Name())
 	}
 	if m.tree.Size == target.Size && m.tree.Root == target.Root {
 		return nil
 	}
 	if m.tree.Size > target.Size {
-		return refuse(l.config.Dir, ErrRolledBack, "%d entries, and %d were signed", target.Size, m.tree.Size)
+		return ErrRolledBack.Of(l.config.Dir, "%d entries, and %d were signed", target.Size, m.tree.Size)
 	}
 	return l.reader.consistent(m.tree)
 }

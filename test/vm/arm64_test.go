@@ -13,6 +13,7 @@ import (
 // receipt: firmware, boot loader, both kernels and the node are arm64, whatever this
 // machine is.
 func TestARM64Local(t *testing.T) {
+	t.Parallel()
 	b := setupArch(t, vm.ARM64)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -29,6 +30,7 @@ func TestARM64Local(t *testing.T) {
 // Private mode, which changes no byte of any disk and no variable of the firmware,
 // and sends nothing that tells the machine from others.
 func TestARM64PrivateLeavesNothing(t *testing.T) {
+	t.Parallel()
 	b := setupArch(t, vm.ARM64)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -74,6 +76,7 @@ func (b *bench) bootedARM64(o *lab.Outcome, console string) {
 
 // TestARM64TamperedKernel shows that an arm64 machine verifies what it fetches.
 func TestARM64TamperedKernel(t *testing.T) {
+	t.Parallel()
 	b := setupArch(t, vm.ARM64)
 	outcome, console := b.bootFrom(b.release(1), "kernel")
 	want := "FATAL: Artifact kernel hash mismatch (expected " + b.published.Blobs["kernel"].String() + ")"

@@ -17,6 +17,7 @@ import (
 // written. None of that is needed to boot: the machine says what is wrong and gets
 // to its receipt.
 func TestTroubledCaches(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	needE2fsprogs(t)
 	b.publish(b.release(1), "")

@@ -19,6 +19,7 @@ func (b *bench) direct(options string) string {
 // TestClockIn1970 boots a machine whose clock has no battery: the medium knows
 // that it is later, and the signed documents know how much.
 func TestClockIn1970(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.offer(b.release(1), nil)
 	outcome, console := b.boot(lab.BootOptions{RTC: time.Unix(0, 0), Direct: b.direct("")})
@@ -30,6 +31,7 @@ func TestClockIn1970(t *testing.T) {
 // TestNetworkTimeMovesForward gives the same machine a time server: its clock is
 // set to what the server says, which no document could know.
 func TestNetworkTimeMovesForward(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	server := newTimeServer(t)
 	server.SetTime(time.Now().AddDate(0, 0, 3))
@@ -45,6 +47,7 @@ func TestNetworkTimeMovesForward(t *testing.T) {
 // server that does not prove who it is cannot move a clock back, and the one that
 // could does not answer.
 func TestClockIn2040(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	server := newTimeServer(t)
 	r := b.release(1)
@@ -65,6 +68,7 @@ func TestClockIn2040(t *testing.T) {
 // a certificate that ended years before the time the machine's clock shows: the
 // clock is set back, and what was refused is accepted.
 func TestNTSMendsAClockAhead(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	authority, cert := newAuthority(t)
 	var err error
@@ -80,6 +84,7 @@ func TestNTSMendsAClockAhead(t *testing.T) {
 // TestNTSOfAStranger is the same without the authority in the medium: a clock
 // that may be wrong makes no certificate good that nobody vouches for.
 func TestNTSOfAStranger(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	_, cert := newAuthority(t)
 	outcome, console := b.bootIn2040(startChronyd(t, cert))
@@ -101,6 +106,7 @@ func (b *bench) bootIn2040(server *nettimetest.Chronyd) (*lab.Outcome, string) {
 // TestClockIn2070 boots the machine of TestClockIn1970 through firmware, which
 // takes the year 70 for 2070. No medium is of use for that long.
 func TestClockIn2070(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.offer(b.release(1), nil)
 	outcome, console := b.boot(lab.BootOptions{RTC: time.Unix(0, 0)})

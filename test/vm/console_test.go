@@ -13,6 +13,7 @@ import (
 // TestCardWithoutADriver boots a machine whose only network card is one that the
 // medium's kernel has no driver for: the person is told which it is.
 func TestCardWithoutADriver(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.medium(lab.ImageOptions{})
 	outcome, console := b.boot(lab.BootOptions{Nets: []vm.Net{{Model: "e1000"}}})

@@ -30,6 +30,7 @@ import (
 // which there is nothing of ours: Debian's installer for booting over the network.
 // It comes up, shows its first question, and finds two files more than it expects.
 func TestInstaller(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	r := b.release(1)
 	r.Kernel, r.Initramfs, r.Rootfs = b.installer()

@@ -17,6 +17,7 @@ import (
 // TestFormats starts one medium as a disk of each hypervisor's format: the seed
 // finds its policy and its cache on it, and goes on to the network.
 func TestFormats(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.medium(lab.ImageOptions{})
 	raw, size := b.raw()
@@ -61,6 +62,7 @@ func formatOf(format string) string {
 // its policy and the nodes where its search begins on the disc, says that it keeps
 // nothing, and starts the verified system.
 func TestDisc(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()

@@ -25,6 +25,7 @@ const bootNext = "BootNext-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 // TestRestartInsteadOfKexec boots a machine whose kernel refuses every kexec: it
 // restarts into the verified system, which then removes what that took.
 func TestRestartInsteadOfKexec(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -39,6 +40,7 @@ func TestRestartInsteadOfKexec(t *testing.T) {
 // TestNoWayInPrivateMode boots the same machine in Private mode, which writes
 // nothing, not even to be able to boot: it says of each way why not.
 func TestNoWayInPrivateMode(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -58,6 +60,7 @@ func TestNoWayInPrivateMode(t *testing.T) {
 // TestBootPartitionIsFull refuses a system that a restart could not start, before
 // it is downloaded.
 func TestBootPartitionIsFull(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	r := b.release(1)
 	r.Initramfs = b.padded(r.Initramfs, 300<<20)
@@ -75,6 +78,7 @@ func TestBootPartitionIsFull(t *testing.T) {
 
 // TestHandoverByKexecFileLoad boots by the newer system call alone.
 func TestHandoverByKexecFileLoad(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -88,6 +92,7 @@ func TestHandoverByKexecFileLoad(t *testing.T) {
 // kexec_file_load refuses the new kernel only when it has seen it. The machine
 // restarts into the verified system.
 func TestLockedDownKernel(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -102,6 +107,7 @@ func TestLockedDownKernel(t *testing.T) {
 
 // TestLockedDownKernelAlone is the same in Private mode, which does not restart.
 func TestLockedDownKernelAlone(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()

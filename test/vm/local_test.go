@@ -16,6 +16,7 @@ import (
 // the provider is gone: from the cache, and also when it has expired meanwhile,
 // which the person is told.
 func TestLastGoodWithoutProvider(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	r := b.release(1)
 	b.local(r)
@@ -47,6 +48,7 @@ func (b *bench) local(r release.Release) {
 // TestSecurityFloor lets the cache lose what was booted last: the release before
 // it boots, unless a security floor was accepted since that it lies below.
 func TestSecurityFloor(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	needE2fsprogs(t)
 	b.local(b.release(1))

@@ -97,6 +97,7 @@ func (l *transparency) enter(p *release.Published) error {
 // TestUnloggedManifest boots a medium that asks for a log: a release that is
 // properly signed and in no log does not boot, and boots once it is.
 func TestUnloggedManifest(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	l := newTransparency(t)
 	var err error

@@ -29,6 +29,7 @@ const monotonic = "MTC-eb704011-1402-11d3-8e77-00a0c969723b"
 // nothing that they send tells this machine from others or one boot from the next,
 // and nobody gets a receipt.
 func TestPrivateLeavesNothing(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -70,6 +71,7 @@ func TestPrivateLeavesNothing(t *testing.T) {
 // TestMisspeltKey: whoever meant Private mode and wrote it wrong is told so, before
 // the network is touched.
 func TestMisspeltKey(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.medium(lab.ImageOptions{Options: "phase.mod=private"})
 	capture := filepath.Join(b.run, "capture.pcap")

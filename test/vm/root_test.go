@@ -51,6 +51,7 @@ func under(chain ...lab.Reign) func(*release.Published) error {
 // it knows the new keys, also where nobody offers the chain any more, and nothing
 // that the replaced keys sign boots again.
 func TestOldMediumAfterRotation(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	chain := b.succession()
 	b.offer(b.release(1), under(chain...))
@@ -86,6 +87,7 @@ func withhold(p *release.Published, versions ...int) error {
 // TestRevokedKeys boots media that have seen nothing newer than their own root.
 // Thieves of replaced keys cannot make them boot where the chain is to be had.
 func TestRevokedKeys(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	chain := b.succession()
 	b.offer(b.release(1), func(p *release.Published) error {
@@ -102,6 +104,7 @@ func TestRevokedKeys(t *testing.T) {
 // than the publisher, and hide the roots: one honest place is enough to boot the
 // publisher's.
 func TestThiefBesidePublisher(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	chain := b.succession()
 	thief, err := newListener()
@@ -133,6 +136,7 @@ func TestThiefBesidePublisher(t *testing.T) {
 // roots that it was made under, so that a medium would believe keys that were
 // replaced: it must not.
 func TestWithheldRoots(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	first := b.lab.First()
 	b.offer(b.release(1), func(p *release.Published) error {

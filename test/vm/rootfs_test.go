@@ -43,6 +43,7 @@ func (b *bench) logWalk(what string, o *lab.Outcome) {
 // it lies, at the first boot and at those without a provider; without one, or
 // without a cache, it is loaded. Both formats, in both places.
 func TestRootfsStaysInTheCache(t *testing.T) {
+	t.Parallel()
 	for _, format := range []string{system.FormatSquashfs, system.FormatEROFS} {
 		t.Run(format, func(t *testing.T) {
 			b := setup(t)
@@ -81,6 +82,7 @@ func TestRootfsStaysInTheCache(t *testing.T) {
 // TestRottenRootfs changes blocks of the root file system in the cache: what is
 // wrong is never used, the machine says so and starts again, and the seed mends it.
 func TestRottenRootfs(t *testing.T) {
+	t.Parallel()
 	for name, at := range map[string]func(size int) []int{
 		// The first block stands for all that is read before the root is entered.
 		"superblock": func(int) []int { return []int{0} },
@@ -126,6 +128,7 @@ func TestRottenRootfs(t *testing.T) {
 // TestOverlayInTheCache: what a system writes stays for its next boot, if the
 // policy says so, and is gone for another release.
 func TestOverlayInTheCache(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	needE2fsprogs(t)
 	b.publish(b.release(1), "")
@@ -159,6 +162,7 @@ func TestOverlayInTheCache(t *testing.T) {
 
 // TestOverlayInAFullCache goes on in memory, and says so.
 func TestOverlayInAFullCache(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	needE2fsprogs(t)
 	b.publish(b.release(1), "")
@@ -173,6 +177,7 @@ func TestOverlayInAFullCache(t *testing.T) {
 
 // TestPrivateOverlay: Private mode writes nowhere, whatever the policy asks for.
 func TestPrivateOverlay(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()

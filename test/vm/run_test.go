@@ -18,6 +18,7 @@ import (
 // on a LAN with the first alone, and boots from it. Both show a receipt that
 // verifies, and the medium is what it was.
 func TestRunUntilReceipt(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootWithin)
 	defer cancel()

@@ -12,6 +12,7 @@ const smallMachine = 512
 // TestSmallMachine boots the default release with 512 MiB, in the mode that keeps
 // everything in memory and in the one that has a cache.
 func TestSmallMachine(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()

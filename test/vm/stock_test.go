@@ -31,6 +31,7 @@ const lockedDown = "Kernel is locked down from EFI Secure Boot"
 // boots a release that the publisher never signed. This chain vouches for kernels, and
 // not for the seed; see docs/secure-boot.md.
 func TestStockPC(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -73,6 +74,7 @@ func TestStockPC(t *testing.T) {
 // own kernel is changed, which shim does not let GRUB start; and nobody gets GRUB to
 // do something else.
 func TestKernelsThatSecureBootRefuses(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootWithin)
 	defer cancel()

@@ -167,6 +167,7 @@ func (b *bench) saved(stick string) {
 // TestNoConsole boots with no console at all: nothing is shown to anybody, and the
 // report port tells that all goes its way.
 func TestNoConsole(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	ctx, cancel := context.WithTimeout(t.Context(), bootWithin)
 	defer cancel()

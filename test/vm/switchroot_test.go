@@ -21,6 +21,7 @@ import (
 // where it lies in the cache and once in memory: of the initramfs nothing is left,
 // nobody holds what cannot be reached, and only what is needed is mounted.
 func TestSwitchRootLeavesNothing(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	r := b.release(1)
 	r.Rootfs = b.looker()

@@ -14,6 +14,7 @@ import (
 // TestTorIsNotCarried boots a medium without Tor on which somebody asks for it: the
 // boot is refused, although there is a provider and everything would work without.
 func TestTorIsNotCarried(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()

@@ -317,6 +317,7 @@ func (b *bench) bootsByPatch(mirror *lab.Mirror) {
 // TestTooLittleMemory offers a machine a root file system larger than its memory: it
 // says so, with the figures, before it asks for any part of it.
 func TestTooLittleMemory(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	const memory = 320 // MiB
 	r := b.release(1)

@@ -35,6 +35,7 @@ func (b *bench) replace(r release.Release, change func(*release.Published) error
 }
 
 func TestThresholdMinusOne(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.offer(b.release(1), func(p *release.Published) error {
 		return lab.Resign(p, lab.Resigning{Targets: b.lab.Keys.Targets[:1], Timestamp: b.lab.Keys.Timestamp})
@@ -47,6 +48,7 @@ func TestThresholdMinusOne(t *testing.T) {
 }
 
 func TestSameVersionOtherManifest(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.offer(b.release(1), nil)
 	outcome, console := b.boot(lab.BootOptions{})
@@ -62,6 +64,7 @@ func TestSameVersionOtherManifest(t *testing.T) {
 }
 
 func TestExpiredPointer(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	r := b.release(1)
 	r.Created = r.Created.AddDate(0, 0, -10)
@@ -73,6 +76,7 @@ func TestExpiredPointer(t *testing.T) {
 }
 
 func TestExpiredManifest(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	r := b.release(1)
 	r.Created = r.Created.AddDate(0, 0, -10)
@@ -102,6 +106,7 @@ func (b *bench) says(o *lab.Outcome, words ...string) {
 // it lives, the release that it booted last boots again, and an older one does
 // not; when its life is over nothing of it boots.
 func TestReplayedPointer(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	yesterday := b.release(5)
 	yesterday.Created = yesterday.Created.AddDate(0, 0, -1)

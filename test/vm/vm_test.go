@@ -319,6 +319,7 @@ func TestPowerOnToReceipt(t *testing.T) {
 // TestLocalMode finds the provider by the address that was typed in, and asks
 // neither the DHT nor anybody else.
 func TestLocalMode(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.publish(b.release(1), "")
 	b.serve()
@@ -331,6 +332,7 @@ func TestLocalMode(t *testing.T) {
 }
 
 func TestTamperedKernel(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	outcome, console := b.bootFrom(b.release(1), "kernel")
 	want := "FATAL: Artifact kernel hash mismatch (expected " + b.published.Blobs["kernel"].String() + ")"
@@ -338,18 +340,21 @@ func TestTamperedKernel(t *testing.T) {
 }
 
 func TestManifestOfStrangers(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	outcome, console := b.bootFrom(b.release(1), "manifest")
 	b.refused(outcome, console, codeSignature, "FATAL: Manifest signature verification failed")
 }
 
 func TestPointerOfStranger(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	outcome, console := b.bootFrom(b.release(1), "pointer")
 	b.refused(outcome, console, codeSignature, "FATAL: Pointer signature verification failed")
 }
 
 func TestNoNetwork(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	b.medium(lab.ImageOptions{})
 	outcome, console := b.boot(lab.BootOptions{NoNet: true})
@@ -357,6 +362,7 @@ func TestNoNetwork(t *testing.T) {
 }
 
 func TestProviderDisappears(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	front := newFront(t)
 	r := b.release(1)
@@ -378,6 +384,7 @@ func TestProviderDisappears(t *testing.T) {
 }
 
 func TestTamperedJob(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	outcome, console := b.bootFrom(b.release(1), "hello")
 	if outcome.Failure == nil || outcome.Failure.Code != "FETCH-002" {

@@ -58,7 +58,7 @@ func makeKey(p *person, name string, plain bool) (ed25519.PublicKey, error) {
 	private, public := name+".key", name+".pub"
 	for _, path := range []string{private, public} {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			return nil, &keyfile.Error{Path: path, Reason: keyfile.ErrExists}
+			return nil, &keyfile.Error{Object: path, Reason: keyfile.ErrExists}
 		}
 	}
 	var pass keyfile.Passphrase

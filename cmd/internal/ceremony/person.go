@@ -80,7 +80,7 @@ func (p *person) confirm(question string) error {
 
 // passphrase is the one that opens an existing key.
 func (p *person) passphrase(file string) (keyfile.Passphrase, error) {
-	return p.ask("Passphrase for "+file+": ", &keyfile.Error{Path: file, Reason: keyfile.ErrNeedPassphrase})
+	return p.ask("Passphrase for "+file+": ", &keyfile.Error{Object: file, Reason: keyfile.ErrNeedPassphrase})
 }
 
 // ask reads a passphrase from the file that was named, or without echo from

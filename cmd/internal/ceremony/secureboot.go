@@ -118,7 +118,7 @@ func (k *secureKeys) make(p *person) (rows []string, err error) {
 	roles, files := k.roles()
 	for _, name := range files {
 		if _, err := os.Lstat(filepath.Join(k.dir, name)); !errors.Is(err, fs.ErrNotExist) {
-			return nil, &keyfile.Error{Path: filepath.Join(k.dir, name), Reason: keyfile.ErrExists}
+			return nil, &keyfile.Error{Object: filepath.Join(k.dir, name), Reason: keyfile.ErrExists}
 		}
 	}
 	var pass keyfile.Passphrase
