@@ -37,7 +37,9 @@ func (r *record) who() string {
 	return r.owner
 }
 
-func (r *record) task() task { return task{job: r.job, asked: r.accepted, submitter: r.submitter, who: r.who()} }
+func (r *record) task() task {
+	return task{job: r.job, asked: r.accepted, submitter: r.submitter, who: r.who()}
+}
 
 func (r *record) acceptEntry() *acceptEntry {
 	e := &acceptEntry{Spec: r.job.Payload(), Owner: r.owner, At: r.accepted, Nonce: r.nonce, Replica: r.replica}
