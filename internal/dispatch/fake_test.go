@@ -41,7 +41,6 @@ type conduct struct {
 	forges      func(*receipt.Statement)
 	otherKey    bool // signs with another key
 	swaps       bool // hands out other bytes than it signed for
-	copies      bool // another's commitment hash
 	hides       bool // opens nothing
 	no          func(*jobpeer.Capacity)
 }
@@ -56,7 +55,6 @@ type town struct {
 	cancelled []string
 	awaited   int
 	kept      map[string]kept // replicas that have ended
-	hashes    []blob.Digest
 }
 
 type kept struct {

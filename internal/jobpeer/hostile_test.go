@@ -281,9 +281,9 @@ func TestContextEndsTalk(t *testing.T) {
 }
 
 // idle is a desk that knows no job.
-type idle struct{ submitted chan []byte }
+type idle struct{}
 
-func (d idle) SubmitSigned(envelope []byte, _ job.Caller) (job.Status, error) {
+func (idle) SubmitSigned(envelope []byte, _ job.Caller) (job.Status, error) {
 	return job.Status{}, &job.Refusal{Reason: job.Unauthorised, Detail: "no"}
 }
 func (idle) Get(blob.Digest, job.Caller) (job.Status, error) { return job.Status{}, job.ErrUnknown }

@@ -93,7 +93,7 @@ func engineFigures(ctx context.Context, pairs int) ([]Figure, error) {
 	return figures, nil
 }
 
-var errNoReference = errors.New("Wasmtime cannot be built here")
+var errNoReference = errors.New("here is no Wasmtime to compare with")
 
 // buildEngines compiles the kernels and the reference.
 func buildEngines(ctx context.Context, dir string) error {
@@ -243,7 +243,7 @@ func (r *reference) run() (time.Duration, error) {
 		return 0, err
 	}
 	if !r.answer.Scan() {
-		return 0, fmt.Errorf("Wasmtime says nothing more: %s", strings.TrimSpace(r.said.String()))
+		return 0, fmt.Errorf("the other engine says nothing more: %s", strings.TrimSpace(r.said.String()))
 	}
 	ns, err := strconv.ParseInt(r.answer.Text(), 10, 64)
 	return time.Duration(max(ns, 1)), err
