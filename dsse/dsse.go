@@ -100,23 +100,30 @@ func (e Envelope) Marshal() ([]byte, error) {
 // bytes as payloadType. Signatures by other keys are ignored. Weak keys, a
 // threshold below one and a key list that cannot reach the threshold fail.
 func Open(raw []byte, payloadType string, maxBytes int, keys []ed25519.PublicKey, threshold int) ([]byte, error) {
+	payload, _, err := OpenSigned(raw, payloadType, maxBytes, keys, threshold)
+	return payload, err
+}
+
+// OpenSigned is Open for who has to know which of keys signed: it returns their
+// ids as well, as Verify does.
+func OpenSigned(raw []byte, payloadType string, maxBytes int, keys []ed25519.PublicKey, threshold int) (payload []byte, signers []string, err error) {
 	var wire wireEnvelope
-	err := strictjson.Unmarshal(raw, &wire,
+	err = strictjson.Unmarshal(raw, &wire,
 		strictjson.Limits{Bytes: maxBytes, Depth: 4, RejectUnknown: true, RejectNull: true})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if wire.PayloadType != payloadType {
-		return nil, fmt.Errorf("%w: %.100q, want %q", ErrPayloadType, wire.PayloadType, payloadType)
+		return nil, nil, fmt.Errorf("%w: %.100q, want %q", ErrPayloadType, wire.PayloadType, payloadType)
 	}
 	sigs := make([]Signature, 0, min(len(wire.Signatures), MaxSignatures))
 	for _, s := range wire.Signatures {
 		sigs = append(sigs, Signature{s.KeyID, s.Sig})
 	}
-	if _, err := Verify(payloadType, wire.Payload, sigs, keys, threshold); err != nil {
-		return nil, err
+	if signers, err = Verify(payloadType, wire.Payload, sigs, keys, threshold); err != nil {
+		return nil, nil, err
 	}
-	return wire.Payload, nil
+	return wire.Payload, signers, nil
 }
 
 // Verify returns the ids of the distinct keys of keys that signed payload as

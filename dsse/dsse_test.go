@@ -178,6 +178,17 @@ func TestVerifyNamesSigners(t *testing.T) {
 	}
 }
 
+func TestOpenSigned(t *testing.T) {
+	raw := envelope(t, Sign(testType, payload, testKey("c")), Sign(testType, payload, testKey("a")))
+	got, ids, err := OpenSigned(raw, testType, 1<<10, pub("b", "c"), 1)
+	if err != nil || string(got) != string(payload) || len(ids) != 1 || ids[0] != KeyID(pub("c")[0]) {
+		t.Errorf("%q, %v, %v", got, ids, err)
+	}
+	if got, ids, err := OpenSigned(raw, testType, 1<<10, pub("b"), 1); err == nil || got != nil || ids != nil {
+		t.Errorf("%q, %v, %v", got, ids, err)
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	f.Add(envelope(f, Sign(testType, payload, testKey("a"))))
 	f.Add([]byte(`{"payload":"","payloadType":"http://example.com/HelloWorld","signatures":[{"sig":""}]}`))
