@@ -79,7 +79,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{cfg: cfg, gate: newTurnstile(cfg.MaxConcurrent, cfg.MaxQueued, cfg.MaxPerSubmitter), tally: newTally()}, nil
+	return &Node{cfg: cfg, gate: newTurnstile(cfg.MaxConcurrent, cfg.MaxQueued, cfg.MaxPerSubmitter, cfg.Now), tally: newTally()}, nil
 }
 
 // Public is the key against which this node's receipts verify.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,10 +21,20 @@ const ownJobs = ""
 // jobs does not delay another's first by more than one. Both the lines together
 // and what one submitter may have inside and waiting are bounded; who comes
 // when there is no room is refused at once.
+//
+// Turns are no help to somebody who comes while all places inside are taken by
+// long jobs of one submitter. So of two or more places one submitter gets all but
+// one, as long as anybody else waits, or was here within the last companyTime and
+// may come again. A submitter who is alone gets them all: a node with one user
+// works at its full width, and whoever joins that user waits for one job once.
+// The node's own jobs are under no such bound, and keep no place from others.
 type turnstile struct {
 	slots, room, quota int // inside at once, waiting at once, of one submitter (0: any)
+	now                func() time.Time
 
 	mu      sync.Mutex
+	running map[string]int // by submitter: inside
+	seen    [2]visitor     // the last two different submitters who came or went, the latest first
 	inside  int
 	waiting int
 	held    map[string]int       // by submitter: inside and waiting
@@ -31,8 +42,49 @@ type turnstile struct {
 	order   []string             // the submitters with a line, next in front
 }
 
-func newTurnstile(slots, room, quota int) *turnstile {
-	return &turnstile{slots: slots, room: room, quota: quota, held: map[string]int{}, lines: map[string][]*ticket{}}
+// companyTime is how long after a submitter's last job came or ended a place is
+// kept for the next.
+const companyTime = 5 * time.Minute
+
+// visitor is a submitter who came or went.
+type visitor struct {
+	who string
+	at  time.Time
+}
+
+func newTurnstile(slots, room, quota int, now func() time.Time) *turnstile {
+	return &turnstile{slots: slots, room: room, quota: quota, now: now,
+		running: map[string]int{}, held: map[string]int{}, lines: map[string][]*ticket{}}
+}
+
+// see notes that who is about.
+func (t *turnstile) see(who string) {
+	if who == ownJobs {
+		return
+	}
+	if t.seen[0].who != who {
+		t.seen[1] = t.seen[0]
+	}
+	t.seen[0] = visitor{who, t.now()}
+}
+
+// company reports whether a submitter other than who waits, or may come.
+func (t *turnstile) company(who string) bool {
+	for other := range t.lines {
+		if other != who && other != ownJobs {
+			return true
+		}
+	}
+	other := t.seen[0]
+	if other.who == who {
+		other = t.seen[1]
+	}
+	return other.who != ownJobs && t.now().Sub(other.at) < companyTime
+}
+
+// may reports whether who may have one more place inside.
+func (t *turnstile) may(who string) bool {
+	return who == ownJobs || t.slots < 2 || t.running[who] < t.slots-1 || !t.company(who)
 }
 
 // A ticket is a place in a line, and later the right to be inside. Exactly one
@@ -49,7 +101,8 @@ type ticket struct {
 func (t *turnstile) take(who string, byRight bool) (*ticket, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	full := t.inside >= t.slots && t.waiting >= t.room
+	t.see(who)
+	full := t.waiting >= t.room && (t.inside >= t.slots || !t.may(who))
 	over := t.quota > 0 && who != ownJobs && t.held[who] >= t.quota
 	switch {
 	case byRight:
@@ -71,18 +124,24 @@ func (t *turnstile) take(who string, byRight bool) (*ticket, error) {
 	return tk, nil
 }
 
-// call lets in whoever is next, while there is room inside.
+// call lets in whoever is next, while there is room inside. Who has to leave a place
+// to others has jobs inside, and is called when one of them ends.
 func (t *turnstile) call() {
-	for t.inside < t.slots && len(t.order) > 0 {
-		who := t.order[0]
+	for t.inside < t.slots {
+		i := slices.IndexFunc(t.order, t.may)
+		if i < 0 {
+			return
+		}
+		who := t.order[i]
 		next := t.lines[who][0]
-		t.order = t.order[1:]
+		t.order = slices.Delete(t.order, i, i+1)
 		t.shorten(who, 0)
 		if len(t.lines[who]) > 0 {
 			t.order = append(t.order, who)
 		}
 		t.waiting--
 		t.inside++
+		t.running[who]++
 		close(next.called)
 	}
 }
@@ -121,17 +180,23 @@ func (tk *ticket) leave() {
 		return
 	}
 	tk.left = true
-	if t.held[tk.who]--; t.held[tk.who] == 0 {
-		delete(t.held, tk.who)
-	}
+	t.see(tk.who)
+	lower(t.held, tk.who)
 	select {
 	case <-tk.called:
 		t.inside--
+		lower(t.running, tk.who)
 	default:
 		t.waiting--
 		t.dropWaiting(tk)
 	}
 	t.call()
+}
+
+func lower(counts map[string]int, who string) {
+	if counts[who]--; counts[who] == 0 {
+		delete(counts, who)
+	}
 }
 
 func (t *turnstile) dropWaiting(tk *ticket) {
