@@ -7,6 +7,7 @@ package job
 type NodeLimits struct {
 	Limits            // caps of the job's own limits
 	ModuleBytes int64 // largest module that is fetched and compiled
+	InputBytes  int64 // of all inputs of a job together
 }
 
 // MaxModuleBytes is the largest module any node takes.
@@ -22,6 +23,7 @@ var DefaultNodeLimits = NodeLimits{
 		Fuel:        6e12,
 	},
 	ModuleBytes: MaxModuleBytes,
+	InputBytes:  1 << 30,
 }
 
 // Admit refuses (TooBig) a job that asks for more than the node gives; the
@@ -33,8 +35,14 @@ func (n NodeLimits) Admit(j *Job) error {
 			return refuse(TooBig, "the job asks for %s %d, this node gives at most %d", want.name, want.value, caps[i].value)
 		}
 	}
+	if have := j.InputBytes(); have > n.InputBytes {
+		return refuse(TooBig, "the job has inputs of %d bytes, this node takes at most %d", have, n.InputBytes)
+	}
 	return nil
 }
+
+// MaxUpload is the largest file that a job can need.
+func (n NodeLimits) MaxUpload() int64 { return max(n.ModuleBytes, n.InputBytes) }
 
 // AdmitModule refuses (TooBig) a module of more than ModuleBytes.
 func (n NodeLimits) AdmitModule(size int64) error {

@@ -84,7 +84,9 @@ type Spec struct {
 	Args    []string          `json:"args"`        // arguments after the program name
 	Env     map[string]string `json:"env"`         // the whole environment
 	Stdin   strictjson.Base64 `json:"stdin"`       // strict base64 in JSON
-	Limits  Limits            `json:"limits"`
+	// Inputs are files below InputFolder, by name; left out where there are none.
+	Inputs map[string]Input `json:"inputs,omitempty"`
+	Limits Limits           `json:"limits"`
 	// Determinism is Strict if it is empty.
 	Determinism Determinism `json:"determinism"`
 	Nonce       string      `json:"nonce"` // makes two otherwise equal jobs different
@@ -120,6 +122,7 @@ func New(spec Spec) (*Job, error) {
 	spec.Args = append([]string{}, spec.Args...)
 	spec.Env = cloneEnv(spec.Env)
 	spec.Stdin = append(strictjson.Base64{}, spec.Stdin...)
+	spec.Inputs = maps.Clone(spec.Inputs)
 	spec.Limits = spec.Limits.withDefaults()
 	if spec.Determinism == "" {
 		spec.Determinism = Strict
@@ -155,6 +158,7 @@ func (j *Job) Spec() Spec {
 	s.Args = slices.Clone(s.Args)
 	s.Env = maps.Clone(s.Env)
 	s.Stdin = slices.Clone(s.Stdin)
+	s.Inputs = maps.Clone(s.Inputs)
 	return s
 }
 
@@ -192,6 +196,9 @@ func (s Spec) check() error {
 		return refuse(TooBig, "nonce of %d bytes, at most %d are allowed", len(s.Nonce), MaxNonceBytes)
 	}
 	if err := s.checkText(); err != nil {
+		return err
+	}
+	if err := checkInputs(s.Inputs); err != nil {
 		return err
 	}
 	return s.Limits.check()
