@@ -27,10 +27,16 @@ type Client struct {
 	http *http.Client
 }
 
+// expectTime is how long an upload waits for the node's word that it is wanted. A
+// node that is busy says so before it is sent.
+const expectTime = 5 * time.Second
+
 // NewClient connects with the first request.
 func NewClient(path string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, path) }
-	return &Client{path, &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	return &Client{path, &http.Client{Transport: &http.Transport{
+		DialContext: dial, DisableCompression: true, ExpectContinueTimeout: expectTime,
+	}}}
 }
 
 // How long a client tries to get into a crowd, and how often. The kernel tells
@@ -108,6 +114,9 @@ func (c *Client) do(ctx context.Context, method, path, kind string, body io.Read
 	if body != nil {
 		r.ContentLength = size
 		r.Header.Set("Content-Type", kind)
+		if method == http.MethodPut {
+			r.Header.Set("Expect", "100-continue")
+		}
 	}
 	w, err := c.http.Do(r)
 	var op *net.OpError
@@ -176,18 +185,52 @@ func (c *Client) Upload(ctx context.Context, module []byte) error {
 	return c.upload(ctx, blob.Of(module), int64(len(module)), bytes.NewReader(module))
 }
 
+// busyTime is how long an upload is tried again at a node that is busy with others.
+const busyTime = time.Minute
+
+// upload is Upload for what is read from module; if that is an io.ReaderAt, from its
+// beginning, and it is tried again while the node is busy.
 func (c *Client) upload(ctx context.Context, d blob.Digest, size int64, module io.Reader) error {
-	path := "/blobs/" + d.String()
+	at, again := module.(io.ReaderAt)
+	for until := time.Now().Add(busyTime); ; {
+		body := module
+		if again {
+			body = io.NewSectionReader(at, 0, size)
+		}
+		err := c.uploadOnce(ctx, "/blobs/"+d.String(), size, body)
+		var refused *RefusedError
+		if !again || !errors.As(err, &refused) || refused.Failure.Reason != job.Busy || time.Now().After(until) {
+			return err
+		}
+		if pause(ctx, time.Duration(refused.Failure.RetryAfterMS)*time.Millisecond) != nil {
+			return err
+		}
+	}
+}
+
+func (c *Client) uploadOnce(ctx context.Context, path string, size int64, body io.Reader) error {
 	if w, err := c.do(ctx, http.MethodHead, path, "", nil, 0); err == nil {
 		return w.Body.Close()
 	} else if errors.As(err, new(*UnreachableError)) {
 		return err
 	}
-	w, err := c.do(ctx, http.MethodPut, path, TypeBytes, module, size)
+	w, err := c.do(ctx, http.MethodPut, path, TypeBytes, body, size)
 	if err != nil {
 		return err
 	}
 	return w.Body.Close()
+}
+
+// pause waits, within bounds.
+func pause(ctx context.Context, d time.Duration) error {
+	wait := time.NewTimer(min(max(d, 100*time.Millisecond), 5*time.Second))
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-wait.C:
+		return nil
+	}
 }
 
 // Submit hands a job in: kind is TypeSpec or TypeEnvelope.

@@ -41,12 +41,13 @@ var _ Peers = (*jobpeer.Client)(nil)
 
 // Bounds of what is asked of other nodes.
 const (
-	maxRelays = 64  // requests at once
-	maxAddrs  = 8   // addresses of one node in a request
-	maxAddr   = 256 // bytes of one
-	maxSet    = 1 << 20
-	maxChunk  = 32 << 10  // of an output in one line, in bytes
-	maxLine   = 256 << 10 // of an answer, in bytes
+	maxRelays       = 64  // requests at once
+	maxCallerRelays = 48  // of one caller
+	maxAddrs        = 8   // addresses of one node in a request
+	maxAddr         = 256 // bytes of one
+	maxSet          = 1 << 20
+	maxChunk        = 32 << 10  // of an output in one line, in bytes
+	maxLine         = 256 << 10 // of an answer, in bytes
 )
 
 // Reasons of failures between the nodes.

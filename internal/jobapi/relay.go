@@ -93,23 +93,22 @@ func (c *carried) check(j carriedJob, by job.Caller) error {
 }
 
 // relay holds one of the places for requests to other nodes.
-func (s *Server) relay(r *http.Request) (leave func(), err error) {
+func (s *Server) relay(r *http.Request, by job.Caller) (leave func(), err error) {
 	if s.cfg.Network == nil {
 		return nil, errNoNetwork
 	}
-	select {
-	case s.relays <- struct{}{}:
-		connOf(r).pin()
-		return func() { <-s.relays }, nil
-	default:
-		return nil, &job.Refusal{Reason: job.Busy, Detail: "enough other nodes are being asked", RetryAfter: time.Second}
+	leave, ok := s.relays.enter(by)
+	if !ok {
+		return nil, &job.Refusal{Reason: job.Busy, Detail: "enough other nodes are being asked, for you or in all", RetryAfter: time.Second}
 	}
+	connOf(r).pin()
+	return leave, nil
 }
 
 // searchNodes answers with a line for each node, as they are found, until nobody
 // knows others or the client leaves.
-func (s *Server) searchNodes(w http.ResponseWriter, r *http.Request, _ job.Caller) error {
-	leave, err := s.relay(r)
+func (s *Server) searchNodes(w http.ResponseWriter, r *http.Request, by job.Caller) error {
+	leave, err := s.relay(r, by)
 	if err != nil {
 		return err
 	}
@@ -174,7 +173,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, by job.Caller, do f
 			return malformed("the request names no submitter", err)
 		}
 	}
-	leave, err := s.relay(r)
+	leave, err := s.relay(r, by)
 	if err != nil {
 		return err
 	}

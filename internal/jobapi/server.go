@@ -37,8 +37,12 @@ type Config struct {
 	BodyTimeout   time.Duration // for its whole body, 60 s
 }
 
-// maxUploads is how many modules are received at once.
-const maxUploads = 8
+// maxUploads is how many modules are received at once, maxCallerUploads how many of
+// them from one caller.
+const (
+	maxUploads       = 8
+	maxCallerUploads = 2
+)
 
 // maxHeader bounds the head of a request in bytes.
 const maxHeader = 16 << 10
@@ -47,8 +51,8 @@ const maxHeader = 16 << 10
 type Server struct {
 	cfg     Config
 	http    *http.Server
-	uploads chan struct{} // holds one value per upload
-	relays  chan struct{} // and one per request to another node
+	uploads *shares
+	relays  *shares // requests to other nodes
 	carried carried
 }
 
@@ -66,7 +70,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.BodyTimeout <= 0 {
 		cfg.BodyTimeout = 60 * time.Second
 	}
-	s := &Server{cfg: cfg, uploads: make(chan struct{}, maxUploads), relays: make(chan struct{}, maxRelays)}
+	s := &Server{cfg: cfg, uploads: newShares(maxUploads, maxCallerUploads), relays: newShares(maxRelays, maxCallerRelays)}
 	s.http = &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: cfg.HeaderTimeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), ConnContext: s.connected,
@@ -426,7 +430,7 @@ func (s *Server) hasBlob(w http.ResponseWriter, r *http.Request, _ job.Caller) e
 	return nil
 }
 
-func (s *Server) putBlob(w http.ResponseWriter, r *http.Request, _ job.Caller) error {
+func (s *Server) putBlob(w http.ResponseWriter, r *http.Request, by job.Caller) error {
 	d, err := id(r)
 	if err != nil {
 		return err
@@ -437,13 +441,12 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request, _ job.Caller) e
 	case r.ContentLength > s.cfg.MaxModuleBytes:
 		return &job.Refusal{Reason: job.TooBig, Detail: "the upload is larger than " + strconv.FormatInt(s.cfg.MaxModuleBytes, 10) + " bytes"}
 	}
-	select {
-	case s.uploads <- struct{}{}:
-		defer func() { <-s.uploads }()
-		connOf(r).pin()
-	default:
-		return &job.Refusal{Reason: job.Busy, Detail: "enough modules are being received", RetryAfter: time.Second}
+	leave, ok := s.uploads.enter(by)
+	if !ok {
+		return &job.Refusal{Reason: job.Busy, Detail: "enough modules are being received, of you or in all", RetryAfter: time.Second}
 	}
+	defer leave()
+	connOf(r).pin()
 	if err := s.timed(w); err != nil {
 		return err
 	}

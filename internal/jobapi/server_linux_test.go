@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -419,6 +420,83 @@ func TestCrowd(t *testing.T) {
 		if _, err := NewClient(path).Nodes(context.Background()); err != nil {
 			t.Errorf("%.20q: %v", say, err)
 		}
+	}
+}
+
+// slowBlobs takes nothing in before it may.
+type slowBlobs struct {
+	fakeBlobs
+	begun chan struct{}
+	may   chan struct{}
+}
+
+func (b slowBlobs) Put(d blob.Digest, size int64, r io.Reader) error {
+	b.begun <- struct{}{}
+	<-b.may
+	return b.fakeBlobs.Put(d, size, r)
+}
+
+// Who uploads as much as one may keeps nobody else out, and is let in again later.
+func TestUploadsAreBoundedByCaller(t *testing.T) {
+	ctx := t.Context()
+	blobs := slowBlobs{begun: make(chan struct{}, 10), may: make(chan struct{})}
+	var who atomic.Value
+	who.Store("crowd")
+	path := start(t, func(c *Config) {
+		c.Blobs = blobs
+		c.Caller = func(net.Conn) (job.Caller, error) { return job.Caller{Name: who.Load().(string)}, nil }
+	})
+	// The connections are made one after the other, each with its caller's name.
+	connect := func(name string) *Client {
+		who.Store(name)
+		c := NewClient(path)
+		t.Cleanup(c.Close)
+		if _, err := c.Nodes(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ended := make(chan error, 10)
+	big := bytes.Repeat([]byte("x"), 1<<20)
+	for range maxCallerUploads {
+		c := connect("crowd")
+		go func() { ended <- c.Upload(ctx, big) }()
+		<-blobs.begun
+	}
+	var refused *RefusedError
+	if err := connect("crowd").uploadOnce(ctx, "/blobs/"+blob.Of(big).String(), int64(len(big)), bytes.NewReader(big)); !errors.As(err, &refused) || refused.Failure.Reason != job.Busy {
+		t.Errorf("one more: %v", err)
+	}
+	patient := connect("crowd")
+	go func() { ended <- patient.Upload(ctx, big) }()
+	other := connect("another")
+	go func() { ended <- other.Upload(ctx, big) }()
+	<-blobs.begun // the other's
+	close(blobs.may)
+	for range maxCallerUploads + 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestShares(t *testing.T) {
+	s := newShares(3, 2)
+	alice, bob, carol := job.Caller{Name: "alice"}, job.Caller{Name: "bob"}, job.Caller{Name: "carol"}
+	leave, ok := s.enter(alice)
+	_, ok2 := s.enter(alice)
+	if _, third := s.enter(alice); !ok || !ok2 || third {
+		t.Fatal("one caller has not two of three places")
+	}
+	if _, ok := s.enter(bob); !ok {
+		t.Error("no place for another")
+	}
+	if _, ok := s.enter(carol); ok {
+		t.Error("four in three places")
+	}
+	leave()
+	if _, ok := s.enter(carol); !ok {
+		t.Error("a place is not given back")
 	}
 }
 
