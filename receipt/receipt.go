@@ -62,10 +62,12 @@ type Statement struct {
 // Result is the part on which all honest nodes agree for the same job. Its
 // digest is a replica's vote.
 type Result struct {
-	JobID    blob.Digest // of the job's signed payload
-	Module   blob.Digest // of the WASM module
-	Args     []string    // arguments without the program's name; UTF-8
-	Stdin    blob.Digest // of the bytes given on stdin; blob.Of(nil) if none
+	JobID  blob.Digest // of the job's signed payload
+	Module blob.Digest // of the WASM module
+	Args   []string    // arguments without the program's name; UTF-8
+	Stdin  blob.Digest // of the bytes given on stdin; blob.Of(nil) if none
+	// Inputs are the files that the job could read, by name; nil if none.
+	Inputs   map[string]Input
 	Stdout   Output
 	Stderr   Output
 	EndState EndState
@@ -77,6 +79,18 @@ type Result struct {
 	// "relaxed".
 	Determinism string
 }
+
+// Input is a file that a job could read.
+type Input struct {
+	Digest blob.Digest `json:"digest"`
+	Size   int64       `json:"size"` // bytes
+}
+
+// Bounds of Result.Inputs.
+const (
+	MaxInputs    = 16
+	MaxInputName = 64 // bytes; letters, digits and after the first also - . _
+)
 
 // Output describes what a job wrote to one stream. Digest and Size are those
 // of the bytes that were kept; Truncated says that there were more.

@@ -57,7 +57,9 @@ func TestSignVerify(t *testing.T) {
 	trapped := testStatement()
 	trapped.Result.EndState, trapped.Result.ExitCode, trapped.Result.Trap = Trapped, 0, "unreachable"
 	bare.Observation.Timings.StartedAt = time.Unix(0, 0).UTC()
-	for name, s := range map[string]Statement{"full": testStatement(), "bare": bare, "trapped": trapped} {
+	given := testStatement()
+	given.Result.Inputs = map[string]Input{"b.txt": {blob.Of([]byte("file")), 4}, "A": {blob.Of(nil), 0}}
+	for name, s := range map[string]Statement{"full": testStatement(), "bare": bare, "trapped": trapped, "given": given} {
 		raw, err := Sign(s, testKey("node"))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -111,7 +113,20 @@ func TestSignRefuses(t *testing.T) {
 		"args not UTF-8":       func(s *Statement) { s.Result.Args = []string{"\xff"} },
 		"args too long":        func(s *Statement) { s.Result.Args = []string{strings.Repeat("a", MaxBytes)} },
 		"manifest version 0":   func(s *Statement) { s.Observation.Booted.ManifestVersion = 0 },
-		"no manifest digest":   func(s *Statement) { s.Observation.Booted.ManifestDigest = blob.Digest{} },
+		"input of no name":     func(s *Statement) { s.Result.Inputs = map[string]Input{"": {blob.Of(nil), 0}} },
+		"input with a path":    func(s *Statement) { s.Result.Inputs = map[string]Input{"a/b": {blob.Of(nil), 0}} },
+		"hidden input":         func(s *Statement) { s.Result.Inputs = map[string]Input{".a": {blob.Of(nil), 0}} },
+		"input's long name":    func(s *Statement) { s.Result.Inputs = map[string]Input{strings.Repeat("a", 65): {blob.Of(nil), 0}} },
+		"input of no digest":   func(s *Statement) { s.Result.Inputs = map[string]Input{"a": {}} },
+		"negative input":       func(s *Statement) { s.Result.Inputs = map[string]Input{"a": {blob.Of(nil), -1}} },
+		"huge input":           func(s *Statement) { s.Result.Inputs = map[string]Input{"a": {blob.Of(nil), 1<<40 + 1}} },
+		"many inputs": func(s *Statement) {
+			s.Result.Inputs = map[string]Input{}
+			for i := range MaxInputs + 1 {
+				s.Result.Inputs[strings.Repeat("a", 1+i)] = Input{blob.Of(nil), 0}
+			}
+		},
+		"no manifest digest": func(s *Statement) { s.Observation.Booted.ManifestDigest = blob.Digest{} },
 	} {
 		s := testStatement()
 		spoil(&s)

@@ -32,19 +32,20 @@ type wirePredicate struct {
 }
 
 type wireResult struct {
-	JobID       blob.Digest `json:"job_id"`
-	Module      blob.Digest `json:"module_digest"`
-	Args        []string    `json:"args"`
-	ArgsDigest  blob.Digest `json:"args_digest"`
-	Stdin       blob.Digest `json:"stdin_digest"`
-	Stdout      wireOutput  `json:"stdout"`
-	Stderr      wireOutput  `json:"stderr"`
-	EndState    EndState    `json:"end_state"`
-	ExitCode    int64       `json:"exit_code"`
-	Trap        string      `json:"trap,omitempty"`
-	Limits      Limits      `json:"limits"`
-	Fuel        Fuel        `json:"fuel"`
-	Determinism string      `json:"determinism"`
+	JobID       blob.Digest      `json:"job_id"`
+	Module      blob.Digest      `json:"module_digest"`
+	Args        []string         `json:"args"`
+	ArgsDigest  blob.Digest      `json:"args_digest"`
+	Stdin       blob.Digest      `json:"stdin_digest"`
+	Inputs      map[string]Input `json:"inputs,omitempty"`
+	Stdout      wireOutput       `json:"stdout"`
+	Stderr      wireOutput       `json:"stderr"`
+	EndState    EndState         `json:"end_state"`
+	ExitCode    int64            `json:"exit_code"`
+	Trap        string           `json:"trap,omitempty"`
+	Limits      Limits           `json:"limits"`
+	Fuel        Fuel             `json:"fuel"`
+	Determinism string           `json:"determinism"`
 }
 
 type wireOutput struct {
@@ -159,6 +160,7 @@ func wireResultOf(r Result) (wireResult, error) {
 		Args:       r.Args,
 		ArgsDigest: argsDigest,
 		Stdin:      r.Stdin,
+		Inputs:     r.Inputs,
 		Stdout:     wireOutput(r.Stdout),
 		Stderr:     wireOutput(r.Stderr),
 		EndState:   r.EndState,
@@ -187,6 +189,7 @@ func (w wireStatement) statement() Statement {
 			Module:   r.Module,
 			Args:     r.Args,
 			Stdin:    r.Stdin,
+			Inputs:   r.Inputs,
 			Stdout:   Output(r.Stdout),
 			Stderr:   Output(r.Stderr),
 			EndState: r.EndState,
@@ -240,5 +243,41 @@ func (s Statement) check() error {
 	case o.Booted != nil && o.Booted.ManifestVersion < 1:
 		return fmt.Errorf("booted manifest version %d", o.Booted.ManifestVersion)
 	}
+	return checkInputs(r.Inputs)
+}
+
+// checkInputs bounds what a job may have been given. Their digests are checked as
+// they are encoded.
+func checkInputs(inputs map[string]Input) error {
+	if len(inputs) > MaxInputs {
+		return fmt.Errorf("%d inputs, at most %d are allowed", len(inputs), MaxInputs)
+	}
+	for name, in := range inputs {
+		if !isInputName(name) {
+			return fmt.Errorf("%.80q is no name of an input", name)
+		}
+		if in.Size < 0 || in.Size > maxInputBytes {
+			return fmt.Errorf("input %s of %d bytes", name, in.Size)
+		}
+	}
 	return nil
+}
+
+// maxInputBytes is more than a job can be given, and exact as a number in JSON.
+const maxInputBytes = 1 << 40
+
+// isInputName reports whether name is one visible element of a path everywhere.
+func isInputName(name string) bool {
+	if name == "" || len(name) > MaxInputName {
+		return false
+	}
+	for i, c := range []byte(name) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i > 0 && (c == '.' || c == '-' || c == '_'):
+		default:
+			return false
+		}
+	}
+	return true
 }

@@ -20,6 +20,7 @@ func fullStatement() receipt.Statement {
 	return receipt.Statement{
 		Result: receipt.Result{
 			JobID: blob.Of([]byte("job")), Module: blob.Of([]byte("module")), Args: []string{"Hello, World", ""}, Stdin: blob.Of(nil),
+			Inputs: map[string]receipt.Input{"corpus.txt": {Digest: blob.Of([]byte("c")), Size: 1}},
 			Stdout: receipt.OutputOf([]byte("x"), false), Stderr: receipt.OutputOf(nil, true),
 			EndState: receipt.Exited, ExitCode: 3, Limits: receipt.Limits{MemoryBytes: 1 << 27, DeadlineMS: 10_000, StdoutBytes: 1, StderrBytes: 1, Fuel: 1 << 40},
 			Fuel: receipt.Fuel{Used: 7, CostTable: 1}, Determinism: receipt.Strict,
@@ -38,6 +39,7 @@ func TestReceipts(t *testing.T) {
 	j := newJudge(t)
 	trapped := fullStatement()
 	trapped.Result.EndState, trapped.Result.ExitCode, trapped.Result.Trap = receipt.Trapped, 0, "unreachable"
+	trapped.Result.Inputs = nil
 	for name, s := range map[string]receipt.Statement{"exited": fullStatement(), "trapped": trapped} {
 		raw, err := receipt.Sign(s, key("node"))
 		if err != nil {
