@@ -51,9 +51,13 @@ type Config struct {
 	// MaxPerSubmitter jobs of one submitter run or wait at once; 0 is no quota.
 	// The node's own jobs have none.
 	MaxPerSubmitter int
-	Booted          *receipt.Booted  // the system this node runs; nil if unknown
-	Now             func() time.Time // time.Now if nil
-	Log             *slog.Logger     // nil discards
+	// FetchTime is what a submitter's job has to get its module to this machine, while
+	// it takes a place among those that run; 2 minutes if 0. It is no part of the job's
+	// deadline, which is for what the job does. The node's own jobs may take longer.
+	FetchTime time.Duration
+	Booted    *receipt.Booted  // the system this node runs; nil if unknown
+	Now       func() time.Time // time.Now if nil
+	Log       *slog.Logger     // nil discards
 }
 
 // Node runs jobs. It is safe for concurrent use.
@@ -72,6 +76,9 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.New("node: no sandbox or no source of modules")
 	case cfg.MaxConcurrent < 1 || cfg.MaxQueued < 0 || cfg.MaxPerSubmitter < 0:
 		return nil, fmt.Errorf("node: %d concurrent and %d queued jobs", cfg.MaxConcurrent, cfg.MaxQueued)
+	}
+	if cfg.FetchTime <= 0 {
+		cfg.FetchTime = 2 * time.Minute
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -139,7 +146,9 @@ func (n *Node) perform(ctx context.Context, t task) (Report, error) {
 	}
 	started := n.cfg.Now()
 	enter(job.Fetching)
-	module, err := n.module(ctx, t.job.Module())
+	fetching, done := n.fetching(ctx, t)
+	module, err := n.module(fetching, t.job.Module())
+	done()
 	if err != nil {
 		return Report{}, err
 	}
@@ -173,10 +182,21 @@ func (n *Node) sign(t task, res job.Result, started time.Time) (Report, error) {
 	return Report{JobID: t.job.ID(), Result: res, Receipt: signed}, nil
 }
 
+// fetching bounds the time for what a job needs.
+func (n *Node) fetching(ctx context.Context, t task) (context.Context, context.CancelFunc) {
+	if t.who == ownJobs {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, n.cfg.FetchTime, fmt.Errorf("not within the %s that a job has for it", n.cfg.FetchTime))
+}
+
 // module gets the bytes and compares them with their name.
 func (n *Node) module(ctx context.Context, d blob.Digest) ([]byte, error) {
 	module, err := n.cfg.Module(ctx, d)
 	if err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
 		return nil, &job.Refusal{Reason: job.Unavailable, Detail: "the module could not be had", Err: err}
 	}
 	if err := n.cfg.Limits.AdmitModule(int64(len(module))); err != nil {

@@ -3,9 +3,12 @@ package node
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -52,4 +55,29 @@ func TestRunnerLearnsTheSubmitter(t *testing.T) {
 	if want := []string{"local:7", job.FormatKey(key), ""}; !slices.Equal(runner.names, want) {
 		t.Errorf("jobs ran for %q, want %q", runner.names, want)
 	}
+}
+
+// A module that does not come ends a submitter's job, and not the node's own.
+func TestFetchingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, func(c *Config) {
+			c.Module = func(ctx context.Context, _ blob.Digest) ([]byte, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			c.FetchTime = time.Minute
+		}, nil)
+		j := newJob(t, job.Spec{Module: blob.Of([]byte("slow"))})
+		begin := time.Now()
+		_, err := n.executeAs(t.Context(), j, "local:7")
+		var refusal *job.Refusal
+		if !errors.As(err, &refusal) || refusal.Reason != job.Unavailable || time.Since(begin) != time.Minute || !strings.Contains(err.Error(), "1m0s") {
+			t.Errorf("after %s: %v", time.Since(begin), err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := n.Execute(ctx, j); !errors.As(err, &refusal) || time.Since(begin) != time.Hour+time.Minute {
+			t.Errorf("the node's own, after %s: %v", time.Since(begin), err)
+		}
+	})
 }
