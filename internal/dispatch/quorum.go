@@ -176,7 +176,7 @@ func (q *round) commit(ctx context.Context, c *candidate, wave int) ([]byte, err
 	}
 	raw, err := patiently(ctx, func() ([]byte, error) {
 		return withModule(ctx, q.run, c, envelope, func() ([]byte, error) {
-			return q.peers.Commit(ctx, c.peer, envelope, q.teller(c, wave))
+			return q.committed(ctx, c, envelope, wave)
 		})
 	})
 	if err != nil {
@@ -196,6 +196,48 @@ func (q *round) commit(ctx context.Context, c *candidate, wave int) ([]byte, err
 	return raw, nil
 }
 
+// commitTries is how often a node is given the same submission, if the conversation
+// breaks: it runs the job once, and whoever brings the same again gets the commitment.
+// commitPause is before the second, and grows.
+const (
+	commitTries = 3
+	commitPause = time.Second
+)
+
+// committed gets a commitment, also over a conversation that breaks.
+func (q *round) committed(ctx context.Context, c *candidate, envelope []byte, wave int) (raw []byte, err error) {
+	for try := range commitTries {
+		if try > 0 {
+			q.tell(Event{Node: c.name(), Round: wave, What: "is asked again"})
+			pause(ctx, time.Duration(try)*commitPause)
+		}
+		now, failed := q.peers.Commit(ctx, c.peer, envelope, q.teller(c, wave))
+		if try > 0 && mayNotBeThere(failed) {
+			continue // it may be starting again; what is known is that it had the job
+		}
+		raw, err = now, failed
+		if !broken(err) || ctx.Err() != nil {
+			break
+		}
+	}
+	return raw, err
+}
+
+// mayNotBeThere reports whether a node could not be reached.
+func mayNotBeThere(err error) bool {
+	var between *jobpeer.Error
+	return errors.As(err, &between) && between.Kind == jobpeer.Unreachable
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	wait := time.NewTimer(d)
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+	case <-wait.C:
+	}
+}
+
 // patiently asks a node that is busy a few times more.
 func patiently[T any](ctx context.Context, ask func() (T, error)) (answer T, err error) {
 	for range busyTries {
@@ -204,12 +246,7 @@ func patiently[T any](ctx context.Context, ask func() (T, error)) (answer T, err
 		if !errors.As(err, &refusal) || refusal.Reason != job.Busy {
 			return answer, err
 		}
-		wait := time.NewTimer(min(max(refusal.RetryAfter, 100*time.Millisecond), maxRetryAfter))
-		select {
-		case <-ctx.Done():
-		case <-wait.C:
-		}
-		wait.Stop()
+		pause(ctx, min(max(refusal.RetryAfter, 100*time.Millisecond), maxRetryAfter))
 	}
 	return answer, err
 }

@@ -118,6 +118,7 @@ func (c *Client) answer(ctx context.Context, p peer.Peer, q request, tell func(j
 }
 
 // Commit is Submit in a quorum: the node tells its commitment, and nothing else.
+// After a conversation that broke, the same envelope takes it up again.
 func (c *Client) Commit(ctx context.Context, p peer.Peer, envelope []byte, tell func(job.Status)) (commitment []byte, err error) {
 	q, err := c.submission(askCommit, envelope)
 	if err != nil {

@@ -28,6 +28,8 @@ type Desk interface {
 
 // Rounds is what a node can do that takes part in quorums.
 type Rounds interface {
+	// Submitted is the digest of the submission by which a replica came here.
+	Submitted(id blob.Digest, by job.Caller) (blob.Digest, error)
 	// Commitment is the node's signed promise about a job that has ended.
 	Commitment(id blob.Digest, by job.Caller) ([]byte, error)
 	// Reveal gives the receipt, and what opens the commitment, to who shows a set

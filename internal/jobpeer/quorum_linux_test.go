@@ -1,6 +1,7 @@
 package jobpeer_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"testing"
@@ -53,6 +54,19 @@ func TestReplicaBetweenNodes(t *testing.T) {
 	}
 	if _, err := c.Submit(soon(t), s.peer, envelope, nil); reason(err) != job.Replayed {
 		t.Errorf("again: %v", err)
+	}
+	if same, err := c.Commit(soon(t), s.peer, envelope, nil); err != nil || !bytes.Equal(same, commitment) {
+		t.Errorf("the same submission again: %v", err)
+	}
+	another, err := job.SignReplica(j, digest, public(worker), time.Now().Add(time.Hour), key(owner))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Commit(soon(t), s.peer, another, nil); reason(err) != job.Replayed {
+		t.Errorf("the same job in another submission: %v", err)
+	}
+	if _, err := client(t, stranger).Commit(soon(t), s.peer, envelope, nil); reason(err) != job.Replayed {
+		t.Errorf("the same submission by somebody else: %v", err)
 	}
 	other, err := quorum.Commit(own.Ticket, []byte("x"), [32]byte{}, key(stranger))
 	if err != nil {

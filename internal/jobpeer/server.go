@@ -220,13 +220,33 @@ func (s *Server) submit(a *answering, r request) error {
 		return s.missing(r.document)
 	}
 	status, err := s.cfg.Desk.SubmitSigned(r.document, a.by)
+	switch {
+	case err == nil && r.kind == askSubmit:
+		return s.follow(a, status.ID, s.result)
+	case err == nil:
+		return s.follow(a, status.ID, s.commitment)
+	case r.kind == askCommit:
+		return s.again(a, r.document, err)
+	}
+	return err
+}
+
+// again takes a conversation about a replica up that has broken off: the same caller
+// brings the same submission. Anything else is refused, as the desk did.
+func (s *Server) again(a *answering, envelope []byte, refused error) error {
+	var refusal *job.Refusal
+	if s.cfg.Rounds == nil || !errors.As(refused, &refusal) || refusal.Reason != job.Replayed {
+		return refused
+	}
+	sub, err := s.authority().Open(envelope)
 	if err != nil {
 		return err
 	}
-	if r.kind == askCommit {
-		return s.follow(a, status.ID, s.commitment)
+	id := sub.Job.ID()
+	if known, err := s.cfg.Rounds.Submitted(id, a.by); err != nil || known != sub.Digest {
+		return refused
 	}
-	return s.follow(a, status.ID, s.result)
+	return s.follow(a, id, s.commitment)
 }
 
 // authority is what submissions are judged by, before the desk does it again for

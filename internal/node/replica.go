@@ -81,6 +81,21 @@ func (d *Desk) findReplica(id blob.Digest, by job.Caller) (*record, error) {
 	return r, nil
 }
 
+// Submitted is the digest of the submission by which a replica came here, ended or
+// not: who brings that very one again means this job and no other.
+func (d *Desk) Submitted(id blob.Digest, by job.Caller) (blob.Digest, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r, err := d.find(id, by)
+	switch {
+	case err != nil:
+		return blob.Digest{}, err
+	case r.replica == nil:
+		return blob.Digest{}, job.ErrNoReplica
+	}
+	return r.replica.Submission, nil
+}
+
 // Commitment is that of a replica that has ended. It is the same whenever it is
 // asked for.
 func (d *Desk) Commitment(id blob.Digest, by job.Caller) ([]byte, error) {
