@@ -41,9 +41,16 @@ func unsuitable(j Job, c jobpeer.Capacity, replicated bool) string {
 func (r *run) order() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.o.Replicas > 1 {
+		r.alike()
+	}
 	var nodes []quorum.Node
 	for _, c := range r.able {
-		nodes = append(nodes, quorum.Node{Key: c.peer.Key})
+		n := quorum.Node{Key: c.peer.Key}
+		if r.o.Replicas > 1 {
+			n = r.voter(c)
+		}
+		nodes = append(nodes, n)
 	}
 	near := map[string]int{}
 	for i, n := range quorum.Choose(r.job.Job.ID(), r.o.Beacon, nodes) {
@@ -51,12 +58,29 @@ func (r *run) order() {
 	}
 	place := func(c *candidate) int { return near[string(c.peer.Key)] }
 	if r.o.Replicas > 1 {
-		r.alike()
+		r.apart(near)
 		slices.SortFunc(r.able, func(a, b *candidate) int { return cmp.Compare(place(a), place(b)) })
 		return
 	}
 	slices.SortFunc(r.able, func(a, b *candidate) int {
 		return cmp.Or(cmp.Compare(load(a.capacity), load(b.capacity)), cmp.Compare(place(a), place(b)))
+	})
+}
+
+// voter is a candidate as one who votes.
+func (r *run) voter(c *candidate) quorum.Node {
+	return quorum.Node{Key: c.peer.Key, Operator: r.o.Operator(c.peer.Key)}
+}
+
+// apart drops those whose operator has a nearer node. The caller holds the lock.
+func (r *run) apart(near map[string]int) {
+	r.able = slices.DeleteFunc(r.able, func(c *candidate) bool {
+		_, chosen := near[string(c.peer.Key)]
+		if !chosen {
+			r.attempts = append(r.attempts, Attempt{Node: c.name(), Outcome: Unsuitable,
+				Text: fmt.Sprintf("its operator %s has a node that is nearer", excerpt(r.o.Operator(c.peer.Key)))})
+		}
+		return !chosen
 	})
 }
 

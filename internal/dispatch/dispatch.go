@@ -33,6 +33,7 @@ import (
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/jobpeer"
 	"github.com/phasebased/phase/internal/peer"
+	"github.com/phasebased/phase/quorum"
 	"github.com/phasebased/phase/receipt"
 )
 
@@ -62,6 +63,10 @@ type Options struct {
 	// others. found may be called from any goroutine until Search returns.
 	Nodes  []peer.Peer
 	Search func(ctx context.Context, found func(peer.Peer)) error // nil: Nodes are all
+	// Operator is who runs the node with a key, as far as whoever wants the job run
+	// knows: of one operator's nodes only one votes in a quorum. "" is an operator of
+	// its own. Nil: nothing is known.
+	Operator func(ed25519.PublicKey) string
 	// Replicas are the nodes whose results are compared, 1. Quorum is how many of
 	// them have to agree, more than half of them.
 	Replicas, Quorum int
@@ -134,6 +139,7 @@ type Answer struct {
 	Quorum   []byte
 	Agreed   int // receipts that agree
 	Attempts []Attempt
+	Frauds   []Fraud // proofs that came out by the way
 }
 
 // Run gives j to nodes. Its error is a *Failure, or says that j or o cannot be
@@ -150,10 +156,19 @@ func Run(ctx context.Context, peers Peers, j Job, o Options) (*Answer, error) {
 	}
 	r := &run{peers: peers, job: j, o: o}
 	r.gather(ctx)
-	if o.Replicas == 1 {
-		return r.single(ctx)
+	give := r.single
+	if o.Replicas > 1 {
+		give = r.quorum
 	}
-	return r.quorum(ctx)
+	a, err := give(ctx)
+	var failure *Failure
+	switch {
+	case a != nil:
+		a.Frauds = r.evidence.frauds()
+	case errors.As(err, &failure):
+		failure.Frauds = r.evidence.frauds()
+	}
+	return a, err
 }
 
 func (j Job) check() error {
@@ -192,6 +207,9 @@ func (o *Options) fill() error {
 	if o.Tell == nil {
 		o.Tell = func(Event) {}
 	}
+	if o.Operator == nil {
+		o.Operator = func(ed25519.PublicKey) string { return "" }
+	}
 	return o.check()
 }
 
@@ -208,6 +226,8 @@ func (o *Options) check() error {
 		return &RuleError{"the quorum is not between 1 and the number of replicas"}
 	case o.Replicas > 1 && 2*o.Quorum <= o.Replicas:
 		return &RuleError{"a quorum is more than half of the replicas: two results could have it otherwise"}
+	case len(o.Beacon) > quorum.MaxBeaconBytes:
+		return &RuleError{"the beacon is too long"}
 	case o.MaxNodes < o.Replicas || o.MaxNodes > MaxTried:
 		return &RuleError{"the most nodes to try are between the number of replicas and 64"}
 	}

@@ -28,7 +28,8 @@ type Failure struct {
 	// Quorum is the signed statement about a round without a quorum, if there was
 	// one: it proves what the nodes said.
 	Quorum []byte
-	Err    error // more about it, or nil
+	Frauds []Fraud // proofs that came out by the way
+	Err    error   // more about it, or nil
 }
 
 func (f *Failure) Error() string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io"
 	"slices"
@@ -13,9 +14,11 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/jobpeer"
 	"github.com/phasebased/phase/internal/peer"
+	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/quorum"
 	"github.com/phasebased/phase/receipt"
 )
@@ -42,6 +45,8 @@ type conduct struct {
 	otherKey    bool // signs with another key
 	swaps       bool // hands out other bytes than it signed for
 	hides       bool // opens nothing
+	misopens    bool // opens its commitment to what does not fit
+	turns       bool // signs another result when it is asked again
 	no          func(*jobpeer.Capacity)
 }
 
@@ -165,6 +170,12 @@ func (t *town) Submit(ctx context.Context, p peer.Peer, envelope []byte, tell fu
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.kept[name] = kept{receipt: t.sign(name, c, s)}
+	if c.turns {
+		a := t.answer(name, c)
+		c.lies = "another"
+		t.kept[name] = kept{receipt: t.sign(name, c, s)}
+		return a, &jobpeer.Error{Peer: name, Kind: jobpeer.Broken, Err: io.ErrUnexpectedEOF}
+	}
 	if c.breaks > 0 {
 		c.breaks--
 		return jobpeer.Answer{}, &jobpeer.Error{Peer: name, Kind: jobpeer.Broken, Err: io.ErrUnexpectedEOF}
@@ -267,7 +278,32 @@ func (t *town) Reveal(_ context.Context, p peer.Peer, _ blob.Digest, set []byte)
 	}
 	k, a := t.kept[name], t.answer(name, c)
 	a.Opening, err = quorum.SignOpening(s, k.ticket, k.receipt, k.secret, t.keys[name])
+	if c.misopens {
+		a.Opening = resigned(a.Opening, quorum.OpeningType, "secret", bytes.Repeat([]byte{7}, 32), t.keys[name])
+	}
 	return a, err
+}
+
+// resigned is a document with another member, signed again.
+func resigned(raw []byte, kind, member string, value any, key ed25519.PrivateKey) []byte {
+	var envelope struct{ Payload []byte }
+	document := map[string]any{}
+	err := json.Unmarshal(raw, &envelope)
+	if err == nil {
+		err = json.Unmarshal(envelope.Payload, &document)
+	}
+	if err != nil {
+		panic(err)
+	}
+	document[member], document["version"] = value, int64(quorum.Version)
+	payload, err := strictjson.MarshalCanonical(document)
+	if err == nil {
+		raw, err = dsse.Envelope{PayloadType: kind, Payload: payload, Signatures: []dsse.Signature{dsse.Sign(kind, payload, key)}}.Marshal()
+	}
+	if err != nil {
+		panic(err)
+	}
+	return raw
 }
 
 func (t *town) Cancel(_ context.Context, p peer.Peer, _ blob.Digest) error {

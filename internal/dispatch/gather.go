@@ -23,6 +23,7 @@ type run struct {
 	table    int64        // by which they count fuel, of a quorum
 	attempts []Attempt
 	searched error // of Search
+	evidence evidence
 }
 
 // candidate is a node that takes the job by what it says of itself.

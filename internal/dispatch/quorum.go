@@ -70,7 +70,7 @@ func (r *run) newRound() (*round, error) {
 	}
 	r.able = r.able[:min(len(r.able), quorum.MaxCandidates)]
 	for _, c := range r.able {
-		q.plan.Nodes = append(q.plan.Nodes, quorum.Node{Key: c.peer.Key})
+		q.plan.Nodes = append(q.plan.Nodes, r.voter(c))
 	}
 	var err error
 	q.digest, err = q.plan.Digest()
@@ -193,6 +193,7 @@ func (q *round) commit(ctx context.Context, c *candidate, wave int) ([]byte, err
 	if err != nil {
 		return nil, &invalidError{err}
 	}
+	q.evidence.keep(c.peer.Key, signed{commitments: [][]byte{raw}})
 	return raw, nil
 }
 
@@ -293,6 +294,7 @@ func (q *round) reveal(ctx context.Context, c replica, set []byte) (answer jobpe
 	defer cancel()
 	for range revealTries {
 		answer, err = q.peers.Reveal(ctx, c.peer, q.plan.JobID, set)
+		q.evidence.keep(c.peer.Key, signed{receipts: [][]byte{answer.Receipt}, openings: [][]byte{answer.Opening}})
 		if !broken(err) || ctx.Err() != nil {
 			break
 		}

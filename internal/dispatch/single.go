@@ -88,10 +88,12 @@ func (r *run) try(ctx context.Context, c *candidate) (*Answer, error) {
 	answer, err := withModule(ctx, r, c, envelope, func() (jobpeer.Answer, error) {
 		return r.peers.Submit(ctx, c.peer, envelope, tell)
 	})
+	r.evidence.keep(c.peer.Key, signed{receipts: [][]byte{answer.Receipt}})
 	if broken(err) && ctx.Err() == nil {
 		// The node may have the job; then only the conversation is lost.
 		if again, failed := r.peers.Await(ctx, c.peer, r.job.Job.ID(), tell); failed == nil || mayHave(failed) {
 			answer, err = again, failed
+			r.evidence.keep(c.peer.Key, signed{receipts: [][]byte{answer.Receipt}})
 		}
 	}
 	if err != nil {
