@@ -36,3 +36,7 @@ func cost(op byte) int64 {
 	}
 	return costPlain
 }
+
+// ReadPrice is what a guest pays for reading so many bytes of a file, besides the
+// price of the call: as for copying them. Who runs guests charges it.
+func ReadPrice(bytes int64) int64 { return bytes >> bytesPerUnit }

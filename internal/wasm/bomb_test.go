@@ -60,7 +60,7 @@ func TestCompileBombs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m := shops.execute(j, module, io.Discard); m.State != job.Exited || !strings.HasSuffix(m.Engine, c.kind) {
+		if m := shops.execute(j, module, nil, io.Discard); m.State != job.Exited || !strings.HasSuffix(m.Engine, c.kind) {
 			t.Errorf("%d variables past %d blocks: %+v", c.variables, c.blocks, m)
 		}
 	}

@@ -28,11 +28,12 @@ type Guest struct {
 	Args           []string    // with the program name in front
 	Env            [][2]string
 	Stdin          io.Reader
-	Stdout, Stderr io.Writer // a write error ends the guest
-	MemoryBytes    int64     // cap of linear memory
-	Fuel           int64     // budget of executed instructions, in the units of package fuel
-	CanonicalNaN   bool      // see fuel.Options
-	Seed           [32]byte  // of its random numbers
+	Stdout, Stderr io.Writer   // a write error ends the guest
+	Inputs         []InputFile // below job.InputFolder; none: the guest has no files at all
+	MemoryBytes    int64       // cap of linear memory
+	Fuel           int64       // budget of executed instructions, in the units of package fuel
+	CanonicalNaN   bool        // see fuel.Options
+	Seed           [32]byte    // of its random numbers
 }
 
 // Outcome is how a guest ended, as the engine saw it.

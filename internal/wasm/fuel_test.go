@@ -23,13 +23,18 @@ func engines() []Engine {
 // a receipt's result tells.
 func runOnBoth(t *testing.T, module []byte, budget int64) (Outcome, []byte) {
 	t.Helper()
+	return runWithFiles(t, module, budget, nil)
+}
+
+func runWithFiles(t *testing.T, module []byte, budget int64, files []InputFile) (Outcome, []byte) {
+	t.Helper()
 	var outcomes [2]Outcome
 	var outputs [2]bytes.Buffer
 	for i, e := range engines() {
 		var err error
 		outcomes[i], err = e.Run(t.Context(), Guest{
 			Module: module, Args: []string{"job"}, Stdin: strings.NewReader(""), Stdout: &outputs[i], Stderr: &outputs[i],
-			MemoryBytes: 4 << 20, Fuel: budget, CanonicalNaN: true,
+			MemoryBytes: 4 << 20, Fuel: budget, CanonicalNaN: true, Inputs: files,
 		})
 		if err != nil {
 			t.Fatal(err)

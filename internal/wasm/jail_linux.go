@@ -10,6 +10,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// firstInput is the descriptor of the first input: what exec.Cmd.ExtraFiles has first.
+const firstInput = 3
+
+// mapInputs puts the files that the process was born with into its memory, where
+// nothing can be written, and closes them: reading one then needs no system call, and
+// the jail has no file open. The node has compared them with their digests, through the
+// same descriptors. A byte that the disk does not give any more ends the process.
+func mapInputs(sizes []int64) (inputs [][]byte, err error) {
+	for i, size := range sizes {
+		fd := firstInput + i
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return nil, fmt.Errorf("input %d: %w", i, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != size || size < 1 {
+			return nil, fmt.Errorf("input %d is no file of %d bytes", i, size)
+		}
+		data, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			return nil, fmt.Errorf("input %d: %w", i, err)
+		}
+		if err := unix.Close(fd); err != nil {
+			return nil, fmt.Errorf("input %d: %w", i, err)
+		}
+		inputs = append(inputs, data)
+	}
+	return inputs, nil
+}
+
 // enterJail gives up, in the runner itself, what only the process can give up
 // about itself: its directory tree, its user, its share of the machine, its
 // files, and in the end nearly all system calls. It returns the walls that it

@@ -53,7 +53,7 @@ func jailFor(t *testing.T, without ...string) []string {
 	t.Helper()
 	s := testSandbox(t)
 	s.without = without
-	r, err := s.startAlone(context.Background(), s.largest())
+	r, err := s.startAlone(context.Background(), s.largest(), gift{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +382,7 @@ func TestCgroup(t *testing.T) {
 	}
 	s := testSandbox(t)
 	s.Cgroup = parent
-	r, err := s.startAlone(context.Background(), s.largest())
+	r, err := s.startAlone(context.Background(), s.largest(), gift{})
 	if err != nil {
 		t.Fatal(err)
 	}

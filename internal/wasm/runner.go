@@ -36,6 +36,9 @@ type runnerConfig struct {
 
 	Limits  []resourceLimit `json:"limits"`
 	Without []string        `json:"without"` // walls not to build: tests want to see them missed
+	// Inputs are the sizes of the files that the process was born with, from descriptor 3
+	// on: those of its only job that are not empty, in the order of their names.
+	Inputs []int64 `json:"inputs"`
 }
 
 // readyMessage is what a jailed runner says before it has seen a foreign byte.
@@ -83,6 +86,10 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 	// One processor; and no more looking at what the machine grants.
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(collectorPercent)
+	inputs, err := mapInputs(cfg.Inputs)
+	if err != nil {
+		return err
+	}
 	shops := workshops{}
 	shops.warmUp()
 	tried, err := enterJail(cfg)
@@ -94,7 +101,7 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 	}
 	reader := bufio.NewReaderSize(in, readAhead)
 	for {
-		msg, err := shops.runOne(reader, out)
+		msg, err := shops.runOne(reader, out, inputs)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil // no more jobs
@@ -128,7 +135,7 @@ func (w workshops) warmUp() {
 }
 
 // runOne reads a job and its module, and executes it.
-func (w workshops) runOne(in io.Reader, out io.Writer) (outcomeMessage, error) {
+func (w workshops) runOne(in io.Reader, out io.Writer, inputs [][]byte) (outcomeMessage, error) {
 	_, payload, err := readFrame(in, only(frameSpec, job.MaxSpecBytes))
 	if err != nil {
 		return outcomeMessage{}, fmt.Errorf("reading the job: %w", err)
@@ -141,10 +148,33 @@ func (w workshops) runOne(in io.Reader, out io.Writer) (outcomeMessage, error) {
 	if err != nil {
 		return outcomeMessage{}, fmt.Errorf("reading the module: %w", err)
 	}
-	return w.execute(j, module, out), nil
+	files, err := inputFiles(j, inputs)
+	if err != nil {
+		return refusalMessage(err), nil
+	}
+	return w.execute(j, module, files, out), nil
 }
 
-func (w workshops) execute(j *job.Job, module []byte, out io.Writer) outcomeMessage {
+// inputFiles gives the contents that the process was born with their names.
+func inputFiles(j *job.Job, contents [][]byte) (files []InputFile, err error) {
+	inputs := j.Inputs()
+	for _, name := range job.InputNames(inputs) {
+		f := InputFile{Name: name}
+		if size := inputs[name].Size; size > 0 {
+			if len(contents) == 0 || int64(len(contents[0])) != size {
+				return nil, fmt.Errorf("input %s is not what the job names", name)
+			}
+			f.Data, contents = contents[0], contents[1:]
+		}
+		files = append(files, f)
+	}
+	if len(contents) > 0 {
+		return nil, errors.New("there are more inputs than the job names")
+	}
+	return files, nil
+}
+
+func (w workshops) execute(j *job.Job, module []byte, files []InputFile, out io.Writer) outcomeMessage {
 	limits := j.Limits()
 	// A collector that works rather than grows.
 	debug.SetMemoryLimit(runnerHeap)
@@ -155,7 +185,7 @@ func (w workshops) execute(j *job.Job, module []byte, out io.Writer) outcomeMess
 	if err != nil {
 		return refusalMessage(err)
 	}
-	outcome, err := engine.Run(context.Background(), guestOf(j, module, out))
+	outcome, err := engine.Run(context.Background(), guestOf(j, module, files, out))
 	if err != nil {
 		return refusalMessage(err)
 	}
@@ -169,12 +199,13 @@ func (w workshops) execute(j *job.Job, module []byte, out io.Writer) outcomeMess
 // guestOf gives the guest exactly what the specification says. The
 // environment is sorted and random numbers come from the job id, so that
 // every node shows the guest the same world.
-func guestOf(j *job.Job, module []byte, out io.Writer) Guest {
+func guestOf(j *job.Job, module []byte, files []InputFile, out io.Writer) Guest {
 	spec, limits := j.Spec(), j.Limits()
 	g := Guest{
 		Module: module, Digest: j.Module(),
 		Args:   append([]string{programName}, spec.Args...),
 		Stdin:  bytes.NewReader(spec.Stdin),
+		Inputs: files,
 		Stdout: &cappedWriter{w: frameWriter{out, frameStdout}, name: stdoutName, left: limits.StdoutBytes},
 		Stderr: &cappedWriter{w: frameWriter{out, frameStderr}, name: stderrName, left: limits.StderrBytes},
 

@@ -92,11 +92,23 @@ func (s *Sandbox) Run(ctx context.Context, j *job.Job, module []byte) (job.Resul
 // name it calls it. The name decides which used jail the job may get, if Reuse
 // allows any; "" never gets one.
 func (s *Sandbox) RunFor(ctx context.Context, submitter string, j *job.Job, module []byte) (job.Result, error) {
+	return s.RunWith(ctx, submitter, j, module, nil)
+}
+
+// RunWith is RunFor for a job with inputs, whose files the caller has opened for
+// reading alone, compared with their digests, and keeps from being changed; it may close
+// them afterwards. Those of empty inputs are not needed. Such a job always gets a jail
+// that is made for it: its process is born with the files.
+func (s *Sandbox) RunWith(ctx context.Context, submitter string, j *job.Job, module []byte, inputs map[string]*os.File) (job.Result, error) {
 	if err := Inspect(module, j.Limits()); err != nil {
 		return job.Result{State: job.Refused, Detail: err.Error()}, err
 	}
+	born, err := bornWith(j, inputs)
+	if err != nil {
+		return infra("%v", err), nil
+	}
 	start := time.Now()
-	r, err := s.take(ctx, submitter, j)
+	r, err := s.take(ctx, submitter, j, born)
 	if err != nil {
 		return infra("starting the runner: %v", err), nil
 	}
@@ -108,6 +120,29 @@ func (s *Sandbox) RunFor(ctx context.Context, submitter string, j *job.Job, modu
 	s.giveBack(r, submitter, res.State)
 	settle()
 	return res, err
+}
+
+// gift are the files that a process is born with.
+type gift struct {
+	files []*os.File
+	sizes []int64
+	bytes int64
+}
+
+// bornWith puts a job's inputs into the order of their names.
+func bornWith(j *job.Job, files map[string]*os.File) (g gift, err error) {
+	inputs := j.Inputs()
+	for _, name := range job.InputNames(inputs) {
+		size := inputs[name].Size
+		switch {
+		case size == 0:
+			continue
+		case files[name] == nil:
+			return g, fmt.Errorf("input %s is missing", name)
+		}
+		g.files, g.sizes, g.bytes = append(g.files, files[name]), append(g.sizes, size), g.bytes+size
+	}
+	return g, nil
 }
 
 func infra(format string, args ...any) job.Result {
@@ -123,6 +158,7 @@ type runner struct {
 	cfg     runnerConfig
 	group   *cgroup    // nil: none
 	fits    job.Limits // what its resource limits leave room for
+	born    gift
 	walls   []string
 	jobs    int    // that it was given
 	gone    func() // called once it has ended
@@ -138,7 +174,7 @@ type runner struct {
 // start starts a process without any right to more than it was born with. If
 // this machine forbids namespaces, it does without them from then on. The calling
 // thread must be locked: the process dies with it.
-func (s *Sandbox) start(fits job.Limits) (*runner, error) {
+func (s *Sandbox) start(fits job.Limits, born gift) (*runner, error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("no_new_privs: %w", err)
 	}
@@ -147,11 +183,12 @@ func (s *Sandbox) start(fits job.Limits) (*runner, error) {
 		return nil, err
 	}
 	id := int(s.lastID.Add(1) % (1 << 16))
-	r := &runner{fits: fits, cfg: runnerConfig{Root: dir, Without: s.without}}
+	r := &runner{fits: fits, born: born, cfg: runnerConfig{Root: dir, Without: s.without, Inputs: born.sizes}}
 	if os.Geteuid() == 0 && !slices.Contains(s.without, WallUser) {
 		r.cfg.UID = int64(firstUID + id)
 	}
 	r.cfg.Limits = limitsFor(fits, max(1, s.Reuse), r.cfg.UID != 0)
+	r.cfg.Limits[0].Value += uint64(born.bytes) // of address space
 	r.group = makeCgroup(s.Cgroup, fmt.Sprintf("jail-%d-%d", os.Getpid(), id), fits.MemoryBytes)
 	err = s.spawnAnyhow(r)
 	if err != nil {
@@ -205,6 +242,7 @@ func (s *Sandbox) spawn(r *runner, isolated bool) error {
 	r.cmd.Env = runnerEnv
 	r.cmd.Dir = s.EmptyDir
 	r.cmd.Stderr = &r.stderr
+	r.cmd.ExtraFiles = r.born.files
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	if isolated {
 		isolate(r.cmd.SysProcAttr, s.without)

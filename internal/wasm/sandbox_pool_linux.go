@@ -29,11 +29,14 @@ type parked struct {
 
 // take gives a job its jail: a used one of its submitter's, a spare one, or one
 // made for it, in this order. The jail is ready.
-func (s *Sandbox) take(ctx context.Context, submitter string, j *job.Job) (*runner, error) {
+func (s *Sandbox) take(ctx context.Context, submitter string, j *job.Job, born gift) (*runner, error) {
+	if born.bytes > 0 {
+		return s.startAlone(ctx, j.Limits(), born)
+	}
 	for {
 		r := s.spares.take(submitter, j.Limits())
 		if r == nil {
-			return s.startAlone(ctx, j.Limits())
+			return s.startAlone(ctx, j.Limits(), gift{})
 		}
 		if r.isAlive() {
 			if r.jobs == 0 && s.Reuse <= 1 {
@@ -47,7 +50,7 @@ func (s *Sandbox) take(ctx context.Context, submitter string, j *job.Job) (*runn
 }
 
 // startAlone makes a jail whose process is the child of a thread of its own.
-func (s *Sandbox) startAlone(ctx context.Context, fits job.Limits) (*runner, error) {
+func (s *Sandbox) startAlone(ctx context.Context, fits job.Limits, born gift) (*runner, error) {
 	type answer struct {
 		r   *runner
 		err error
@@ -58,7 +61,7 @@ func (s *Sandbox) startAlone(ctx context.Context, fits job.Limits) (*runner, err
 		// never unlocked, so the Go runtime discards it with the goroutine, and
 		// it lives as long as the runner.
 		runtime.LockOSThread()
-		r, err := s.start(fits)
+		r, err := s.start(fits, born)
 		if err != nil {
 			started <- answer{nil, err}
 			return
@@ -79,7 +82,7 @@ func (s *Sandbox) startAlone(ctx context.Context, fits job.Limits) (*runner, err
 // came to an orderly end, and so will the next.
 func (s *Sandbox) giveBack(r *runner, submitter string, end job.State) {
 	orderly := end == job.Exited || end == job.Trapped || end == job.OutOfFuel || end == job.OutputCap
-	if !orderly || submitter == "" || r.jobs >= s.Reuse {
+	if !orderly || submitter == "" || r.jobs >= s.Reuse || r.born.bytes > 0 {
 		r.release()
 		return
 	}
@@ -119,7 +122,7 @@ func (s *Sandbox) serve(ctx context.Context) error {
 	defer s.spares.end()
 	for missing := s.Spare; ; {
 		for ; missing > 0 && ctx.Err() == nil; missing-- {
-			r, err := s.start(s.largest())
+			r, err := s.start(s.largest(), gift{})
 			if err != nil {
 				break
 			}

@@ -39,7 +39,7 @@ func BenchmarkExecute(b *testing.B) {
 	shops := workshops{}
 	b.ReportAllocs()
 	for b.Loop() {
-		if m := shops.execute(j, module, io.Discard); m.State != job.Exited {
+		if m := shops.execute(j, module, nil, io.Discard); m.State != job.Exited {
 			b.Fatal(m)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/experimental/sysfs"
 	"github.com/tetratelabs/wazero/sys"
 	"golang.org/x/sys/cpu"
 
@@ -128,11 +129,16 @@ type usage struct {
 
 // call makes an instance and runs its start function and its command.
 func call(ctx context.Context, rt wazero.Runtime, compiled wazero.CompiledModule, g Guest) (usage, error) {
-	guest, err := rt.InstantiateModule(ctx, compiled, moduleConfig(g).WithStartFunctions())
+	cfg, folder := moduleConfig(g), newInputFolder(g.Inputs)
+	if len(g.Inputs) > 0 {
+		cfg = cfg.WithFSConfig(wazero.NewFSConfig().(sysfs.FSConfig).WithSysFSMount(folder, job.InputFolder))
+	}
+	guest, err := rt.InstantiateModule(ctx, compiled, cfg.WithStartFunctions())
 	if err != nil {
 		return usage{}, err
 	}
 	defer guest.Close(ctx)
+	folder.pay = payFor(guest.ExportedGlobal(fuel.FuelExport).(api.MutableGlobal))
 	for _, name := range []string{fuel.StartExport, "_start"} {
 		if f := guest.ExportedFunction(name); f != nil && err == nil {
 			// A call that came back has left the depth at that of its last one.
@@ -146,7 +152,7 @@ func call(ctx context.Context, rt wazero.Runtime, compiled wazero.CompiledModule
 }
 
 // moduleConfig gives a guest its arguments, environment and streams, and
-// nothing else: no files, no sockets. wazero's default clocks are fake: they
+// nothing else: no files beside its inputs, no sockets. wazero's default clocks are fake: they
 // start at a fixed date and advance by a fixed step per reading.
 func moduleConfig(g Guest) wazero.ModuleConfig {
 	cfg := wazero.NewModuleConfig().

@@ -51,11 +51,24 @@ func openWorkshop(ctx context.Context, compiler bool) (*workshop, error) {
 		cfg = wazero.NewRuntimeConfigCompiler()
 	}
 	rt := wazero.NewRuntimeWithConfig(ctx, cfg.WithDebugInfoEnabled(false))
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, rt); err != nil {
+	if err := offerWASI(ctx, rt); err != nil {
 		rt.Close(ctx)
 		return nil, fmt.Errorf("offering WASI: %w", err)
 	}
 	return &workshop{rt: rt, offered: rt.Module(wasiModule).ExportedFunctionDefinitions()}, nil
+}
+
+// offerWASI offers the engine's WASI but for fd_renumber, with which a guest that has a
+// file open could choose a number so high that the table of open files needs gigabytes.
+func offerWASI(ctx context.Context, rt wazero.Runtime) error {
+	const notSupported = 58 // errno of WASI preview 1
+	b := rt.NewHostModuleBuilder(wasiModule)
+	wasi_snapshot_preview1.NewFunctionExporter().ExportFunctions(b)
+	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(_ context.Context, _ api.Module, stack []uint64) {
+		stack[0] = notSupported
+	}), []api.ValueType{api.ValueTypeI32, api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export("fd_renumber")
+	_, err := b.Instantiate(ctx)
+	return err
 }
 
 func (w *workshop) close(ctx context.Context) { w.rt.Close(ctx) }
