@@ -109,8 +109,8 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	}
 	defer peer.Close()
-	d.jobs.reach.node = peer
-	if err := errors.Join(d.jobs.open(), d.answerJobs(peer)); err != nil {
+	d.jobs.reach.node, d.jobs.reach.caller = peer, asCaller(peer.ID(), d.node.Public())
+	if err := errors.Join(d.answerJobs(peer), d.jobs.open()); err != nil {
 		stage.End("", err)
 		return err
 	}

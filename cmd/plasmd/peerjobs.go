@@ -21,10 +21,11 @@ func (d *daemon) takesPeerJobs() bool {
 	return len(d.cfg.Submitters) > 0 && len(d.cfg.ListenAddrs) > 0
 }
 
-// answerJobs takes jobs from other nodes from now on, if anybody's are run here. It
-// is for before the peer runs.
+// answerJobs takes jobs from other nodes from now on, if anybody's are run here, and
+// from those at the socket who ask this node as one of several. It is for before the
+// peer runs and the socket is served.
 func (d *daemon) answerJobs(peer *p2p.Node) error {
-	if !d.takesPeerJobs() {
+	if len(d.cfg.Submitters) == 0 {
 		return nil
 	}
 	keys, err := d.cfg.submitters()
@@ -37,6 +38,10 @@ func (d *daemon) answerJobs(peer *p2p.Node) error {
 	})
 	if err != nil {
 		return err
+	}
+	d.jobs.reach.own = server
+	if !d.takesPeerJobs() {
+		return nil
 	}
 	if err := peer.Handle(jobpeer.JobProtocol, server.ServeJob); err != nil {
 		return err
