@@ -243,7 +243,7 @@ func (d *Desk) refused(err error) error {
 
 // accept admits r, writes it down and gives it a place in the queue.
 func (d *Desk) accept(r *record) (job.Status, error) {
-	if err := d.cfg.Node.cfg.Limits.Admit(r.job); err != nil {
+	if err := d.cfg.Node.admit(r.job); err != nil {
 		return job.Status{}, d.refused(err)
 	}
 	r.accepted = d.cfg.Node.cfg.Now()

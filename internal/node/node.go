@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -43,6 +44,10 @@ type Config struct {
 	// Module gets the bytes of a module from wherever this node keeps or
 	// finds them. The node compares them with the digest.
 	Module func(ctx context.Context, d blob.Digest) ([]byte, error)
+	// Input opens an input of that size for reading, verified, so that nobody changes it
+	// while the job runs; the node closes it. Nil: jobs with inputs are refused, as they
+	// are by a Runner that is no InputRunner.
+	Input  func(ctx context.Context, d blob.Digest, size int64) (*os.File, error)
 	Limits job.NodeLimits
 	// MaxConcurrent jobs run at once, MaxQueued more wait; the next one is
 	// refused as busy.
@@ -52,7 +57,8 @@ type Config struct {
 	// The node's own jobs have none.
 	MaxPerSubmitter int
 	// FetchTime is what a submitter's job has to get its module to this machine, while
-	// it takes a place among those that run; 2 minutes if 0. It is no part of the job's
+	// it takes a place among those that run; 2 minutes if 0. For each 4 MiB of its inputs
+	// it has a second more. It is no part of the job's
 	// deadline, which is for what the job does. The node's own jobs may take longer.
 	FetchTime time.Duration
 	Booted    *receipt.Booted  // the system this node runs; nil if unknown
@@ -114,7 +120,7 @@ func (n *Node) executeAs(ctx context.Context, j *job.Job, who string) (Report, e
 }
 
 func (n *Node) execute(ctx context.Context, j *job.Job, who string) (Report, error) {
-	if err := n.cfg.Limits.Admit(j); err != nil {
+	if err := n.admit(j); err != nil {
 		return Report{}, err
 	}
 	asked := n.cfg.Now()
@@ -127,6 +133,14 @@ func (n *Node) execute(ctx context.Context, j *job.Job, who string) (Report, err
 		return Report{}, err
 	}
 	return n.perform(ctx, task{job: j, asked: asked, who: who})
+}
+
+// admit refuses what this node does not run, whoever asks.
+func (n *Node) admit(j *job.Job) error {
+	if err := n.cfg.Limits.Admit(j); err != nil {
+		return err
+	}
+	return n.checkInputs(j)
 }
 
 // task is an admitted job that has its turn.
@@ -146,15 +160,14 @@ func (n *Node) perform(ctx context.Context, t task) (Report, error) {
 	}
 	started := n.cfg.Now()
 	enter(job.Fetching)
-	fetching, done := n.fetching(ctx, t)
-	module, err := n.module(fetching, t.job.Module())
-	done()
+	got, err := n.fetch(ctx, t)
 	if err != nil {
 		return Report{}, err
 	}
+	defer got.close()
 	fetched := n.cfg.Now()
 	enter(job.Running)
-	res, err := n.run(ctx, t, module)
+	res, err := n.run(ctx, t, got)
 	if err != nil {
 		return Report{}, err
 	}
@@ -163,12 +176,33 @@ func (n *Node) perform(ctx context.Context, t task) (Report, error) {
 	return n.sign(t, res, started)
 }
 
-// run gives the job to the runner, with the submitter's name where that matters.
-func (n *Node) run(ctx context.Context, t task, module []byte) (job.Result, error) {
-	if r, ok := n.cfg.Runner.(SubmitterRunner); ok {
-		return r.RunFor(ctx, t.who, t.job, module)
+// needs is all that a job needs.
+type needs struct {
+	module []byte
+	inputs map[string]*os.File
+	close  func()
+}
+
+// fetch gets what the job needs, within its time.
+func (n *Node) fetch(ctx context.Context, t task) (got needs, err error) {
+	ctx, done := n.fetching(ctx, t)
+	defer done()
+	if got.module, err = n.module(ctx, t.job.Module()); err != nil {
+		return needs{}, err
 	}
-	return n.cfg.Runner.Run(ctx, t.job, module)
+	got.inputs, got.close, err = n.inputs(ctx, t.job)
+	return got, err
+}
+
+// run gives the job to the runner, with the submitter's name where that matters.
+func (n *Node) run(ctx context.Context, t task, got needs) (job.Result, error) {
+	if r, ok := n.cfg.Runner.(InputRunner); ok && len(t.job.Inputs()) > 0 {
+		return r.RunWith(ctx, t.who, t.job, got.module, got.inputs)
+	}
+	if r, ok := n.cfg.Runner.(SubmitterRunner); ok {
+		return r.RunFor(ctx, t.who, t.job, got.module)
+	}
+	return n.cfg.Runner.Run(ctx, t.job, got.module)
 }
 
 // sign makes the receipt.
@@ -187,17 +221,15 @@ func (n *Node) fetching(ctx context.Context, t task) (context.Context, context.C
 	if t.who == ownJobs {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, n.cfg.FetchTime, fmt.Errorf("not within the %s that a job has for it", n.cfg.FetchTime))
+	most := n.fetchTime(t.job)
+	return context.WithTimeoutCause(ctx, most, fmt.Errorf("not within the %s that a job has for it", most))
 }
 
 // module gets the bytes and compares them with their name.
 func (n *Node) module(ctx context.Context, d blob.Digest) ([]byte, error) {
 	module, err := n.cfg.Module(ctx, d)
 	if err != nil {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-		return nil, &job.Refusal{Reason: job.Unavailable, Detail: "the module could not be had", Err: err}
+		return nil, notHad(ctx, "module", err)
 	}
 	if err := n.cfg.Limits.AdmitModule(int64(len(module))); err != nil {
 		return nil, err
@@ -216,6 +248,7 @@ func (n *Node) statement(j *job.Job, res job.Result, started time.Time) receipt.
 	s := receipt.Statement{
 		Result: receipt.Result{
 			JobID: j.ID(), Module: spec.Module, Args: spec.Args, Stdin: blob.Of(spec.Stdin),
+			Inputs:   receiptInputs(spec.Inputs),
 			Stdout:   receipt.OutputOf(res.Stdout, res.StdoutTruncated),
 			Stderr:   receipt.OutputOf(res.Stderr, res.StderrTruncated),
 			EndState: receipt.EndState(res.State),
