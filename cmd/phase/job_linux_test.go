@@ -79,7 +79,7 @@ func TestJobScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"node": cmdNode, "town": cmdTown, "awaitnodes": cmdAwaitNodes, "killnode": cmdKillNode, "status": cmdStatus, "forge": cmdForge, "crowd": cmdCrowd, "submitmany": cmdSubmitMany, "receipts": cmdReceipts,
+			"node": cmdNode, "town": cmdTown, "awaitnodes": cmdAwaitNodes, "nodekey": cmdNodeKey, "known": cmdKnown, "killnode": cmdKillNode, "status": cmdStatus, "forge": cmdForge, "crowd": cmdCrowd, "submitmany": cmdSubmitMany, "receipts": cmdReceipts,
 		},
 	})
 }
@@ -180,6 +180,33 @@ func readyNode(ts *testscript.TestScript, events string) (key, addr string) {
 	}
 	ts.Fatalf("the node is not up:\n%s", ts.ReadFile(strings.TrimSuffix(events, ".events")+".log"))
 	return "", ""
+}
+
+// nodekey NAME sets $NAME to the key of the node at the socket.
+func cmdNodeKey(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("phase", "job", "--socket", ts.Getenv("SOCKET"), "--format", "json", "nodes"))
+	var nodes []struct{ Key string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &nodes))
+	ts.Setenv(args[0], nodes[0].Key)
+}
+
+// known FILE KEY[,OPERATOR[,ADDR]]… writes a list of known nodes.
+func cmdKnown(ts *testscript.TestScript, _ bool, args []string) {
+	list := []map[string]any{}
+	for _, arg := range args[1:] {
+		parts := strings.Split(arg, ",")
+		n := map[string]any{"key": parts[0]}
+		if len(parts) > 1 {
+			n["operator"] = parts[1]
+		}
+		if len(parts) > 2 {
+			n["addrs"] = parts[2:]
+		}
+		list = append(list, n)
+	}
+	raw, err := json.Marshal(map[string]any{"nodes": list})
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), raw, 0o644))
 }
 
 // awaitnodes N asks for the network's nodes until so many run alice's jobs.

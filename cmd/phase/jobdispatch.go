@@ -36,6 +36,7 @@ type dispatchFlags struct {
 	arch                    string
 	patience, search        time.Duration
 	receipt                 string // file
+	known, beacon, frauds   string // file, value, folder
 }
 
 func (d *dispatchFlags) add(cmd *cobra.Command) {
@@ -47,6 +48,9 @@ func (d *dispatchFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&d.arch, "arch", "", "only nodes of this architecture, x86_64 or arm64")
 	flags.DurationVar(&d.patience, "wait", time.Minute, "how long a node may take beyond the job's deadline")
 	flags.DurationVar(&d.search, "search", 15*time.Second, "how long nodes are looked for")
+	flags.StringVar(&d.known, "nodes", "", "a `file` of nodes that are known, and who runs them: of the network only these are asked, and of one operator's only one votes")
+	flags.StringVar(&d.beacon, "beacon", "", "public randomness by which a quorum's nodes are chosen, `HEX` or @FILE (default random, of one's own)")
+	flags.StringVar(&d.frauds, "fraud-dir", "", "write proofs of fraud that come out into this `folder` (default beside the file of --receipt)")
 	flags.StringVar(&d.receipt, "receipt", "", "write the receipt, or with several replicas the quorum's statement, to this `file`")
 }
 
@@ -54,7 +58,7 @@ func (d *dispatchFlags) add(cmd *cobra.Command) {
 // without it.
 func (d *dispatchFlags) away(cmd *cobra.Command, s *specFlags) (bool, error) {
 	if len(d.on) == 0 {
-		for _, name := range []string{"replicas", "quorum", "max-nodes", "arch", "wait", "search", "receipt"} {
+		for _, name := range []string{"replicas", "quorum", "max-nodes", "arch", "wait", "search", "receipt", "nodes", "beacon", "fraud-dir"} {
 			if cmd.Flags().Changed(name) {
 				return false, usageError{fmt.Errorf("--%s is for --on", name)}
 			}
@@ -64,6 +68,8 @@ func (d *dispatchFlags) away(cmd *cobra.Command, s *specFlags) (bool, error) {
 	switch {
 	case s.key == "":
 		return false, usageError{errors.New("--on: other nodes run signed jobs only; name the submitter's key file with --key")}
+	case d.beacon != "" && d.replicas < 2:
+		return false, usageError{errors.New("--beacon is for --replicas")}
 	case cmd.Flags().Changed("for"):
 		return false, usageError{errors.New("--for is not for --on: each node gets a submission for itself alone")}
 	}
@@ -140,6 +146,7 @@ type dispatched struct {
 	Quorum   rawJSON            `json:"quorum"`  // statement; null for one node
 	Agreed   int                `json:"agreed"`  // nodes that came to this result
 	Nodes    []dispatch.Attempt `json:"nodes"`
+	Frauds   []rawJSON          `json:"frauds,omitempty"` // proofs, each for itself
 	Code     string             `json:"code,omitempty"`
 	Error    string             `json:"error,omitempty"`
 	Hint     string             `json:"hint,omitempty"`
@@ -160,18 +167,36 @@ func (d *dispatchFlags) send(cmd *cobra.Command, f *jobFlags, s *specFlags, c *j
 	if err != nil {
 		return nil, err
 	}
+	known, err := readKnown(d.known)
+	if err != nil {
+		return nil, err
+	}
+	known.narrow(at)
+	beacon, err := readBeacon(d.beacon)
+	if err != nil {
+		return nil, err
+	}
+	if d.frauds != "" {
+		if err := os.MkdirAll(d.frauds, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	remote := c.Remote(key.Public().(ed25519.PublicKey))
+	own, err := at.ownNode(cmd.Context(), c)
+	if err != nil {
+		return nil, err
+	}
 	o := dispatch.Options{
 		Nodes: at.nodes, Search: d.searchFor(at, remote), Replicas: d.replicas, Quorum: d.quorum, MaxNodes: d.nodes,
 		SearchTime: d.search, Grace: d.patience, Valid: s.valid, Tell: nodeTeller(),
+		Operator: known.operator, Beacon: beacon,
 	}
 	var peers dispatch.Peers = remote
+	if at.local {
+		o.Nodes = append(o.Nodes, own.peer)
+	}
 	if at.local && d.replicas == 1 {
-		own, err := ownNode(cmd.Context(), c)
-		if err != nil {
-			return nil, err
-		}
-		o.Nodes, peers = append(o.Nodes, own.peer), withOwn{remote, c, own, module}
+		peers = withOwn{remote, c, own, module}
 	}
 	a, err := dispatch.Run(cmd.Context(), peers, dispatch.Job{Job: j, Module: module, Key: key}, o)
 	var failure *dispatch.Failure
@@ -187,27 +212,32 @@ func (d *dispatchFlags) send(cmd *cobra.Command, f *jobFlags, s *specFlags, c *j
 	if a.Quorum != nil {
 		proof = a.Quorum
 	}
-	return a, d.keep(proof)
+	return a, d.keep(cmd, proof, a.Frauds)
 }
 
-// keep writes the proof to the file that --receipt names.
-func (d *dispatchFlags) keep(proof []byte) error {
-	if d.receipt == "" || proof == nil {
-		return nil
+// keep writes the proof to the file that --receipt names, and those of fraud where
+// they belong.
+func (d *dispatchFlags) keep(cmd *cobra.Command, proof []byte, frauds []dispatch.Fraud) (err error) {
+	if d.receipt != "" && proof != nil {
+		err = durable.WriteFile(d.receipt, proof, 0o644)
 	}
-	return durable.WriteFile(d.receipt, proof, 0o644)
+	told, failed := keepFrauds(frauds, d.frauds, d.receipt)
+	for _, line := range told {
+		cmd.PrintErrln(phaseterm.Clean(line))
+	}
+	return errors.Join(err, failed)
 }
 
 // failed shows a failure: as JSON on standard output, if that is asked for.
 func (d *dispatchFlags) failed(cmd *cobra.Command, f *jobFlags, j *job.Job, failure *dispatch.Failure) error {
-	if err := d.keep(failure.Quorum); err != nil {
+	if err := d.keep(cmd, failure.Quorum, failure.Frauds); err != nil {
 		return errors.Join(failure, err)
 	}
 	if f.format != "json" {
 		return failure
 	}
 	text, _, _ := strings.Cut(failure.Error(), "\n")
-	out := dispatched{JobID: j.ID().String(), Quorum: failure.Quorum, Nodes: failure.Attempts, Code: failure.Code(), Error: text, Hint: failure.Hint()}
+	out := dispatched{JobID: j.ID().String(), Quorum: failure.Quorum, Nodes: failure.Attempts, Frauds: proofsOf(failure.Frauds), Code: failure.Code(), Error: text, Hint: failure.Hint()}
 	if err := f.show(cmd.OutOrStdout(), out, nil); err != nil {
 		return err
 	}
@@ -218,7 +248,7 @@ func (d *dispatchFlags) show(cmd *cobra.Command, f *jobFlags, a *dispatch.Answer
 	r := a.Statement.Result
 	out := dispatched{
 		JobID: r.JobID.String(), EndState: string(r.EndState), ExitCode: r.ExitCode, Stdout: a.Stdout, Stderr: a.Stderr,
-		Receipt: a.Receipt, Quorum: a.Quorum, Agreed: a.Agreed, Nodes: a.Attempts,
+		Receipt: a.Receipt, Quorum: a.Quorum, Agreed: a.Agreed, Nodes: a.Attempts, Frauds: proofsOf(a.Frauds),
 	}
 	return f.show(cmd.OutOrStdout(), out, func(w io.Writer) error {
 		fmt.Fprintln(w, r.JobID)
@@ -229,6 +259,13 @@ func (d *dispatchFlags) show(cmd *cobra.Command, f *jobFlags, a *dispatch.Answer
 		}
 		return table.Flush()
 	})
+}
+
+func proofsOf(list []dispatch.Fraud) (out []rawJSON) {
+	for _, f := range list {
+		out = append(out, f.Proof)
+	}
+	return out
 }
 
 // nodeTeller shows on a terminal what happens with each node.

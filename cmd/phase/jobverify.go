@@ -36,7 +36,7 @@ type judged struct {
 }
 
 func newJobVerify(f *jobFlags) *cobra.Command {
-	var id, stdout, stderr, submitter string
+	var id, stdout, stderr, submitter, known string
 	var keys []string
 	var votes int
 	cmd := &cobra.Command{
@@ -59,7 +59,6 @@ Exit status: 0 ACCEPT, 1 REJECT, 3 UNVERIFIABLE, 2 wrong usage.`,
 				return err
 			}
 			want := expected{Expectation: receipt.Expectation{Now: time.Now()}, votes: votes}
-			var err error
 			for _, text := range keys {
 				key, err := job.ParseKey(text)
 				if err != nil {
@@ -67,6 +66,11 @@ Exit status: 0 ACCEPT, 1 REJECT, 3 UNVERIFIABLE, 2 wrong usage.`,
 				}
 				want.nodes = append(want.nodes, quorum.Node{Key: key})
 			}
+			list, err := readKnown(known)
+			if err != nil {
+				return err
+			}
+			want.nodes = list.voters(want.nodes)
 			if submitter != "" {
 				if want.submitter, err = job.ParseKey(submitter); err != nil {
 					return usageError{fmt.Errorf("--submitter: %w", err)}
@@ -92,6 +96,7 @@ Exit status: 0 ACCEPT, 1 REJECT, 3 UNVERIFIABLE, 2 wrong usage.`,
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&keys, "node-key", "k", nil, "the expected node's public `key`, ed25519:<hex>; repeatable for a quorum")
+	flags.StringVar(&known, "nodes", "", "a `file` of nodes that are expected, and who runs them: one operator has one vote")
 	flags.IntVar(&votes, "votes", 0, "how many of the expected nodes have to agree (default what the statement's plan says)")
 	flags.StringVar(&submitter, "submitter", "", "the expected submitter's public `key`, of a quorum")
 	flags.StringVar(&id, "job", "", "`id` of the job that was submitted")
