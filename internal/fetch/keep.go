@@ -77,6 +77,20 @@ func (f *Fetcher) Keep(ctx context.Context, v *manifest.Verified, name string, b
 	return k, f.keep(ctx, j)
 }
 
+// KeepBlob fetches a blob of which only digest and size are known from urls into the
+// store, unless it is there. name is for messages. Errors are those of Keep.
+func (f *Fetcher) KeepBlob(ctx context.Context, name string, d blob.Digest, size int64, urls []string) error {
+	switch {
+	case f.Store == nil:
+		return &KeepError{name, errNoStore}
+	case d.IsZero() || size < 1:
+		return fmt.Errorf("fetch %s: no digest or size", name)
+	case f.Store.Has(d):
+		return nil
+	}
+	return f.keep(ctx, newJob(name, d, size, urls))
+}
+
 // has reports whether the store has the job's blob, and tells of it.
 func (f *Fetcher) has(ctx context.Context, j job, through bool) bool {
 	d := f.newDownload(j, nil)

@@ -22,6 +22,7 @@ import (
 type keepable struct {
 	data []byte
 	v    *manifest.Verified
+	urls []string
 	hits atomic.Int32
 	lie  atomic.Bool // one byte of what is served is another
 	cut  atomic.Bool // each answer breaks off
@@ -52,6 +53,7 @@ func newKeepable(t *testing.T, chunks, verity bool) *keepable {
 		honest(data)(w, r)
 	})
 	a := manifest.Artifact{Hash: digest, Size: size, URLs: []string{url + "/stable/x86_64/rootfs"}}
+	k.urls = a.URLs
 	if chunks {
 		a.Chunks = blob.Of(list.Bytes())
 	}
@@ -240,5 +242,36 @@ func TestCannotKeep(t *testing.T) {
 			continue
 		}
 		file.Close()
+	}
+}
+
+// TestKeepBlob: of which nothing is known but its digest and size.
+func TestKeepBlob(t *testing.T) {
+	k := newKeepable(t, false, true)
+	f := quick(t)
+	f.Retries = 1
+	if err := f.KeepBlob(context.Background(), "input", blob.Of(k.data), int64(len(k.data)), k.urls); !errors.As(err, new(*KeepError)) {
+		t.Errorf("without a store: %v", err)
+	}
+	f.Store = openStore(t)
+	if err := f.KeepBlob(context.Background(), "input", blob.Of(k.data), int64(len(k.data)), k.urls); err != nil {
+		t.Fatal(err)
+	}
+	k.stored(t, f.Store)
+	asked := k.hits.Load()
+	if err := f.KeepBlob(context.Background(), "input", blob.Of(k.data), int64(len(k.data)), k.urls); err != nil || k.hits.Load() != asked {
+		t.Errorf("what is there: %v, %d requests", err, k.hits.Load()-asked)
+	}
+	f.Store = openStore(t)
+	k.lie.Store(true)
+	var failed *Error
+	if err := f.KeepBlob(context.Background(), "input", blob.Of(k.data), int64(len(k.data)), k.urls); !errors.As(err, &failed) || f.Store.Has(blob.Of(k.data)) {
+		t.Errorf("wrong bytes: %v", err)
+	}
+	for name, size := range map[string]int64{"shorter": int64(len(k.data)) - 1, "longer": int64(len(k.data)) + 1, "none": 0} {
+		k.lie.Store(false)
+		if err := f.KeepBlob(context.Background(), "input", blob.Of(k.data), size, k.urls); err == nil || f.Store.Has(blob.Of(k.data)) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
