@@ -50,7 +50,8 @@ type configLimits struct {
 	MaxMemoryBytes    int64 `json:"max_memory_bytes"`
 	MaxCPUCores       int64 `json:"max_cpu_cores"` // a guest has one thread, so 1 is all there is
 	MaxTimeoutSeconds int64 `json:"max_timeout_seconds"`
-	MaxFuel           int64 `json:"max_fuel"` // in the units of internal/fuel
+	MaxFuel           int64 `json:"max_fuel"`        // in the units of internal/fuel
+	MaxInputBytes     int64 `json:"max_input_bytes"` // of all inputs of a job
 }
 
 // queuePerSlot is how many jobs may wait for each that runs.
@@ -67,6 +68,7 @@ func defaultConfig() config {
 			MaxCPUCores:       1,
 			MaxTimeoutSeconds: job.DefaultNodeLimits.DeadlineMS / 1000,
 			MaxFuel:           job.DefaultNodeLimits.Fuel,
+			MaxInputBytes:     job.DefaultNodeLimits.InputBytes,
 		},
 		BootJobs:  []string{},
 		Providers: []string{},
@@ -160,6 +162,7 @@ func (c config) check() error {
 		{"serve_port", c.ServePort, 0, 65535},
 		{"limits.max_timeout_seconds", c.Limits.MaxTimeoutSeconds, 1, 3600},
 		{"limits.max_fuel", c.Limits.MaxFuel, 1, 1<<53 - 1},
+		{"limits.max_input_bytes", c.Limits.MaxInputBytes, 0, job.MaxInputBytes},
 	} {
 		if f.value < f.low || f.value > f.high {
 			return fmt.Errorf("%s is %d, want %d to %d", f.name, f.value, f.low, f.high)
@@ -205,6 +208,7 @@ func (c config) nodeLimits() job.NodeLimits {
 	limits.MemoryBytes = c.Limits.MaxMemoryBytes
 	limits.DeadlineMS = c.Limits.MaxTimeoutSeconds * 1000
 	limits.Fuel = c.Limits.MaxFuel
+	limits.InputBytes = c.Limits.MaxInputBytes
 	return limits
 }
 

@@ -39,7 +39,7 @@ type daemon struct {
 	log     *slog.Logger
 
 	net     *network
-	modules *store.Store
+	modules *node.Keeper // and inputs
 	box     *wasm.Sandbox
 	node    *node.Node
 	jobs    *jobService
@@ -51,7 +51,7 @@ func (d *daemon) setup() error {
 		return err
 	}
 	var err error
-	if d.modules, err = d.state.modules(); err != nil {
+	if d.modules, err = d.state.modules(d.cfg.nodeLimits()); err != nil {
 		return err
 	}
 	d.net = newNetwork(d.bases(), d.limits.local, d.proxy, d.log)
@@ -60,13 +60,16 @@ func (d *daemon) setup() error {
 		booted = d.booted.Receipt()
 	}
 	modules := &node.Modules{
-		Stores: []*store.Store{d.modules}, Keep: d.modules, MaxBytes: job.MaxModuleBytes, Log: d.log,
+		Stores: []*store.Store{d.modules.Store}, Keep: d.modules.Store, MaxBytes: job.MaxModuleBytes, Log: d.log,
 		Download: func(ctx context.Context, digest blob.Digest) ([]byte, error) {
 			return d.net.module(ctx, moduleName(ctx), digest)
 		},
 	}
+	inputs := &node.Inputs{Store: d.modules.Store, Log: d.log, Download: func(ctx context.Context, digest blob.Digest, size int64) error {
+		return d.net.input(ctx, d.modules.Store, digest, size)
+	}}
 	d.node, err = node.New(node.Config{
-		Key: d.key, Runner: d.box, Module: modules.Get, Limits: d.cfg.nodeLimits(),
+		Key: d.key, Runner: d.box, Module: modules.Get, Input: inputs.Open, Limits: d.cfg.nodeLimits(),
 		MaxConcurrent: d.cfg.MaxConcurrentJobs, MaxQueued: queuePerSlot * d.cfg.MaxConcurrentJobs,
 		MaxPerSubmitter: d.cfg.MaxPerSubmitter, Booted: booted, Log: d.log,
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -326,19 +327,20 @@ func lookAtJobs(ctx context.Context, cfg config) []finding {
 		if stands[wall] {
 			found = append(found, finding{"wall " + wall, fine, "stands", ""})
 		} else {
-			found = append(found, finding{"wall " + wall, noted, "is missing", whyNoWall(wall)})
+			found = append(found, finding{"wall " + wall, noted, "is missing", whyNoWall(wall, box.Exe)})
 		}
 	}
 	return found
 }
 
 // whyNoWall is what most often keeps a wall away. Receipts do not name it then.
-func whyNoWall(wall string) string {
+// jail is the program in which guests are jailed.
+func whyNoWall(wall, jail string) string {
 	switch {
 	case os.Geteuid() != 0 && !strings.HasPrefix(wall, "landlock") && wall != wasm.WallSeccomp:
 		return "Only root can have it: run the node as the service does."
 	case strings.HasPrefix(wall, "landlock"):
-		return "The kernel has no Landlock of that version, or it is not in its list of security modules (/sys/kernel/security/lsm)."
+		return whyNoLandlock(wall, jail, wasm.LandlockVersion())
 	case strings.HasPrefix(wall, "cgroup"):
 		return "This command has no control group of its own. The service has one (Delegate=yes) where control groups are of version 2; receipts name this wall where it stood."
 	case wall == wasm.WallSeccomp:
@@ -347,4 +349,38 @@ func whyNoWall(wall string) string {
 		return "The kernel or the container around this process forbids new namespaces."
 	}
 	return "The kernel or the container around this process refuses it."
+}
+
+// landlockSince are the versions of Landlock that brought its walls, and landlockC the
+// one that walls in programs with C in them. Source: landlock(7), "VERSIONS".
+var landlockSince = map[string]int{wasm.WallFiles: 1, wasm.WallTCP: 4, wasm.WallScopes: 6}
+
+const landlockC = 8
+
+// whyNoLandlock tells a kernel that cannot from a program that was built so that the
+// kernel cannot.
+func whyNoLandlock(wall, jail string, version int) string {
+	switch {
+	case version == 0:
+		return "The kernel has no Landlock, or it is not in its list of security modules (/sys/kernel/security/lsm)."
+	case version < landlockSince[wall]:
+		return fmt.Sprintf("The kernel's Landlock is of version %d; this wall needs version %d.", version, landlockSince[wall])
+	case version < landlockC && builtWithC(jail):
+		return fmt.Sprintf("%s was built with cgo: Landlock binds all threads of such a program from version %d on, and this kernel's is %d. Build it with CGO_ENABLED=0, as the releases are.", jail, landlockC, version)
+	}
+	return "The kernel or the container around this process refuses it."
+}
+
+// builtWithC reports whether a Go program says that it was built with cgo.
+func builtWithC(path string) bool {
+	info, err := buildinfo.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	for _, s := range info.Settings {
+		if s.Key == "CGO_ENABLED" {
+			return s.Value == "1"
+		}
+	}
+	return false
 }

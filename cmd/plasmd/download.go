@@ -15,6 +15,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/job"
+	"github.com/phasebased/phase/internal/store"
 )
 
 // Rounds over all providers, and the pause before the second; it doubles.
@@ -52,6 +53,14 @@ func (n *network) close() { n.fetcher.Client.CloseIdleConnections() }
 // first provider that has it. The error is a *fetch.Error.
 func (n *network) module(ctx context.Context, name string, d blob.Digest) ([]byte, error) {
 	return n.fetcher.Blob(ctx, name, d, job.MaxModuleBytes, fetch.BlobURLs(d, n.bases))
+}
+
+// input downloads the input d into s, from the first provider that has it. The error is
+// a *fetch.Error or a *fetch.KeepError.
+func (n *network) input(ctx context.Context, s *store.Store, d blob.Digest, size int64) error {
+	f := *n.fetcher
+	f.Store = s
+	return f.KeepBlob(ctx, "input", d, size, fetch.BlobURLs(d, n.bases))
 }
 
 // deliver posts a receipt to the first provider that takes it, and says which

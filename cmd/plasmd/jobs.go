@@ -61,7 +61,7 @@ func (d *daemon) newJobService() (_ *jobService, err error) {
 	}
 	s.server, err = jobapi.New(jobapi.Config{
 		Desk: s.desk, Blobs: d.modules, Node: s.describe, Caller: jobapi.PeerCaller, Network: s.reach,
-		MaxModuleBytes: d.cfg.nodeLimits().ModuleBytes, Log: d.log,
+		MaxUploadBytes: d.cfg.nodeLimits().MaxUpload(), Log: d.log,
 	})
 	return s, err
 }
@@ -74,7 +74,7 @@ func (s *jobService) describe() jobapi.Node {
 		Key: job.FormatKey(s.d.node.Public()), Version: version.Version, Local: true,
 		Running: int64(load.Running), Waiting: int64(load.Waiting),
 		MaxRunning: int64(cfg.MaxConcurrentJobs), MaxWaiting: int64(queuePerSlot * cfg.MaxConcurrentJobs),
-		MemoryBytes: limits.MemoryBytes, DeadlineMS: limits.DeadlineMS, ModuleBytes: limits.ModuleBytes,
+		MemoryBytes: limits.MemoryBytes, DeadlineMS: limits.DeadlineMS, ModuleBytes: limits.ModuleBytes, InputBytes: limits.InputBytes,
 		Signed: cfg.RequireSigned,
 	}
 }

@@ -34,7 +34,7 @@ func (d *daemon) answerJobs(peer *p2p.Node) error {
 	}
 	server, err := jobpeer.New(jobpeer.Config{
 		Key: d.key, Desk: d.jobs.desk, Rounds: d.jobs.desk, Blobs: d.modules, Submitters: keys,
-		Describe: d.capacity(), MaxModuleBytes: d.cfg.nodeLimits().ModuleBytes, Log: d.log,
+		Describe: d.capacity(), MaxModuleBytes: d.cfg.nodeLimits().ModuleBytes, MaxInputBytes: d.cfg.nodeLimits().InputBytes, Log: d.log,
 	})
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (d *daemon) capacity() func() jobpeer.Capacity {
 		Version: version.Version, Arch: canonicalArch(), CostTable: fuel.CostTable,
 		MaxRunning: int64(d.cfg.MaxConcurrentJobs), MaxWaiting: int64(queuePerSlot * d.cfg.MaxConcurrentJobs),
 		MemoryBytes: limits.MemoryBytes, DeadlineMS: limits.DeadlineMS, StdoutBytes: limits.StdoutBytes,
-		StderrBytes: limits.StderrBytes, Fuel: limits.Fuel, ModuleBytes: limits.ModuleBytes,
+		StderrBytes: limits.StderrBytes, Fuel: limits.Fuel, ModuleBytes: limits.ModuleBytes, InputBytes: limits.InputBytes,
 	}
 	tried := sync.OnceValue(d.tryOut)
 	return func() jobpeer.Capacity {

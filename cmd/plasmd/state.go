@@ -30,7 +30,7 @@ func defaultState() string {
 	return filepath.Join(home, ".local", "state", "plasm")
 }
 
-// state is the node's folder: node.key, receipts/, blobs/ (modules), jobs/, empty/.
+// state is the node's folder: node.key, receipts/, blobs/ (modules, inputs), jobs/, empty/.
 type state struct {
 	dir       string
 	ephemeral bool // the identity is never stored
@@ -72,8 +72,15 @@ const (
 	leaveFree  = 256 << 20
 )
 
-func (s *state) modules() (*store.Store, error) {
-	return store.OpenLimited(s.dir, store.Limit{Bytes: maxModules, Free: leaveFree})
+// modules is where modules and inputs are kept: room for those of four jobs at least,
+// and of those that one submitter brings for two.
+func (s *state) modules(limits job.NodeLimits) (*node.Keeper, error) {
+	most := max(maxModules, 4*limits.MaxUpload())
+	kept, err := store.OpenLimited(s.dir, store.Limit{Bytes: most, Free: leaveFree})
+	if err != nil {
+		return nil, err
+	}
+	return &node.Keeper{Store: kept, Share: most / 2}, nil
 }
 
 // jobs is where the desk keeps its journal and large outputs.

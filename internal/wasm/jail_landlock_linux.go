@@ -42,8 +42,9 @@ func landlockRules(version int) unix.LandlockRulesetAttr {
 	return rules
 }
 
-// landlockVersion is 0 where the kernel has none, or was started without.
-func landlockVersion() int {
+// LandlockVersion is that of the kernel's Landlock, 0 where it has none, or was
+// started without.
+func LandlockVersion() int {
 	v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {
 		return 0
@@ -59,7 +60,7 @@ func closeWithLandlock(cfg runnerConfig) (tried []string, err error) {
 	if listener >= 0 {
 		defer unix.Close(listener)
 	}
-	if version := landlockVersion(); version > 0 {
+	if version := LandlockVersion(); version > 0 {
 		rules := landlockRules(version)
 		if cfg.leaves(WallFiles) {
 			rules.Handled_access_fs = 0

@@ -29,7 +29,7 @@ func wallsHere(t *testing.T) []string {
 	if os.Getuid() == 0 {
 		walls = append(walls, WallUser, WallRoot)
 	}
-	version := landlockVersion()
+	version := LandlockVersion()
 	if err := onAllThreads(unix.SYS_GETPID, 0, 0, 0); err != nil && version < 8 {
 		t.Logf("built with C: %v: no Landlock", err)
 		version = 0
