@@ -60,6 +60,7 @@ func (n *network) module(ctx context.Context, name string, d blob.Digest) ([]byt
 func (n *network) input(ctx context.Context, s *store.Store, d blob.Digest, size int64) error {
 	f := *n.fetcher
 	f.Store = s
+	f.Timeout += time.Duration(size>>20) * time.Second
 	return f.KeepBlob(ctx, "input", d, size, fetch.BlobURLs(d, n.bases))
 }
 

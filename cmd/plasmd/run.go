@@ -23,12 +23,14 @@ type localFlags struct {
 	config string
 	env    []string
 	stdin  bool
+	inputs []string
 }
 
 func (f *localFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what follows the module belongs to the module
 	flags.StringVarP(&f.config, "config", "c", "", "configuration file with the node's limits")
+	flags.StringArrayVar(&f.inputs, "input", nil, "NAME=FILE: give the module a copy of the file as "+job.InputFolder+"/NAME, repeatable")
 	flags.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for the module, repeatable")
 	flags.BoolVarP(&f.stdin, "stdin", "i", false, "give standard input to the module, up to 512 KiB")
 }
@@ -37,6 +39,7 @@ func (f *localFlags) add(cmd *cobra.Command) {
 type localJob struct {
 	job    *job.Job
 	module []byte
+	inputs *localInputs
 	cfg    config
 }
 
@@ -66,8 +69,17 @@ func (f *localFlags) prepare(cmd *cobra.Command, args []string) (*localJob, erro
 			return nil, err
 		}
 	}
+	given, err := readInputs(f.inputs, limits.InputBytes)
+	if err != nil {
+		return nil, err
+	}
+	spec.Inputs = given.inputs
 	j, err := job.New(spec)
-	return &localJob{j, module, cfg}, err
+	if err != nil {
+		given.close()
+		return nil, err
+	}
+	return &localJob{j, module, given, cfg}, nil
 }
 
 func newRun() *cobra.Command {
@@ -84,6 +96,7 @@ func newRun() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer local.inputs.close()
 			res, err := runLocal(cmd.Context(), local)
 			if err != nil {
 				return err
@@ -105,7 +118,7 @@ func runLocal(ctx context.Context, local *localJob) (job.Result, error) {
 	if err != nil {
 		return job.Result{}, err
 	}
-	return box.Run(ctx, local.job, local.module)
+	return box.RunWith(ctx, "", local.job, local.module, local.inputs.files)
 }
 
 // emptyFolder makes a root for a guest, as openState does. Everybody may read it: were
@@ -177,6 +190,7 @@ func newExecuteJob() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer local.inputs.close()
 			if ephemeral {
 				if dir, err = os.MkdirTemp("", "plasmd-state-"); err != nil {
 					return err
@@ -215,6 +229,7 @@ func executeLocal(ctx context.Context, st *state, local *localJob) (*executed, e
 	n, err := node.New(node.Config{
 		Key: key, Runner: box, Limits: local.cfg.nodeLimits(), MaxConcurrent: 1,
 		Module: func(context.Context, blob.Digest) ([]byte, error) { return local.module, nil },
+		Input:  local.inputs.open,
 	})
 	if err != nil {
 		return nil, err

@@ -42,13 +42,21 @@ type Desk interface {
 	Replay(ctx context.Context, spec []byte, by job.Caller) ([]byte, error)
 }
 
-// Blobs is where modules lie.
+// Blobs is where modules and inputs lie.
 type Blobs interface {
 	Has(d blob.Digest) bool
 	// Put reads size bytes and keeps them if they are d.
 	Put(d blob.Digest, size int64, r io.Reader) error
-	// Open reads a module that is there, and verifies it meanwhile.
+	// Open reads one that is there, and verifies it meanwhile.
 	Open(d blob.Digest, size int64) (io.ReadCloser, error)
+}
+
+// Keeper is a Blobs that counts what it keeps by who brought it.
+type Keeper interface {
+	Blobs
+	PutFor(who string, d blob.Digest, size int64, r io.Reader) error
+	// Claim says that who would have brought d, were it not there.
+	Claim(who string, d blob.Digest, size int64)
 }
 
 // Node is what a node says about itself.
@@ -63,7 +71,8 @@ type Node struct {
 	MemoryBytes int64  `json:"max_memory_bytes"` // of one job
 	DeadlineMS  int64  `json:"max_deadline_ms"`
 	ModuleBytes int64  `json:"max_module_bytes"`
-	Signed      bool   `json:"require_signed"` // jobs without a signature are refused
+	InputBytes  int64  `json:"max_input_bytes"` // of all inputs of one job
+	Signed      bool   `json:"require_signed"`  // jobs without a signature are refused
 }
 
 type jobList struct {

@@ -185,6 +185,11 @@ func (c *Client) Upload(ctx context.Context, module []byte) error {
 	return c.upload(ctx, blob.Of(module), int64(len(module)), bytes.NewReader(module))
 }
 
+// UploadFrom gives the node size bytes of r, which are d, unless it has them.
+func (c *Client) UploadFrom(ctx context.Context, d blob.Digest, size int64, r io.ReaderAt) error {
+	return c.upload(ctx, d, size, io.NewSectionReader(r, 0, size))
+}
+
 // busyTime is how long an upload is tried again at a node that is busy with others.
 const busyTime = time.Minute
 

@@ -210,8 +210,8 @@ func (s *Server) peerCapacity(w http.ResponseWriter, r *http.Request, by job.Cal
 func (s *Server) peerPush(w http.ResponseWriter, r *http.Request, by job.Caller) error {
 	return s.ask(w, r, by, func(a *asked) error {
 		size, err := strconv.ParseInt(r.URL.Query().Get("size"), 10, 64)
-		if err != nil || size < 0 || size > s.cfg.MaxModuleBytes {
-			return malformed("the request says no size of a module", err)
+		if err != nil || size < 0 || size > s.cfg.MaxUploadBytes {
+			return malformed("the request says no size of a module or input", err)
 		}
 		envelope, err := s.body(w, r, job.MaxSubmissionBytes)
 		if err != nil {
@@ -222,7 +222,7 @@ func (s *Server) peerPush(w http.ResponseWriter, r *http.Request, by job.Caller)
 		}
 		module, err := s.cfg.Blobs.Open(a.id, size)
 		if err != nil {
-			return &job.Refusal{Reason: job.Unavailable, Detail: "this node does not have the module", Err: err}
+			return &job.Refusal{Reason: job.Unavailable, Detail: "this node does not have the module or input", Err: err}
 		}
 		defer module.Close()
 		if err := a.peers.Push(r.Context(), a.peer, envelope, a.id, size, module); err != nil {

@@ -27,8 +27,8 @@ type Config struct {
 	// Caller tells who is at the other end of a connection; an error ends it.
 	// PeerCaller is for Unix sockets.
 	Caller func(net.Conn) (job.Caller, error)
-	// MaxModuleBytes bounds an upload.
-	MaxModuleBytes int64
+	// MaxUploadBytes bounds an upload: the largest module or input.
+	MaxUploadBytes int64
 	// Network reaches other nodes; nil: they are not asked.
 	Network Network
 	Log     *slog.Logger // nil discards
@@ -58,7 +58,7 @@ type Server struct {
 
 // New starts nothing.
 func New(cfg Config) (*Server, error) {
-	if cfg.Desk == nil || cfg.Blobs == nil || cfg.Node == nil || cfg.Caller == nil || cfg.MaxModuleBytes < 1 {
+	if cfg.Desk == nil || cfg.Blobs == nil || cfg.Node == nil || cfg.Caller == nil || cfg.MaxUploadBytes < 1 {
 		return nil, errors.New("jobapi: the configuration is not complete")
 	}
 	if cfg.Log == nil {
@@ -419,15 +419,30 @@ func (s *Server) replay(w http.ResponseWriter, r *http.Request, by job.Caller) e
 	return quiet(err)
 }
 
-func (s *Server) hasBlob(w http.ResponseWriter, r *http.Request, _ job.Caller) error {
+func (s *Server) hasBlob(w http.ResponseWriter, r *http.Request, by job.Caller) error {
 	d, err := id(r)
 	if err != nil {
 		return err
 	}
 	if !s.cfg.Blobs.Has(d) {
 		w.WriteHeader(http.StatusNotFound)
+		return nil
+	}
+	if k, ok := s.cfg.Blobs.(Keeper); ok {
+		k.Claim(by.Name, d, 0)
 	}
 	return nil
+}
+
+// uploadRate is how fast an upload has to come, in bytes a second, beyond BodyTimeout.
+const uploadRate = 4 << 20
+
+// keep puts what a caller brings into the store.
+func (s *Server) keep(by job.Caller, d blob.Digest, size int64, r io.Reader) error {
+	if k, ok := s.cfg.Blobs.(Keeper); ok {
+		return k.PutFor(by.Name, d, size, r)
+	}
+	return s.cfg.Blobs.Put(d, size, r)
 }
 
 func (s *Server) putBlob(w http.ResponseWriter, r *http.Request, by job.Caller) error {
@@ -438,8 +453,8 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request, by job.Caller) 
 	switch {
 	case r.ContentLength < 0:
 		return malformed("the length of the upload is not known", nil)
-	case r.ContentLength > s.cfg.MaxModuleBytes:
-		return &job.Refusal{Reason: job.TooBig, Detail: "the upload is larger than " + strconv.FormatInt(s.cfg.MaxModuleBytes, 10) + " bytes"}
+	case r.ContentLength > s.cfg.MaxUploadBytes:
+		return &job.Refusal{Reason: job.TooBig, Detail: "the upload is larger than " + strconv.FormatInt(s.cfg.MaxUploadBytes, 10) + " bytes"}
 	}
 	leave, ok := s.uploads.enter(by)
 	if !ok {
@@ -447,10 +462,11 @@ func (s *Server) putBlob(w http.ResponseWriter, r *http.Request, by job.Caller) 
 	}
 	defer leave()
 	connOf(r).pin()
-	if err := s.timed(w); err != nil {
+	most := s.cfg.BodyTimeout + time.Duration(r.ContentLength/uploadRate)*time.Second
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(most)); err != nil {
 		return err
 	}
-	if err := s.cfg.Blobs.Put(d, r.ContentLength, r.Body); err != nil {
+	if err := s.keep(by, d, r.ContentLength, r.Body); err != nil {
 		var mismatch *blob.MismatchError
 		if errors.As(err, &mismatch) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return malformed("the upload is not what its name says", err)

@@ -129,7 +129,7 @@ func start(t *testing.T, change func(*Config)) (path string) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	cfg := Config{
-		Desk: fakeDesk{}, Blobs: fakeBlobs{}, Caller: PeerCaller, MaxModuleBytes: 1 << 20,
+		Desk: fakeDesk{}, Blobs: fakeBlobs{}, Caller: PeerCaller, MaxUploadBytes: 1 << 20,
 		Node: func() Node { return Node{Key: "ed25519:" + strings.Repeat("0", 64), Version: "1", Local: true} },
 	}
 	if change != nil {

@@ -68,7 +68,7 @@ func openCapacity(raw []byte, key ed25519.PublicKey) (Capacity, error) {
 	return c, nil
 }
 
-// Push gives a node the module of a job, whose signed submission is the permission
+// Push gives a node the module or an input of a job, whose signed submission is the permission
 // to do so, before or after the job itself. A node that has it says so, and r is not
 // read.
 func (c *Client) Push(ctx context.Context, p peer.Peer, envelope []byte, d blob.Digest, size int64, r io.Reader) error {

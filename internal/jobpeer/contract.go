@@ -37,11 +37,19 @@ type Rounds interface {
 	Reveal(id blob.Digest, set []byte, by job.Caller) (receipt, opening []byte, err error)
 }
 
-// Blobs is where modules lie; *store.Store is one.
+// Blobs is where modules and inputs lie; *store.Store is one.
 type Blobs interface {
 	Has(d blob.Digest) bool
 	// Put reads size bytes and keeps them if they are d.
 	Put(d blob.Digest, size int64, r io.Reader) error
+}
+
+// Keeper is a Blobs that counts what it keeps by who brought it; *node.Keeper is one.
+type Keeper interface {
+	Blobs
+	PutFor(who string, d blob.Digest, size int64, r io.Reader) error
+	// Claim says that who would have brought d, were it not there.
+	Claim(who string, d blob.Digest, size int64)
 }
 
 // Capacity is what a node says about itself, signed by its identity.
@@ -66,6 +74,7 @@ type Capacity struct {
 	StderrBytes int64 `json:"max_stderr_bytes"`
 	Fuel        int64 `json:"max_fuel"`
 	ModuleBytes int64 `json:"max_module_bytes"`
+	InputBytes  int64 `json:"max_input_bytes"` // of all inputs
 
 	Quorum  bool `json:"quorum"`  // takes part in quorums
 	Accepts bool `json:"accepts"` // runs jobs of the submitter who was named in the question

@@ -28,7 +28,7 @@ const (
 	askReveal   kind = 4 // a job's id, and a signed set of commitments
 	askAwait    kind = 5 // a job's id
 	askCancel   kind = 6 // a job's id
-	askPush     kind = 7 // digest and size of a module, and the signed submission that needs it
+	askPush     kind = 7 // digest and size of a module or input, and the signed submission that needs it
 )
 
 // Answers.

@@ -58,7 +58,7 @@ func parseRequest(k kind, body []byte) (request, error) {
 	if k == askPush {
 		r.size, r.document = int64(binary.BigEndian.Uint64(r.document)), r.document[8:]
 		if r.size < 1 {
-			return request{}, formError("a module of %d bytes", r.size)
+			return request{}, formError("a module or input of %d bytes", r.size)
 		}
 	}
 	if r.id.IsZero() && k != askSubmit && k != askCommit {

@@ -31,6 +31,7 @@ type Config struct {
 	// Node, At, Quorum and Accepts.
 	Describe       func() Capacity
 	MaxModuleBytes int64            // of a module that is pushed
+	MaxInputBytes  int64            // of an input that is pushed; 0: none is taken
 	Now            func() time.Time // time.Now if nil
 	Log            *slog.Logger     // nil discards
 	// Times; 0 means the default beside it.
@@ -43,7 +44,7 @@ type Config struct {
 // are over by then.
 const patience = 20 * time.Millisecond
 
-// maxPushes is how many modules are received at once, maxSubmitterPushes how many
+// maxPushes is how many modules and inputs are received at once, maxSubmitterPushes how many
 // of one submitter.
 const (
 	maxPushes          = 8
@@ -374,21 +375,28 @@ func (s *Server) output(a *answering, id blob.Digest, stderr bool) error {
 	return nil
 }
 
-// push takes a module in for a job that a submitter has signed.
+// push takes a module or an input in for a job that a submitter has signed.
 func (s *Server) push(a *answering, r request) error {
 	sub, err := s.authority().Open(r.document)
 	if err != nil {
 		return err
 	}
+	who, most := string(sub.Submitter), s.cfg.MaxModuleBytes
+	if sub.Job.Module() != r.id {
+		most = s.cfg.MaxInputBytes
+	}
+	keeper, counts := s.cfg.Blobs.(Keeper)
 	switch {
-	case sub.Job.Module() != r.id:
-		return &job.Refusal{Reason: job.Unauthorised, Detail: "the submission is for another module"}
-	case r.size > s.cfg.MaxModuleBytes:
-		return &job.Refusal{Reason: job.TooBig, Detail: "the module is larger than what this node takes"}
+	case !sub.Job.Needs(r.id, r.size):
+		return &job.Refusal{Reason: job.Unauthorised, Detail: "the submission is for another module and other inputs"}
+	case r.size > most:
+		return &job.Refusal{Reason: job.TooBig, Detail: "that is larger than what this node takes"}
 	case s.cfg.Blobs.Has(r.id):
+		if counts {
+			keeper.Claim(job.FormatKey(sub.Submitter), r.id, r.size)
+		}
 		return a.finish(frame{kind: sayHave})
 	}
-	who := string(sub.Submitter)
 	if err := s.beginPush(who); err != nil {
 		return err
 	}
@@ -400,22 +408,27 @@ func (s *Server) push(a *answering, r request) error {
 		return err
 	}
 	in := &metered{stream: a.stream, block: s.cfg.BlockTimeout}
-	if err := s.cfg.Blobs.Put(r.id, r.size, io.LimitReader(in, r.size)); err != nil {
+	if counts {
+		err = keeper.PutFor(job.FormatKey(sub.Submitter), r.id, r.size, io.LimitReader(in, r.size))
+	} else {
+		err = s.cfg.Blobs.Put(r.id, r.size, io.LimitReader(in, r.size))
+	}
+	if err != nil {
 		return putError(err, in.err)
 	}
 	return a.finish()
 }
 
-// putError tells whose fault it is that a module was not kept.
+// putError tells whose fault it is that bytes were not kept.
 func putError(err, read error) error {
 	var wrong *blob.MismatchError
 	switch {
 	case read != nil:
 		return read
 	case errors.As(err, &wrong):
-		return &job.Refusal{Reason: job.Malformed, Detail: "the bytes are not those of the module"}
+		return &job.Refusal{Reason: job.Malformed, Detail: "the bytes are not what their digest says"}
 	}
-	return &job.Refusal{Reason: job.Internal, Detail: "the module could not be kept", Err: err}
+	return &job.Refusal{Reason: job.Internal, Detail: "the bytes could not be kept", Err: err}
 }
 
 func (s *Server) beginPush(who string) error {
