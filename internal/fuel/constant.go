@@ -40,7 +40,7 @@ func (m *module) readElements(r *reader) error {
 		}
 		for entries := r.u32(); entries > 0 && !r.failed; entries-- {
 			if kind&4 == 0 {
-				r.u32()
+				m.refer(r.u32())
 			} else if err := m.expression(r); err != nil {
 				return err
 			}
@@ -86,7 +86,7 @@ func (m *module) expression(r *reader) error {
 		case opRefNull:
 			r.byte()
 		case opRefFunc:
-			r.u32()
+			m.refer(r.u32())
 		case opGlobalGet:
 			if i := r.u32(); i >= m.globals {
 				return refuse("global variable %d of %d in a constant", i, m.globals)
@@ -109,12 +109,19 @@ func (m *module) readExports(r *reader) error {
 		if name := string(r.take(r.u32())); name == FuelExport || name == DepthExport || name == StartExport {
 			return refuse("it exports %q, which is the counter's own", name)
 		}
-		if kind, i := r.byte(), r.u32(); kind == kindGlobal && i >= m.globals {
+		switch kind, i := r.byte(), r.u32(); {
+		case kind == kindGlobal && i >= m.globals:
 			return refuse("it exports global variable %d of %d", i, m.globals)
+		case kind == kindFunction:
+			m.refer(i)
 		}
 	}
 	return nil
 }
+
+// refer notes a reference to a function. Code can only make one to a function that is
+// referred to outside of code as well (section 3.4.10, C.refs).
+func (m *module) refer(index uint32) { m.reachable = m.reachable || index < m.imported }
 
 func (m *module) readStart(r *reader) error {
 	i := r.u32()

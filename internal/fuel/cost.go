@@ -12,7 +12,7 @@ const (
 	costDivide = 8   // division, remainder, square root
 	costCall   = 4   // of a function of the module
 	costTable  = 8   // a call through a table
-	costHost   = 512 // a call of the host, besides what it does
+	costHost   = 512 // a call of the host, besides what it does; also each call through a table that may reach the host
 	costRange  = 4   // operations on ranges, before their length
 	costGrow   = 64  // memory.grow, before its pages
 )

@@ -83,6 +83,9 @@ func (d *decoder) operands(in *instruction) error {
 		in.index = d.u32()
 		d.u32()
 		in.price = costTable
+		if d.m.reachable {
+			in.price = costHost
+		}
 	case op == opSelectTyped:
 		d.take(d.u32())
 	case op >= opLocalGet && op <= opLocalTee:
@@ -220,6 +223,7 @@ type summary struct {
 	loops bool
 	price int64 // of all its instructions
 	work  int64 // of compiling it, see Work
+	most  int64 // values on its operand stack, or more
 }
 
 // summarise reads a whole function and holds it against the bounds.
@@ -259,6 +263,6 @@ func (m *module) summarise(code []byte, params uint32) (summary, error) {
 	if d.more() {
 		return s, refuse("bytes lie behind the end of a function")
 	}
-	s.work = bound.work()
+	s.work, s.most = bound.work(), bound.stack.most
 	return s, nil
 }

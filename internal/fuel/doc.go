@@ -19,8 +19,12 @@
 // ranges pay for their length before they begin. The prices and this parting are
 // [CostTable] 1; a receipt names the table.
 //
+// Whether a call through a table reaches the host shows only when it is made. In a
+// module that puts a function of the host where such a call may find it (no compiler
+// that we know of makes one), each costs as much as a call of the host.
+//
 // Calls count down a second budget while they last, by the size of the caller's
-// frame, so that recursion ends at the same depth everywhere, long before an
+// frame, its variables and its operand stack, so that recursion ends at the same depth everywhere, long before an
 // engine's own stack does.
 //
 // # What is trusted

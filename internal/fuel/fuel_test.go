@@ -129,3 +129,63 @@ func FuzzRewrite(f *testing.F) {
 		}
 	})
 }
+
+// TestHostThroughTables: a call through a table costs what it may reach.
+func TestHostThroughTables(t *testing.T) {
+	const imported, own = 0, 1
+	importing := part(2, 1, 1, 'h', 1, 'f', 0, 0)
+	table := part(4, 1, 0x70, 0, 1)
+	code := part(10, 1, 7, 0, opI32Const, 0, opCallIndirect, 0, 0, opEnd)
+	for _, c := range []struct {
+		name  string
+		parts [][]byte // behind the table
+		price int64
+	}{
+		{"nothing in it", nil, costTable},
+		{"an own function in it", [][]byte{part(9, 1, 0, opI32Const, 0, opEnd, 1, own)}, costTable},
+		{"the host in it", [][]byte{part(9, 1, 0, opI32Const, 0, opEnd, 1, imported)}, costHost},
+		{"the host as an expression", [][]byte{part(9, 1, 4, opI32Const, 0, opEnd, 1, opRefFunc, imported, opEnd)}, costHost},
+		{"the host in a declaration", [][]byte{part(9, 1, 3, 0, 1, imported)}, costHost},
+		{"the host in a global", [][]byte{part(6, 1, 0x70, 0, opRefFunc, imported, opEnd)}, costHost},
+		{"an own function in a global", [][]byte{part(6, 1, 0x70, 0, opRefFunc, own, opEnd)}, costTable},
+		{"the host exported", [][]byte{part(7, 1, 1, 'x', kindFunction, imported)}, costHost},
+		{"an own function exported", [][]byte{part(7, 1, 1, 'x', kindFunction, own)}, costTable},
+	} {
+		raw := slices.Concat([]byte(preamble), part(1, 1, 0x60, 0, 0), importing, part(3, 1, 0), table, slices.Concat(c.parts...), code)
+		m, err := parse(raw)
+		if err == nil {
+			_, err = m.split(m.sections[len(m.sections)-1].body)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if got := m.summaries[0].price; got != 1+c.price {
+			t.Errorf("%s: a price of %d, want %d", c.name, got-1, c.price)
+		}
+	}
+}
+
+// TestFramesWeigh: both kinds of values in a frame take of the depth, each by itself.
+func TestFramesWeigh(t *testing.T) {
+	for _, c := range []struct {
+		locals, operands int
+		want             int64
+	}{{0, 1, 1}, {15, 15, 1}, {16, 1, 2}, {0, 16, 2}, {16, 16, 3}, {0, 4000, 251}} {
+		code := append([]byte{1}, appendU32(nil, uint32(c.locals))...)
+		code = append(code, typeI32)
+		code = append(code, bytes.Repeat([]byte{opI32Const, 0}, c.operands)...)
+		code = append(append(code, bytes.Repeat([]byte{opDrop}, c.operands)...), opEnd)
+		m, err := parse(moduleOf(code))
+		if err == nil {
+			_, err = m.split(m.sections[len(m.sections)-1].body)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := function{decoder: decoder{m: m, reader: reader{data: code}}, summary: m.summaries[0]}
+		if _, err := f.rewrite(0); err != nil || f.weight != c.want {
+			t.Errorf("%d variables, %d operands: %d, want %d; %v", c.locals, c.operands, f.weight, c.want, err)
+		}
+	}
+}

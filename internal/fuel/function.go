@@ -21,13 +21,21 @@ type function struct {
 // not look whether it could be paid for: its callers do soon enough.
 const small = 128
 
+// perUnit is how many values of a frame, variables or on the operand stack, take a unit
+// of the depth. Each kind is counted for itself, so that ordinary functions, which have
+// few of both, cost a call one. An engine keeps at least the values that a call must
+// not lose in its own stack: without the operands a function could have thousands
+// there for one unit, and reach the engine's limit, which is another on each machine,
+// before its own.
+const perUnit = 16
+
 // rewrite returns the code with its declarations.
 func (f *function) rewrite(params uint32) ([]byte, error) {
 	declared, err := f.declarations(params)
 	if err != nil {
 		return nil, err
 	}
-	f.weight = 1 + int64(f.locals)/16
+	f.weight = 1 + int64(f.locals)/perUnit + f.most/perUnit
 	f.frames = []frame{{op: opBlock, before: nobody}}
 	f.open(nobody, false)
 	f.pay(int64(f.locals-params) / localsPerUnit)

@@ -18,7 +18,7 @@ const (
 // Options say how to rewrite. Budgets are positive.
 type Options struct {
 	Fuel  int64  // at most MaxFuel
-	Depth int32  // at most MaxDepth; a call costs one, and one more for every 16 variables of the caller
+	Depth int32  // at most MaxDepth; a call costs one, and one more for every 16 variables of the caller and every 16 values on its operand stack
 	Table uint32 // entries that a table may grow to; larger ones are refused, or refuse to grow
 	// CanonicalNaN makes every NaN that arithmetic gives the canonical one, whatever
 	// the processor: the only difference between machines that a guest can see.
@@ -76,6 +76,7 @@ type module struct {
 	own       []uint32  // types of the functions that the module defines
 	globals   uint32    // imported and own
 	summaries []summary // of own
+	reachable bool      // a call through a table may reach the host
 	start     []byte    // the entry that exports the start function, if there is one
 }
 

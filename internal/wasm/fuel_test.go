@@ -101,6 +101,17 @@ func TestStackIsCounted(t *testing.T) {
 	}
 }
 
+// TestOperandsAreCounted: a recursion that keeps much on the operand stack ends by the
+// counter, at the same depth on both engines, and not where a stack is full.
+func TestOperandsAreCounted(t *testing.T) {
+	const operands = 1500
+	module := assemble(t, `(module (memory 1) (func $f (export "_start") `+
+		strings.Repeat("i32.const 0 i32.load ", operands)+`call $f `+strings.Repeat("i32.add ", operands-1)+`drop))`)
+	if out, _ := runOnBoth(t, module, 1<<40); out.State != job.Trapped || out.FuelUsed > 300*(3*operands+100) {
+		t.Errorf("%+v", out)
+	}
+}
+
 // TestNaNsAreCanonical stores what arithmetic makes of NaNs with a payload and a sign.
 func TestNaNsAreCanonical(t *testing.T) {
 	odd32, odd64 := []byte{0x43, 1, 2, 0xa3, 0xff}, []byte{0x44, 1, 2, 3, 4, 5, 6, 0xf3, 0xff}
