@@ -115,6 +115,8 @@ func someArgs(low, high int, what string) cobra.PositionalArgs {
 type specFlags struct {
 	env      []string
 	stdin    bool
+	inputs   []string
+	files    inputFiles // of inputs, by make
 	memory   string
 	deadline time.Duration
 	key, to  string
@@ -126,6 +128,7 @@ func (s *specFlags) add(cmd *cobra.Command) {
 	flags.SetInterspersed(false) // what follows the module belongs to the module
 	flags.StringArrayVar(&s.env, "env", nil, "`NAME=VALUE` for the module, repeatable")
 	flags.BoolVarP(&s.stdin, "stdin", "i", false, "give standard input to the module, up to 512 KiB")
+	flags.StringArrayVar(&s.inputs, "input", nil, "`NAME=FILE`: the module finds the file as "+job.InputFolder+"/NAME, repeatable")
 	flags.StringVar(&s.memory, "memory", "", "most memory of the module, such as 64MiB")
 	flags.DurationVar(&s.deadline, "deadline", 0, "longest time from the start in the sandbox (default 20s)")
 	flags.StringVarP(&s.key, "key", "k", "", "sign with the private key in this PEM `file`")
@@ -159,6 +162,9 @@ func (s *specFlags) make(cmd *cobra.Command, args []string) (*job.Job, []byte, e
 			return nil, nil, err
 		}
 	}
+	if spec.Inputs, s.files, err = openInputs(s.inputs); err != nil {
+		return nil, nil, err
+	}
 	j, err := job.New(spec)
 	return j, module, err
 }
@@ -183,6 +189,9 @@ func (s *specFlags) submit(ctx context.Context, c *jobapi.Client, j *job.Job, mo
 		}
 	}
 	if err := c.Upload(ctx, module); err != nil {
+		return job.Status{}, err
+	}
+	if err := s.files.upload(ctx, c); err != nil {
 		return job.Status{}, err
 	}
 	return c.Submit(ctx, kind, document)

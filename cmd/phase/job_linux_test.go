@@ -71,7 +71,7 @@ func TestJobScripts(t *testing.T) {
 					return err
 				}
 			}
-			for name, module := range map[string][]byte{"hello.wasm": hello, "loop.wasm": loopModule, "trap.wasm": trapModule} {
+			for name, module := range map[string][]byte{"hello.wasm": hello, "loop.wasm": loopModule, "trap.wasm": trapModule, "reads.wasm": readsModule} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), module, 0o644); err != nil {
 					return err
 				}
@@ -90,6 +90,10 @@ var (
 	loopModule = []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x09\x01\x07\x00\x03\x40\x0c\x00\x0b\x0b")
 	trapModule = []byte("\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x03\x02\x01\x00\x07\x0a\x01\x06_start\x00\x00\x0a\x05\x01\x03\x00\x00\x0b")
 )
+
+// readsModule writes the first five bytes of the input a.txt. Its text is that of
+// readsInput in the tests of package jobpeer, with that name.
+var readsModule = []byte("\x00asm\x01\x00\x00\x00\x01\x19\x03`\t\x7f\x7f\x7f\x7f\x7f~~\x7f\x7f\x01\x7f`\x04\x7f\x7f\x7f\x7f\x01\x7f`\x00\x00\x02g\x03\x16wasi_snapshot_preview1\tpath_open\x00\x00\x16wasi_snapshot_preview1\afd_read\x00\x01\x16wasi_snapshot_preview1\bfd_write\x00\x01\x03\x02\x01\x02\x05\x03\x01\x00\x01\a\x13\x02\x06memory\x02\x00\x06_start\x00\x03\n?\x01=\x00A\x00A\x80\x016\x02\x00A\x04A\x056\x02\x00A\x03A\x00A\xc0\x00A\x05A\x00B\x02B\x00A\x00A \x10\x00\x1aA\x04A\x00A\x01A \x10\x01\x1aA\x01A\x00A\x01A \x10\x02\x1a\v\v\f\x01\x00A\xc0\x00\v\x05a.txt")
 
 // node NAME [KEY=JSON…] starts plasmd with state and log of that name and waits
 // for its socket.

@@ -198,7 +198,7 @@ func (d *dispatchFlags) send(cmd *cobra.Command, f *jobFlags, s *specFlags, c *j
 	if at.local && d.replicas == 1 {
 		peers = withOwn{remote, c, own, module}
 	}
-	a, err := dispatch.Run(cmd.Context(), peers, dispatch.Job{Job: j, Module: module, Key: key}, o)
+	a, err := dispatch.Run(cmd.Context(), peers, dispatch.Job{Job: j, Module: module, Inputs: s.files.contents(), Key: key}, o)
 	var failure *dispatch.Failure
 	switch {
 	case errors.As(err, new(*dispatch.RuleError)):

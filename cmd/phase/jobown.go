@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/dispatch"
@@ -55,6 +56,15 @@ type withOwn struct {
 	module []byte
 }
 
+// Push gives the node at the socket a module or an input, which needs nobody else's word.
+func (w withOwn) Push(ctx context.Context, p peer.Peer, envelope []byte, d blob.Digest, size int64, r io.Reader) error {
+	at, ok := r.(io.ReaderAt)
+	if !w.is(p) || !ok {
+		return w.Peers.Push(ctx, p, envelope, d, size, r)
+	}
+	return between(p, w.c.UploadFrom(ctx, d, size, at))
+}
+
 func (w withOwn) is(p peer.Peer) bool { return p.Key.Equal(w.own.peer.Key) }
 
 // Capacity is what the node at the socket says; that it runs jobs of the submitter
@@ -66,7 +76,7 @@ func (w withOwn) Capacity(ctx context.Context, p peer.Peer) (jobpeer.Capacity, e
 	n, l := w.own.node, job.DefaultNodeLimits
 	return jobpeer.Capacity{
 		Node: n.Key, Version: n.Version, Running: n.Running, Waiting: n.Waiting, MaxRunning: n.MaxRunning, MaxWaiting: n.MaxWaiting,
-		MemoryBytes: n.MemoryBytes, DeadlineMS: n.DeadlineMS, ModuleBytes: n.ModuleBytes,
+		MemoryBytes: n.MemoryBytes, DeadlineMS: n.DeadlineMS, ModuleBytes: n.ModuleBytes, InputBytes: n.InputBytes,
 		StdoutBytes: l.StdoutBytes, StderrBytes: l.StderrBytes, Fuel: l.Fuel, Accepts: true,
 	}, nil
 }

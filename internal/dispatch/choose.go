@@ -28,6 +28,8 @@ func unsuitable(j Job, c jobpeer.Capacity, replicated bool) string {
 	switch {
 	case int64(len(j.Module)) > c.ModuleBytes:
 		return fmt.Sprintf("the module has %d bytes, it takes at most %d", len(j.Module), c.ModuleBytes)
+	case j.Job.InputBytes() > c.InputBytes:
+		return fmt.Sprintf("the job has inputs of %d bytes, it takes at most %d", j.Job.InputBytes(), c.InputBytes)
 	case !c.Accepts:
 		return "it runs no jobs of this submitter"
 	case replicated && !c.Quorum:

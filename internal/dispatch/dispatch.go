@@ -26,6 +26,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -53,6 +54,9 @@ type Peers interface {
 type Job struct {
 	Job    *job.Job
 	Module []byte
+	// Inputs are the contents of the job's inputs, by digest; empty ones are not needed.
+	// Nodes compare what they get, so they need not be the same for ever.
+	Inputs map[blob.Digest]io.ReaderAt
 	Key    ed25519.PrivateKey // of the submitter; it stays in this process
 }
 
@@ -179,6 +183,11 @@ func (j Job) check() error {
 		return errors.New("dispatch: no submitter's key")
 	case blob.Of(j.Module) != j.Job.Module():
 		return errors.New("dispatch: the module is not the job's")
+	}
+	for name, in := range j.Job.Inputs() {
+		if in.Size > 0 && j.Inputs[in.Digest] == nil {
+			return fmt.Errorf("dispatch: input %s is missing", name)
+		}
 	}
 	return nil
 }

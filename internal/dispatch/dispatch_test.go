@@ -57,6 +57,9 @@ func TestOneNode(t *testing.T) {
 		{"other job", forge(func(s *receipt.Statement) { s.Result.JobID = blob.Of(nil) }), Invalid, "another job", 1},
 		{"other arguments", forge(func(s *receipt.Statement) { s.Result.Args = []string{"b"} }), Invalid, "other arguments", 1},
 		{"other input", forge(func(s *receipt.Statement) { s.Result.Stdin = blob.Of([]byte("x")) }), Invalid, "other input", 1},
+		{"an input more", forge(func(s *receipt.Statement) {
+			s.Result.Inputs = map[string]receipt.Input{"a": {Digest: blob.Of(nil)}}
+		}), Invalid, "other inputs", 1},
 		{"other limits", forge(func(s *receipt.Statement) { s.Result.Limits.MemoryBytes++ }), Invalid, "other limits", 1},
 		{"other determinism", forge(func(s *receipt.Statement) { s.Result.Determinism = receipt.Relaxed }), Invalid, "other determinism", 1},
 		{"future", forge(func(s *receipt.Statement) {
@@ -230,10 +233,11 @@ func TestRules(t *testing.T) {
 		"high quorum":       {j, Options{Replicas: 3, Quorum: 4}},
 		"few nodes":         {j, Options{Replicas: 3, MaxNodes: 2}},
 		"many nodes":        {j, Options{MaxNodes: 65}},
-		"relaxed quorum":    {Job{relaxed, testModule, j.Key}, Options{Replicas: 3}},
-		"no job":            {Job{nil, testModule, j.Key}, Options{}},
-		"no key":            {Job{j.Job, testModule, nil}, Options{}},
-		"of another module": {Job{j.Job, nil, j.Key}, Options{}},
+		"relaxed quorum":    {Job{relaxed, testModule, nil, j.Key}, Options{Replicas: 3}},
+		"no job":            {Job{nil, testModule, nil, j.Key}, Options{}},
+		"no key":            {Job{j.Job, testModule, nil, nil}, Options{}},
+		"of another module": {Job{j.Job, nil, nil, j.Key}, Options{}},
+		"input missing":     {Job{jobWithInput(t).Job, testModule, nil, j.Key}, Options{}},
 	} {
 		if _, err := Run(context.Background(), newTown(), c.job, c.o); err == nil || errors.As(err, new(*Failure)) {
 			t.Errorf("%s: %v", name, err)

@@ -56,6 +56,7 @@ type town struct {
 	nodes     map[string]*conduct
 	keys      map[string]ed25519.PrivateKey
 	modules   map[string]bool
+	inputs    []string // nodes that were given the input
 	given     []string // nodes that were given the job, in that order
 	cancelled []string
 	awaited   int
@@ -115,7 +116,7 @@ func (t *town) Capacity(_ context.Context, p peer.Peer) (jobpeer.Capacity, error
 	l := job.DefaultNodeLimits
 	cap := jobpeer.Capacity{
 		Node: name, Arch: "arm64", CostTable: 1, MaxRunning: 4, MaxWaiting: 32, MemoryBytes: l.MemoryBytes, DeadlineMS: l.DeadlineMS,
-		StdoutBytes: l.StdoutBytes, StderrBytes: l.StderrBytes, Fuel: l.Fuel, ModuleBytes: l.ModuleBytes, Quorum: true, Accepts: true,
+		StdoutBytes: l.StdoutBytes, StderrBytes: l.StderrBytes, Fuel: l.Fuel, ModuleBytes: l.ModuleBytes, InputBytes: l.InputBytes, Quorum: true, Accepts: true,
 	}
 	if c.no != nil {
 		c.no(&cap)
@@ -129,6 +130,10 @@ func (t *town) Push(_ context.Context, p peer.Peer, _ []byte, d blob.Digest, siz
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if d == blob.Of(testInput) {
+		t.inputs = append(t.inputs, job.FormatKey(p.Key))
+		return nil
+	}
 	t.modules[job.FormatKey(p.Key)] = true
 	return nil
 }
@@ -212,6 +217,12 @@ func (t *town) sign(name string, c *conduct, s *job.Submission) []byte {
 			Fuel:   receipt.Fuel{Used: 1, CostTable: 1},
 		},
 		Observation: receipt.Observation{Engine: "fake", Walls: []string{"wasm"}, Submitter: s.Submitter, Timings: receipt.Timings{StartedAt: time.Now().UTC().Truncate(time.Millisecond)}},
+	}
+	for name, in := range spec.Inputs {
+		if st.Result.Inputs == nil {
+			st.Result.Inputs = map[string]receipt.Input{}
+		}
+		st.Result.Inputs[name] = receipt.Input(in)
 	}
 	if c.infra {
 		st.Result.EndState, st.Result.Fuel.Used = receipt.InfraError, 0

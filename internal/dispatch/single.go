@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -73,8 +75,11 @@ func (r *run) later(c *candidate, err error) bool {
 	return true
 }
 
-// allowed is the time that a node has for the job.
-func (r *run) allowed() time.Duration { return r.job.Job.Limits().Deadline() + r.o.Grace }
+// allowed is the time that a node has for the job. For each MiB of inputs it gets a
+// second, as they may have to be brought to it.
+func (r *run) allowed() time.Duration {
+	return r.job.Job.Limits().Deadline() + r.o.Grace + time.Duration(r.job.Job.InputBytes()>>20)*time.Second
+}
 
 // try gives the job to one node and verifies its answer.
 func (r *run) try(ctx context.Context, c *candidate) (*Answer, error) {
@@ -105,9 +110,14 @@ func (r *run) try(ctx context.Context, c *candidate) (*Answer, error) {
 	return r.verify(c, answer)
 }
 
-// withModule asks, and asks again after giving the node the module, if it lacks it.
-func withModule[T any](ctx context.Context, r *run, c *candidate, envelope []byte, ask func() (T, error)) (T, error) {
-	answer, err := ask()
+// withModule asks, after giving the node the inputs that it lacks, and asks again after
+// giving it the module, if it lacks that. Of a missing input one would hear too late, at
+// the end of the job.
+func withModule[T any](ctx context.Context, r *run, c *candidate, envelope []byte, ask func() (T, error)) (answer T, err error) {
+	if err := r.bring(ctx, c, envelope); err != nil {
+		return answer, err
+	}
+	answer, err = ask()
 	var refusal *job.Refusal
 	if !errors.As(err, &refusal) || refusal.Reason != job.Unavailable {
 		return answer, err
@@ -117,6 +127,25 @@ func withModule[T any](ctx context.Context, r *run, c *candidate, envelope []byt
 		return answer, fmt.Errorf("giving it the module: %w", err)
 	}
 	return ask()
+}
+
+// bring gives the node the job's inputs, as far as it lacks them.
+func (r *run) bring(ctx context.Context, c *candidate, envelope []byte) error {
+	brought := map[blob.Digest]bool{}
+	inputs := r.job.Job.Inputs()
+	for _, name := range job.InputNames(inputs) {
+		in := inputs[name]
+		if in.Size == 0 || brought[in.Digest] {
+			continue
+		}
+		r.tell(Event{Node: c.name(), What: "gets input " + name})
+		body := io.NewSectionReader(r.job.Inputs[in.Digest], 0, in.Size)
+		if err := r.peers.Push(ctx, c.peer, envelope, in.Digest, in.Size, body); err != nil {
+			return fmt.Errorf("giving it input %s: %w", name, err)
+		}
+		brought[in.Digest] = true
+	}
+	return nil
 }
 
 // broken reports whether a conversation ended before its answer.
@@ -198,6 +227,8 @@ func (r *run) sameJob(got receipt.Result) error {
 		return errors.New("the receipt is of other arguments")
 	case got.Stdin != blob.Of(spec.Stdin):
 		return errors.New("the receipt is of other input")
+	case !maps.EqualFunc(got.Inputs, spec.Inputs, func(a receipt.Input, b job.Input) bool { return a == receipt.Input(b) }):
+		return errors.New("the receipt is of other inputs")
 	case got.Limits != limits:
 		return errors.New("the receipt is of other limits")
 	case got.Determinism != string(spec.Determinism):
