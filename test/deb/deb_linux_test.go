@@ -122,43 +122,10 @@ func place(t *testing.T, units string) {
 	}
 }
 
-// debian makes a Debian system, once: it is kept below build.
+// debian is a Debian system, to lay something over.
 func debian(t *testing.T) string {
 	t.Helper()
-	dir, err := filepath.Abs(filepath.Join(repository, "build", "debian-service"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, made := filepath.Join(dir, "root"), filepath.Join(dir, "made")
-	suite, mirror := aptSource(t)
-	if was, err := os.ReadFile(made); err == nil && string(was) == suite {
-		return root
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	command(t, "debootstrap", "--variant=minbase", "--include=systemd-sysv,udev", suite, root, mirror)
-	write(t, made, []byte(suite))
-	return root
-}
-
-// aptSource is where this machine's apt has Debian from.
-func aptSource(t *testing.T) (suite, mirror string) {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(CODENAME) $(SITE)", "Created-By: Packages").Output()
-	if err == nil {
-		for line := range strings.Lines(string(out)) {
-			f := strings.Fields(line)
-			if len(f) == 4 && f[0] == "Debian" && f[1] == "main" && regexp.MustCompile(`^[a-z]+$`).MatchString(f[2]) {
-				return f[2], f[3]
-			}
-		}
-	}
-	nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", "apt has no Debian here")
-	return "", ""
+	return nettest.Debian(t, filepath.Join(repository, "build"), "--variant=minbase --include=systemd-sysv,udev")
 }
 
 func command(t *testing.T, name string, args ...string) string {

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -182,54 +181,15 @@ func (b *bench) follows(recipe, root string) string {
 	return filepath.Join(dir, "debian.squashfs")
 }
 
-// debootstrap makes a Debian system, once: it is kept below build. It is given the
-// options of the page, and in place of its suite and folder those of this machine.
+// debootstrap makes a Debian system of one's own. It is given the options of the page,
+// and in place of its suite and folder those of this machine. What debootstrap itself
+// does is done once for all tests.
 func (b *bench) debootstrap(args []string) string {
 	b.Helper()
-	suite, mirror := debianMirror(b)
-	dir, err := filepath.Abs(filepath.Join(repository, "build", "debian"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	root, made := filepath.Join(dir, "root"), filepath.Join(dir, "made")
-	options := strings.Join(args[:len(args)-2], " ")
-	what := suite + " " + options + "\n"
-	if was, err := os.ReadFile(made); err == nil && string(was) == what {
-		return root
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		b.Fatal(err)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		b.Fatal(err)
-	}
-	// In memory, where it takes half the time; nothing stays mounted.
-	b.command("unshare", "--mount", "--propagation", "private", "sh", "-ec", `
-		mkdir "$1/root" "$1/memory"
-		mount -t tmpfs tmpfs "$1/memory"
-		debootstrap $2 "$3" "$1/memory" "$4"
-		cp -a "$1/memory/." "$1/root"`, "sh", dir, options, suite, mirror)
-	if err := os.WriteFile(made, []byte(what), 0o644); err != nil {
-		b.Fatal(err)
-	}
+	made := nettest.Debian(b.T, filepath.Join(repository, "build"), strings.Join(args[:len(args)-2], " "))
+	root := filepath.Join(b.TempDir(), "debian")
+	b.command("cp", "-a", made, root)
 	return root
-}
-
-// debianMirror is where this machine's apt has Debian from.
-func debianMirror(b *bench) (suite, mirror string) {
-	b.Helper()
-	out, err := exec.CommandContext(b.Context(), "apt-get", "indextargets", "--format", "$(ORIGIN) $(COMPONENT) $(CODENAME) $(SITE)", "Created-By: Packages").Output()
-	if err != nil {
-		skip(b.T, "apt does not say where it has packages from: "+err.Error())
-	}
-	for line := range strings.Lines(string(out)) {
-		f := strings.Fields(line)
-		if len(f) == 4 && f[0] == "Debian" && f[1] == "main" && regexp.MustCompile(`^[a-z]+$`).MatchString(f[2]) {
-			return f[2], f[3]
-		}
-	}
-	skip(b.T, "apt has no Debian here")
-	return "", ""
 }
 
 // configure gives the node in a system its first job.
