@@ -53,6 +53,11 @@ func newPair(t *testing.T, name string) *pair {
 // they differ in anything.
 func (p *pair) run(t *testing.T, stdin []byte, args ...string) (string, int) {
 	t.Helper()
+	return p.runWith(t, nil, stdin, args...)
+}
+
+func (p *pair) runWith(t *testing.T, inputs []wasm.InputFile, stdin []byte, args ...string) (string, int) {
+	t.Helper()
 	said := map[string]string{}
 	var stdout bytes.Buffer
 	var status int
@@ -61,6 +66,7 @@ func (p *pair) run(t *testing.T, stdin []byte, args ...string) (string, int) {
 		stdout.Reset()
 		out, err := p.engine.Run(t.Context(), wasm.Guest{
 			Module: module, Digest: blob.Of(module), Args: append([]string{"job"}, args...), Stdin: bytes.NewReader(stdin),
+			Inputs: inputs,
 			Stdout: &stdout, Stderr: &stderr, MemoryBytes: job.DefaultLimits.MemoryBytes, Fuel: job.DefaultLimits.Fuel, CanonicalNaN: true,
 		})
 		if err != nil || out.State != job.Exited {
@@ -94,6 +100,24 @@ func TestChecksum(t *testing.T) {
 		if _, status := p.run(t, nil, strings.Fields(args)...); status != 2 {
 			t.Errorf("%q: status %d", args, status)
 		}
+	}
+	files := []wasm.InputFile{{Name: "a-file.txt", Data: input}, {Name: "empty", Data: nil}}
+	for _, f := range files {
+		want := fmt.Sprintf("%x  /in/%s\n", sha256.Sum256(f.Data), f.Name)
+		if got, _ := p.runWith(t, files, nil, "/in/"+f.Name); got != want {
+			t.Errorf("%s: %q, want %q", f.Name, got, want)
+		}
+	}
+	if got, _ := p.runWith(t, files, nil, "/in/empty", "1"); got != fmt.Sprintf("%x  /in/empty\n", sha256.Sum256(once[:])) {
+		t.Errorf("a file, twice: %q", got)
+	}
+	for _, name := range []string{"/in/missing", "/in", "/etc/passwd", "/in/../in/empty/x", "/"} {
+		if out, status := p.runWith(t, files, nil, name); status != 1 || out != "" {
+			t.Errorf("%s: status %d, %q", name, status, out)
+		}
+	}
+	if _, status := p.run(t, nil, "/in/empty"); status != 1 {
+		t.Errorf("a file that the job was not given: status %d", status)
 	}
 	if _, status := p.run(t, nil, ""); status != 2 {
 		t.Errorf("an empty number: status %d", status)

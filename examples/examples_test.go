@@ -26,7 +26,7 @@ func TestPageIsRun(t *testing.T) {
 	}
 	requireC(t)
 	script := commandsOfPage(t)
-	if n := strings.Count(script, "\n"); n < 14 {
+	if n := strings.Count(script, "\n"); n < 18 {
 		t.Fatalf("only %d lines of commands on the page", n)
 	}
 	bin, out := t.TempDir(), t.TempDir()
@@ -47,6 +47,14 @@ func TestPageIsRun(t *testing.T) {
 		if got := pictureSize(t, filepath.Join(out, name)); got != size {
 			t.Errorf("%s is %s, want %s", name, got, size)
 		}
+	}
+	numbers, err := os.ReadFile(filepath.Join(out, "numbers.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := fmt.Sprintf("%x  /in/numbers.txt\n", sha256.Sum256(numbers))
+	if got, err := os.ReadFile(filepath.Join(out, "numbers.sha256")); err != nil || string(got) != digest {
+		t.Errorf("%v: %q, want %q", err, got, digest)
 	}
 	want := slowDigest(t, 100_000)
 	if got, err := os.ReadFile(filepath.Join(out, "slow.txt")); err != nil || string(got) != want {

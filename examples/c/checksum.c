@@ -1,10 +1,12 @@
-// checksum hashes its standard input with SHA-256, piece by piece, and writes the
-// digest as sha256sum does. With a number it hashes the digest again that often, which
-// is slow on purpose. ../checksum/main.go says the same in Go and writes the same bytes.
+// checksum hashes a file, or its standard input, with SHA-256, piece by piece, and
+// writes the digest as sha256sum does. The inputs of a job are files in /in. With a
+// number it hashes the digest again that often, which is slow on purpose.
+// ../checksum/main.go says the same in Go and writes the same bytes.
 //
 //	clang --target=wasm32-wasi -O2 -o checksum.wasm examples/c/checksum.c
 //
 // Source: FIPS 180-4.
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -103,17 +105,21 @@ static long number(const char *s) {
 }
 
 int main(int argc, char **argv) {
+	const char *name = "-";
+	if (argc > 1 && argv[1][0] == '/')
+		name = argv[1], argc--, argv++;
 	long rounds = argc == 2 ? number(argv[1]) : 0;
 	if (argc > 2 || rounds < 0) {
-		fputs("usage: checksum [ROUNDS] < INPUT\n", stderr);
+		fputs("usage: checksum [/in/NAME] [ROUNDS]\n", stderr);
 		return 2;
 	}
+	int input = name[0] == '/' ? open(name, O_RDONLY) : STDIN_FILENO;
 	static uint8_t piece[64 << 10];
 	uint8_t digest[32];
 	sha256 h;
 	ssize_t n;
 	start(&h);
-	while ((n = read(STDIN_FILENO, piece, sizeof piece)) > 0)
+	while ((n = read(input, piece, sizeof piece)) > 0)
 		update(&h, piece, (size_t)n);
 	if (n < 0) {
 		fputs("checksum: the input cannot be read\n", stderr);
@@ -127,6 +133,6 @@ int main(int argc, char **argv) {
 	}
 	for (int i = 0; i < 32; i++)
 		printf("%02x", digest[i]);
-	puts("  -");
+	printf("  %s\n", name);
 	return 0;
 }

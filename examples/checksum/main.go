@@ -1,5 +1,5 @@
-// Command checksum hashes its standard input with SHA-256, piece by piece, and
-// writes the digest as sha256sum does. With a number it hashes the digest again that
+// Command checksum hashes a file, or its standard input, with SHA-256, piece by piece,
+// and writes the digest as sha256sum does. The inputs of a job are files in /in. With a number it hashes the digest again that
 // often, which is slow on purpose. ../c/checksum.c says the same in C and writes the
 // same bytes.
 //
@@ -12,22 +12,34 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 )
 
 // maxRounds bounds how often the digest is hashed again.
 const maxRounds = 1_000_000_000
 
 func main() {
-	rounds, ok := 0, len(os.Args) <= 2
-	if len(os.Args) == 2 {
-		rounds, ok = number(os.Args[1])
+	args, input, name := os.Args[1:], os.Stdin, "-"
+	if len(args) > 0 && strings.HasPrefix(args[0], "/") {
+		name, args = args[0], args[1:]
+	}
+	rounds, ok := 0, len(args) <= 1
+	if len(args) == 1 {
+		rounds, ok = number(args[0])
 	}
 	if !ok {
-		fmt.Fprintln(os.Stderr, "usage: checksum [ROUNDS] < INPUT")
+		fmt.Fprintln(os.Stderr, "usage: checksum [/in/NAME] [ROUNDS]")
 		os.Exit(2)
 	}
+	var err error
+	if name != "-" {
+		input, err = os.Open(name)
+	}
 	h := sha256.New()
-	if _, err := io.CopyBuffer(h, onlyReader{os.Stdin}, make([]byte, 64<<10)); err != nil {
+	if err == nil {
+		_, err = io.CopyBuffer(h, onlyReader{input}, make([]byte, 64<<10))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "checksum: the input cannot be read")
 		os.Exit(1)
 	}
@@ -35,7 +47,7 @@ func main() {
 	for range rounds {
 		digest = sha256.Sum256(digest[:])
 	}
-	fmt.Printf("%x  -\n", digest)
+	fmt.Printf("%x  %s\n", digest, name)
 }
 
 // onlyReader hides what a file can do beside reading, so that the buffer is used.
