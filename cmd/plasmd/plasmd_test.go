@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
@@ -73,25 +74,42 @@ func cmdAssemble(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), module, 0o644))
 }
 
-// jobfile OUT.json MODULE.wasm args… writes a job file.
+// jobfile OUT.json MODULE.wasm args… writes a job file; NAME=+FILE is an input.
 func cmdJobFile(ts *testscript.TestScript, _ bool, args []string) {
 	module := ts.ReadFile(args[1])
-	j, err := job.New(job.Spec{Version: job.SpecVersion, Module: blob.Of([]byte(module)), Args: args[2:]})
+	spec := job.Spec{Version: job.SpecVersion, Module: blob.Of([]byte(module)), Inputs: map[string]job.Input{}}
+	for _, arg := range args[2:] {
+		if name, file, ok := strings.Cut(arg, "=+"); ok { // an input
+			data := []byte(ts.ReadFile(file))
+			spec.Inputs[name] = job.Input{Digest: blob.Of(data), Size: int64(len(data))}
+			continue
+		}
+		spec.Args = append(spec.Args, arg)
+	}
+	j, err := job.New(spec)
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), j.Payload(), 0o644))
 }
 
-// blobserver MODULE.wasm [BYTES] serves a module under its hash, or BYTES in
-// its place, takes receipts into the folder received, and sets $BASE.
+// blobserver MODULE.wasm [BYTES|+FILE] serves a module under its hash, or BYTES in
+// its place, or a file under its own hash as well, takes receipts into the folder received, and sets $BASE.
 func cmdBlobServer(ts *testscript.TestScript, _ bool, args []string) {
 	module := []byte(ts.ReadFile(args[0]))
 	path := "/blobs/" + blob.Of(module).Hex()[:2] + "/" + blob.Of(module).Hex() + ".bin"
+	mux := http.NewServeMux()
 	if len(args) > 1 {
-		module = []byte(args[1])
+		if file, ok := strings.CutPrefix(args[1], "+"); ok {
+			data := []byte(ts.ReadFile(file))
+			name := blob.Of(data).Hex()
+			mux.HandleFunc("GET /blobs/"+name[:2]+"/"+name+".bin", func(w http.ResponseWriter, r *http.Request) {
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+			})
+		} else {
+			module = []byte(args[1])
+		}
 	}
 	dir := ts.MkAbs("received")
 	ts.Check(os.MkdirAll(dir, 0o755))
-	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(module) })
 	mux.HandleFunc("POST /receipts", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(r.Body, receipt.MaxBytes))
