@@ -185,7 +185,12 @@ func TestQuotaTurnsAndCancel(t *testing.T) {
 		}
 		order = append(order, id)
 	}
-	if _, err := d.submit(t, root, "r", ""); reasonOf(err) != job.Busy {
+	// The room is full, but for one who has nothing here; then it is for everybody.
+	last, err := d.submit(t, root, "r", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.submit(t, root, "r2", ""); reasonOf(err) != job.Busy {
 		t.Errorf("no room: %v", err)
 	}
 	if _, err := d.Cancel(order[1], alice); err != nil { // a1 waits
@@ -203,14 +208,14 @@ func TestQuotaTurnsAndCancel(t *testing.T) {
 	if _, err := d.Receipt(holding, root); !errors.Is(err, job.ErrNoReceipt) {
 		t.Errorf("receipt: %v", err)
 	}
-	for _, id := range []blob.Digest{order[0], order[2], order[3]} {
+	for _, id := range []blob.Digest{order[0], order[2], order[3], last} {
 		d.finish(t, id)
 	}
 	var ran []string
-	for range 3 {
+	for range 4 {
 		ran = append(ran, <-d.runner.started)
 	}
-	if !slices.Equal(ran, []string{"a0", "b0", "b1"}) {
+	if !slices.Equal(ran, []string{"a0", "b0", "r", "b1"}) {
 		t.Errorf("turns: %q", ran)
 	}
 }

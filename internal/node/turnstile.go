@@ -82,6 +82,15 @@ func (t *turnstile) company(who string) bool {
 	return other.who != ownJobs && t.now().Sub(other.at) < companyTime
 }
 
+// roomFor is how many may wait when who comes. Whoever has no job here finds a little
+// more room than there is for the others: nobody can fill it for those who have none.
+func (t *turnstile) roomFor(who string) int {
+	if t.held[who] > 0 || t.room == 0 {
+		return t.room
+	}
+	return t.room + min(t.slots, t.room)
+}
+
 // may reports whether who may have one more place inside.
 func (t *turnstile) may(who string) bool {
 	return who == ownJobs || t.slots < 2 || t.running[who] < t.slots-1 || !t.company(who)
@@ -102,7 +111,7 @@ func (t *turnstile) take(who string, byRight bool) (*ticket, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.see(who)
-	full := t.waiting >= t.room && (t.inside >= t.slots || !t.may(who))
+	full := t.waiting >= t.roomFor(who) && (t.inside >= t.slots || !t.may(who))
 	over := t.quota > 0 && who != ownJobs && t.held[who] >= t.quota
 	switch {
 	case byRight:

@@ -93,6 +93,24 @@ func TestRoomIsBoundedBesideAKeptPlace(t *testing.T) {
 	}
 }
 
+// Who has nothing here is not kept out by one who fills the room.
+func TestRoomForWhoHasNone(t *testing.T) {
+	h := newHall(t, 1)
+	h.room = 3
+	for range 1 + 3 {
+		h.come("a")
+	}
+	if _, err := h.take("a", false); err == nil {
+		t.Error("more of one wait than there is room for")
+	}
+	h.come("b")
+	for _, who := range []string{"a", "b", "c"} {
+		if _, err := h.take(who, false); err == nil {
+			t.Errorf("%s is let into a full room", who)
+		}
+	}
+}
+
 func TestWhoStaysAwayIsForgotten(t *testing.T) {
 	h := newHall(t, 2)
 	h.come("b").leave()
