@@ -62,7 +62,7 @@ verify asks nobody.`
 	cmd.PersistentFlags().StringVar(&f.socket, "socket", "", "the node's `socket`")
 	cmd.PersistentFlags().StringVarP(&f.format, "format", "f", "text", "text or json")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	cmd.AddCommand(newJobRun(f), newJobSubmit(f), newJobGet(f), newJobLogs(f), newJobCancel(f), newJobVerify(f), newJobReplay(f), newJobNodes(f))
+	cmd.AddCommand(newJobRun(f), newJobSubmit(f), newJobGet(f), newJobLogs(f), newJobCancel(f), newJobVerify(f), newJobFraud(), newJobReplay(f), newJobNodes(f))
 	return cmd
 }
 

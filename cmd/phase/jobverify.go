@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,9 +32,11 @@ type judged struct {
 	EndState string          `json:"end_state,omitempty"`
 	ExitCode int64           `json:"exit_code"`
 	NodeKey  string          `json:"node_key,omitempty"`
-	Code     string          `json:"code,omitempty"`
-	Error    string          `json:"error,omitempty"`
-	Hint     string          `json:"hint,omitempty"`
+	// Inputs are the files that the job could read, by name.
+	Inputs map[string]receipt.Input `json:"inputs,omitempty"`
+	Code   string                   `json:"code,omitempty"`
+	Error  string                   `json:"error,omitempty"`
+	Hint   string                   `json:"hint,omitempty"`
 }
 
 func newJobVerify(f *jobFlags) *cobra.Command {
@@ -110,7 +114,7 @@ func (f *jobFlags) judge(w io.Writer, raw []byte, want receipt.Expectation) erro
 	out := judged{Verdict: verdict}
 	if verdict == receipt.Accept {
 		out.JobID, out.EndState, out.ExitCode = s.Result.JobID.String(), string(s.Result.EndState), s.Result.ExitCode
-		out.NodeKey = job.FormatKey(s.Observation.NodeKey)
+		out.NodeKey, out.Inputs = job.FormatKey(s.Observation.NodeKey), s.Result.Inputs
 	} else {
 		out.explain(err)
 	}
@@ -141,6 +145,10 @@ func (j judged) write(w io.Writer) error {
 	fmt.Fprintln(w, j.Verdict)
 	if j.Verdict == receipt.Accept {
 		_, err := fmt.Fprintf(w, "job   %s\nend   %s %d\nnode  %s\n", j.JobID, j.EndState, j.ExitCode, j.NodeKey)
+		for _, name := range slices.Sorted(maps.Keys(j.Inputs)) {
+			_, failed := fmt.Fprintf(w, "input %s  %s\n", j.Inputs[name].Digest, name)
+			err = errors.Join(err, failed)
+		}
 		return err
 	}
 	_, err := fmt.Fprintf(w, "%s [%s]\n%s\n", phaseterm.Clean(j.Error), j.Code, j.Hint)
