@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/receipt"
 )
@@ -415,6 +416,32 @@ func roundVectors(t *testing.T, r *round) []vector {
 	}
 }
 
+// renamed is a receipt with another name of the input a.txt, signed again.
+func renamed(t *testing.T, raw []byte, name string, key ed25519.PrivateKey) []byte {
+	return signedAgain(t, raw, `"a.txt":`, `"`+name+`":`, key)
+}
+
+// emptied is a receipt of no inputs that says so.
+func emptied(t *testing.T, raw []byte, key ed25519.PrivateKey) []byte {
+	return signedAgain(t, raw, `"job_id":`, `"inputs":{},"job_id":`, key)
+}
+
+func signedAgain(t *testing.T, raw []byte, old, text string, key ed25519.PrivateKey) []byte {
+	t.Helper()
+	payload, err := dsse.Open(raw, receipt.PayloadType, receipt.MaxBytes, []ed25519.PublicKey{public(key)}, 1)
+	if err != nil || bytes.Count(payload, []byte(old)) != 1 {
+		t.Fatalf("%q once in %s: %v", old, payload, err)
+	}
+	payload = bytes.Replace(payload, []byte(old), []byte(text), 1)
+	raw, err = dsse.Envelope{
+		PayloadType: receipt.PayloadType, Payload: payload, Signatures: []dsse.Signature{dsse.Sign(receipt.PayloadType, payload, key)},
+	}.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
 func fraudVectors(t *testing.T) []vector {
 	r := newRound(t, 6, 3, 2)
 	key := public(r.node(0))
@@ -452,12 +479,20 @@ func fraudVectors(t *testing.T) []vector {
 	if err != nil {
 		t.Fatal(err)
 	}
+	read := func(name string, data string) []byte {
+		return changed("right", func(s *receipt.Statement) {
+			s.Result.Inputs = map[string]receipt.Input{name: {Digest: blob.Of([]byte(data)), Size: int64(len(data))}}
+		})
+	}
 	late := changed("", func(s *receipt.Statement) { s.Result.EndState = receipt.Deadline })
 	return []vector{
 		{"fraud-results.json", "", "two results of one node for one job", "", first},
 		{"fraud-opening.json", "", "an opening that does not fit", "", proof(WrongOpening, public(b.node(1)), b.commitment(1, "broken"), broken)},
 		{"fraud-sets.json", "", "two sets of one wave", "", proof(TwoSets, public(b.submitter), s1, s2)},
 		{"fraud-traps.json", "", "two faults, by one engine", "", proof(TwoResults, key, trap("unreachable", "e"), trap("stack overflow", "e"))},
+		{"fraud-inputs.json", "", "two inputs of one name", "", proof(TwoResults, key, read("a.txt", "one"), read("a.txt", "two"))},
+		{"fraud-input-path.json", "VFY-031", "an input whose name is a path", "", proof(TwoResults, key, right, renamed(t, read("a.txt", "one"), "a/txt", r.node(0)))},
+		{"fraud-no-inputs.json", "VFY-031", "inputs that are empty instead of left out", "", proof(TwoResults, key, lie, emptied(t, right, r.node(0)))},
 		{"fraud-one-result.json", "VFY-058", "one receipt twice", "", proof(TwoResults, key, right, right)},
 		{"fraud-same-result.json", "VFY-058", "two receipts with one result", "", proof(TwoResults, key, right, changed("right", func(s *receipt.Statement) { s.Observation.Engine = "other" }))},
 		{"fraud-two-jobs.json", "VFY-058", "results of two jobs", "", proof(TwoResults, key, right, changed("x", func(s *receipt.Statement) { s.Result.JobID = blob.Of(nil) }))},
