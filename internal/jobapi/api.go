@@ -56,7 +56,7 @@ type Keeper interface {
 	Blobs
 	PutFor(who string, d blob.Digest, size int64, r io.Reader) error
 	// Claim says that who would have brought d, were it not there.
-	Claim(who string, d blob.Digest, size int64)
+	Claim(who string, d blob.Digest)
 }
 
 // Node is what a node says about itself.

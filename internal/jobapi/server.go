@@ -429,7 +429,7 @@ func (s *Server) hasBlob(w http.ResponseWriter, r *http.Request, by job.Caller) 
 		return nil
 	}
 	if k, ok := s.cfg.Blobs.(Keeper); ok {
-		k.Claim(by.Name, d, 0)
+		k.Claim(by.Name, d)
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ type Keeper interface {
 	Blobs
 	PutFor(who string, d blob.Digest, size int64, r io.Reader) error
 	// Claim says that who would have brought d, were it not there.
-	Claim(who string, d blob.Digest, size int64)
+	Claim(who string, d blob.Digest)
 }
 
 // Capacity is what a node says about itself, signed by its identity.

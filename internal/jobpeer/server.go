@@ -393,7 +393,7 @@ func (s *Server) push(a *answering, r request) error {
 		return &job.Refusal{Reason: job.TooBig, Detail: "that is larger than what this node takes"}
 	case s.cfg.Blobs.Has(r.id):
 		if counts {
-			keeper.Claim(job.FormatKey(sub.Submitter), r.id, r.size)
+			keeper.Claim(job.FormatKey(sub.Submitter), r.id)
 		}
 		return a.finish(frame{kind: sayHave})
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"io"
+	"os"
 	"sync"
 
 	"github.com/phasebased/phase/blob"
@@ -39,13 +40,19 @@ func (k *Keeper) PutFor(who string, d blob.Digest, size int64, r io.Reader) erro
 	if err := k.Put(d, size, r); err != nil {
 		return err
 	}
-	k.Claim(who, d, size)
+	k.claim(who, d, size)
 	return nil
 }
 
 // Claim says that who needs d, which is here: it is counted as if they had brought it,
 // and stays when others' claims go.
-func (k *Keeper) Claim(who string, d blob.Digest, size int64) {
+func (k *Keeper) Claim(who string, d blob.Digest) {
+	if info, err := os.Lstat(k.Path(d)); err == nil {
+		k.claim(who, d, info.Size())
+	}
+}
+
+func (k *Keeper) claim(who string, d blob.Digest, size int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.owners == nil {

@@ -30,11 +30,12 @@ func TestKeeperCountsByOwner(t *testing.T) {
 			t.Errorf("%s: here is %v, want %v", what, !want, want)
 		}
 	}
-	others := bring("other", 'o', 90)
+	others := bring("other", 'o', 65)
 	first := bring("me", '1', 40)
 	shared := bring("me", 's', 30)
-	k.Claim("other", others, 90)
-	k.Claim("other", shared, 10) // with a size of its own: what they say counts for them alone
+	k.Claim("other", others)
+	k.Claim("other", blob.Of([]byte("not here")))
+	k.Claim("other", shared) // 95 of theirs, which a claim without bytes must not hide
 	second := bring("me", '2', 30)
 	here("within the share", true, first)
 	third := bring("me", '3', 30)
