@@ -63,6 +63,27 @@ func TestJailedGuestReadsInputs(t *testing.T) {
 	}
 }
 
+// TestAsManyInputsAsAJobMayHave are more than the files that a jail may have open.
+func TestAsManyInputsAsAJobMayHave(t *testing.T) {
+	s := testSandbox(t)
+	contents := map[string][]byte{}
+	for i := range job.MaxInputs {
+		contents[fmt.Sprintf("f%02d", i)] = fmt.Appendf(nil, "this is %02d", i)
+	}
+	inputs, files := inputsOf(t, contents)
+	var steps []step
+	for i := range job.MaxInputs {
+		steps = append(steps, open(fmt.Sprintf("f%02d", i), 0, rightRead, eOK), step{"fd_pread", []any{4 + i, atIovs, 1, 0, 200}, eOK})
+	}
+	module := script(t, steps)
+	for range 2 {
+		res, err := s.RunWith(t.Context(), "", newJob(t, module, func(spec *job.Spec) { spec.Inputs = inputs }), module, files)
+		if err != nil || res.State != job.Exited || !bytes.HasPrefix(res.Stdout[atBuffer:], []byte("this is 15")) {
+			t.Fatalf("%s %s, %v", res.State, res.Detail, err)
+		}
+	}
+}
+
 // wallsOf are those around a job without inputs.
 func wallsOf(t *testing.T, s *Sandbox) []string {
 	module := assemble(t, `(module (func (export "_start")))`)
