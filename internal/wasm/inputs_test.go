@@ -312,3 +312,61 @@ func TestReadingIsPaidForByLength(t *testing.T) {
 		t.Errorf("with just enough: %+v", out)
 	}
 }
+
+// FuzzInputPath: whatever a path and flags, what is opened is the folder or a file of it,
+// for reading, and everything is closed again.
+func FuzzInputPath(f *testing.F) {
+	f.Fuzz(func(t *testing.T, path string, flags uint32) {
+		d := newInputFolder(twoFiles)
+		file, errno := d.OpenFile(path, sys.Oflag(flags), 0o777)
+		st, statErrno := d.Stat(path)
+		link, linkErrno := d.Readlink(path)
+		if link != "" || linkErrno == 0 {
+			t.Errorf("%q is a link to %q", path, link)
+		}
+		if errno != 0 {
+			if file != nil || d.open != 0 {
+				t.Errorf("%q: %v, yet a file", path, errno)
+			}
+			return
+		}
+		own, errno := file.Stat()
+		if statErrno != 0 || errno != 0 || own != st {
+			t.Errorf("%q: %v by name, %v opened: %v, %v", path, st, own, statErrno, errno)
+		}
+		folder, _ := file.IsDir()
+		content, buf := "", make([]byte, 64)
+		if !folder {
+			n, errno := file.Read(buf)
+			if errno != 0 {
+				t.Errorf("%q cannot be read: %v", path, errno)
+			}
+			content = string(buf[:n])
+		}
+		name := strings.Trim(path, "/.")
+		for _, want := range twoFiles {
+			if strings.HasSuffix(name, want.Name) && !folder && content == string(want.Data) {
+				name = ""
+			}
+		}
+		if !folder && name != "" || folder != (st.Ino == folderNumber) {
+			t.Errorf("%q opens %+v with %q", path, st, content)
+		}
+		for what, write := range map[string]sys.Errno{
+			"append": file.SetAppend(true), "truncate": file.Truncate(0), "times": file.Utimens(0, 0),
+		} {
+			if write == 0 {
+				t.Errorf("%q: %s is possible", path, what)
+			}
+		}
+		if n, errno := file.Write([]byte("x")); n != 0 || errno == 0 {
+			t.Errorf("%q can be written to", path)
+		}
+		if n, errno := file.Pwrite([]byte("x"), 0); n != 0 || errno == 0 {
+			t.Errorf("%q can be written to", path)
+		}
+		if file.Close() != 0 || d.open != 0 || string(d.files[1].Data) != "contents of b" {
+			t.Errorf("%q: %d are open afterwards, the file holds %q", path, d.open, d.files[1].Data)
+		}
+	})
+}
