@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/node"
@@ -69,14 +71,25 @@ func (s *state) key() (ed25519.PrivateKey, error) {
 const (
 	maxModules = 4 << 30
 	maxOutputs = 1 << 30
-	leaveFree  = 256 << 20
+	leaveFree  = 256 << 20 // at most; see spared
 )
+
+// spared is how much of dir's file system is left to others: a sixteenth, as a cache
+// partition may be smaller than what is fair on a machine's own disk. What cannot be
+// measured is taken for large.
+func spared(dir string) int64 {
+	var s unix.Statfs_t
+	if unix.Statfs(dir, &s) != nil || s.Blocks == 0 { // as ramfs says
+		return leaveFree
+	}
+	return min(int64(s.Blocks)*int64(s.Bsize)/16, leaveFree)
+}
 
 // modules is where modules and inputs are kept: room for those of four jobs at least,
 // and of those that one submitter brings for two.
 func (s *state) modules(limits job.NodeLimits) (*node.Keeper, error) {
 	most := max(maxModules, 4*limits.MaxUpload())
-	kept, err := store.OpenLimited(s.dir, store.Limit{Bytes: most, Free: leaveFree})
+	kept, err := store.OpenLimited(s.dir, store.Limit{Bytes: most, Free: spared(s.dir)})
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +100,7 @@ func (s *state) modules(limits job.NodeLimits) (*node.Keeper, error) {
 func (s *state) jobs() string { return filepath.Join(s.dir, "jobs") }
 
 func (s *state) outputs() (*store.Store, error) {
-	return store.OpenLimited(s.jobs(), store.Limit{Bytes: maxOutputs, Free: leaveFree})
+	return store.OpenLimited(s.jobs(), store.Limit{Bytes: maxOutputs, Free: spared(s.dir)})
 }
 
 func (s *state) receipts() (*node.ReceiptLog, error) {
