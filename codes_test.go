@@ -27,6 +27,7 @@ var (
 type said struct {
 	codes map[string][]string
 	texts map[string]bool
+	hints map[string]string // by code, of refusal.New
 }
 
 // ownWords are the codes whose errors have no hint, or take another error's.
@@ -69,6 +70,14 @@ func TestCodesPage(t *testing.T) {
 			t.Errorf("the row of %s says what no program says, or should not: %s", code, advice)
 		}
 	}
+	for code, hint := range programs.hints {
+		if !strings.HasSuffix(hint, ".") || spoken(hint) != spoken(page[code]) {
+			t.Errorf("%s hints %q, its row %q", code, hint, page[code])
+		}
+	}
+	if len(programs.hints) < 45 {
+		t.Errorf("only %d reasons with hints found", len(programs.hints))
+	}
 	if len(page) < 150 {
 		t.Errorf("only %d rows found in docs/codes.md", len(page))
 	}
@@ -83,7 +92,7 @@ func spoken(text string) string {
 // whatIsSaid reads all programs.
 func whatIsSaid(t *testing.T) said {
 	t.Helper()
-	s := said{map[string][]string{}, map[string]bool{}}
+	s := said{map[string][]string{}, map[string]bool{}, map[string]string{}}
 	for dir, files := range sources(t) {
 		info := types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}}
 		// Other packages are not looked at: constants of this one need none.
@@ -125,6 +134,9 @@ func (s said) look(n ast.Node, info types.Info, pkg *types.Package, found map[st
 		}
 	}
 	call, ok := n.(*ast.CallExpr)
+	if ok && len(call.Args) == 3 && codeLiteral.MatchString(written(call.Args[0], info)) {
+		s.hints[written(call.Args[0], info)] = written(call.Args[2], info)
+	}
 	if !ok || len(call.Args) != 2 {
 		return
 	}

@@ -221,7 +221,8 @@ func TestCardShowsItself(t *testing.T) {
 		return !isUp(t, "eth0") && !l.Carrier && strings.Contains(l.Err, errKeptMAC.Error())
 	})
 	check(t, netlink.LinkSetUp(link)) // by somebody else
-	c.expect("the carrier", func() bool { return c.snapshot().Interfaces[0].Carrier })
+	c.await("eth0", Failed)
+	c.expect("the card to be set down again", func() bool { return !isUp(t, "eth0") && !c.snapshot().Interfaces[0].Carrier })
 	quiet(t, c, time.Second)
 }
 

@@ -128,7 +128,9 @@ func (m *Manager) follow(ctx context.Context, i *iface, attrs *netlink.LinkAttrs
 	switch {
 	case len(attrs.HardwareAddr) != 6 || bytes.Equal(attrs.HardwareAddr, i.mac):
 	case i.shows(attrs):
-		i.conceal(link)
+		if !i.unused || attrs.RawFlags&unix.IFF_UP != 0 {
+			i.conceal(link)
+		}
 		if link, err = netlink.LinkByIndex(i.index); err == nil {
 			attrs = link.Attrs()
 		}
@@ -203,12 +205,11 @@ func (i *iface) shows(attrs *netlink.LinkAttrs) bool {
 	return i.own != nil && (bytes.Equal(attrs.HardwareAddr, i.own) || bytes.Equal(attrs.HardwareAddr, attrs.PermHWAddr))
 }
 
-// conceal takes such a card out of use for good. Once: whoever sets it up again is
-// not fought with.
+// conceal takes such a card out of use for good; again, if somebody sets it up.
 func (i *iface) conceal(link netlink.Link) {
 	i.stop() // workers read what follows
 	err := netlink.LinkSetDown(link)
-	i.m.update(func() { i.unused, i.mac = true, link.Attrs().HardwareAddr })
+	i.m.update(func() { i.unused = true })
 	i.fail("hardware address", &stepError{KeptMAC, "not used any more", errors.Join(errKeptMAC, err)})
 }
 

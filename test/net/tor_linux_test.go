@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -116,19 +117,22 @@ func newTorNet(s *site) *torNet {
 	return n
 }
 
-// complete waits until the authorities agree on all relays. Clients that come
-// earlier keep half a network for a while.
+// complete waits until the authorities agree on all relays, and on where to leave
+// the network. Clients that come earlier keep half a network for a while.
 func (n *torNet) complete() {
 	n.Helper()
 	var last string
 	for deadline := time.Now().Add(torLimit); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		last = n.consensus()
-		if strings.Count(last, "\nr ") == authorities+exits {
+		if strings.Count(last, "\nr ") == authorities+exits && exitFlag.MatchString(last) {
 			return
 		}
 	}
 	n.Fatalf("the authorities do not agree on %d relays: %s", authorities+exits, last)
 }
+
+// exitFlag is in the line of a relay's flags (dir-spec, section 3.4.1).
+var exitFlag = regexp.MustCompile(`(?m)^s .*\bExit\b`)
 
 // consensus is what the first authority says of the network; "" if nothing.
 func (n *torNet) consensus() string {
