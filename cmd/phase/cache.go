@@ -35,7 +35,7 @@ func newCache() *cobra.Command {
 
 func (o *cacheOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.dir, "dir", "", "the cache's `folder` (default: phase/blobs in the user's cache folder)")
-	cmd.Flags().StringVar(&o.format, "format", "text", "text or json")
+	cmd.Flags().StringVarP(&o.format, "format", "f", "text", "text or json")
 }
 
 // complete checks the flags and fills in the folder.
@@ -71,6 +71,7 @@ func (o *cacheOptions) open(how func(dir string) (*store.Store, error)) (*store.
 func newCachePath() *cobra.Command {
 	return &cobra.Command{
 		Use: "path", Short: "Print the folder of the cache", Args: noArgs,
+		Example: "  du -sh $(phase cache path)",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := store.DefaultDir()
 			if err != nil {

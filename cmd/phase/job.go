@@ -243,6 +243,7 @@ none, and the message says what happened at each node; 2 wrong usage.`,
 func newJobGet(f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "get [ID]", Short: "Tell how far a job is; without an id, all of them", Args: someArgs(0, 1, "one job at most"),
+		Example: "  phase job get\n  phase job get ID --format json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {
@@ -305,6 +306,7 @@ func outcome(s job.Status) string {
 func newJobCancel(f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel ID", Short: "End a job that has not ended", Args: someArgs(1, 1, "one job"),
+		Example: "  phase job cancel ID",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {
@@ -333,6 +335,7 @@ func newJobLogs(f *jobFlags) *cobra.Command {
 		Use: "logs ID", Short: "Write what a job has written", Args: someArgs(1, 1, "one job"),
 		Long: "Writes the job's standard output, compared with its digest, or with --stderr the other one.\n" +
 			"A node keeps outputs until a job's end, and gives them then.",
+		Example: "  phase job logs ID > out\n  phase job logs ID --stderr --follow",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {
@@ -375,6 +378,7 @@ func newJobNodes(f *jobFlags) *cobra.Command {
 		Long: `Lists this machine's node, or with --network the nodes that the network knows to run
 jobs, each with what it says about itself: its load, engine, walls, the table by which it
 counts fuel, and whether it runs jobs of the submitter that --key or --submitter names.`,
+		Example: "  phase job nodes\n  phase job nodes --network --key me.pem",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.client()
 			if err != nil {

@@ -82,7 +82,7 @@ func newPolicyShow() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&in.policy, "file", "", "policy.toml to go by (default: the shipped one)")
-	cmd.Flags().StringVar(&format, "format", "text", "text, toml or json")
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text, toml or json")
 	in.flags(cmd)
 	return cmd
 }

@@ -131,7 +131,7 @@ func (r *vmRun) flags(cmd *cobra.Command) {
 	flags.StringArrayVar(&r.forwards, "forward", nil, "PORT[:GUEST] of this computer's loopback that leads to a machine's port (plasmd's is 8080); the next machine has the next; may be repeated")
 	flags.StringVar(&r.until, "until", "", "end when the machine has come so far: hand-over, node, offered, receipt or delivered")
 	flags.DurationVar(&r.timeout, "timeout", 5*time.Minute, "with --until: how long each machine may take")
-	flags.StringVar(&r.format, "format", "text", "with --until: form of the result, text or json")
+	flags.StringVarP(&r.format, "format", "f", "text", "with --until: form of the result, text or json")
 	flags.BoolVar(&r.print, "print", false, "print QEMU's command lines, for you to change and run, and start nothing")
 	flags.StringArrayVar(&r.qemu, "qemu", nil, "further argument of QEMU; may be repeated")
 	for flag, choices := range map[string][]string{

@@ -232,7 +232,10 @@ func newInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Write a default configuration",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: `Writes a configuration file in which every key has its default, and prints its name.
+What the keys mean is in docs/reference/configuration.md.`,
+		Example: "  plasmd init\n  plasmd init --config example.json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
 				path = userConfig()

@@ -77,8 +77,11 @@ func newRun() *cobra.Command {
 		Short: "Run a module in the sandbox; exits with the module's status",
 		Long: "Run a WASI preview 1 module in the node's sandbox, without a receipt.\n" +
 			"Its output is passed on when it ends; the exit status is the module's.\n" +
-			"A module that does not end by itself gives status 1 and a message.",
-		Args: usageArgs(cobra.MinimumNArgs(1)),
+			"A module that does not end by itself gives status 1 and a message.\n" +
+			"Flags stand before the module; what follows it is the module's.\n\n" +
+			"Exit status: the module's; 1 where it has none, 2 wrong usage.",
+		Example: "  plasmd run examples/hello/hello.wasm \"Hello, World\"\n  plasmd run --env LANG=C --stdin module.wasm --flag-of-the-module < input",
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			local, err := f.prepare(cmd, args)
 			if err != nil {
@@ -171,7 +174,13 @@ func newExecuteJob() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "execute-job <wasm> [args…]",
 		Short: "Run a module as a job; prints result and signed receipt as JSON",
-		Args:  usageArgs(cobra.MinimumNArgs(1)),
+		Long: `Runs a module in the sandbox as a job of this node, without a daemon, and prints one JSON
+object: job_id, exit_code, stdout, stderr and the receipt that the node's key has signed.
+Flags stand before the module; what follows it is the module's.
+
+Exit status: 0 there is a receipt, however the module ended; 1 there is none, 2 wrong usage.`,
+		Example: "  plasmd execute-job examples/hello/hello.wasm \"Hello, World\"\n  plasmd execute-job --ephemeral module.wasm",
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			local, err := f.prepare(cmd, args)
 			if err != nil {
@@ -198,7 +207,7 @@ func newExecuteJob() *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&dir, "state", defaultState(), "folder of the node's identity and receipts")
+	stateFlag(cmd, &dir, "folder of the node's identity and receipts")
 	cmd.Flags().BoolVar(&ephemeral, "ephemeral", false, "use a fresh identity and keep nothing")
 	return cmd
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
+
 	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/node"
@@ -28,6 +30,12 @@ func defaultState() string {
 		return systemState
 	}
 	return filepath.Join(home, ".local", "state", "plasm")
+}
+
+// stateFlag adds --state. Its help says the same to everybody.
+func stateFlag(cmd *cobra.Command, dir *string, what string) {
+	cmd.Flags().StringVar(dir, "state", defaultState(), what+" (default "+systemState+" for root, ~/.local/state/plasm for others)")
+	cmd.Flags().Lookup("state").DefValue = ""
 }
 
 // state is the node's folder: node.key, receipts/, blobs/ (modules), jobs/, empty/.

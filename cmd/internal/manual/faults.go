@@ -75,30 +75,18 @@ func calls(program, example string) (all [][]string) {
 	return all
 }
 
-// misuse says what the program would not know in a call, "" for nothing.
+// misuse says what the program would not take in a call, "" for nothing. It leaves the
+// call's flags set.
 func misuse(root *cobra.Command, words []string) string {
 	c, rest, err := root.Find(words[1:])
-	switch {
-	case err != nil:
-		return err.Error()
-	case shown(c) != nil && c != root:
+	if err == nil && shown(c) != nil && c != root {
 		return "this only holds other commands"
 	}
-	c.InitDefaultHelpFlag()
-	for _, w := range rest {
-		name, _, _ := strings.Cut(w, "=")
-		switch long, isLong := strings.CutPrefix(name, "--"); {
-		case name == "--":
-			return ""
-		case isLong:
-			if c.Flag(long) == nil {
-				return "no flag " + name
-			}
-		case len(name) > 1 && name[0] == '-':
-			if c.Flags().ShorthandLookup(name[1:2]) == nil && c.InheritedFlags().ShorthandLookup(name[1:2]) == nil {
-				return "no flag " + name[:2]
-			}
-		}
+	if err == nil {
+		err = c.ParseFlags(rest)
+	}
+	if err != nil {
+		return err.Error()
 	}
 	return ""
 }

@@ -17,7 +17,7 @@ func Markdown(root *cobra.Command) []byte {
 	commands := below(root)
 	if len(commands) == 0 {
 		m.body(root)
-		return []byte(m.String())
+		return m.bytes()
 	}
 	m.text(describe(root))
 	m.WriteString("| command | what it does |\n|---|---|\n")
@@ -32,7 +32,12 @@ func Markdown(root *cobra.Command) []byte {
 			m.body(c)
 		}
 	}
-	return []byte(m.String())
+	return m.bytes()
+}
+
+// bytes is the page, with single empty lines only.
+func (m *markdown) bytes() []byte {
+	return []byte(strings.TrimRight(strings.ReplaceAll(m.String(), "\n\n\n", "\n\n"), "\n") + "\n")
 }
 
 // below are all commands below cmd that people are told of, each before its own.
