@@ -23,25 +23,27 @@ func TestGuides(t *testing.T) {
 	programs := guidePrograms(t)
 	for _, guide := range []struct {
 		page    string
-		folder  string // below which the page is typed
-		blocks  int    // at least so many are run
+		before  string // page that is typed first, in the same folder
+		blocks  int    // of the page, at least so many are run
 		skipped int    // exactly so many are not
 	}{
-		{"publishing.md", "build/trial", 12, 4},
+		{"publishing.md", "", 12, 4},
+		{"fleet.md", "publishing.md", 4, 3},
 	} {
 		t.Run(guide.page, func(t *testing.T) {
-			raw, err := os.ReadFile(filepath.Join("..", "..", "docs", guide.page))
-			if err != nil {
-				t.Fatal(err)
-			}
-			run, skipped := guideBlocks(string(raw))
+			run, skipped := guideBlocks(t, guide.page)
 			if len(run) < guide.blocks || len(skipped) != guide.skipped {
 				t.Fatalf("%d blocks to run and %d to leave out; want at least %d, and %d:\n%s",
 					len(run), len(skipped), guide.blocks, guide.skipped, strings.Join(skipped, "\n"))
 			}
+			if guide.before != "" {
+				before, _ := guideBlocks(t, guide.before)
+				run = append(before, run...)
+			}
 			top := t.TempDir()
-			guideFiles(t, top, guide.folder)
-			typeGuide(t, filepath.Join(top, guide.folder), programs, run)
+			const folder = "build/trial" // in which both pages are typed
+			guideFiles(t, top, folder)
+			typeGuide(t, filepath.Join(top, folder), programs, run)
 		})
 	}
 }
@@ -50,7 +52,13 @@ func TestGuides(t *testing.T) {
 var notRun = regexp.MustCompile("(?m)^<!-- not run: .+ -->\n(```sh\n(?s:.*?)```)")
 
 // guideBlocks returns a page's blocks of shell: those to run, and those that are left out.
-func guideBlocks(page string) (run, skipped []string) {
+func guideBlocks(t *testing.T, name string) (run, skipped []string) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(raw)
 	for _, m := range notRun.FindAllStringSubmatch(page, -1) {
 		skipped = append(skipped, m[1])
 	}
@@ -65,7 +73,7 @@ func guideBlocks(page string) (run, skipped []string) {
 func guidePrograms(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("builds five programs")
+		t.Skip("builds five programs, which takes a minute")
 	}
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir,
