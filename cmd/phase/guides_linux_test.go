@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// TestGuides types what the pages for publishers and for fleets say, block after block in
+// TestGuides types what the pages for publishers, fleets and Private mode say, block after block in
 // one shell, with our programs and small files in place of the systems that take minutes
 // to build. A block that is left out says why in the line before it.
 func TestGuides(t *testing.T) {
@@ -29,6 +29,7 @@ func TestGuides(t *testing.T) {
 	}{
 		{"publishing.md", "", 12, 4},
 		{"fleet.md", "publishing.md", 4, 3},
+		{"private.md", "", 1, 1},
 	} {
 		t.Run(guide.page, func(t *testing.T) {
 			run, skipped := guideBlocks(t, guide.page)
