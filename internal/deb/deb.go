@@ -41,9 +41,9 @@ type Config struct {
 	// Completions are what shells complete arguments by: by program, and by the place
 	// below /usr/share.
 	Completions map[string]map[string][]byte
-	Out     string   // folder for the packages; made if missing
-	Only    []string // the packages to make; nil: all
-	Loose   bool     // do not compress, which takes most of the time: for tests
+	Out         string   // folder for the packages; made if missing
+	Only        []string // the packages to make; nil: all
+	Loose       bool     // do not compress, which takes most of the time: for tests
 }
 
 // Error says which package could not be built.
