@@ -163,8 +163,7 @@ func typePage(t *testing.T, dir, port string, blocks []string) {
 	text := regexp.MustCompile(`\b8080\b`).ReplaceAllString(script.String(), port)
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", text)
 	cmd.Dir = dir
-	// A busy machine without KVM is slow: a demo without a wish of its own gets time.
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "build", "state"), "TERM=dumb", "ARGS=--timeout 15m")
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "build", "state"), "TERM=dumb")
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.WaitDelay = 10 * time.Second // a provider that a failed page left holds the pipes
