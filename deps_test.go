@@ -101,7 +101,7 @@ const importLaw = `
 	# Commands.
 	NONE < cmd/internal/manual, cmd/internal/typo;
 	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term,
-	internal/portal, internal/bootcfg, internal/tor, internal/version, cmd/internal/typo
+	internal/portal, internal/bootcfg, internal/tor, internal/version, cmd/internal/manual, cmd/internal/typo
 	< cmd/internal/steps;
 	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline,
 	internal/wifi

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/cmd/internal/manual"
 	"github.com/phasebased/phase/cmd/internal/typo"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
@@ -50,6 +51,7 @@ say so.`
 		return usageError{fmt.Errorf("%w (see %s --help)", typo.Flag(cmd, err), cmd.CommandPath())}
 	})
 	root.AddCommand(newDemo(), newImage(), newRelease(), newPolicy(), newCache(), newVM(), newJob(), newDeb(), newDoctor(), newVersion())
+	manual.Complete(root)
 	return root
 }
 

@@ -83,6 +83,7 @@ func newPolicyShow() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&in.policy, "file", "", "policy.toml to go by (default: the shipped one)")
 	cmd.Flags().StringVarP(&format, "format", "f", "text", "text, toml or json")
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "toml", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	in.flags(cmd)
 	return cmd
 }

@@ -38,3 +38,20 @@ func Completion(root *cobra.Command, shell string) ([]byte, error) {
 	}
 	return script.Bytes(), err
 }
+
+// Complete tells shells what the flags take that mean the same in every command, where
+// the command has not said it itself.
+func Complete(root *cobra.Command) {
+	for _, c := range append([]*cobra.Command{root}, below(root)...) {
+		for name, choices := range map[string][]string{
+			"format":  {"text", "json"},
+			"arch":    {"x86_64", "arm64"},
+			"channel": {"stable", "testing", "nightly"},
+		} {
+			if f := c.LocalFlags().Lookup(name); f != nil && f.Value.Type() == "string" {
+				// An error says that the command did say it.
+				_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp))
+			}
+		}
+	}
+}

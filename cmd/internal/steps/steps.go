@@ -21,6 +21,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/cmd/internal/manual"
 	"github.com/phasebased/phase/cmd/internal/typo"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
@@ -56,6 +57,7 @@ func finish(cmd *cobra.Command) *cobra.Command {
 	cmd.Version = version.Version
 	cmd.SetVersionTemplate(provenance(cmd.Name()))
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{typo.Flag(cmd, err)} })
+	manual.Complete(cmd)
 	return cmd
 }
 
