@@ -32,7 +32,7 @@ func Page(root *cobra.Command, date time.Time) []byte {
 	fmt.Fprintf(&p, ".SH NAME\n%s \\- %s\n", escape(name), escape(lower(root.Short)))
 	p.WriteString(".SH SYNOPSIS\n")
 	if shown(root) == nil {
-		fmt.Fprintf(&p, ".B %s\n", escape(root.UseLine()))
+		fmt.Fprintf(&p, ".B %s\n", escape(useLine(root)))
 	} else {
 		fmt.Fprintf(&p, ".B %s\n[\\fIcommand\\fR] [\\fIoptions\\fR]\n", escape(name))
 	}
@@ -64,6 +64,13 @@ func shown(cmd *cobra.Command) (below []*cobra.Command) {
 	return below
 }
 
+// useLine is how a command is called. Cobra says that there are flags once it has looked
+// for those of the commands above.
+func useLine(c *cobra.Command) string {
+	c.InheritedFlags()
+	return c.UseLine()
+}
+
 type page struct{ strings.Builder }
 
 // commands writes what is below cmd, in its order. What only holds others is written
@@ -79,7 +86,7 @@ func (p *page) commands(cmd *cobra.Command) {
 }
 
 func (p *page) command(c *cobra.Command, group bool) {
-	title := c.UseLine()
+	title := useLine(c)
 	if group {
 		title = c.CommandPath() + " …"
 	}

@@ -68,7 +68,7 @@ func (m *markdown) body(c *cobra.Command) {
 	if shown(c) != nil {
 		return
 	}
-	fmt.Fprintf(m, "```text\n%s\n```\n", c.UseLine())
+	fmt.Fprintf(m, "```text\n%s\n```\n", useLine(c))
 	m.flags("Flags", c.LocalFlags())
 	m.flags("Flags of the commands above", c.InheritedFlags())
 	if c.Example != "" {
