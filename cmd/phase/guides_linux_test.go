@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // TestGuides types what the pages for publishers, fleets and Private mode say, block after block in
@@ -76,6 +78,7 @@ func guidePrograms(t *testing.T) string {
 	if testing.Short() {
 		t.Skip("builds five programs, which takes a minute")
 	}
+	nettest.Require(t, "bash", "curl")
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir,
 		"../phase", "../phase-verify", "../phase-discover", "../phase-fetch", "../plasmd")
