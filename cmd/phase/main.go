@@ -87,7 +87,12 @@ func report(err error) {
 // what documents say, so it is cleaned for the terminal.
 func explain(err error) string {
 	var text strings.Builder
-	for line := range strings.SplitSeq(err.Error(), "\n") {
+	said := err.Error()
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) && coded.Code() != "" && !strings.Contains(said, coded.Code()) {
+		said += " [" + coded.Code() + "]" // for docs/codes.md
+	}
+	for line := range strings.SplitSeq(said, "\n") {
 		fmt.Fprintln(&text, "phase:", term.Clean(line))
 	}
 	var hinted interface{ Hint() string }
