@@ -1,6 +1,7 @@
 package phase
 
 import (
+	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/constant"
@@ -8,12 +9,14 @@ import (
 	"go/token"
 	"go/types"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/schemas"
 )
 
@@ -137,6 +140,110 @@ func timePackage() *types.Package {
 	}
 	pkg.MarkComplete()
 	return pkg
+}
+
+// TestSpecMembers: a specification names each member of its documents.
+func TestSpecMembers(t *testing.T) {
+	pages := markdown(t)
+	need := func(page string, names map[string]bool) {
+		if len(names) < 3 {
+			t.Errorf("%s: only %d members are known", page, len(names))
+		}
+		for name := range names {
+			if !strings.Contains(pages["docs/spec/"+page], "`"+name+"`") {
+				t.Errorf("docs/spec/%s does not name the member %s", page, name)
+			}
+		}
+	}
+	for page, list := range map[string][]string{
+		"manifest.md": {"manifest-payload"}, "pointer.md": {"pointer-payload"}, "root.md": {"root"},
+		"receipt.md": {"receipt-statement"},
+		"quorum.md":  {"quorum-commitment", "quorum-set", "quorum-opening", "quorum-statement", "fraud"},
+	} {
+		names := map[string]bool{}
+		for _, schema := range list {
+			raw, err := schemas.Get(schema)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addMembers(t, raw, names)
+		}
+		for _, envelope := range []string{ // of documents.md, and of in-toto
+			"payload", "payloadType", "signatures", "keyid", "sig",
+			"_type", "subject", "name", "digest", "sha256", "predicateType", "predicate",
+		} {
+			delete(names, envelope)
+		}
+		need(page, names)
+	}
+	var api struct {
+		Components struct{ Schemas map[string]json.RawMessage }
+	}
+	if err := json.Unmarshal(schemas.JobsAPI(), &api); err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, schema := range []string{"Status", "End", "Failure", "Output", "Capacity"} {
+		addMembers(t, api.Components.Schemas[schema], names)
+	}
+	need("job-protocol.md", names)
+	names = map[string]bool{}
+	for _, of := range []any{job.Spec{}, job.Limits{}} {
+		for i := range reflect.TypeOf(of).NumField() {
+			names[reflect.TypeOf(of).Field(i).Tag.Get("json")] = true
+		}
+	}
+	need("job.md", names)
+}
+
+// addMembers collects the names of all members that a schema knows.
+func addMembers(t *testing.T, schema []byte, names map[string]bool) {
+	t.Helper()
+	var root any
+	if err := json.Unmarshal(schema, &root); err != nil {
+		t.Fatal(err)
+	}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, inner := range v {
+				if members, ok := inner.(map[string]any); ok && key == "properties" {
+					for name := range members {
+						names[name] = true
+					}
+				}
+				walk(inner)
+			}
+		case []any:
+			for _, inner := range v {
+				walk(inner)
+			}
+		}
+	}
+	walk(root)
+}
+
+// TestSpecDefaults: the defaults that belong to job ids are written as they are.
+func TestSpecDefaults(t *testing.T) {
+	text := markdown(t)["docs/spec/job.md"]
+	for name, value := range map[string]int64{
+		"memory_bytes": job.DefaultLimits.MemoryBytes, "deadline_ms": job.DefaultLimits.DeadlineMS,
+		"stdout_bytes": job.DefaultLimits.StdoutBytes, "stderr_bytes": job.DefaultLimits.StderrBytes,
+		"fuel": job.DefaultLimits.Fuel,
+	} {
+		if !regexp.MustCompile(fmt.Sprintf("(?m)^\\| `%s` \\| .+ \\| %d \\|$", name, value)).MatchString(text) {
+			t.Errorf("docs/spec/job.md does not say that %s is %d by default", name, value)
+		}
+	}
+	for _, value := range []int64{
+		job.DefaultNodeLimits.MemoryBytes, job.DefaultNodeLimits.DeadlineMS / 1000, job.DefaultNodeLimits.StdoutBytes,
+		job.DefaultNodeLimits.Fuel,
+	} {
+		if !strings.Contains(text, fmt.Sprintf(" %d ", value)) {
+			t.Errorf("docs/spec/job.md does not name the node's default %d", value)
+		}
+	}
 }
 
 // TestSpecLinksSchemas: every schema belongs to a specification.
