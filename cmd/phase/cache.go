@@ -103,7 +103,7 @@ Blobs are not read: phase cache verify says whether they are right.`,
 		},
 	}
 	o.flags(cmd)
-	cmd.Flags().StringArrayVar(&manifests, "manifest", nil, "say which blobs this manifest `file` names; it is not verified; repeatable")
+	cmd.Flags().StringArrayVarP(&manifests, "manifest", "m", nil, "say which blobs this manifest `file` names; it is not verified; repeatable")
 	return cmd
 }
 

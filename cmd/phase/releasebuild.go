@@ -74,7 +74,7 @@ folder, and every byte compared.`,
 	archsFlag(cmd, &b.w.arch)
 	b.w.machineFlags(cmd)
 	b.w.rootfsFlags(cmd)
-	flags.StringVar(&b.out, "out", filepath.Join("build", "published"), "folder to publish in")
+	flags.StringVarP(&b.out, "out", "o", filepath.Join("build", "published"), "folder to publish in")
 	flags.Int64Var(&b.number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
 	flags.StringArrayVar(&b.previous, "previous", nil, "make patches from the release in this published `FOLDER`, or from that of MANIFEST=FOLDER; repeatable, at most 8")
 	flags.StringArrayVar(&b.bases, "base", nil, "base URL under which the folder will be served, repeatable")

@@ -256,7 +256,7 @@ for PCs as they are sold (tier 2) must keep its distribution's signature first.`
 		},
 	}
 	p.passphraseFlag(cmd)
-	cmd.Flags().StringVar(&key, "key", "", "key `file` that keygen made: MOK.key or db.key")
-	cmd.Flags().StringVar(&out, "out", "", "`file` to write")
+	cmd.Flags().StringVarP(&key, "key", "k", "", "key `file` that keygen made: MOK.key or db.key")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`file` to write")
 	return cmd
 }

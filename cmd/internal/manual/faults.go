@@ -12,7 +12,7 @@ import (
 
 // letters are the flags that have a letter in every command that has them, because
 // people type them often and expect it.
-var letters = map[string]string{"format": "f", "verbose": "v", "quiet": "q", "yes": "y"}
+var letters = map[string]string{"format": "f", "verbose": "v", "quiet": "q", "yes": "y", "out": "o", "key": "k", "manifest": "m"}
 
 // Faults says what the program's help lacks or gets wrong, one sentence each: a command
 // without a text or an example, an example that names no command or flag of the
@@ -52,7 +52,7 @@ func flagFault(f *pflag.Flag) string {
 		return "no text"
 	case strings.HasSuffix(usage, ".") || strings.Contains(usage, "\n") || strings.Contains(usage, "  "):
 		return "its text is one line, without a stop at its end"
-	case letter != "" && f.Shorthand != letter && !strings.HasSuffix(f.Value.Type(), "Slice"):
+	case letter != "" && f.Shorthand != letter && f.Value.Type() != "stringSlice":
 		return "elsewhere it is -" + letter + " as well"
 	}
 	return ""
