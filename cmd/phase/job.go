@@ -192,7 +192,7 @@ func newJobSubmit(f *jobFlags) *cobra.Command {
 	var s specFlags
 	var d dispatchFlags
 	cmd := &cobra.Command{
-		Use: "submit FILE.wasm [ARG…]", Short: "Hand a job in and print its id, or with --on what other nodes make of it", Args: someArgs(1, -1, "a module"),
+		Use: "submit [flags] FILE.wasm [ARG…]", Short: "Hand a job in and print its id, or with --on what other nodes make of it", Args: someArgs(1, -1, "a module"),
 		Long: `Hands the job in at the node of this machine and prints its id.
 
 With --on the job goes to other nodes, by way of this machine's, signed with --key, whose

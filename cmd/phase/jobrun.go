@@ -19,7 +19,7 @@ func newJobRun(f *jobFlags) *cobra.Command {
 	var s specFlags
 	var d dispatchFlags
 	cmd := &cobra.Command{
-		Use: "run FILE.wasm [ARG…]", Short: "Run a module on the node; exits with the module's status", Args: someArgs(1, -1, "a module"),
+		Use: "run [flags] FILE.wasm [ARG…]", Short: "Run a module on the node; exits with the module's status", Args: someArgs(1, -1, "a module"),
 		Long: `Uploads the module, submits the job, waits for its end and passes its output on, after
 comparing it with the receipt, which is verified with the key that the node gives.
 An interrupt cancels the job. With --on other nodes run it: see job submit --help.

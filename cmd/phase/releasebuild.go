@@ -77,7 +77,7 @@ folder, and every byte compared.`,
 	flags.StringVarP(&b.out, "out", "o", filepath.Join("build", "published"), "folder to publish in")
 	flags.Int64Var(&b.number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
 	flags.StringArrayVar(&b.previous, "previous", nil, "make patches from the release in this published `FOLDER`, or from that of MANIFEST=FOLDER; repeatable, at most 8")
-	flags.StringArrayVar(&b.bases, "base", nil, "base URL under which the folder will be served, repeatable")
+	flags.StringArrayVar(&b.bases, "base", nil, "base `URL` under which the folder will be served, repeatable")
 	flags.StringSliceVar(&b.images, "images", []string{formatRaw}, fmt.Sprintf("formats of the image to publish, of %s; or none", strings.Join(imageFormats(), ", ")))
 	_ = cmd.RegisterFlagCompletionFunc("images", cobra.FixedCompletions(append(imageFormats(), "none"), cobra.ShellCompDirectiveNoFileComp))
 	chainFlag(cmd, &b.chain)

@@ -29,7 +29,7 @@ func (f *localFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what follows the module belongs to the module
 	flags.StringVarP(&f.config, "config", "c", "", "configuration file with the node's limits")
-	flags.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for the module, repeatable")
+	flags.StringArrayVar(&f.env, "env", nil, "`NAME=VALUE` for the module, repeatable")
 	flags.BoolVarP(&f.stdin, "stdin", "i", false, "give standard input to the module, up to 512 KiB")
 }
 
@@ -73,7 +73,7 @@ func (f *localFlags) prepare(cmd *cobra.Command, args []string) (*localJob, erro
 func newRun() *cobra.Command {
 	var f localFlags
 	cmd := &cobra.Command{
-		Use:   "run <wasm> [args…]",
+		Use:   "run [flags] FILE.wasm [ARG…]",
 		Short: "Run a module in the sandbox; exits with the module's status",
 		Long: "Run a WASI preview 1 module in the node's sandbox, without a receipt.\n" +
 			"Its output is passed on when it ends; the exit status is the module's.\n" +
@@ -172,7 +172,7 @@ func newExecuteJob() *cobra.Command {
 	var dir string
 	var ephemeral bool
 	cmd := &cobra.Command{
-		Use:   "execute-job <wasm> [args…]",
+		Use:   "execute-job [flags] FILE.wasm [ARG…]",
 		Short: "Run a module as a job; prints result and signed receipt as JSON",
 		Long: `Runs a module in the sandbox as a job of this node, without a daemon, and prints one JSON
 object: job_id, exit_code, stdout, stderr and the receipt that the node's key has signed.

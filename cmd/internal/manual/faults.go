@@ -46,12 +46,14 @@ func Faults(root *cobra.Command) (faults []string) {
 }
 
 func flagFault(f *pflag.Flag) string {
-	_, usage := pflag.UnquoteUsage(f)
+	value, usage := pflag.UnquoteUsage(f)
 	switch letter := letters[f.Name]; {
 	case usage == "":
 		return "no text"
 	case strings.HasSuffix(usage, ".") || strings.Contains(usage, "\n") || strings.Contains(usage, "  "):
 		return "its text is one line, without a stop at its end"
+	case value == "stringArray":
+		return "its text does not name the value"
 	case letter != "" && f.Shorthand != letter && f.Value.Type() != "stringSlice":
 		return "elsewhere it is -" + letter + " as well"
 	}

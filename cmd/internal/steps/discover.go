@@ -111,7 +111,7 @@ func newDiscover(env Env, nets DiscoverNets) *cobra.Command {
 	flags.StringVarP(&opts.arch, "arch", "a", runtime.GOARCH, "`architecture`, x86_64 or arm64 (default: this machine's)")
 	flags.Lookup("arch").DefValue = "" // it would stand in the help, by Go's name
 	flags.StringVarP(&opts.channel, "channel", "c", manifest.ChannelStable, "`channel`: stable, testing or nightly")
-	flags.StringArrayVarP(&opts.bootstrap, "bootstrap", "b", nil, "DHT peer to start from, as /ip4/…/tcp/…/p2p/ID, or /dnsaddr/NAME for those that a DNS name lists; repeatable")
+	flags.StringArrayVarP(&opts.bootstrap, "bootstrap", "b", nil, "DHT `peer` to start from, as /ip4/…/tcp/…/p2p/ID, or /dnsaddr/NAME for those that a DNS name lists; repeatable")
 	flags.StringVar(&opts.bootstrapFile, "bootstrap-file", "", "bootstrap-nodes.toml `file` with more of them")
 	flags.StringArrayVar(&opts.mirrors, "mirror", nil, "base `URL` of a mirror or provider; repeatable")
 	flags.BoolVar(&opts.noLAN, "no-mdns", false, "do not ask the local network")
