@@ -9,6 +9,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"reflect"
 	"slices"
 	"strings"
@@ -136,4 +137,32 @@ func fieldComments(t *testing.T, file string) map[string]string {
 		return true
 	})
 	return found
+}
+
+// TestOthersReadDescriptions: groff has nothing to remark on the manual page, nor bash
+// on its completions.
+func TestOthersReadDescriptions(t *testing.T) {
+	read := func(text []byte, name string, args ...string) {
+		t.Helper()
+		if _, err := exec.LookPath(name); err != nil {
+			if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
+				t.Fatalf("PHASE_REQUIRE_TOOLS is set, but: %v", err)
+			}
+			t.Skip(err)
+		}
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Stdin = bytes.NewReader(text)
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+	for command, reader := range map[string][]string{
+		"manual": {"groff", "-man", "-ww", "-z", "-Kutf8", "-Tutf8"}, "completion bash": {"bash", "-n"},
+	} {
+		var out bytes.Buffer
+		if code := run(t.Context(), strings.Fields(command), streams{nil, &out, &out}); code != 0 || out.Len() < 1000 {
+			t.Errorf("%s: status %d, %s", command, code, &out)
+		}
+		read(out.Bytes(), reader[0], reader[1:]...)
+	}
 }
