@@ -7,7 +7,9 @@ package quickstart_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -124,15 +126,22 @@ func sources(t *testing.T) string {
 	}
 	dir := t.TempDir()
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
-		if err := copyFile(filepath.Join(repository, name), filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
+		if err := copyFile(filepath.Join(repository, name), filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 	}
-	packages := filepath.Join(repository, "build", "lab", "inputs")
-	if _, err := os.Stat(packages); err == nil {
-		if err := os.CopyFS(filepath.Join(dir, "build", "lab", "inputs"), os.DirFS(packages)); err != nil {
-			t.Fatal(err)
+	packages := filepath.Join("build", "lab", "inputs")
+	err = filepath.WalkDir(filepath.Join(repository, packages), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.Type().IsRegular() {
+			err = copyFile(path, filepath.Join(dir, strings.TrimPrefix(path, repository)))
 		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // others work there
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }
