@@ -184,7 +184,7 @@ func TestEnvironment(t *testing.T) {
 		}
 	}
 	// Read by Go's standard library, and by the service's unit.
-	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "PHASE_ARGS"} {
+	for _, name := range []string{"HOME", "XDG_CACHE_HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "PHASE_ARGS"} {
 		told[name] = true
 	}
 	for _, files := range sources(t) {
