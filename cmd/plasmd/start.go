@@ -50,7 +50,7 @@ Exit status: 0 it was told to stop, 1 it could not start or go on, 2 wrong usage
 	flags.StringVar(&f.booted, "booted", "", "the seed's hand-over file, which says what this machine booted")
 	flags.StringVar(&f.publish, "publish", "", "published folder of what this machine booted, to offer to others; needs --booted")
 	flags.StringVar(&f.proxyFile, "proxy-file", "", "file with the URL of a proxy for HTTP and HTTPS; never used in local mode")
-	flags.StringArrayVar(&f.modes, "mode", nil, "`mode`: internet, local or private; the hand-over file's mode counts as well (default no limits)")
+	flags.StringArrayVar(&f.modes, "mode", nil, "`mode`: internet, local or private, repeatable; the hand-over file's mode counts as well (default no limits)")
 	stateFlag(cmd, &f.state, "folder of identity, receipts and modules")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a fresh identity that is never stored")
 	f.logs.add(cmd)

@@ -50,7 +50,7 @@ the least, because one stolen key must not be enough, and one lost key not the e
 	}
 	for _, role := range []manifest.Role{manifest.RoleRoot, manifest.RoleTargets, manifest.RoleTimestamp} {
 		in.keys[role], in.thresholds[role] = new([]string), new(int)
-		cmd.Flags().StringArrayVar(in.keys[role], string(role)+"-key", nil, "public key `file` of a person or machine with this role; repeat it")
+		cmd.Flags().StringArrayVar(in.keys[role], string(role)+"-key", nil, "public key `file` of a person or machine with this role; repeatable")
 		cmd.Flags().IntVar(in.thresholds[role], string(role)+"-threshold", 0, "how many of them must sign (default: more than half)")
 	}
 	cmd.Flags().StringVarP(&in.out, "out", "o", "1.root.json", "`file` to write")

@@ -81,7 +81,7 @@ files are never overwritten.`,
 	flags := cmd.Flags()
 	flags.IntVar(&k.tier, "tier", secureboot.TierMOK, "3: a key to enrol beside those of a PC; 4: the keys of a machine of your own")
 	flags.StringVar(&k.owner, "name", "Phase", "who the certificates say the owner is: what firmware and shim show")
-	flags.StringArrayVar(&also, "also", nil, "with --tier 4: `file` with a further certificate to put into db; may be repeated")
+	flags.StringArrayVar(&also, "also", nil, "with --tier 4: `file` with a further certificate to put into db; repeatable")
 	flags.BoolVar(&k.plain, "plain", false, "do not encrypt the private keys")
 	return cmd
 }

@@ -52,6 +52,8 @@ func flagFault(f *pflag.Flag) string {
 		return "no text"
 	case strings.HasSuffix(usage, ".") || strings.Contains(usage, "\n") || strings.Contains(usage, "  "):
 		return "its text is one line, without a stop at its end"
+	case f.Value.Type() == "stringArray" && !strings.Contains(usage, "repeatable"):
+		return "its text does not say that it is repeatable"
 	case value == "stringArray":
 		return "its text does not name the value"
 	case letter != "" && f.Shorthand != letter && f.Value.Type() != "stringSlice":

@@ -38,7 +38,8 @@ func TestFaults(t *testing.T) {
 		"this only holds other commands":                         func(_, leaf *cobra.Command) { leaf.Example = "  sudo tool group x" },
 		"--bare: no text":                                        func(_, leaf *cobra.Command) { leaf.Flags().Bool("bare", false, "") },
 		"--stop: its text is one line":                           func(_, leaf *cobra.Command) { leaf.Flags().Bool("stop", false, "text.") },
-		"--list: its text does not name the value":               func(_, leaf *cobra.Command) { leaf.Flags().StringArray("list", nil, "what") },
+		"--list: its text does not name the value":               func(_, leaf *cobra.Command) { leaf.Flags().StringArray("list", nil, "what; repeatable") },
+		"--list: its text does not say that it is repeatable":    func(_, leaf *cobra.Command) { leaf.Flags().StringArray("list", nil, "`what`") },
 		"--quiet: elsewhere it is -q as well":                    func(_, leaf *cobra.Command) { leaf.Flags().Bool("quiet", false, "text") },
 	} {
 		root, leaf := sample()
