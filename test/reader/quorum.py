@@ -214,7 +214,7 @@ class Tally:
             if standing["fate"] != "misopened":
                 self.opened.add(c.hash)
             if standing["fate"] != "voted":
-                standing["why"] = None  # a text of the first implementation's
+                standing["why"] = None  # in the words of whoever made the statement
         return standing
 
     def vote(self, c, o, raw):
@@ -259,7 +259,7 @@ class Tally:
                 n["fate"] = "copied"
 
     def outcome(self, claimed_nodes):
-        """Subject and outcome; texts that only the first implementation knows are taken over."""
+        """Subject and outcome; words about nodes without a vote are taken over."""
         subject = [{"name": "job", "digest": {"sha256": self.plan.job.hex()}}]
         out = {"votes": self.votes, "cast": self.cast, "nodes": []}
         if self.agreed:
@@ -270,6 +270,7 @@ class Tally:
         need(len(claimed_nodes) == len(self.nodes), OUTCOME)
         for n, says in zip(self.nodes, claimed_nodes):
             why = says["why"] if n["why"] is None else n["why"]
+            need(printable(why, 200), MALFORMED)
             one = {"node": "ed25519:" + n["node"].hex(), "wave": n["wave"], "fate": n["fate"], "why": why}
             if n["result"]:
                 one["result"] = "sha256:" + n["result"].hex()
