@@ -9,16 +9,20 @@ GOARCH_arm64  = arm64
 BIN = build/bin
 
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1793491200)
+# The commit is told by the commands that people run. It does not go onto media: who
+# has the sources without their history makes the same ones.
+COMMIT ?= $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null)
 
 export CGO_ENABLED = 0
 V = github.com/phasebased/phase/internal/version
 GOBUILD = go build -trimpath -buildvcs=false \
-	-ldflags "-s -w -buildid= -X $(V).Version=$(VERSION) -X $(V).Epoch=$(SOURCE_DATE_EPOCH)"
+	-ldflags "-s -w -buildid= -X $(V).Version=$(VERSION) -X $(V).Epoch=$(SOURCE_DATE_EPOCH) $(STAMP)"
+tools deb-x86_64 deb-arm64: STAMP = -X $(V).Commit=$(COMMIT)
 
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := image
-.PHONY: help demo test fuzz bench lint image esp initramfs rootfs release deb deps tools verifier target test-qemu-x86 test-qemu-arm64 clean
+.PHONY: help demo test fuzz bench lint reference image esp initramfs rootfs release deb deps tools verifier target test-qemu-x86 test-qemu-arm64 clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +51,9 @@ lint: ## gofmt, vet for both architectures, staticcheck, govulncheck where its d
 	@if out=$$(go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./... 2>&1); then echo "$$out" | tail -1; \
 	elif echo "$$out" | grep -q "fetching vulnerabilities"; then echo "govulncheck: its database cannot be reached from here; skipped"; \
 	else echo "$$out"; exit 1; fi
+
+reference: ## write docs/reference anew, from the programs
+	go test -run TestReference ./cmd/phase ./cmd/plasmd ./cmd/internal/steps ./internal/bootcfg -update
 
 # One image boots machines of both architectures, unless ARCH or ARGS name one.
 ONE_ARCH = $(if $(filter all --arch=all,$(ARCH) $(ARGS)),,$(filter-out file,$(origin ARCH))$(findstring --arch,$(ARGS)))

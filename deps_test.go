@@ -99,9 +99,9 @@ const importLaw = `
 	< internal/lab;
 
 	# Commands.
-	NONE < cmd/internal/manual;
+	NONE < cmd/internal/manual, cmd/internal/typo;
 	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term,
-	internal/portal, internal/bootcfg, internal/tor
+	internal/portal, internal/bootcfg, internal/tor, internal/version, cmd/internal/manual, cmd/internal/typo
 	< cmd/internal/steps;
 	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline,
 	internal/wifi
@@ -116,17 +116,17 @@ const importLaw = `
 	internal/lines
 	< cmd/node-init;
 	internal/node, internal/jobapi, internal/jobpeer, internal/provider, internal/p2p/dhtserver, internal/mdns, internal/fetch,
-	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, internal/statuspage, cmd/internal/manual
+	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, internal/statuspage, cmd/internal/manual, cmd/internal/typo
 	< cmd/plasmd;
 	internal/wasm, internal/version < cmd/plasm-jail;
-	internal/release, internal/translog, internal/term, internal/secureboot < cmd/internal/ceremony;
-	internal/lab, internal/jobapi, internal/dispatch, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck, internal/deb, cmd/internal/manual
+	internal/release, internal/translog, internal/term, internal/secureboot, cmd/internal/typo < cmd/internal/ceremony;
+	internal/lab, internal/jobapi, internal/dispatch, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck, internal/deb, cmd/internal/manual, cmd/internal/steps
 	< cmd/phase;
 	internal/job < examples/hello;
 	NONE < examples/checksum, examples/fractal;
 
 	# Whole machines.
-	NONE < test/net, test/node, test/page, test/fuzz, test/bench/delay, test/bench/kernels, test/vm/look;
+	NONE < test/net, test/node, test/page, test/reader, test/quickstart, test/fuzz, test/bench/delay, test/bench/kernels, test/bench/table, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/wasm < test/fuel;
 	internal/p2p < test/bench/client;
@@ -163,7 +163,7 @@ var walls = []wall{
 	{"github.com/pelletier/go-toml", []string{"internal/bootcfg"}, "TOML is what people write, read in one place"},
 	{"github.com/klauspost/compress", []string{"internal/image", "internal/system", "internal/delta", "internal/kexec", "internal/mediacheck"}, "the kernel decompresses; the builder and patches compress, and kexec unpacks packed arm64 kernels"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "flags are the commands' business"},
-	{"github.com/spf13/pflag", []string{"cmd/internal/manual"}, "cobra's flags, for the page that lists them"},
+	{"github.com/spf13/pflag", []string{"cmd/internal/manual", "cmd/internal/typo"}, "cobra's flags, for the pages that list them and for what is close to one"},
 	{"github.com/CycloneDX", []string{"internal/bom"}, "the form of bills of materials"},
 	{"filippo.io/age", []string{"internal/keyfile"}, "private keys at rest are read and written in one place"},
 	{"golang.org/x/mod", []string{"logproof", "internal/translog"}, "signed notes and Merkle trees"},

@@ -207,8 +207,20 @@ func verify(raw []byte, want Expectation) (*Verified, error) {
 	return v, v.count(want)
 }
 
-// sameOutcome compares what a statement says with what follows from it.
+// sameOutcome compares what a statement says with what follows from it. Why a node
+// has no vote is said in the words of whoever made the statement, a version or a
+// program that may have others than these: they are for people, and not compared.
 func sameOutcome(says, follows wireStatement) error {
+	nodes := follows.Predicate.Outcome.Nodes
+	for i, said := range says.Predicate.Outcome.Nodes[:min(len(nodes), len(says.Predicate.Outcome.Nodes))] {
+		if f := nodes[i].Fate; f != NoVote && f != Misopened && f != Copied {
+			continue
+		}
+		if !plain(said.Why, MaxWhyBytes) {
+			return fail(ErrMalformed, "why %s has no vote is not at most %d bytes of text", formatKey(ed25519.PublicKey(said.Node)), MaxWhyBytes)
+		}
+		nodes[i].Why = said.Why
+	}
 	a, err := strictjson.MarshalCanonical(says)
 	if err != nil {
 		return fail(ErrMalformed, "%w", err)

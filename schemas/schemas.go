@@ -1,9 +1,9 @@
 // Package schemas holds JSON Schemas (draft 2020-12) of the signed documents,
 // for people who make or read them in other languages.
 //
-// They describe what the parsers of packages manifest and receipt accept, as
-// far as a schema can: a test compares both on every vector and on thousands of
-// changed documents. What a schema cannot say stands in its $comment. A schema
+// They describe what the parsers of packages manifest, receipt, quorum and
+// internal/job accept, as far as a schema can: tests compare both on every vector
+// and on thousands of changed documents. What a schema cannot say stands in its $comment. A schema
 // is never a substitute for verification: it sees no signature.
 package schemas
 

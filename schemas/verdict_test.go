@@ -56,7 +56,7 @@ type judge struct {
 func newJudge(t *testing.T) judge {
 	t.Helper()
 	j := judge{compileAll(t), map[string]string{}, map[int]bool{}}
-	for _, kind := range []string{"manifest", "pointer", "root", "receipt-statement", "quorum-commitment", "quorum-opening", "quorum-set", "quorum-statement"} {
+	for _, kind := range []string{"manifest", "pointer", "root", "receipt-statement", "quorum-commitment", "quorum-opening", "quorum-set", "quorum-statement", "job", "job-submission"} {
 		j.comments[kind] = comments(t, kind)
 	}
 	return j
@@ -125,7 +125,7 @@ func enveloped(payload []byte) []byte {
 }
 
 func TestNames(t *testing.T) {
-	want := "fraud manifest manifest-payload pointer pointer-payload quorum-commitment quorum-opening quorum-set quorum-statement receipt-statement root"
+	want := "fraud job job-submission manifest manifest-payload pointer pointer-payload quorum-commitment quorum-opening quorum-set quorum-statement receipt-statement root"
 	if got := strings.Join(schemas.Names(), " "); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -18,7 +18,15 @@ import (
 	"github.com/phasebased/phase/manifest"
 )
 
-func page(t *testing.T) string { return pageOf(t, "verification.md") }
+// page is what decides: the order of verification, and the form of the documents.
+func page(t *testing.T) string {
+	t.Helper()
+	text := ""
+	for _, name := range []string{"verification.md", "spec/documents.md", "spec/manifest.md", "spec/pointer.md", "spec/root.md"} {
+		text += pageOf(t, name)
+	}
+	return text
+}
 
 func pageOf(t *testing.T, name string) string {
 	t.Helper()

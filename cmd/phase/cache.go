@@ -35,7 +35,7 @@ func newCache() *cobra.Command {
 
 func (o *cacheOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.dir, "dir", "", "the cache's `folder` (default: phase/blobs in the user's cache folder)")
-	cmd.Flags().StringVar(&o.format, "format", "text", "text or json")
+	cmd.Flags().StringVarP(&o.format, "format", "f", "text", "text or json")
 }
 
 // complete checks the flags and fills in the folder.
@@ -71,6 +71,7 @@ func (o *cacheOptions) open(how func(dir string) (*store.Store, error)) (*store.
 func newCachePath() *cobra.Command {
 	return &cobra.Command{
 		Use: "path", Short: "Print the folder of the cache", Args: noArgs,
+		Example: "  du -sh $(phase cache path)",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := store.DefaultDir()
 			if err != nil {
@@ -102,7 +103,7 @@ Blobs are not read: phase cache verify says whether they are right.`,
 		},
 	}
 	o.flags(cmd)
-	cmd.Flags().StringArrayVar(&manifests, "manifest", nil, "say which blobs this manifest `file` names; it is not verified; repeatable")
+	cmd.Flags().StringArrayVarP(&manifests, "manifest", "m", nil, "say which blobs this manifest `file` names; it is not verified; repeatable")
 	return cmd
 }
 

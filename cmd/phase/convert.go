@@ -76,7 +76,7 @@ func newImageConvert() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringSliceVar(&c.formats, "format", nil, "formats to write: "+strings.Join(imageFormats()[1:], ", "))
-	cmd.Flags().StringVar(&c.out, "out", "", "file to write (default beside the image, with the format's ending)")
+	cmd.Flags().StringVarP(&c.out, "out", "o", "", "file to write (default beside the image, with the format's ending)")
 	cmd.Flags().StringVar(&c.arch, "arch", "", "with --format utm: architecture of the machine (default the image's, or arm64 if it starts both)")
 	cmd.Flags().BoolVar(&c.force, "force", false, "replace files that exist")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(imageFormats()[1:], cobra.ShellCompDirectiveNoFileComp))

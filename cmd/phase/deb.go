@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/cmd/internal/manual"
+	"github.com/phasebased/phase/cmd/internal/steps"
 	"github.com/phasebased/phase/internal/deb"
 	"github.com/phasebased/phase/internal/version"
 )
@@ -40,8 +42,8 @@ make deb builds the programs for both architectures and runs this.`,
 	return cmd
 }
 
-// packDebs asks the plasmd beside this program for its page and its configuration:
-// the one that is packed may be for another architecture.
+// packDebs asks the plasmd beside this program for its page, its completions and its
+// configuration: the one that is packed may be for another architecture.
 func packDebs(ctx context.Context, programs, arch, out string) ([]string, error) {
 	at, err := sourcesTime()
 	if err != nil {
@@ -51,9 +53,12 @@ func packDebs(ctx context.Context, programs, arch, out string) ([]string, error)
 	if err != nil {
 		return nil, err
 	}
-	page, err := exec.CommandContext(ctx, plasmd, "manual").Output()
+	described, err := describe(described(), at)
+	if err == nil {
+		err = described.ask(ctx, plasmd)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%s manual: %w", plasmd, err)
+		return nil, err
 	}
 	dir, err := os.MkdirTemp("", "phase-deb-")
 	if err != nil {
@@ -70,6 +75,57 @@ func packDebs(ctx context.Context, programs, arch, out string) ([]string, error)
 	}
 	return deb.Build(ctx, deb.Config{
 		Programs: programs, Arch: arch, Version: version.Version, Time: at, Config: text, Out: out,
-		Manuals: map[string][]byte{"plasmd": page, "phase": manual.Page(newRoot(), at)},
+		Manuals: described.manuals, Completions: described.completions,
 	})
 }
+
+// A description is what packages tell of their programs: manual pages by program, and
+// completions by program and by their place below /usr/share.
+type description struct {
+	manuals     map[string][]byte
+	completions map[string]map[string][]byte
+}
+
+// describe describes programs by their commands.
+func describe(roots []*cobra.Command, at time.Time) (description, error) {
+	d := description{map[string][]byte{}, map[string]map[string][]byte{}}
+	for _, root := range roots {
+		d.manuals[root.Name()] = manual.Page(root, at)
+		for _, shell := range manual.Shells() {
+			script, err := manual.Completion(root, shell)
+			if err != nil {
+				return d, err
+			}
+			d.add(shell, root.Name(), script)
+		}
+	}
+	return d, nil
+}
+
+// ask has a program that cannot be a part of this one describe itself.
+func (d description) ask(ctx context.Context, program string) error {
+	name := filepath.Base(program)
+	page, err := exec.CommandContext(ctx, program, "manual").Output()
+	if err != nil {
+		return fmt.Errorf("%s manual: %w", program, err)
+	}
+	d.manuals[name] = page
+	for _, shell := range manual.Shells() {
+		script, err := exec.CommandContext(ctx, program, "completion", shell).Output()
+		if err != nil {
+			return fmt.Errorf("%s completion %s: %w", program, shell, err)
+		}
+		d.add(shell, name, script)
+	}
+	return nil
+}
+
+func (d description) add(shell, program string, script []byte) {
+	if d.completions[program] == nil {
+		d.completions[program] = map[string][]byte{}
+	}
+	d.completions[program][manual.CompletionPath(shell, program)] = script
+}
+
+// described are the programs in the package of phase.
+func described() []*cobra.Command { return append(steps.Commands(), newRoot()) }

@@ -58,9 +58,9 @@ standard error, the result to standard output.`,
 	flags.StringVar(&d.tamper, "tamper", "", "attack to stage: "+strings.Join(lab.Tampers(), ", "))
 	flags.StringVar(&d.mode, "mode", "internet", "boot mode: "+strings.Join(media.Modes(), ", "))
 	flags.StringVar(&d.accel, "accel", vm.AccelAuto, "hardware virtualisation: auto, kvm or tcg (emulation)")
-	flags.DurationVar(&d.timeout, "timeout", 3*time.Minute, "how long the machine may take")
+	flags.DurationVar(&d.timeout, "timeout", 10*time.Minute, "how long the machine may take")
 	flags.BoolVar(&d.keep, "keep", false, "keep the medium, the published folder and the logs")
-	flags.StringVar(&d.format, "format", "text", "form of the result: text or json")
+	flags.StringVarP(&d.format, "format", "f", "text", "form of the result: text or json")
 	flags.BoolVar(&d.json, "json", false, "the same as --format json")
 	return cmd
 }

@@ -30,7 +30,7 @@ may see less of what is on a disk, and of what others use.`,
 			return listDevices(cmd.Context(), cmd.OutOrStdout(), format)
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "text", "text or json")
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
 	return cmd
 }
 

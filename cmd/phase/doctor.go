@@ -40,7 +40,7 @@ Exit status: 0 nothing is missing, 1 something is, 2 wrong usage.`,
 	cmd.Flags().StringVar(&task, "task", string(doctor.Demo), fmt.Sprintf("what you want to do: one of %v", doctor.Tasks()))
 	archFlag(cmd, &arch)
 	cmd.Flags().BoolVar(&install, "install", false, "install what is missing from Debian's packages")
-	cmd.Flags().StringVar(&format, "format", "text", "text or json")
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
 	return cmd
 }
 

@@ -68,7 +68,7 @@ func newImageBuild() *cobra.Command {
 	archsFlag(cmd, &b.arch)
 	b.machineFlags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&b.out, "out", "", "image to write (default build/phase-<architecture>-<flavour>.img)")
+	flags.StringVarP(&b.out, "out", "o", "", "image to write (default build/phase-<architecture>-<flavour>.img)")
 	flags.StringVar(&b.mode, "default", defaultMode, fmt.Sprintf("menu entry that boots by itself: one of %v", media.Modes()))
 	chainFlag(cmd, &b.chain)
 	b.sign.flags(cmd)

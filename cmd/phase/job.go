@@ -201,7 +201,7 @@ func newJobSubmit(f *jobFlags) *cobra.Command {
 	var s specFlags
 	var d dispatchFlags
 	cmd := &cobra.Command{
-		Use: "submit FILE.wasm [ARG…]", Short: "Hand a job in and print its id, or with --on what other nodes make of it", Args: someArgs(1, -1, "a module"),
+		Use: "submit [flags] FILE.wasm [ARG…]", Short: "Hand a job in and print its id, or with --on what other nodes make of it", Args: someArgs(1, -1, "a module"),
 		Long: `Hands the job in at the node of this machine and prints its id.
 
 With --on the job goes to other nodes, by way of this machine's, signed with --key, whose
@@ -252,6 +252,7 @@ none, and the message says what happened at each node; 2 wrong usage.`,
 func newJobGet(f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "get [ID]", Short: "Tell how far a job is; without an id, all of them", Args: someArgs(0, 1, "one job at most"),
+		Example: "  phase job get\n  phase job get ID --format json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {
@@ -314,6 +315,7 @@ func outcome(s job.Status) string {
 func newJobCancel(f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel ID", Short: "End a job that has not ended", Args: someArgs(1, 1, "one job"),
+		Example: "  phase job cancel ID",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {
@@ -342,6 +344,7 @@ func newJobLogs(f *jobFlags) *cobra.Command {
 		Use: "logs ID", Short: "Write what a job has written", Args: someArgs(1, 1, "one job"),
 		Long: "Writes the job's standard output, compared with its digest, or with --stderr the other one.\n" +
 			"A node keeps outputs until a job's end, and gives them then.",
+		Example: "  phase job logs ID > out\n  phase job logs ID --stderr --follow",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {
@@ -384,6 +387,7 @@ func newJobNodes(f *jobFlags) *cobra.Command {
 		Long: `Lists this machine's node, or with --network the nodes that the network knows to run
 jobs, each with what it says about itself: its load, engine, walls, the table by which it
 counts fuel, and whether it runs jobs of the submitter that --key or --submitter names.`,
+		Example: "  phase job nodes\n  phase job nodes --network --key me.pem",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := f.client()
 			if err != nil {

@@ -129,8 +129,9 @@ func cmdNode(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("plasmd does not listen:\n%s", ts.ReadFile(args[0]+".log"))
 }
 
-// town N starts so many nodes that take alice's jobs from others, on loopback; the
-// first is where the others join. Sets $KEY1 and $ADDR1 and so on, and $JOIN.
+// town N [FLAG…] starts so many nodes that take alice's jobs from others, on loopback; the
+// first is where the others join. Sets $KEY1 and $ADDR1 and so on, and $JOIN. Flags
+// are for plasmd start.
 func cmdTown(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -147,7 +148,8 @@ func cmdTown(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(os.WriteFile(events, nil, 0o644))
 		log, err := os.OpenFile(ts.MkAbs("town"+name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		ts.Check(err)
-		cmd := exec.Command(ts.Getenv("PLASMD"), "start", "-c", ts.MkAbs("town"+name+".json"), "--state", ts.MkAbs("town"+name), "--events", events, "-v")
+		flags := []string{"start", "-c", ts.MkAbs("town" + name + ".json"), "--state", ts.MkAbs("town" + name), "--events", events, "-v"}
+		cmd := exec.Command(ts.Getenv("PLASMD"), append(flags, args[1:]...)...)
 		cmd.Stdout, cmd.Stderr, cmd.Env = log, log, []string{"HOME=" + ts.Getenv("WORK"), "PATH=" + ts.Getenv("PATH")}
 		ts.Check(cmd.Start())
 		go func() { _ = cmd.Wait(); log.Close() }()

@@ -19,7 +19,7 @@ func newJobRun(f *jobFlags) *cobra.Command {
 	var s specFlags
 	var d dispatchFlags
 	cmd := &cobra.Command{
-		Use: "run FILE.wasm [ARG…]", Short: "Run a module on the node; exits with the module's status", Args: someArgs(1, -1, "a module"),
+		Use: "run [flags] FILE.wasm [ARG…]", Short: "Run a module on the node; exits with the module's status", Args: someArgs(1, -1, "a module"),
 		Long: `Uploads the module, submits the job, waits for its end and passes its output on, after
 comparing it with the receipt, which is verified with the key that the node gives.
 An interrupt cancels the job. With --on other nodes run it: see job submit --help.
@@ -27,6 +27,8 @@ An interrupt cancels the job. With --on other nodes run it: see job submit --hel
 Exit status: the module's; 125 where there is none to pass on: the node cannot be
 reached or refuses, the job was cancelled, trapped or killed by a limit. 2 is wrong
 usage; a module's status above 255 ends as 255.`,
+		Example: "  phase job run examples/hello/hello.wasm \"Hello, World\"\n  phase job run --deadline 1m --memory 64MiB --receipt receipt.json FILE.wasm\n" +
+			"  phase job run --key me.pem --on network --replicas 3 --receipt proof.json FILE.wasm",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {

@@ -196,6 +196,7 @@ its ID, or of a receipt from anywhere, with --spec FILE for the specification an
 
 Exit status: 0 the results are equal, 1 they differ or one of them cannot be had,
 2 wrong usage, 3 the other receipt cannot be verified.`,
+		Example: "  phase job replay ID\n  phase job replay receipt.json --spec job.json --node-key ed25519:…",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {

@@ -94,7 +94,7 @@ func (w *workshop) machineFlags(cmd *cobra.Command) {
 	choices := cobra.FixedCompletions([]string{string(system.FlavourGeneric), string(system.FlavourCloud)}, cobra.ShellCompDirectiveNoFileComp)
 	_ = cmd.RegisterFlagCompletionFunc("flavour", choices) // fails for a flag that does not exist
 	flags.BoolVar(&w.wifi, "wifi", false, "carry wpa_supplicant and the drivers of wireless cards, to join WPA2, WPA3 and open networks")
-	flags.StringArrayVar(&w.firmware, "firmware", nil, "`PACKAGE` of Debian, or folder (with a / in its name), whose firmware to carry as far as the drivers ask for it; may be repeated")
+	flags.StringArrayVar(&w.firmware, "firmware", nil, "`PACKAGE` of Debian, or folder (with a / in its name), whose firmware to carry as far as the drivers ask for it; repeatable")
 	flags.StringVar(&w.kernel, "kernel-package", "", "Debian `PACKAGE` of the kernel (default the one of the flavour)")
 	flags.StringVar(&w.parts.KernelImage, "kernel", "", "kernel `FILE` instead of a package; with --modules")
 	flags.StringVar(&w.parts.ModulesDir, "modules", "", "`FOLDER` with that kernel's modules, as /lib/modules/<release>")

@@ -18,6 +18,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/cmd/internal/manual"
+	"github.com/phasebased/phase/cmd/internal/typo"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
 )
@@ -35,11 +37,21 @@ func main() {
 
 func newRoot() *cobra.Command {
 	root := group("phase", "Build, publish and try out Phase Boot")
+	root.Long = `Makes media and releases, signs them, writes sticks, starts virtual machines, gives
+jobs to nodes, and says what a machine lacks for that.
+
+Results go to standard output, progress and remarks to standard error.
+
+Exit status: 0 done, 1 failed or refused, 2 wrong usage. Commands that have others
+say so.`
 	root.Version, root.SilenceErrors, root.SilenceUsage = version.Version, true, true
+	root.Flags().Bool("version", false, "print the version; phase version says more") // without a letter: -v is --verbose
+	root.SetVersionTemplate("phase {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+		return usageError{fmt.Errorf("%w (see %s --help)", typo.Flag(cmd, err), cmd.CommandPath())}
 	})
 	root.AddCommand(newDemo(), newImage(), newRelease(), newPolicy(), newCache(), newVM(), newJob(), newDeb(), newDoctor(), newVersion())
+	manual.Complete(root)
 	return root
 }
 
@@ -75,7 +87,12 @@ func report(err error) {
 // what documents say, so it is cleaned for the terminal.
 func explain(err error) string {
 	var text strings.Builder
-	for line := range strings.SplitSeq(err.Error(), "\n") {
+	said := err.Error()
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) && coded.Code() != "" && !strings.Contains(said, coded.Code()) {
+		said += " [" + coded.Code() + "]" // for docs/codes.md
+	}
+	for line := range strings.SplitSeq(said, "\n") {
 		fmt.Fprintln(&text, "phase:", term.Clean(line))
 	}
 	var hinted interface{ Hint() string }
@@ -88,21 +105,17 @@ func explain(err error) string {
 // group is a command that only holds others.
 func group(use, short string) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: knownCommand, SuggestionsMinimumDistance: 2,
+		Use: use, Short: short, Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 }
 
 // knownCommand refuses a misspelt command and says which one was likely meant.
 func knownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
+	if err := typo.Command(cmd, args); err != nil {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
 	}
-	hint := ""
-	if meant := cmd.SuggestionsFor(args[0]); len(meant) > 0 {
-		hint = fmt.Sprintf("; did you mean %s?", strings.Join(meant, " or "))
-	}
-	return usageError{fmt.Errorf("unknown command %q%s (see %s --help)", args[0], hint, cmd.CommandPath())}
+	return nil
 }
 
 // noArgs refuses arguments as a usage error.
@@ -114,11 +127,24 @@ func noArgs(cmd *cobra.Command, args []string) error {
 }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: noArgs,
+	var format string
+	cmd := &cobra.Command{
+		Use: "version", Short: "Print the version, and what the program was built from", Args: noArgs,
+		Long: `Prints the version, the date and the commit of the sources, and the compiler. With
+--format json also every module of other projects that is in the program, each with the
+checksum that go.sum has.`,
+		Example: "  phase version\n  phase version --format json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "phase %s (sources of %s)\n", version.Version, sourcesDate())
-			return err
+			this := version.This("phase")
+			switch format {
+			case "text":
+				return this.Write(cmd.OutOrStdout())
+			case "json":
+				return writeJSON(cmd.OutOrStdout(), this)
+			}
+			return usageError{fmt.Errorf("--format %s: choose text or json", format)}
 		},
 	}
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
+	return cmd
 }

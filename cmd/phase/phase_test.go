@@ -2,9 +2,12 @@ package main
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/phasebased/phase/internal/bootcfg"
 )
 
 func TestMain(m *testing.M) {
@@ -28,6 +31,14 @@ func TestExitStatus(t *testing.T) {
 		if got := exitStatus(err); got != 2 {
 			t.Errorf("%q: status %d, want 2 (%v)", args, got, err)
 		}
+	}
+}
+
+// TestExplainTellsCode: once, for whoever looks it up.
+func TestExplainTellsCode(t *testing.T) {
+	_, _, err := bootcfg.Explain("phase.channel=x", nil, nil, "x86_64")
+	if got := explain(err); strings.Count(got, "BOOT-") != 1 || !strings.Contains(got, "]\nphase: hint: ") {
+		t.Error(got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -82,7 +83,8 @@ func newPolicyShow() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&in.policy, "file", "", "policy.toml to go by (default: the shipped one)")
-	cmd.Flags().StringVar(&format, "format", "text", "text, toml or json")
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text, toml or json")
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"text", "toml", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	in.flags(cmd)
 	return cmd
 }
@@ -101,9 +103,10 @@ func policyFormat(name string) (func(io.Writer, shownPolicy) error, error) {
 
 func newPolicyCheck() *cobra.Command {
 	var in policyInputs
+	var format string
 	cmd := &cobra.Command{
 		Use: "check FILE", Short: "Say whether machines would boot by a policy.toml", Long: policyHelp,
-		Example: "  phase policy check policy.toml",
+		Example: "  phase policy check policy.toml\n  phase policy check policy.toml --cmdline \"phase.mode=local\" --format json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("one policy.toml is needed (see %s --help)", cmd.CommandPath())}
@@ -112,38 +115,94 @@ func newPolicyCheck() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.policy = args[0]
-			return in.check(cmd.OutOrStdout(), cmd.ErrOrStderr())
+			switch format {
+			case "text":
+				return in.check(cmd.OutOrStdout(), cmd.ErrOrStderr())
+			case "json":
+				return in.checkJSON(cmd.OutOrStdout())
+			}
+			return usageError{fmt.Errorf("--format %s: choose text or json", format)}
 		},
 	}
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
 	in.flags(cmd)
 	return cmd
 }
 
-// check goes through the menu: each entry names its mode before what else is on
+// A verdict says what machines make of a policy.
+type verdict struct {
+	Boots    bool            `json:"boots"`
+	Mode     string          `json:"mode,omitempty"` // unless the boot entry names another
+	Warnings []policyWarning `json:"warnings"`
+	Code     string          `json:"code,omitempty"` // why not
+	Error    string          `json:"error,omitempty"`
+	Hint     string          `json:"hint,omitempty"`
+}
+
+// A policyWarning is what a machine would warn of.
+type policyWarning struct {
+	Mode string `json:"mode,omitempty"` // only when started in that mode
+	Text string `json:"text"`
+}
+
+// judge goes through the menu: each entry names its mode before what else is on
 // the command line.
-func (p *policyInputs) check(out, errs io.Writer) error {
+func (p *policyInputs) judge() (verdict, error) {
+	v := verdict{Warnings: []policyWarning{}}
 	policy, bootstrap, arch, err := p.read()
 	if err != nil {
-		return err
+		return v, err
 	}
 	config, err := bootcfg.Parse(p.cmdline, policy, bootstrap, arch)
 	if err != nil {
-		return err
+		return v, err
 	}
-	warn(errs, "", config.Warnings)
+	for _, w := range config.Warnings {
+		v.Warnings = append(v.Warnings, policyWarning{Text: w})
+	}
 	for _, mode := range media.Modes() {
 		entry, err := bootcfg.Parse("phase.mode="+mode+" "+p.cmdline, policy, bootstrap, arch)
 		if err != nil {
-			return err
+			return v, err
 		}
-		if entry.Mode != config.Mode {
-			more := slices.DeleteFunc(entry.Warnings, func(w string) bool { return slices.Contains(config.Warnings, w) })
-			warn(errs, "in "+entry.Mode.String()+" mode: ", more)
+		for _, w := range entry.Warnings {
+			if entry.Mode != config.Mode && !slices.Contains(config.Warnings, w) {
+				v.Warnings = append(v.Warnings, policyWarning{entry.Mode.String(), w})
+			}
 		}
 	}
+	v.Boots, v.Mode = true, config.Mode.String()
+	return v, nil
+}
+
+func (p *policyInputs) check(out, errs io.Writer) error {
+	v, err := p.judge()
+	if err != nil {
+		return err
+	}
+	for _, w := range v.Warnings {
+		when := ""
+		if w.Mode != "" {
+			when = "in " + w.Mode + " mode: "
+		}
+		warn(errs, when, []string{w.Text})
+	}
 	_, err = fmt.Fprintf(out, "%s: a machine would boot by it in %s mode, unless its boot entry names another\n",
-		term.Clean(p.policy), config.Mode)
+		term.Clean(p.policy), v.Mode)
 	return err
+}
+
+// checkJSON is for programs. What a machine would refuse is a verdict, too.
+func (p *policyInputs) checkJSON(out io.Writer) error {
+	v, err := p.judge()
+	var refused *bootcfg.Error
+	if errors.As(err, &refused) {
+		v.Code, v.Error, v.Hint = refused.Code(), refused.Error(), refused.Hint()
+		err = silentError{err}
+	} else if err != nil {
+		return err
+	}
+	return errors.Join(err, writeJSON(out, v))
 }
 
 func warn(out io.Writer, when string, warnings []string) {

@@ -92,7 +92,7 @@ Exit status 1: it would not.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "text", "text or json")
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
 	cmd.Flags().StringVar(&variables, "efivars", efivars, "folder of the firmware's variables")
 	return cmd
 }

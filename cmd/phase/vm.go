@@ -128,12 +128,12 @@ func (r *vmRun) flags(cmd *cobra.Command) {
 	flags.BoolVar(&r.inTurn, "in-turn", false, "start each machine when the one before has come as far as --until, and offers others what it booted")
 	flags.StringVar(&r.lan, "lan", "", "plug the machines into the LAN of this name, which leads nowhere; other runs can join it")
 	flags.StringVar(&r.net, "net", "", "who reaches the Internet through this computer: all, first or none (default all; with a LAN none)")
-	flags.StringArrayVar(&r.forwards, "forward", nil, "PORT[:GUEST] of this computer's loopback that leads to a machine's port (plasmd's is 8080); the next machine has the next; may be repeated")
+	flags.StringArrayVar(&r.forwards, "forward", nil, "`PORT[:GUEST]` of this computer's loopback that leads to a machine's port (plasmd's is 8080); the next machine has the next; repeatable")
 	flags.StringVar(&r.until, "until", "", "end when the machine has come so far: hand-over, node, offered, receipt or delivered")
 	flags.DurationVar(&r.timeout, "timeout", 5*time.Minute, "with --until: how long each machine may take")
-	flags.StringVar(&r.format, "format", "text", "with --until: form of the result, text or json")
+	flags.StringVarP(&r.format, "format", "f", "text", "with --until: form of the result, text or json")
 	flags.BoolVar(&r.print, "print", false, "print QEMU's command lines, for you to change and run, and start nothing")
-	flags.StringArrayVar(&r.qemu, "qemu", nil, "further argument of QEMU; may be repeated")
+	flags.StringArrayVar(&r.qemu, "qemu", nil, "further `argument` of QEMU; repeatable")
 	for flag, choices := range map[string][]string{
 		"arch": {vm.X8664, vm.ARM64}, "as": {"virtio", "usb", "nvme", "sata", "scsi", "cdrom"}, "display": {"none", "auto", "gtk", "sdl", "cocoa", "vnc"},
 		"accel": {vm.AccelAuto, vm.AccelKVM, vm.AccelTCG}, "net": {"all", "first", "none"}, "format": {"text", "json"},

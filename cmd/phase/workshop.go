@@ -185,19 +185,11 @@ func sourcesTime() (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-func sourcesDate() string {
-	at, err := sourcesTime()
-	if err != nil {
-		return "an unknown day"
-	}
-	return at.Format(time.DateOnly)
-}
-
 // newConsole writes for people to out: live and coloured only on a terminal.
 func newConsole(out *os.File) *phaseterm.Console {
 	started := time.Now()
 	terminal := term.IsTerminal(int(out.Fd()))
-	_, plain := os.LookupEnv("NO_COLOR")
+	plain := os.Getenv("NO_COLOR") != "" // no-color.org
 	return phaseterm.New(phaseterm.Config{
 		Out: out, Now: func() time.Duration { return time.Since(started) },
 		Live: terminal, Color: terminal && !plain,

@@ -60,7 +60,7 @@ func newImageWrite() *cobra.Command {
 	flags.BoolVar(&o.Allow.Unmount, "unmount", false, "unmount what is mounted of the device first")
 	flags.BoolVar(&o.Allow.Fixed, "fixed", false, "allow a built-in disk, if its model is confirmed")
 	flags.BoolVar(&o.File, "file", false, "DEVICE is a file that stands for a stick, at least as large as the image")
-	flags.StringVar(&o.format, "format", "text", "text or json, for what is said in the end")
+	flags.StringVarP(&o.format, "format", "f", "text", "text or json, for what is said in the end")
 	return cmd
 }
 

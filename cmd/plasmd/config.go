@@ -30,8 +30,8 @@ type config struct {
 	ListenAddrs       []string     `json:"listen_addrs"`        // multiaddrs to be reachable on; empty: do not listen
 	PeerAddrs         []string     `json:"peer_addrs"`          // peers to stay connected to, as …/p2p/<id>
 	BootstrapPeers    []string     `json:"bootstrap_peers"`     // peers to join the network through, as …/p2p/<id>
-	MaxConcurrentJobs int          `json:"max_concurrent_jobs"` // jobs that run at once; as many again wait ×8
-	Limits            configLimits `json:"limits"`              // caps of every job; they win over what a job asks for
+	MaxConcurrentJobs int          `json:"max_concurrent_jobs"` // jobs that run at once; eight times as many wait
+	Limits            configLimits `json:"limits"`              // caps of every job: one that asks for more is refused
 	BootJobs          []string     `json:"boot_jobs"`           // job files run once after the start
 	Providers         []string     `json:"providers"`           // base URLs to fetch modules from and deliver receipts to
 	JobSocket         string       `json:"job_socket"`          // Unix socket for jobs; empty: in the usual place; none: do without
@@ -47,11 +47,11 @@ type config struct {
 }
 
 type configLimits struct {
-	MaxMemoryBytes    int64 `json:"max_memory_bytes"`
-	MaxCPUCores       int64 `json:"max_cpu_cores"` // a guest has one thread, so 1 is all there is
-	MaxTimeoutSeconds int64 `json:"max_timeout_seconds"`
-	MaxFuel           int64 `json:"max_fuel"`        // in the units of internal/fuel
-	MaxInputBytes     int64 `json:"max_input_bytes"` // of all inputs of a job
+	MaxMemoryBytes    int64 `json:"max_memory_bytes"`    // memory of a job
+	MaxCPUCores       int64 `json:"max_cpu_cores"`       // a job has one thread, so 1 is all there is
+	MaxTimeoutSeconds int64 `json:"max_timeout_seconds"` // from a job's start in the sandbox
+	MaxFuel           int64 `json:"max_fuel"`            // fuel of a job, which docs/jobs.md explains
+	MaxInputBytes     int64 `json:"max_input_bytes"`     // all inputs of a job together
 }
 
 // queuePerSlot is how many jobs may wait for each that runs.
@@ -149,11 +149,14 @@ func parseConfig(raw []byte) (config, error) {
 	return cfg, cfg.check()
 }
 
-func (c config) check() error {
-	for _, f := range []struct {
-		name             string
-		value, low, high int64
-	}{
+// number is one of the configuration, and its bounds.
+type number struct {
+	name             string
+	value, low, high int64
+}
+
+func (c config) numbers() []number {
+	return []number{
 		{"max_concurrent_jobs", int64(c.MaxConcurrentJobs), 1, 1024},
 		{"limits.max_memory_bytes", c.Limits.MaxMemoryBytes, 64 << 10, 4 << 30},
 		{"limits.max_cpu_cores", c.Limits.MaxCPUCores, 1, 1},
@@ -163,7 +166,11 @@ func (c config) check() error {
 		{"limits.max_timeout_seconds", c.Limits.MaxTimeoutSeconds, 1, 3600},
 		{"limits.max_fuel", c.Limits.MaxFuel, 1, 1<<53 - 1},
 		{"limits.max_input_bytes", c.Limits.MaxInputBytes, 0, job.MaxInputBytes},
-	} {
+	}
+}
+
+func (c config) check() error {
+	for _, f := range c.numbers() {
 		if f.value < f.low || f.value > f.high {
 			return fmt.Errorf("%s is %d, want %d to %d", f.name, f.value, f.low, f.high)
 		}
@@ -236,7 +243,10 @@ func newInit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Write a default configuration",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: `Writes a configuration file in which every key has its default, and prints its name.
+What the keys mean is in docs/reference/configuration.md.`,
+		Example: "  plasmd init\n  plasmd init --config example.json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
 				path = userConfig()

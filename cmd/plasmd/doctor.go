@@ -59,7 +59,8 @@ clock, the ports, the walls around jobs, and how the node would reach the networ
 It changes nothing, and contacts nobody unless --dial is given.
 "note" marks what the node can do without. Exit status: 0 the node can work, 1 it
 cannot, 2 wrong usage. Run it as the user who runs the node: root for the service.`,
-		Args: usageArgs(cobra.NoArgs),
+		Example: "  sudo plasmd doctor\n  plasmd doctor --config node.json --state /srv/plasm --format json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.format != "text" && f.format != "json" {
 				return usageError{fmt.Errorf("--format %q is neither text nor json", f.format)}
@@ -68,7 +69,7 @@ cannot, 2 wrong usage. Run it as the user who runs the node: root for the servic
 		},
 	}
 	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration file (default ~/.config/plasm/config.json, then "+systemConfig+")")
-	cmd.Flags().StringVar(&f.state, "state", defaultState(), "folder of identity, receipts and modules")
+	stateFlag(cmd, &f.state, "folder of identity, receipts and modules")
 	cmd.Flags().BoolVar(&f.dial, "dial", false, "connect to the peers of the configuration")
 	cmd.Flags().StringVarP(&f.format, "format", "f", "text", "text or json")
 	return cmd

@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/cmd/internal/manual"
+	"github.com/phasebased/phase/cmd/internal/typo"
 	"github.com/phasebased/phase/internal/version"
 	"github.com/phasebased/phase/internal/wasm"
 )
@@ -75,9 +77,15 @@ func run(ctx context.Context, args []string, s streams) int {
 
 func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "plasmd",
-		Short:         "Run WebAssembly jobs, sign receipts, serve what machines boot from",
-		Args:          usageArgs(cobra.NoArgs),
+		Use:   "plasmd",
+		Short: "Run WebAssembly jobs, sign receipts, serve what machines boot from",
+		Long: `The node: it runs WebAssembly modules, each in a jailed process of its own, signs what
+came of them, and serves what other machines boot from.
+
+Results go to standard output, logs to standard error.
+
+Exit status: 0 done, 1 failed or refused, 2 wrong usage; run exits with the module's.`,
+		Args:          usageArgs(typo.Command),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -85,22 +93,40 @@ func newRoot(s streams) *cobra.Command {
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.CompletionOptions.DisableDefaultCmd = true
+	root.Version = version.Version
+	root.Flags().Bool("version", false, "print the version; plasmd version says more")
+	root.SetVersionTemplate("plasmd {{.Version}}\n")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{typo.Flag(cmd, err)} })
 	root.AddCommand(newInit(), newStart(), newRun(), newExecuteJob(), newServe(), newProvider(), newVersion(), newDoctor(), manual.Command(sourcesTime))
+	manual.Complete(root)
 	return root
 }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
+	var format string
+	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
-		Args:  usageArgs(cobra.NoArgs),
+		Short: "Print the version, and what the program was built from",
+		Long: `Prints the version, the date and the commit of the sources, and the compiler. With
+--format json also every module of other projects that is in the program, each with the
+checksum that go.sum has.`,
+		Example: "  plasmd version\n  plasmd version --format json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "plasmd %s\n", version.Version)
-			return err
+			this := version.This("plasmd")
+			switch format {
+			case "text":
+				return this.Write(cmd.OutOrStdout())
+			case "json":
+				out := json.NewEncoder(cmd.OutOrStdout())
+				out.SetIndent("", "  ")
+				return out.Encode(this)
+			}
+			return usageError{fmt.Errorf("--format %q is neither text nor json", format)}
 		},
 	}
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
+	return cmd
 }
 
 // sourcesTime is the date of the sources of this program.

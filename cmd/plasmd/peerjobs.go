@@ -94,7 +94,7 @@ func canonicalArch() string {
 }
 
 // How often the node says that it takes jobs, and how soon it tries again while
-// nobody listens. Announcements are believed for an hour.
+// nobody listens. Announcements are believed for p2p.HoldLife.
 const (
 	announceEvery = 20 * time.Minute
 	announceRetry = 5 * time.Second

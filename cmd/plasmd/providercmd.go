@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/cmd/internal/typo"
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/provider"
@@ -51,7 +52,7 @@ func newProvider() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "provider",
 		Short: "Ask a provider how it is and what it serves",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  usageArgs(typo.Command),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
@@ -64,9 +65,10 @@ func newProvider() *cobra.Command {
 func newProviderQuery(name, short string, show func(io.Writer, providerStatus) error) *cobra.Command {
 	var base, format string
 	cmd := &cobra.Command{
-		Use:   name,
-		Short: short,
-		Args:  usageArgs(cobra.NoArgs),
+		Use:     name,
+		Short:   short,
+		Example: "  plasmd provider " + name + "\n  plasmd provider " + name + " --url http://192.0.2.7:8080 --format json",
+		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := discover.CheckBase(base); err != nil {
 				return usageError{err}

@@ -30,8 +30,8 @@ func (f *localFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SetInterspersed(false) // what follows the module belongs to the module
 	flags.StringVarP(&f.config, "config", "c", "", "configuration file with the node's limits")
-	flags.StringArrayVar(&f.inputs, "input", nil, "NAME=FILE: give the module a copy of the file as "+job.InputFolder+"/NAME, repeatable")
-	flags.StringArrayVar(&f.env, "env", nil, "NAME=VALUE for the module, repeatable")
+	flags.StringArrayVar(&f.inputs, "input", nil, "give the module a copy of the file as "+job.InputFolder+"/NAME, as `NAME=FILE`, repeatable")
+	flags.StringArrayVar(&f.env, "env", nil, "`NAME=VALUE` for the module, repeatable")
 	flags.BoolVarP(&f.stdin, "stdin", "i", false, "give standard input to the module, up to 512 KiB")
 }
 
@@ -85,12 +85,15 @@ func (f *localFlags) prepare(cmd *cobra.Command, args []string) (*localJob, erro
 func newRun() *cobra.Command {
 	var f localFlags
 	cmd := &cobra.Command{
-		Use:   "run <wasm> [args…]",
+		Use:   "run [flags] FILE.wasm [ARG…]",
 		Short: "Run a module in the sandbox; exits with the module's status",
 		Long: "Run a WASI preview 1 module in the node's sandbox, without a receipt.\n" +
 			"Its output is passed on when it ends; the exit status is the module's.\n" +
-			"A module that does not end by itself gives status 1 and a message.",
-		Args: usageArgs(cobra.MinimumNArgs(1)),
+			"A module that does not end by itself gives status 1 and a message.\n" +
+			"Flags stand before the module; what follows it is the module's.\n\n" +
+			"Exit status: the module's; 1 where it has none, 2 wrong usage.",
+		Example: "  plasmd run examples/hello/hello.wasm \"Hello, World\"\n  plasmd run --env LANG=C --stdin module.wasm --flag-of-the-module < input",
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			local, err := f.prepare(cmd, args)
 			if err != nil {
@@ -182,9 +185,15 @@ func newExecuteJob() *cobra.Command {
 	var dir string
 	var ephemeral bool
 	cmd := &cobra.Command{
-		Use:   "execute-job <wasm> [args…]",
+		Use:   "execute-job [flags] FILE.wasm [ARG…]",
 		Short: "Run a module as a job; prints result and signed receipt as JSON",
-		Args:  usageArgs(cobra.MinimumNArgs(1)),
+		Long: `Runs a module in the sandbox as a job of this node, without a daemon, and prints one JSON
+object: job_id, exit_code, stdout, stderr and the receipt that the node's key has signed.
+Flags stand before the module; what follows it is the module's.
+
+Exit status: 0 there is a receipt, however the module ended; 1 there is none, 2 wrong usage.`,
+		Example: "  plasmd execute-job examples/hello/hello.wasm \"Hello, World\"\n  plasmd execute-job --ephemeral module.wasm",
+		Args:    usageArgs(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			local, err := f.prepare(cmd, args)
 			if err != nil {
@@ -212,7 +221,7 @@ func newExecuteJob() *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&dir, "state", defaultState(), "folder of the node's identity and receipts")
+	stateFlag(cmd, &dir, "folder of the node's identity and receipts")
 	cmd.Flags().BoolVar(&ephemeral, "ephemeral", false, "use a fresh identity and keep nothing")
 	return cmd
 }

@@ -32,19 +32,26 @@ func newStart() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run the node: join the network, run boot jobs, sign and deliver receipts",
-		Args:  usageArgs(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.start(cmd.Context(), cmd.ErrOrStderr()) },
+		Long: `Runs the node until it is told to stop: it joins the network, runs jobs, signs receipts
+and delivers them, and offers to others what this machine booted. Flags win over the
+configuration. A first interrupt, or SIGTERM, lets it end its jobs.
+
+Exit status: 0 it was told to stop, 1 it could not start or go on, 2 wrong usage.`,
+		Example: "  plasmd start\n  plasmd start --config node.json --state /srv/plasm --log-format json\n" +
+			"  plasmd start --listen /ip4/0.0.0.0/tcp/4001 --peer /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…",
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.start(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.config, "config", "c", "", "configuration file (default ~/.config/plasm/config.json, then "+systemConfig+")")
-	flags.StringArrayVarP(&f.listen, "listen", "l", nil, "multiaddr to listen on instead of listen_addrs, repeatable")
-	flags.StringArrayVarP(&f.peers, "peer", "p", nil, "peer to join through, as …/p2p/<id>, repeatable")
+	flags.StringArrayVarP(&f.listen, "listen", "l", nil, "`multiaddr` to listen on instead of listen_addrs, repeatable")
+	flags.StringArrayVarP(&f.peers, "peer", "p", nil, "`peer` to join through, as …/p2p/<id>, repeatable")
 	flags.StringVar(&f.events, "events", "", "file or device that receives events as JSON lines")
 	flags.StringVar(&f.booted, "booted", "", "the seed's hand-over file, which says what this machine booted")
 	flags.StringVar(&f.publish, "publish", "", "published folder of what this machine booted, to offer to others; needs --booted")
 	flags.StringVar(&f.proxyFile, "proxy-file", "", "file with the URL of a proxy for HTTP and HTTPS; never used in local mode")
-	flags.StringArrayVar(&f.modes, "mode", nil, "internet, local or private; the hand-over file's mode counts as well (default no limits)")
-	flags.StringVar(&f.state, "state", defaultState(), "folder of identity, receipts and modules")
+	flags.StringArrayVar(&f.modes, "mode", nil, "`mode`: internet, local or private, repeatable; the hand-over file's mode counts as well (default no limits)")
+	stateFlag(cmd, &f.state, "folder of identity, receipts and modules")
 	flags.BoolVar(&f.ephemeral, "ephemeral", false, "use a fresh identity that is never stored")
 	f.logs.add(cmd)
 	return cmd

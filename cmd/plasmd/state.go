@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/durable"
@@ -30,6 +31,12 @@ func defaultState() string {
 		return systemState
 	}
 	return filepath.Join(home, ".local", "state", "plasm")
+}
+
+// stateFlag adds --state. Its help says the same to everybody.
+func stateFlag(cmd *cobra.Command, dir *string, what string) {
+	cmd.Flags().StringVar(dir, "state", defaultState(), what+" (default "+systemState+" for root, ~/.local/state/plasm for others)")
+	cmd.Flags().Lookup("state").DefValue = ""
 }
 
 // state is the node's folder: node.key, receipts/, blobs/ (modules, inputs), jobs/, empty/.

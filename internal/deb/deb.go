@@ -17,6 +17,7 @@ import (
 	"debug/buildinfo"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,9 +38,12 @@ type Config struct {
 	Config   []byte    // the node's default configuration
 	// Manuals are manual pages of section 1, by program.
 	Manuals map[string][]byte
-	Out     string   // folder for the packages; made if missing
-	Only    []string // the packages to make; nil: all
-	Loose   bool     // do not compress, which takes most of the time: for tests
+	// Completions are what shells complete arguments by: by program, and by the place
+	// below /usr/share.
+	Completions map[string]map[string][]byte
+	Out         string   // folder for the packages; made if missing
+	Only        []string // the packages to make; nil: all
+	Loose       bool     // do not compress, which takes most of the time: for tests
 }
 
 // Error says which package could not be built.
@@ -146,6 +150,9 @@ func (cfg Config) fill(t *tree, p pkg, arch string) error {
 		t.add(folder+program, data, 0o755)
 		if page := cfg.Manuals[program]; page != nil {
 			t.addPacked("usr/share/man/man1/"+program+".1.gz", page)
+		}
+		for _, place := range slices.Sorted(maps.Keys(cfg.Completions[program])) {
+			t.add("usr/share/"+place, cfg.Completions[program][place], 0o644)
 		}
 	}
 	for to, from := range p.files {

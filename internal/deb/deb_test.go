@@ -53,7 +53,8 @@ func config(t *testing.T) Config {
 	page := []byte(".TH STUB 1\n.SH NAME\nstub \\- does nothing\n")
 	return Config{
 		Programs: programs(t, "amd64"), Arch: "x86_64", Version: "1.2.3~rc1", Time: time.Unix(1_750_000_000, 0),
-		Config: []byte("{}\n"), Manuals: map[string][]byte{"plasmd": page, "phase": page}, Out: t.TempDir(),
+		Config: []byte("{}\n"), Manuals: map[string][]byte{"plasmd": page, "phase": page, "phase-discover": page, "phase-fetch": page, "phase-verify": page},
+		Completions: map[string]map[string][]byte{"plasmd": {"bash-completion/completions/plasmd": []byte("# bash\n")}}, Out: t.TempDir(),
 	}
 }
 
@@ -97,7 +98,7 @@ func TestContents(t *testing.T) {
 	list := output(t, "dpkg-deb", "-c", made[0])
 	for _, want := range []string{
 		"-rwxr-xr-x root/root", "./usr/bin/plasmd\n", "./usr/lib/systemd/system/plasmd.service\n", "./usr/lib/sysusers.d/plasmd.conf\n",
-		"./etc/plasm/config.json\n", "./usr/share/man/man1/plasmd.1.gz\n", "./usr/share/doc/plasmd/copyright\n", "./usr/share/doc/plasmd/modules.gz\n",
+		"./etc/plasm/config.json\n", "./usr/share/man/man1/plasmd.1.gz\n", "./usr/share/bash-completion/completions/plasmd\n", "./usr/share/doc/plasmd/copyright\n", "./usr/share/doc/plasmd/modules.gz\n",
 	} {
 		if !strings.Contains(list, want) {
 			t.Errorf("no %q in\n%s", want, list)

@@ -65,7 +65,7 @@ func (f *fakeHost) complete() {
 			}
 		}
 	}
-	for _, path := range []string{"etc/ssl/certs/ca-certificates.crt", "usr/lib/wasm32-wasi/libc.a", "usr/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a", "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd", "usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "usr/share/OVMF/OVMF_VARS_4M.ms.fd", "usr/share/AAVMF/AAVMF_CODE.ms.fd", "usr/share/AAVMF/AAVMF_VARS.ms.fd", "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd"} {
+	for _, path := range []string{"etc/ssl/certs/ca-certificates.crt", "usr/share/dict/british-english", "usr/lib/wasm32-wasi/libc.a", "usr/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a", "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd", "usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "usr/share/OVMF/OVMF_VARS_4M.ms.fd", "usr/share/AAVMF/AAVMF_CODE.ms.fd", "usr/share/AAVMF/AAVMF_VARS.ms.fd", "usr/share/AAVMF/AAVMF_CODE.fd", "usr/share/AAVMF/AAVMF_VARS.fd"} {
 		f.write(path, "x", 0o644)
 	}
 }
@@ -149,6 +149,7 @@ func TestCheckOneMissing(t *testing.T) {
 		{Test, "bin/ip", "ip", "iproute2"},
 		{Test, "bin/dbus-daemon", "dbus-daemon", "dbus-daemon"},
 		{Test, "bin/qemu-aarch64", "qemu-aarch64", "qemu-user"},
+		{Test, "usr/share/dict/british-english", "dictionary of British English", "wbritish"},
 		{Test, "usr/lib/wasm32-wasi/libc.a", "C library for WASI", "wasi-libc"},
 		{Test, "usr/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a", "clang's runtime for WebAssembly", "libclang-rt-dev-wasm32"},
 		{Lint, "bin/git", "git", "git"},

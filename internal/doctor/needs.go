@@ -83,6 +83,9 @@ func needs() []need {
 		{"clang's runtime for WebAssembly", verify, "is in the example jobs in C", "libclang-rt-dev-wasm32", "", match("usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a")},
 		{"qemu-aarch64", verify, "runs programs for arm64, to compare their fuel", "qemu-user", "", program("qemu-aarch64")},
 		{"Chromium", verify, "opens the node's status page", "chromium-headless-shell", "", program("chromium-headless-shell", "chromium", "google-chrome")},
+		{"dictionary of British English", verify, "knows how the words on pages are spelt", "wbritish", "", file("usr/share/dict/british-english")},
+		{"groff", verify, "reads manual pages", "groff-base", "", program("groff")},
+		{"bash", verify, "reads completions", "bash", "", program("bash")},
 		{"xz", build, "unpacks kernel modules of distributions that pack them so", "xz-utils", "", program("xz")},
 	}
 }

@@ -38,7 +38,7 @@ func hashKey(key string) (multihash.Multihash, error) {
 }
 
 // Provide announces once that this node has a capability and returns the IDs of
-// the nodes that took note. The announcement is believed for an hour; who wants
+// the nodes that took note. The announcement is believed for HoldLife; who wants
 // to be found repeats it well before. A node that does not listen has nothing to
 // announce and gets an error.
 func (n *Node) Provide(ctx context.Context, key string) ([]string, error) {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/cmd/internal/typo"
 	"github.com/phasebased/phase/internal/keyfile"
 )
 
@@ -78,10 +79,10 @@ func (c Config) today() time.Time { return c.Now().UTC().Truncate(time.Second) }
 // group is a command that only holds others.
 func group(use, short string, below ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use, Short: short, SuggestionsMinimumDistance: 2,
+		Use: use, Short: short,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usage("unknown command %q (see %s --help)", args[0], cmd.CommandPath())
+			if err := typo.Command(cmd, args); err != nil {
+				return usage("%w (see %s --help)", err, cmd.CommandPath())
 			}
 			return nil
 		},

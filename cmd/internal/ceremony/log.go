@@ -176,7 +176,7 @@ witnesses have run "cosign".`,
 	}
 	l.keeping.flags(cmd, "log")
 	cmd.Flags().StringArrayVar(&l.roots, "root", nil, "root `file` or folder to verify the manifest against; repeatable")
-	cmd.Flags().StringVar(&l.proof, "out", "", "`file` for the proof (default: the manifest's name with .tlog-proof)")
+	cmd.Flags().StringVarP(&l.proof, "out", "o", "", "`file` for the proof (default: the manifest's name with .tlog-proof)")
 	cmd.Flags().BoolVar(&l.first, "first", false, "there is no --state file any more: believe DIR and begin it anew, after comparing with a mirror")
 	return cmd
 }
@@ -262,7 +262,7 @@ a machine would refuse; without, it carries as many cosignatures as there are.`,
 		},
 	}
 	cmd.Flags().StringVar(&p.policy, "policy", "", "log policy `file` that media carry")
-	cmd.Flags().StringVar(&p.out, "out", "", "`file` to write (default: the manifest's name with .tlog-proof)")
+	cmd.Flags().StringVarP(&p.out, "out", "o", "", "`file` to write (default: the manifest's name with .tlog-proof)")
 	cmd.Flags().StringVarP(&p.format, "format", "f", "text", "text or json")
 	return cmd
 }
@@ -453,7 +453,7 @@ func newLogVkey() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&name, "name", "", "origin of the log, or `name` of the witness")
 	cmd.Flags().BoolVar(&witness, "witness", false, "the key of a witness, not of a log")
-	cmd.Flags().StringVar(&out, "out", "", "new `file` to write (default: standard output)")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "new `file` to write (default: standard output)")
 	return cmd
 }
 
@@ -481,7 +481,7 @@ person. Without witnesses the keeper of the log alone is believed.`,
 	}
 	cmd.Flags().StringArrayVar(&witnesses, "witness", nil, "vkey of a witness, or `file` with it; repeatable")
 	cmd.Flags().IntVar(&need, "need", 0, "how many witnesses must have cosigned (default: more than half)")
-	cmd.Flags().StringVar(&out, "out", "", "new `file` to write (default: standard output)")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "new `file` to write (default: standard output)")
 	return cmd
 }
 

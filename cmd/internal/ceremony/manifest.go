@@ -195,7 +195,7 @@ folder itself.`,
 	flags.BoolVar(&c.tree, "rootfs-verity", false, "name the hash tree (dm-verity) behind the root file system, which machines then open in their cache")
 	flags.StringVar(&c.salt, "rootfs-salt", "", "salt of that tree in `HEX`; none if not given")
 	flags.StringVar(&c.patches, "patches", "patches", "`folder` to put patches in")
-	flags.StringVar(&c.out, "out", "manifest.json", "`file` to write")
+	flags.StringVarP(&c.out, "out", "o", "manifest.json", "`file` to write")
 	return cmd
 }
 

@@ -58,7 +58,7 @@ downloads. Files that are there already are left alone.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "`name` of the files without .pem (default NAME)")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`name` of the files without .pem (default NAME)")
 	return cmd
 }
 

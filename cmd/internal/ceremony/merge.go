@@ -36,7 +36,7 @@ must say exactly the same. Whether the signatures count is not judged here.`,
 			return writeMerged(cmd, all, args, out)
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "`file` to write; may be one of the copies")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`file` to write; may be one of the copies")
 	return cmd
 }
 

@@ -50,10 +50,10 @@ the least, because one stolen key must not be enough, and one lost key not the e
 	}
 	for _, role := range []manifest.Role{manifest.RoleRoot, manifest.RoleTargets, manifest.RoleTimestamp} {
 		in.keys[role], in.thresholds[role] = new([]string), new(int)
-		cmd.Flags().StringArrayVar(in.keys[role], string(role)+"-key", nil, "public key `file` of a person or machine with this role; repeat it")
+		cmd.Flags().StringArrayVar(in.keys[role], string(role)+"-key", nil, "public key `file` of a person or machine with this role; repeatable")
 		cmd.Flags().IntVar(in.thresholds[role], string(role)+"-threshold", 0, "how many of them must sign (default: more than half)")
 	}
-	cmd.Flags().StringVar(&in.out, "out", "1.root.json", "`file` to write")
+	cmd.Flags().StringVarP(&in.out, "out", "o", "1.root.json", "`file` to write")
 	cmd.Flags().StringVar(&in.expires, "expires", "365d", "end of its life: a time span or a date, at most two years from now")
 	cmd.Flags().BoolVar(&in.weak, "allow-weak", false, "accept fewer than 3 root keys, or a threshold of 1; for trials only")
 	return cmd

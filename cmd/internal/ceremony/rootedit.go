@@ -23,7 +23,7 @@ type edit struct {
 
 func (e *edit) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&e.in, "in", "", "root `file` to start from: the newest complete one, or the draft of the next")
-	cmd.Flags().StringVar(&e.out, "out", "", "`file` to write (default: N.root.json for a new version, the draft itself for a draft)")
+	cmd.Flags().StringVarP(&e.out, "out", "o", "", "`file` to write (default: N.root.json for a new version, the draft itself for a draft)")
 	cmd.Flags().StringVar(&e.expires, "expires", "", "end of its life: a time span or a date, at most two years from now (default: a year from now; a draft keeps its own)")
 	cmd.Flags().BoolVar(&e.weak, "allow-weak", false, "accept fewer than 3 root keys, or a threshold of 1; for trials only")
 }
@@ -141,7 +141,7 @@ func newRootAddKey(cfg Config) *cobra.Command {
 		Example: `  phase release root add-key --in 1.root.json --role targets --key grace.pub`,
 	}
 	cmd.Flags().StringVar(&name, "role", "", "root, targets, timestamp or snapshot")
-	cmd.Flags().StringVar(&file, "key", "", "public key `file`")
+	cmd.Flags().StringVarP(&file, "key", "k", "", "public key `file`")
 	cmd.Flags().IntVar(&threshold, "threshold", 0, "how many of the role must sign from now on (default: as before)")
 	return editCommand(cfg, cmd, func(spec *manifest.RootSpec) error {
 		if file == "" {
@@ -169,7 +169,7 @@ func newRootRemoveKey(cfg Config) *cobra.Command {
 		Example: `  phase release root remove-key --in 1.root.json --key dave.pub
   phase release root remove-key --in 1.root.json --key 5f3c1a2b9d0e77aa   # by its id`,
 	}
-	cmd.Flags().StringVar(&meant, "key", "", "public key `file`, key id, or the beginning of the id")
+	cmd.Flags().StringVarP(&meant, "key", "k", "", "public key `file`, key id, or the beginning of the id")
 	cmd.Flags().IntVar(&threshold, "threshold", 0, "how many of the role must sign from now on (default: as before)")
 	return editCommand(cfg, cmd, func(spec *manifest.RootSpec) error {
 		if meant == "" {
@@ -258,7 +258,7 @@ longer by the targets keys. The keys replace those that the channel had before.`
   phase release root set-channel --in 1.root.json --channel nightly --remove`,
 	}
 	cmd.Flags().StringVar(&channel, "channel", "", "stable, testing or nightly")
-	cmd.Flags().StringArrayVar(&files, "key", nil, "public key `file`, repeatable")
+	cmd.Flags().StringArrayVarP(&files, "key", "k", nil, "public key `file`, repeatable")
 	cmd.Flags().IntVar(&threshold, "threshold", 0, "how many of them must sign (default: more than half)")
 	cmd.Flags().BoolVar(&remove, "remove", false, "let the targets keys sign this channel again")
 	return editCommand(cfg, cmd, func(spec *manifest.RootSpec) error {

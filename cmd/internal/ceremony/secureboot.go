@@ -81,7 +81,7 @@ files are never overwritten.`,
 	flags := cmd.Flags()
 	flags.IntVar(&k.tier, "tier", secureboot.TierMOK, "3: a key to enrol beside those of a PC; 4: the keys of a machine of your own")
 	flags.StringVar(&k.owner, "name", "Phase", "who the certificates say the owner is: what firmware and shim show")
-	flags.StringArrayVar(&also, "also", nil, "with --tier 4: `file` with a further certificate to put into db; may be repeated")
+	flags.StringArrayVar(&also, "also", nil, "with --tier 4: `file` with a further certificate to put into db; repeatable")
 	flags.BoolVar(&k.plain, "plain", false, "do not encrypt the private keys")
 	return cmd
 }
@@ -256,7 +256,7 @@ for PCs as they are sold (tier 2) must keep its distribution's signature first.`
 		},
 	}
 	p.passphraseFlag(cmd)
-	cmd.Flags().StringVar(&key, "key", "", "key `file` that keygen made: MOK.key or db.key")
-	cmd.Flags().StringVar(&out, "out", "", "`file` to write")
+	cmd.Flags().StringVarP(&key, "key", "k", "", "key `file` that keygen made: MOK.key or db.key")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`file` to write")
 	return cmd
 }

@@ -24,7 +24,7 @@ type signature struct {
 func (s *signature) flags(cmd *cobra.Command) {
 	s.person.flags(cmd)
 	cmd.Flags().StringVarP(&s.key, "key", "k", "", "private key `file` to sign with")
-	cmd.Flags().StringVar(&s.out, "out", "", "`file` to write instead of signing in place")
+	cmd.Flags().StringVarP(&s.out, "out", "o", "", "`file` to write instead of signing in place")
 }
 
 // review is what a person sees before they sign.

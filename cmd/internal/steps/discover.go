@@ -87,6 +87,14 @@ type discoverOptions struct {
 // Discover is the command phase-discover. args are without the program's name;
 // the result is the exit code.
 func Discover(args []string, env Env, nets DiscoverNets) int {
+	cmd := newDiscover(env, nets)
+	ctx, stop := interruptible()
+	defer stop()
+	cmd.SetContext(ctx)
+	return execute(cmd, args, env)
+}
+
+func newDiscover(env Env, nets DiscoverNets) *cobra.Command {
 	var opts discoverOptions
 	cmd := &cobra.Command{
 		Use:     "phase-discover [-b MULTIADDR]… [--mirror URL]… [-k FILE]",
@@ -98,14 +106,12 @@ func Discover(args []string, env Env, nets DiscoverNets) int {
 			return opts.run(cmd.Context(), env, nets)
 		},
 	}
-	ctx, stop := interruptible()
-	defer stop()
-	cmd.SetContext(ctx)
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVarP(&opts.arch, "arch", "a", runtime.GOARCH, "`architecture`, x86_64 or arm64")
+	flags.StringVarP(&opts.arch, "arch", "a", runtime.GOARCH, "`architecture`, x86_64 or arm64 (default: this machine's)")
+	flags.Lookup("arch").DefValue = "" // it would stand in the help, by Go's name
 	flags.StringVarP(&opts.channel, "channel", "c", manifest.ChannelStable, "`channel`: stable, testing or nightly")
-	flags.StringArrayVarP(&opts.bootstrap, "bootstrap", "b", nil, "DHT peer to start from, as /ip4/…/tcp/…/p2p/ID, or /dnsaddr/NAME for those that a DNS name lists; repeatable")
+	flags.StringArrayVarP(&opts.bootstrap, "bootstrap", "b", nil, "DHT `peer` to start from, as /ip4/…/tcp/…/p2p/ID, or /dnsaddr/NAME for those that a DNS name lists; repeatable")
 	flags.StringVar(&opts.bootstrapFile, "bootstrap-file", "", "bootstrap-nodes.toml `file` with more of them")
 	flags.StringArrayVar(&opts.mirrors, "mirror", nil, "base `URL` of a mirror or provider; repeatable")
 	flags.BoolVar(&opts.noLAN, "no-mdns", false, "do not ask the local network")
@@ -117,7 +123,7 @@ func Discover(args []string, env Env, nets DiscoverNets) int {
 	flags.StringVarP(&opts.format, "format", "f", "text", "output format, `text|json`")
 	flags.BoolVarP(&opts.quiet, "quiet", "q", false, "print only the URL, and no remarks")
 	flags.Bool("ephemeral", true, "use a fresh DHT identity that is never stored; there is no other kind")
-	return execute(cmd, args, env)
+	return finish(cmd)
 }
 
 // finder is a checked command line.

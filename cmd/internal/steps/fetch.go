@@ -80,6 +80,14 @@ type fetchOptions struct {
 // result is the exit code. An interrupt ends it; what has arrived stays for the
 // next time.
 func Fetch(args []string, env Env) int {
+	cmd := newFetch(env)
+	ctx, stop := interruptible()
+	defer stop()
+	cmd.SetContext(ctx)
+	return execute(cmd, args, env)
+}
+
+func newFetch(env Env) *cobra.Command {
 	opts := fetchOptions{color: os.Getenv("NO_COLOR") == ""}
 	cmd := &cobra.Command{
 		Use:     "phase-fetch -m FILE -k FILE [-o DIR]",
@@ -90,10 +98,7 @@ func Fetch(args []string, env Env) int {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return opts.run(cmd.Context(), env) },
 	}
 	opts.flags(cmd)
-	ctx, stop := interruptible()
-	defer stop()
-	cmd.SetContext(ctx)
-	return execute(cmd, args, env)
+	return finish(cmd)
 }
 
 func (o *fetchOptions) flags(cmd *cobra.Command) {

@@ -15,12 +15,16 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/cmd/internal/manual"
+	"github.com/phasebased/phase/cmd/internal/typo"
 	"github.com/phasebased/phase/internal/term"
+	"github.com/phasebased/phase/internal/version"
 )
 
 // Exit codes of all steps.
@@ -46,12 +50,20 @@ func (e usageError) Unwrap() error { return e.err }
 // errReported ends a command whose failure was already shown.
 var errReported = errors.New("already reported")
 
+// finish gives a step what all of them have.
+func finish(cmd *cobra.Command) *cobra.Command {
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.Flags().Bool("version", false, "print the version, and what the program was built from")
+	cmd.Version = version.Version
+	cmd.SetVersionTemplate(provenance(cmd.Name()))
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{typo.Flag(cmd, err)} })
+	manual.Complete(cmd)
+	return cmd
+}
+
 // execute runs cmd with args and turns its error into an exit code. A usage
 // error is shown with a pointer to the help, any other error by report.
 func execute(cmd *cobra.Command, args []string, env Env) int {
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	cmd.CompletionOptions.DisableDefaultCmd = true
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	cmd.SetIn(env.Stdin)
 	cmd.SetOut(env.Stdout)
 	cmd.SetErr(env.Stderr)
@@ -68,6 +80,18 @@ func execute(cmd *cobra.Command, args []string, env Env) int {
 		report(env.Stderr, "ERROR", err)
 	}
 	return exitFailed
+}
+
+// Commands are all steps, for whoever describes them. They are not to be run.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{newDiscover(Env{}, DiscoverNets{}), newFetch(Env{}), newVerify(Env{})}
+}
+
+// provenance is what --version prints.
+func provenance(program string) string {
+	var text strings.Builder
+	_ = version.This(program).Write(&text) // to memory
+	return text.String()
 }
 
 // proxyUsage describes the flag --proxy of the commands that download.

@@ -51,7 +51,9 @@ type verifyOptions struct {
 
 // Verify is the command phase-verify. args are without the program's name; the
 // result is the exit code.
-func Verify(args []string, env Env) int {
+func Verify(args []string, env Env) int { return execute(newVerify(env), args, env) }
+
+func newVerify(env Env) *cobra.Command {
 	var opts verifyOptions
 	cmd := &cobra.Command{
 		Use:     "phase-verify -m FILE -k FILE",
@@ -68,7 +70,7 @@ func Verify(args []string, env Env) int {
 	flags.BoolVar(&opts.cached, "cached", false, "judge as a release that was kept for a start without a network")
 	flags.StringVarP(&opts.format, "format", "f", "text", "output format, `text|json`")
 	flags.BoolVarP(&opts.quiet, "quiet", "q", false, "print no result, only errors")
-	return execute(cmd, args, env)
+	return finish(cmd)
 }
 
 func (o verifyOptions) check() error {
