@@ -66,7 +66,7 @@ const importLaw = `
 	internal/job, internal/wasm, quorum, internal/store, internal/durable, internal/metrics < internal/node;
 	internal/job, internal/peer, receipt < internal/jobpeer;
 	internal/jobpeer, schemas < internal/jobapi;
-	internal/jobpeer, quorum < internal/dispatch;
+	internal/jobpeer, internal/fuel, quorum < internal/dispatch;
 	internal/store, manifest, receipt, internal/durable, internal/metrics < internal/provider;
 	internal/job, quorum < internal/statuspage/claims;
 	internal/statuspage/claims < internal/statuspage/verifier;

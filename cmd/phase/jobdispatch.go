@@ -195,6 +195,7 @@ func (d *dispatchFlags) send(cmd *cobra.Command, f *jobFlags, s *specFlags, c *j
 	if at.local {
 		o.Nodes = append(o.Nodes, own.peer)
 	}
+	o.Known = known.with(at, o.Nodes)
 	if at.local && d.replicas == 1 {
 		peers = withOwn{remote, c, own, module}
 	}
@@ -207,6 +208,9 @@ func (d *dispatchFlags) send(cmd *cobra.Command, f *jobFlags, s *specFlags, c *j
 		return nil, d.failed(cmd, f, j, failure)
 	case err != nil:
 		return nil, err
+	}
+	if line := ofStrangers(a, o.Known); line != "" {
+		cmd.PrintErrln(line)
 	}
 	proof := a.Receipt
 	if a.Quorum != nil {

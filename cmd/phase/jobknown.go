@@ -109,6 +109,44 @@ func (l knownNodes) voters(others []quorum.Node) (out []quorum.Node) {
 	return out
 }
 
+// with are the keys of the list, and those that --on names or that are there already.
+func (l knownNodes) with(p *places, there []peer.Peer) func(ed25519.PublicKey) bool {
+	known := map[string]bool{}
+	for _, n := range l {
+		known[string(n.key)] = true
+	}
+	for _, n := range there {
+		known[string(n.Key)] = true
+	}
+	return func(key ed25519.PublicKey) bool { return known[string(key)] || p.wanted[job.FormatKey(key)] }
+}
+
+// ofStrangers tells a person that an answer rests on the words of nodes that they did
+// not name; "" if it does not. A receipt proves that somebody said something.
+func ofStrangers(a *dispatch.Answer, known func(ed25519.PublicKey) bool) string {
+	const advice = "nothing shows who runs it, or that it told the truth; --on KEY or --nodes FILE names nodes that you know"
+	if a.Quorum == nil {
+		if known(a.Statement.Observation.NodeKey) {
+			return ""
+		}
+		return fmt.Sprintf("note: a stranger ran the job, %s: %s", job.FormatKey(a.Statement.Observation.NodeKey), advice)
+	}
+	agreed, strange := 0, 0
+	for _, n := range a.Attempts {
+		key, err := job.ParseKey(n.Node)
+		if err != nil || n.Outcome != dispatch.Outcome(quorum.Agreed) {
+			continue
+		}
+		if agreed++; !known(key) {
+			strange++
+		}
+	}
+	if strange == 0 {
+		return ""
+	}
+	return fmt.Sprintf("note: %d of the %d nodes that agree are strangers, and may all be one: --on KEY or --nodes FILE names nodes that you know", strange, agreed)
+}
+
 // narrow leaves of the network those who are known: with an address they are asked
 // there, else looked for.
 func (l knownNodes) narrow(p *places) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/dispatch"
+	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/jobapi"
 	"github.com/phasebased/phase/internal/jobpeer"
@@ -77,7 +78,7 @@ func (w withOwn) Capacity(ctx context.Context, p peer.Peer) (jobpeer.Capacity, e
 	return jobpeer.Capacity{
 		Node: n.Key, Version: n.Version, Running: n.Running, Waiting: n.Waiting, MaxRunning: n.MaxRunning, MaxWaiting: n.MaxWaiting,
 		MemoryBytes: n.MemoryBytes, DeadlineMS: n.DeadlineMS, ModuleBytes: n.ModuleBytes, InputBytes: n.InputBytes,
-		StdoutBytes: l.StdoutBytes, StderrBytes: l.StderrBytes, Fuel: l.Fuel, Accepts: true,
+		StdoutBytes: l.StdoutBytes, StderrBytes: l.StderrBytes, Fuel: l.Fuel, CostTable: fuel.CostTable, Accepts: true,
 	}, nil
 }
 

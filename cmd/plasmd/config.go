@@ -39,6 +39,7 @@ type config struct {
 	RequireSigned     bool         `json:"require_signed"`      // also those at this machine must sign
 	MaxPerSubmitter   int          `json:"max_per_submitter"`   // jobs of one submitter that run or wait; 0: no quota
 	JobsPerJail       int          `json:"jobs_per_jail"`       // jobs of one submitter that one jail may serve in turn; 1: every job gets a new one
+	RequiredWalls     []string     `json:"required_walls"`      // walls around jobs without which none is run, as receipts name them; "all" stands for all of them
 	ServePort         int64        `json:"serve_port"`          // HTTP port to offer to others what this machine booted; 0: do not
 	MetricsAddr       string       `json:"metrics_addr"`        // address and TCP port of GET /metrics; empty: do without
 	PageAddr          string       `json:"page_addr"`           // address and TCP port of the status page; empty: do without
@@ -76,6 +77,7 @@ func defaultConfig() config {
 		Submitters:      []string{},
 		MaxPerSubmitter: 2 * queuePerSlot,
 		JobsPerJail:     1,
+		RequiredWalls:   []string{},
 
 		ServePort:   8080,
 		MetricsAddr: "127.0.0.1:4002",
@@ -177,6 +179,9 @@ func (c config) check() error {
 	}
 	if _, err := c.submitters(); err != nil {
 		return fmt.Errorf("submitters: %w", err)
+	}
+	if err := c.checkWalls(); err != nil {
+		return fmt.Errorf("required_walls: %w", err)
 	}
 	if err := checkHostPort(c.MetricsAddr); err != nil {
 		return fmt.Errorf("metrics_addr: %w", err)

@@ -86,6 +86,7 @@ func (d *daemon) openBox() (err error) {
 	}
 	d.box.Spare, d.box.Largest = d.cfg.MaxConcurrentJobs, d.cfg.nodeLimits().Limits
 	d.box.Reuse = d.cfg.JobsPerJail
+	d.box.Required = d.cfg.requiredWalls()
 	if d.box.Cgroup, err = wasm.DelegatedCgroup(); err != nil {
 		d.log.Info("jobs are not bounded by control groups", "err", err)
 	}
@@ -106,6 +107,10 @@ func (d *daemon) run(ctx context.Context) error {
 	defer d.net.close()
 	defer d.jobs.close()
 	stage := d.rec.Begin("plasmd")
+	if err := d.tryWalls(ctx); err != nil {
+		stage.End("", err)
+		return err
+	}
 	peer, err := d.openPeer()
 	if err != nil {
 		stage.End("", err)

@@ -319,7 +319,8 @@ func lookAtJobs(ctx context.Context, cfg config) []finding {
 	if err != nil {
 		return []finding{{"jobs", faulty, err.Error(), "No job can run here; the detail says what this machine refused."}}
 	}
-	found := []finding{group, {"jobs", fine, fmt.Sprintf("one that does nothing ran, in a jail that took %s", res.Timings.Spawn.Round(100*time.Microsecond)), ""}}
+	required := lookAtRequired(cfg, res.Walls, box.Cgroup != "")
+	found := []finding{group, required, {"jobs", fine, fmt.Sprintf("one that does nothing ran, in a jail that took %s", res.Timings.Spawn.Round(100*time.Microsecond)), ""}}
 	stands := map[string]bool{}
 	for _, wall := range res.Walls {
 		stands[wall] = true

@@ -3,9 +3,9 @@ package dispatch
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 
+	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/jobpeer"
 	"github.com/phasebased/phase/quorum"
 )
@@ -32,20 +32,20 @@ func unsuitable(j Job, c jobpeer.Capacity, replicated bool) string {
 		return fmt.Sprintf("the job has inputs of %d bytes, it takes at most %d", j.Job.InputBytes(), c.InputBytes)
 	case !c.Accepts:
 		return "it runs no jobs of this submitter"
+	case c.CostTable != fuel.CostTable:
+		return fmt.Sprintf("it counts fuel by table %d, and this program knows table %d only", c.CostTable, fuel.CostTable)
 	case replicated && !c.Quorum:
 		return "it takes no part in quorums"
 	}
 	return ""
 }
 
-// order puts those who are able into the order of choice: the idle first for one
-// answer, the near first for a quorum.
+// order puts those who are able into the order of choice: for a quorum the near first;
+// for one answer those who are known, the idle first, then strangers by chance. What
+// strangers say of themselves moves only those back who say that they have no place.
 func (r *run) order() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.o.Replicas > 1 {
-		r.alike()
-	}
 	var nodes []quorum.Node
 	for _, c := range r.able {
 		n := quorum.Node{Key: c.peer.Key}
@@ -65,8 +65,23 @@ func (r *run) order() {
 		return
 	}
 	slices.SortFunc(r.able, func(a, b *candidate) int {
-		return cmp.Or(cmp.Compare(load(a.capacity), load(b.capacity)), cmp.Compare(place(a), place(b)))
+		return cmp.Or(cmp.Compare(r.rank(a), r.rank(b)), cmp.Compare(place(a), place(b)))
 	})
+}
+
+// strangers is the rank of a stranger with a free place: behind all who are known.
+const strangers = 1 << 20
+
+// rank is smaller for who is asked before.
+func (r *run) rank(c *candidate) float64 {
+	busy := load(c.capacity)
+	switch {
+	case r.o.Known(c.peer.Key):
+		return min(busy, strangers-1)
+	case busy < 1:
+		return strangers
+	}
+	return strangers + 1
 }
 
 // voter is a candidate as one who votes.
@@ -89,28 +104,4 @@ func (r *run) apart(near map[string]int) {
 // load is how busy a node is: 0 for an idle one, 1 and more if a job has to wait.
 func load(c jobpeer.Capacity) float64 {
 	return float64(c.Running+c.Waiting) / float64(max(c.MaxRunning, 1))
-}
-
-// alike keeps the largest group of nodes that count fuel by one table: what was
-// used is a part of the result. The caller holds the lock.
-func (r *run) alike() {
-	groups := map[int64]int{}
-	for _, c := range r.able {
-		groups[c.capacity.CostTable]++
-	}
-	var best int64
-	for _, table := range slices.Sorted(maps.Keys(groups)) {
-		if groups[table] >= groups[best] { // the newer of two tables that are as common
-			best = table
-		}
-	}
-	r.table = best
-	r.able = slices.DeleteFunc(r.able, func(c *candidate) bool {
-		if c.capacity.CostTable == best {
-			return false
-		}
-		r.attempts = append(r.attempts, Attempt{Node: c.name(), Outcome: Unsuitable,
-			Text: fmt.Sprintf("it counts fuel by table %d, more of the others by %d", c.capacity.CostTable, best)})
-		return true
-	})
 }

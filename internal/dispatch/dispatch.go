@@ -3,8 +3,9 @@
 // node.
 //
 // There is no scheduler in the middle: whoever wants a job run chooses the nodes,
-// from what they sign about themselves. With one replica the least busy node that
-// takes the job gets it, and if it fails, another does. With several, nodes are
+// from what they sign about themselves. With one replica a node that is known gets
+// the job, the least busy first, else a stranger with room for it, by chance; if it
+// fails, another does. With several, nodes are
 // chosen by their distance from a beacon, so that nobody gets near a job on
 // purpose; each commits itself to its result before any is shown; and the result
 // is the one on which a quorum agrees. A split makes more nodes run it, up to a
@@ -28,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -71,6 +73,9 @@ type Options struct {
 	// knows: of one operator's nodes only one votes in a quorum. "" is an operator of
 	// its own. Nil: nothing is known.
 	Operator func(ed25519.PublicKey) string
+	// Known are keys of which whoever wants the job run knows whose they are: they are
+	// asked before others, and no number of others crowds them out. Nil: those of Nodes.
+	Known func(ed25519.PublicKey) bool
 	// Replicas are the nodes whose results are compared, 1. Quorum is how many of
 	// them have to agree, more than half of them.
 	Replicas, Quorum int
@@ -219,7 +224,15 @@ func (o *Options) fill() error {
 	if o.Operator == nil {
 		o.Operator = func(ed25519.PublicKey) string { return "" }
 	}
+	if o.Known == nil {
+		o.Known = o.named
+	}
 	return o.check()
+}
+
+// named reports whether a key is of Nodes.
+func (o *Options) named(key ed25519.PublicKey) bool {
+	return slices.ContainsFunc(o.Nodes, func(p peer.Peer) bool { return p.Key.Equal(key) })
 }
 
 // RuleError says that what is asked for cannot be meant.

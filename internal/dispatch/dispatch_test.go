@@ -72,7 +72,7 @@ func TestOneNode(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				town := newTown(inOrder(c.bad, conduct{})...)
-				a, err := Run(context.Background(), town, testJob(t), Options{Search: town.search})
+				a, err := Run(context.Background(), town, testJob(t), Options{Search: town.search, Known: everybody})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -105,7 +105,7 @@ func TestOneNode(t *testing.T) {
 func TestTheIdleNodeGetsTheJob(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		town := newTown(conduct{no: busier(3)}, conduct{no: busier(0)}, conduct{no: busier(9)})
-		if _, err := Run(context.Background(), town, testJob(t), Options{Search: town.search}); err != nil {
+		if _, err := Run(context.Background(), town, testJob(t), Options{Search: town.search, Known: everybody}); err != nil {
 			t.Fatal(err)
 		}
 		if got := numbered(t, town.given); !slices.Equal(got, []int{2}) {
@@ -119,13 +119,13 @@ func TestBusyNodes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		town := newTown(conduct{busy: 2})
 		begin := time.Now()
-		a, err := Run(context.Background(), town, testJob(t), Options{Search: town.search})
+		a, err := Run(context.Background(), town, testJob(t), Options{Search: town.search, Known: everybody})
 		if err != nil || time.Since(begin) != 2*time.Second || count(a.Attempts, Refused) != 2 {
 			t.Errorf("after %s: %+v, %v", time.Since(begin), a, err)
 		}
 		town = newTown(conduct{busy: 99})
 		var f *Failure
-		if _, err := Run(context.Background(), town, testJob(t), Options{Search: town.search}); !errors.As(err, &f) || f.Why != EverybodyOut || len(f.Attempts) != busyTries+1 {
+		if _, err := Run(context.Background(), town, testJob(t), Options{Search: town.search, Known: everybody}); !errors.As(err, &f) || f.Why != EverybodyOut || len(f.Attempts) != busyTries+1 {
 			t.Errorf("%v", err)
 		}
 	})
@@ -135,7 +135,7 @@ func TestBusyNodes(t *testing.T) {
 func TestBrokenConversation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		town := newTown(conduct{breaks: 1})
-		a, err := Run(context.Background(), town, testJob(t), Options{Search: town.search})
+		a, err := Run(context.Background(), town, testJob(t), Options{Search: town.search, Known: everybody})
 		if err != nil || town.awaited != 1 || len(town.given) != 1 || string(a.Stdout) != output {
 			t.Errorf("awaited %d, given %v, %v", town.awaited, town.given, err)
 		}

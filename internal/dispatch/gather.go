@@ -20,7 +20,6 @@ type run struct {
 
 	mu       sync.Mutex
 	able     []*candidate // that may get the job, in the order of choice
-	table    int64        // by which they count fuel, of a quorum
 	attempts []Attempt
 	searched error // of Search
 	evidence evidence
@@ -47,8 +46,11 @@ func (r *run) gather(ctx context.Context) {
 	var mu sync.Mutex
 	found := func(p peer.Peer) {
 		mu.Lock()
-		known := seen[string(p.Key)] || len(seen) >= maxFound || len(p.Key) != ed25519.PublicKeySize
-		seen[string(p.Key)] = true
+		full := len(seen) >= maxFound && !r.o.Known(p.Key) // strangers keep nobody out who is known
+		known := seen[string(p.Key)] || full || len(p.Key) != ed25519.PublicKeySize
+		if !known {
+			seen[string(p.Key)] = true
+		}
 		mu.Unlock()
 		if known {
 			return

@@ -35,7 +35,7 @@ func TestInputsAreBrought(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		town := newTown(inOrder(conduct{no: func(c *jobpeer.Capacity) { c.InputBytes = 2*int64(len(testInput)) - 1 }},
 			conduct{refuses: job.Unsupported}, conduct{})...)
-		a, err := Run(context.Background(), town, jobWithInput(t), Options{Search: town.search})
+		a, err := Run(context.Background(), town, jobWithInput(t), Options{Search: town.search, Known: everybody})
 		if err != nil || string(a.Stdout) != output || len(a.Statement.Result.Inputs) != 3 {
 			t.Fatalf("%+v, %v", a, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/fuel"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/jobpeer"
 	"github.com/phasebased/phase/quorum"
@@ -66,7 +67,7 @@ func (r *run) newRound() (*round, error) {
 	q := &round{run: r, said: map[string]*Answer{}, amiss: map[string]error{}}
 	q.plan = quorum.Plan{
 		JobID: r.job.Job.ID(), Submitter: r.job.Key.Public().(ed25519.PublicKey), Replicas: r.o.Replicas, Quorum: r.o.Quorum,
-		MaxNodes: r.o.MaxNodes, CostTable: r.table, Beacon: r.o.Beacon, Nonce: rand.Text(),
+		MaxNodes: r.o.MaxNodes, CostTable: fuel.CostTable, Beacon: r.o.Beacon, Nonce: rand.Text(),
 	}
 	r.able = r.able[:min(len(r.able), quorum.MaxCandidates)]
 	for _, c := range r.able {

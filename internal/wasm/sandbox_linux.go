@@ -70,11 +70,16 @@ type Sandbox struct {
 	// the later jobs of its own submitter.
 	Reuse int
 
-	without []string // walls that a test wants left out
+	// Required are walls without which no guest runs: a jail that lacks one is ended
+	// before it gets a job. Those that a used jail cannot have do not go with Reuse.
+	Required []string
 
-	noNamespaces atomic.Bool // this machine refused them once
-	lastID       atomic.Uint32
-	spares       pool
+	without []string                  // walls that a test wants left out
+	refuse  func(isolated bool) error // a test's, in place of the kernel's
+
+	namespaces forbidden
+	lastID     atomic.Uint32
+	spares     pool
 }
 
 // Run executes a job's module and waits for the end, at most for the job's
@@ -109,6 +114,11 @@ func (s *Sandbox) RunWith(ctx context.Context, submitter string, j *job.Job, mod
 	}
 	start := time.Now()
 	r, err := s.take(ctx, submitter, j, born)
+	var lacks *WallsError
+	if errors.As(err, &lacks) {
+		err := &job.Refusal{Reason: job.Internal, Detail: "the job was not started", Err: err}
+		return job.Result{State: job.Refused, Detail: err.Error()}, err
+	}
 	if err != nil {
 		return infra("starting the runner: %v", err), nil
 	}
@@ -159,6 +169,7 @@ type runner struct {
 	group   *cgroup    // nil: none
 	fits    job.Limits // what its resource limits leave room for
 	born    gift
+	must    []string // walls without which it gets no job
 	walls   []string
 	jobs    int    // that it was given
 	gone    func() // called once it has ended
@@ -172,8 +183,9 @@ type runner struct {
 }
 
 // start starts a process without any right to more than it was born with. If
-// this machine forbids namespaces, it does without them from then on. The calling
-// thread must be locked: the process dies with it.
+// this machine forbids namespaces, it does without them from then on; if there are too
+// many at the moment, for a while. The calling thread must be locked: the process dies
+// with it.
 func (s *Sandbox) start(fits job.Limits, born gift) (*runner, error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("no_new_privs: %w", err)
@@ -183,7 +195,7 @@ func (s *Sandbox) start(fits job.Limits, born gift) (*runner, error) {
 		return nil, err
 	}
 	id := int(s.lastID.Add(1) % (1 << 16))
-	r := &runner{fits: fits, born: born, cfg: runnerConfig{Root: dir, Without: s.without, Inputs: born.sizes}}
+	r := &runner{fits: fits, born: born, must: s.Required, cfg: runnerConfig{Root: dir, Without: s.without, Inputs: born.sizes}}
 	if os.Geteuid() == 0 && !slices.Contains(s.without, WallUser) {
 		r.cfg.UID = int64(firstUID + id)
 	}
@@ -203,7 +215,7 @@ func (s *Sandbox) start(fits job.Limits, born gift) (*runner, error) {
 // process into its group from the start, is missing or filtered away.
 func (s *Sandbox) spawnAnyhow(r *runner) error {
 	group := r.group
-	var err error
+	var err, refused error
 	for _, inGroup := range []bool{true, false} {
 		if inGroup && group == nil {
 			continue
@@ -212,11 +224,14 @@ func (s *Sandbox) spawnAnyhow(r *runner) error {
 			r.group = nil
 		}
 		for _, isolated := range []bool{true, false} {
-			if isolated && s.noNamespaces.Load() {
+			if isolated && s.namespaces.now() {
 				continue
 			}
 			if err = s.spawn(r, isolated); err == nil && !isolated {
-				s.noNamespaces.Store(true)
+				s.namespaces.note(refused)
+			}
+			if isolated {
+				refused = err
 			}
 			if err == nil || !refusesKind(err) {
 				if r.group == nil {
@@ -236,7 +251,44 @@ func refusesKind(err error) bool {
 		errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EBADF)
 }
 
+// namespacePause is how long a machine on which there were too many namespaces is not
+// asked for more.
+const namespacePause = 5 * time.Second
+
+// forbidden is for how long namespaces need not be asked for.
+type forbidden struct {
+	mu    sync.Mutex
+	ever  bool
+	until time.Time
+}
+
+func (f *forbidden) now() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ever || time.Now().Before(f.until)
+}
+
+// note keeps why a process came without them. That there are as many as there may be
+// (ENOSPC, user.max_net_namespaces and its like) passes; a machine that forbids them goes
+// on doing so. Nil says nothing new: they were not asked for.
+func (f *forbidden) note(why error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case why == nil:
+	case errors.Is(why, unix.ENOSPC):
+		f.until = time.Now().Add(namespacePause)
+	default:
+		f.ever = true
+	}
+}
+
 func (s *Sandbox) spawn(r *runner, isolated bool) error {
+	if s.refuse != nil {
+		if err := s.refuse(isolated); err != nil {
+			return err
+		}
+	}
 	r.stderr = limitedBuffer{most: maxDiagnosis}
 	r.cmd = exec.Command(s.Exe, s.Args...)
 	r.cmd.Env = runnerEnv
@@ -341,6 +393,10 @@ func (r *runner) makeReady(ctx context.Context) error {
 	tried := append(ready.Tried, WallWASM, WallProcess, WallFresh, WallDeadline)
 	tried = append(tried, r.group.walls(r.cmd.Process.Pid)...)
 	r.walls = measureWalls(r.cmd.Process.Pid, r.cfg, tried)
+	if lacks := Lacking(r.must, r.walls); len(lacks) > 0 {
+		_ = r.end()
+		return &WallsError{lacks}
+	}
 	return nil
 }
 

@@ -45,6 +45,31 @@ var AllWalls = [...]string{
 	WallFiles, WallTCP, WallScopes, WallSeccomp, WallNet, WallPID, WallIPC, WallMount, WallMemory, WallPIDs, WallCPU,
 }
 
+// Lacking are those of required that do not stand.
+func Lacking(required, walls []string) (lacks []string) {
+	for _, w := range required {
+		if !slices.Contains(walls, w) {
+			lacks = append(lacks, w)
+		}
+	}
+	return lacks
+}
+
+// WallsError says that a jail lacks walls without which it may not be used.
+type WallsError struct{ Lacks []string }
+
+func (e *WallsError) Error() string {
+	return "the machine does not build walls that this node requires: " + strings.Join(e.Lacks, ", ")
+}
+
+// Code is NODE-014.
+func (e *WallsError) Code() string { return "NODE-014" }
+
+// Hint says what to do next.
+func (e *WallsError) Hint() string {
+	return "Run plasmd doctor as the node's user, which says why each wall is missing; mend that, or take the wall out of required_walls."
+}
+
 // rlimitNames are the rows of /proc/PID/limits. Source: proc_pid_limits(5).
 var rlimitNames = map[int]string{
 	unix.RLIMIT_AS:     "Max address space",
