@@ -104,6 +104,9 @@ func (s *seed) fits(m manifest.Manifest, rootfsInCache bool) error {
 }
 
 func (s *seed) load(set handover.Set) (boot.Loaded, error) {
+	if err := s.alone(); err != nil {
+		return nil, err
+	}
 	loaded, err := s.ladder().Load(set)
 	if err != nil {
 		return nil, err

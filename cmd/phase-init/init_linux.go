@@ -56,21 +56,24 @@ type seed struct {
 	observer *observer
 	stages   int // in the timeline when the walk begins
 
-	image    *image          // set by trustAnchors
-	config   *bootcfg.Config // set by configure
-	seedDisk string          // the disk this medium is, where known
-	disc     bool            // it is a disc in an optical drive
-	pool     *x509.CertPool  // set by equip, and what follows
-	fetcher  *fetch.Fetcher
-	state    *trust.State // nil: no cache
-	cacheID  string       // of the cache's file system; "": no cache, or the next system could not find it
-	roots    *boot.Roots  // set by recall, and kept as the clock is
-	clock    *boot.Clock
-	network  *netup.Manager  // set by networkManager
-	radios   *pid1.Radios    // set by radio
-	medium   *oneshot.Medium // set by bootMedium
-	tor      torRun          // of a boot through Tor
-	noPortal string          // the network that has no captive portal, as whichNetwork tells; "": none is known
+	image       *image          // set by trustAnchors
+	config      *bootcfg.Config // set by configure
+	seedDisk    string          // the disk this medium is, where known
+	disc        bool            // it is a disc in an optical drive
+	booted      *booted         // how the medium is told, set by configure
+	doubt       error           // set by alone, and kept: a machine that saw two media is started anew
+	pool        *x509.CertPool  // set by equip, and what follows
+	fetcher     *fetch.Fetcher
+	state       *trust.State // nil: no cache
+	cacheDevice string       // the partition that it is on
+	cacheID     string       // of the cache's file system; "": no cache, or the next system could not find it
+	roots       *boot.Roots  // set by recall, and kept as the clock is
+	clock       *boot.Clock
+	network     *netup.Manager  // set by networkManager
+	radios      *pid1.Radios    // set by radio
+	medium      *oneshot.Medium // set by bootMedium
+	tor         torRun          // of a boot through Tor
+	noPortal    string          // the network that has no captive portal, as whichNetwork tells; "": none is known
 
 	told      term.Failure            // what a person was told last
 	reminded  chan struct{}           // the network is waited for, and a person was told

@@ -210,6 +210,13 @@ func (s *seed) configure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the kernel's command line: %w", err)
 	}
+	arch, err := manifest.ParseArch(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	if s.booted, err = whichBooted(string(cmdline), arch); err != nil {
+		return err
+	}
 	if err := s.mountSeed(ctx); err != nil {
 		return err
 	}
@@ -218,10 +225,6 @@ func (s *seed) configure(ctx context.Context) error {
 		return err
 	}
 	bootstrap, err := readOptional(filepath.Join(seedDir, "bootstrap-nodes.toml"))
-	if err != nil {
-		return err
-	}
-	arch, err := manifest.ParseArch(runtime.GOARCH)
 	if err != nil {
 		return err
 	}
@@ -256,12 +259,16 @@ func (s *seed) holdBack(c bootcfg.Config) error {
 	return sysinit.LeaveNoTrace("/")
 }
 
-// mountSeed mounts the medium's read-only partition. Two of them are an error:
-// with a stranger's stick beside ours nobody could say whose policy holds.
+// mountSeed mounts the medium's read-only partition: the one that the boot entry
+// names, on whatever disk. Two of them are an error: nobody could say whose policy
+// holds.
 func (s *seed) mountSeed(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, partitionWithin)
 	defer cancel()
-	partitions, err := sysinit.WaitMedium(wait, seedLabel, discVolume)
+	partitions, err := sysinit.WaitMedium(wait, seedLabel, discVolume, s.booted.is)
+	for _, device := range s.booted.passed {
+		s.system.Console.Linef("WARNING: %s is named %s and is not of the medium that was booted: it is not used.", device, seedLabel)
+	}
 	if err != nil {
 		s.system.Console.Line("WARNING: going on without the medium's policy: " + err.Error())
 		return nil
@@ -361,7 +368,7 @@ func (s *seed) openCache(ctx context.Context, fetcher *fetch.Fetcher) error {
 	if err != nil {
 		return err
 	}
-	if s.seedDisk != "" {
+	if s.seedDisk != "" || s.booted.known() {
 		partitions = slices.DeleteFunc(partitions, func(p sysinit.Partition) bool { return p.Disk != s.seedDisk })
 	}
 	if len(partitions) != 1 || partitions[0].Size <= 0 {
@@ -381,7 +388,8 @@ func (s *seed) openCache(ctx context.Context, fetcher *fetch.Fetcher) error {
 		return errors.Join(err, sysinit.Unmount(cacheDir))
 	}
 	s.state = trust.OpenState(filepath.Join(cacheDir, pid1.StateDir))
-	s.identifyCache(partitions[0].Device)
+	s.cacheDevice = partitions[0].Device
+	s.identifyCache(s.cacheDevice)
 	s.writeSoon()
 	return nil
 }
@@ -399,10 +407,15 @@ func (s *seed) writeSoon() {
 type MediaError struct {
 	Label      string
 	Partitions []sysinit.Partition
+	// Late is set where the medium was chosen already, and Partitions are the others.
+	Late bool
 }
 
 func (e *MediaError) Error() string {
 	text := fmt.Sprintf("%d partitions are named %s:", len(e.Partitions), e.Label)
+	if e.Late {
+		text = "beside this medium's there is another " + e.Label + " that cannot be told from it:"
+	}
 	for _, p := range e.Partitions {
 		text += " " + p.Device
 	}
@@ -413,7 +426,9 @@ func (e *MediaError) Error() string {
 func (e *MediaError) Code() string { return "BOOT-010" }
 
 // Hint says what to do next.
-func (e *MediaError) Hint() string { return "Unplug the boot media that are not to be used." }
+func (e *MediaError) Hint() string {
+	return "Unplug the boot media that are not to be used, and restart the machine."
+}
 
 // readOptional reads a file of the medium, or nil where there is none. One byte
 // above its parser's limit is enough for the parser to refuse it.

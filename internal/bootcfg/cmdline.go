@@ -28,6 +28,8 @@ type line struct {
 	handover  *string
 	overlay   *string
 	tor       *bool
+	medium    *string
+	policy    *string // digest that policy.toml must have
 }
 
 // timeWish is what phase.time asks for. Servers named after "off" are all
@@ -54,6 +56,8 @@ func lineKeys() map[string]lineKey {
 		"phase.handover": {handoverNames, (*line).setHandover},
 		"phase.overlay":  {overlayNames, (*line).setOverlay},
 		"phase.tor":      {torNames, (*line).setTor},
+		"phase.medium":   {mediumNames, (*line).setMedium},
+		"phase.policy":   {digestNames, (*line).setPolicy},
 	}
 }
 
@@ -90,7 +94,7 @@ func parseLine(cmdline string) (line, error) {
 }
 
 func keyNames() string {
-	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy, phase.handover, phase.overlay, phase.tor"
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy, phase.handover, phase.overlay, phase.tor, phase.medium, phase.policy"
 }
 
 // isPhaseKey also claims "Phase.mode" and the like: passing over a
@@ -245,6 +249,16 @@ func (l *line) setTor(v string) error {
 	return err
 }
 
+func (l *line) setMedium(v string) error {
+	l.medium = &v
+	return checkGUID(v)
+}
+
+func (l *line) setPolicy(v string) error {
+	l.policy = &v
+	return checkDigest(v)
+}
+
 func setSwitch(dst **bool, v string) error {
 	on, err := parseSwitch(v)
 	*dst = &on
@@ -279,6 +293,12 @@ func (l line) apply(c *Config) {
 	}
 	if l.tor != nil {
 		c.Tor.Allow = *l.tor
+	}
+	if l.medium != nil {
+		c.Medium = *l.medium
+	}
+	if l.policy != nil {
+		c.PolicyDigest = *l.policy
 	}
 	if l.network != nil {
 		c.Network.Off = l.network.off

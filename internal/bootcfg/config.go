@@ -74,6 +74,12 @@ type Config struct {
 	// Tor is whether everything is asked through Tor. Outside Private it is the
 	// zero value.
 	Tor Tor
+	// Medium is the unique GUID, in lower case, of the seed partition of the medium
+	// that was started; "": its boot entry does not say.
+	Medium string
+	// PolicyDigest is the SHA-256 that policy.toml had to have, "sha256:" and 64
+	// digits; "": any.
+	PolicyDigest string
 	// Network is how the interfaces are configured.
 	Network Network
 	// Time is who may be asked for the time.
@@ -192,6 +198,9 @@ func read(cmdline string, policyTOML, bootstrapTOML []byte, arch string) (s said
 		return s, &Error{Kind: BadArch, Source: "architecture", Value: arch, Allowed: "x86_64, arm64"}
 	}
 	if s.line, err = parseLine(cmdline); err != nil {
+		return s, err
+	}
+	if err = s.line.checkPolicy(policyTOML); err != nil {
 		return s, err
 	}
 	if s.policy, err = parsePolicy(policyTOML); err != nil {

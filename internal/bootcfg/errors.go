@@ -9,7 +9,7 @@ import (
 // Kind says what was wrong with the configuration.
 type Kind int
 
-// The kinds, in the order of their codes BOOT-001 to BOOT-008.
+// The kinds, in the order of their codes BOOT-001 to BOOT-009.
 const (
 	UnknownKey      Kind = iota + 1 // a phase.* key of the command line that nobody knows
 	BadValue                        // a value of the command line that is not allowed
@@ -19,6 +19,7 @@ const (
 	PolicyValue                     // a value of policy.toml that is not allowed
 	BadBootstrapSet                 // bootstrap-nodes.toml, anything
 	BadArch                         // the caller's architecture
+	PolicyChanged                   // policy.toml is not the one that the boot entry names
 )
 
 // Error is a configuration that was refused.
@@ -63,6 +64,8 @@ func (e *Error) what() string {
 		return "not a usable list of bootstrap nodes"
 	case BadArch:
 		return "not supported"
+	case PolicyChanged:
+		return "not the one that this medium was made with"
 	default:
 		return "not allowed"
 	}
@@ -80,9 +83,11 @@ func (e *Error) Hint() string {
 	case UnknownKey, BadValue, BadLine:
 		return "Correct the options line in loader/entries on the medium's first partition, or write the medium again."
 	case PolicySyntax, PolicyKey, PolicyValue:
-		return "Correct policy.toml on the medium, or write the medium again."
+		return "Correct policy.toml and build the medium again."
 	case BadBootstrapSet:
 		return "Correct bootstrap-nodes.toml on the medium, or write the medium again."
+	case PolicyChanged:
+		return "Build the medium again with the policy that it is to have, or write its image again."
 	default:
 		return "Use a medium made for this machine."
 	}

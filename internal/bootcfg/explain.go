@@ -140,6 +140,8 @@ func explainedStart() []explainedKey {
 		{"tor.allow", "phase.tor", func(l line) bool { return l.tor != nil }, func(c Config) any { return c.Tor.Allow }, nil},
 		{"tor.bridges", "", nil, func(c Config) any { return optionNames(c.Tor.Bridges) }, func(c Config) bool { return len(c.Tor.Bridges) > 0 }},
 		{"tor.extra", "", nil, func(c Config) any { return optionNames(c.Tor.Extra) }, func(c Config) bool { return len(c.Tor.Extra) > 0 }},
+		{"phase.medium", "phase.medium", func(l line) bool { return l.medium != nil }, func(c Config) any { return c.Medium }, nil},
+		{"phase.policy", "phase.policy", func(l line) bool { return l.policy != nil }, func(c Config) any { return c.PolicyDigest }, nil},
 		{"bootstrap", "", nil, func(c Config) any { return list(c.Bootstrap) }, nil},
 	}
 }

@@ -3,11 +3,15 @@ package lab
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/system"
@@ -51,17 +55,19 @@ type ImageOptions struct {
 	// bootstrap-nodes.toml; nil: those. Whoever reads them has checked them.
 	PolicyFile, BootstrapFile []byte
 	Cache                     int64 // bytes of the cache partition; 0: the default, -1: none
+
+	pins string // kernel options that tie the entries to this medium
 }
 
 // Node is a bootstrap node: its peer id, and its address without it.
 type Node struct{ PeerID, Address string }
 
+// more are the kernel options of this medium. Those that were asked for come last, and
+// so win.
+func (o ImageOptions) more() string { return strings.TrimSpace(o.pins + " " + o.Options) }
+
 // Image writes a USB image.
 func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, error) {
-	builds, cfg, err := l.boots(ctx, o)
-	if err != nil {
-		return system.ImageReport{}, err
-	}
 	policy, bootstrap := o.PolicyFile, o.BootstrapFile
 	if policy == nil {
 		policy = media.Policy()
@@ -69,9 +75,34 @@ func (l *Lab) Image(ctx context.Context, o ImageOptions) (system.ImageReport, er
 	if bootstrap == nil {
 		bootstrap = media.BootstrapNodes()
 	}
-	cfg.Out, cfg.Root, cfg.Cache, cfg.With = o.Out, l.Root, o.Cache, builds[1:]
-	cfg.Policy, cfg.Bootstrap = append(slices.Clip(policy), o.Policy...), withNodes(bootstrap, o.Nodes)
+	policy, bootstrap = append(slices.Clip(policy), o.Policy...), withNodes(bootstrap, o.Nodes)
+	name, err := l.mediumName(o, policy, bootstrap)
+	if err != nil {
+		return system.ImageReport{}, err
+	}
+	o.pins = fmt.Sprintf("phase.medium=%s phase.policy=%s", system.SeedID(name), blob.Of(policy))
+	builds, cfg, err := l.boots(ctx, o)
+	if err != nil {
+		return system.ImageReport{}, err
+	}
+	cfg.Out, cfg.Name, cfg.Root, cfg.Cache, cfg.With = o.Out, name, l.Root, o.Cache, builds[1:]
+	cfg.Policy, cfg.Bootstrap = policy, bootstrap
 	return builds[0].USBImage(ctx, cfg)
+}
+
+// mediumName is a digest of what makes this medium another than others: equal inputs
+// have equal identifiers, and media of two publishers, versions or policies do not.
+func (l *Lab) mediumName(o ImageOptions, policy, bootstrap []byte) (string, error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %q %q %q %q %d\n", l.Root, policy, bootstrap, o.Mode, o.Chain, o.Options, o.Menu)
+	for _, lab := range append([]*Lab{l}, o.With...) {
+		seed, err := os.ReadFile(lab.Seed)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%q %q %q %x\n", lab.cfg.Arch, lab.cfg.Version, lab.build.Inputs.Kernel.Release, sha256.Sum256(seed))
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // boots is what each architecture starts, and the menus for all of them.
@@ -102,7 +133,7 @@ func (l *Lab) boots(ctx context.Context, o ImageOptions) (builds []*system.Build
 // addMenu writes the menu of a chain's boot loader for this architecture.
 func (l *Lab) addMenu(cfg *system.USBConfig, chain system.Chain, o ImageOptions) error {
 	kernel, initrds := system.ESPPaths(l.cfg.Arch, 1)
-	options := l.options(o.Options)
+	options := l.options(o.more())
 	if chain == system.ChainStock {
 		text, err := media.GrubConf(media.GrubData{Timeout: o.Menu, Default: o.Mode, Linux: kernel, Initrds: initrds, Options: options})
 		cfg.Grub = []byte(text)
@@ -139,7 +170,7 @@ func (l *Lab) ukis(o ImageOptions) ([]media.UKI, error) {
 	var list []media.UKI
 	for _, mode := range media.Modes() {
 		u, err := media.UKIOf(media.EntryData{
-			Mode: mode, Arch: l.cfg.Arch, Options: l.options(o.Options),
+			Mode: mode, Arch: l.cfg.Arch, Options: l.options(o.more()),
 		}, l.cfg.Version)
 		if err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,10 +20,12 @@ import (
 const spinUp = time.Second
 
 // WaitMedium is WaitPartition for media that may also be a disc: a drive has no
-// partitions, so a disc goes by the volume identifier of its ISO 9660 file system.
-func WaitMedium(ctx context.Context, label, volume string) ([]Partition, error) {
+// partitions, so a disc goes by the volume identifier of its ISO 9660 file system. Of
+// partitions only those count of which wanted is true, as for WaitPartitions.
+func WaitMedium(ctx context.Context, label, volume string, wanted func(Partition) bool) ([]Partition, error) {
 	return waitFor(ctx, label, func(sys fs.FS) ([]Partition, int, error) {
 		found, err := Partitions(sys, label)
+		found = slices.DeleteFunc(found, func(p Partition) bool { return !wanted(p) })
 		discs, drives := Discs(sys, openDrive, volume)
 		return append(found, discs...), drives, err
 	})

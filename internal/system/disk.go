@@ -10,6 +10,8 @@ import (
 	"github.com/phasebased/phase/internal/image"
 )
 
+const seedLabel = "phase-seed"
+
 // disk is a raw image: an EFI system partition, and if wanted a read-only
 // squashfs and an empty ext4 cache behind it.
 type disk struct {
@@ -29,7 +31,7 @@ func (d *disk) partitions() ([]image.Partition, int64, error) {
 		if err != nil {
 			return nil, 0, fmt.Errorf("system: %w", err)
 		}
-		parts = append(parts, image.Partition{Label: "phase-seed", Type: image.TypeLinux(), Size: info.Size()})
+		parts = append(parts, image.Partition{Label: seedLabel, Type: image.TypeLinux(), Size: info.Size()})
 	}
 	if d.cache > 0 {
 		parts = append(parts, image.Partition{Label: "phase-cache", Type: image.TypeLinux(), Size: d.cache})
@@ -68,7 +70,7 @@ func (d *disk) write(ctx context.Context, path string) (ImageReport, error) {
 func (d *disk) fill(ctx context.Context, f *os.File, path string, p image.Partition) error {
 	id := image.DeriveGUID(d.name, "fs", p.Label)
 	switch p.Label {
-	case "phase-seed":
+	case seedLabel:
 		return image.CopyInto(f, p.Offset, p.Size, d.seed)
 	case "phase-cache":
 		ext4 := image.Ext4{Label: p.Label, UUID: id, Size: p.Size, Offset: p.Offset, Time: d.time}

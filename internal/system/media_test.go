@@ -109,6 +109,30 @@ func TestUSBImage(t *testing.T) {
 	run(t, "cmp", r.Path, cfg.Out)
 }
 
+// TestSeedID: boot entries can name the seed partition before the image is written, and
+// the media of two names share no identifier.
+func TestSeedID(t *testing.T) {
+	b, dir := fakeBuild(t), t.TempDir()
+	seen := map[image.GUID]string{}
+	for _, name := range []string{"", "one", "another"} {
+		cfg := fakeUSB(t, b, dir)
+		cfg.Name = name
+		r, err := b.USBImage(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range r.Partitions {
+			if p.Label == "phase-seed" && p.ID != SeedID(name) {
+				t.Errorf("%q: the seed partition is %s, entries would name %s", name, p.ID, SeedID(name))
+			}
+			if of, twice := seen[p.ID]; twice {
+				t.Errorf("%q and %q share %s", name, of, p.ID)
+			}
+			seen[p.ID] = name
+		}
+	}
+}
+
 func TestUSBImageWithoutCache(t *testing.T) {
 	b, dir := fakeBuild(t), t.TempDir()
 	cfg := fakeUSB(t, b, dir)

@@ -21,6 +21,7 @@ const DefaultCache = 1 << 30
 // read-only partition with its policy, and a cache.
 type USBConfig struct {
 	Out       string            // the raw image to write
+	Name      string            // what its identifiers are derived from: other media should have others; "": one for all
 	Boots     []Boot            // what to start, by architecture
 	With      []*Build          // the builds of further architectures; their time, version and floor are this one's
 	Loader    map[string][]byte // files below /loader on the EFI system partition, for systemd-boot
@@ -88,11 +89,16 @@ func (b *Build) USBImage(ctx context.Context, cfg USBConfig) (ImageReport, error
 	if _, err := b.squashfs(ctx, "policy", fixed, seed); err != nil {
 		return ImageReport{}, err
 	}
-	d := &disk{name: "phase usb", time: b.Time, esp: esp, seed: fixed, cache: cacheSize(cfg.Cache)}
+	d := &disk{name: mediumName(cfg.Name), time: b.Time, esp: esp, seed: fixed, cache: cacheSize(cfg.Cache)}
 	r, err := d.write(ctx, cfg.Out)
 	r.Files, r.Materials, r.Kernel, r.Took = files, b.Materials(cfg.With...), b.Inputs.Kernel.Release, time.Since(start)
 	return r, err
 }
+
+func mediumName(name string) string { return strings.TrimSpace("phase usb " + name) }
+
+// SeedID is the unique GUID that the seed partition of a medium gets, by USBConfig.Name.
+func SeedID(name string) image.GUID { return image.DeriveGUID(mediumName(name), seedLabel) }
 
 // Used is what of a partition is in use, in bytes, as far as the builder has filled it.
 func (r ImageReport) Used(p image.Partition) (used int64) {
