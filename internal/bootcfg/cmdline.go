@@ -2,13 +2,17 @@ package bootcfg
 
 import (
 	"errors"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 const (
 	lineSource = "kernel command line"
 	vlanNames  = "<1 to 4094>[,<interface or MAC>]"
+	menuNames  = "0 to 3600, in seconds"
+	maxMenu    = 3600
 )
 
 // line is what the kernel command line asks for. A nil field was not
@@ -28,6 +32,7 @@ type line struct {
 	handover  *string
 	overlay   *string
 	tor       *bool
+	menu      *time.Duration
 }
 
 // timeWish is what phase.time asks for. Servers named after "off" are all
@@ -54,6 +59,7 @@ func lineKeys() map[string]lineKey {
 		"phase.handover": {handoverNames, (*line).setHandover},
 		"phase.overlay":  {overlayNames, (*line).setOverlay},
 		"phase.tor":      {torNames, (*line).setTor},
+		"phase.menu":     {menuNames, (*line).setMenu},
 	}
 }
 
@@ -90,7 +96,7 @@ func parseLine(cmdline string) (line, error) {
 }
 
 func keyNames() string {
-	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy, phase.handover, phase.overlay, phase.tor"
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy, phase.handover, phase.overlay, phase.tor, phase.menu"
 }
 
 // isPhaseKey also claims "Phase.mode" and the like: passing over a
@@ -245,6 +251,16 @@ func (l *line) setTor(v string) error {
 	return err
 }
 
+func (l *line) setMenu(v string) error {
+	seconds, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || seconds > maxMenu {
+		return errors.New("not a number of seconds")
+	}
+	wait := time.Duration(seconds) * time.Second
+	l.menu = &wait
+	return nil
+}
+
 func setSwitch(dst **bool, v string) error {
 	on, err := parseSwitch(v)
 	*dst = &on
@@ -279,6 +295,9 @@ func (l line) apply(c *Config) {
 	}
 	if l.tor != nil {
 		c.Tor.Allow = *l.tor
+	}
+	if l.menu != nil {
+		c.Menu = *l.menu
 	}
 	if l.network != nil {
 		c.Network.Off = l.network.off
