@@ -206,6 +206,17 @@ func TestOwnerKeys(t *testing.T) {
 	b.verified(m.outcome, m.console)
 }
 
+// TestNoRestartWithoutALoader: where no boot loader starts an entry once, the machine
+// says so before it downloads anything, and writes nothing to its medium.
+func TestNoRestartWithoutALoader(t *testing.T) {
+	b := setup(t)
+	key := b.signer(ownSigner)
+	b.signedMedium(key, true, lab.ImageOptions{Options: "phase.handover=restart"})
+	outcome, console := b.boot(lab.BootOptions{SecureBoot: true, Vars: b.owned(key), NoNet: true})
+	b.refused(outcome, console, "KEXEC-060", "the boot loader takes no entries for one start")
+	b.sealed(key, secureboot.TierOwner)
+}
+
 // TestFirmwareRefuses: what the owner has not signed, or not like this, does not
 // start, and the screen says so.
 func TestFirmwareRefuses(t *testing.T) {
