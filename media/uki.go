@@ -5,26 +5,31 @@ import (
 	"strings"
 )
 
-// UKI is what tells the unified kernel images of a medium apart.
+// UKI is what the unified kernel image of a medium says beside kernel and initramfs.
 type UKI struct {
-	Name      string // of the file in /EFI/Linux
 	Cmdline   string // of the kernel
-	OSRelease string // from which the menu takes title and order, as os-release(5)
+	OSRelease string // as os-release(5), for tools that look into such images
 }
 
-// UKIOf returns what the unified kernel image of a mode holds: title, order and
-// options are those of the mode's entry. Of e, Mode, Arch and Options count. version is
-// shown by tools that list such images.
-func UKIOf(e EntryData, version string) (UKI, error) {
-	e.Linux, e.Initrd = "/kernel", "/initrd" // inside the image
+// UKIOf returns what the one unified kernel image of a medium holds. No boot loader
+// shows a menu before it: the seed asks in which mode to boot, for menu seconds, and
+// takes e.Mode if nobody answers; 0 does not ask. Of e, Mode, Arch and Options count.
+// Since any mode may be chosen, the kernel has the options of Private's entry in all of
+// them. version is shown by tools that list such images.
+func UKIOf(e EntryData, menu int, version string) (UKI, error) {
+	if err := checkMenu(menu, e.Mode); err != nil {
+		return UKI{}, err
+	}
+	const strictest = "private"
+	mode := e.Mode
+	e.Mode, e.Linux, e.Initrd = strictest, "/kernel", "/initrd" // inside the image
 	text, err := Entry(e)
 	if err != nil {
 		return UKI{}, err
 	}
-	values := map[string]string{}
-	for line := range strings.Lines(text) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		values[key] = value
+	options, ok := strings.CutPrefix(valueOf(text, "options"), "phase.mode="+strictest+" ")
+	if !ok {
+		return UKI{}, fmt.Errorf("the entry of %s mode does not begin with its mode", strictest)
 	}
 	for _, r := range version {
 		if r <= ' ' || r > '~' || strings.ContainsRune("\"'\\$`", r) {
@@ -32,17 +37,7 @@ func UKIOf(e EntryData, version string) (UKI, error) {
 		}
 	}
 	return UKI{
-		Name:    "phase-" + e.Mode + "-" + e.Arch + ".efi",
-		Cmdline: values["options"],
-		// systemd-boot sorts by IMAGE_ID.
-		OSRelease: fmt.Sprintf("ID=phase\nNAME=\"Phase Boot\"\nPRETTY_NAME=%q\nIMAGE_ID=%s\nIMAGE_VERSION=%q\n",
-			values["title"], values["sort-key"], version),
+		Cmdline:   fmt.Sprintf("phase.mode=%s phase.menu=%d %s", mode, menu, options),
+		OSRelease: fmt.Sprintf("ID=phase\nNAME=\"Phase Boot\"\nPRETTY_NAME=\"Phase Boot\"\nIMAGE_ID=phase\nIMAGE_VERSION=%q\n", version),
 	}, nil
-}
-
-// UKILoaderConf is LoaderConf for a medium with unified kernel images. Nobody signs
-// this file: it chooses which image starts when no key is pressed, and when.
-func UKILoaderConf(timeout int, def string) (string, error) {
-	text, err := LoaderConf(timeout, def)
-	return strings.Replace(text, "\ndefault "+def+"*.conf\n", "\ndefault *"+def+"*\n", 1), err
 }

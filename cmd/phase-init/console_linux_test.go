@@ -48,6 +48,38 @@ func TestChooseMode(t *testing.T) {
 	}
 }
 
+// TestFirstMode: a digit that comes alone chooses, noise does not, and nobody has to
+// be there.
+func TestFirstMode(t *testing.T) {
+	const soon, late = 10 * time.Millisecond, patience
+	for name, c := range map[string]struct {
+		usual bootcfg.Mode
+		typed string
+		wait  time.Duration
+		want  bootcfg.Mode
+		told  string
+	}{
+		"nobody there":       {bootcfg.Local, "", soon, bootcfg.Local, "Local Mode starts after 10ms"},
+		"internet":           {bootcfg.Private, "1", late, bootcfg.Internet, "1 Internet Mode"},
+		"local":              {bootcfg.Internet, "2", late, bootcfg.Local, "2 Local Mode"},
+		"private":            {bootcfg.Internet, "3", late, bootcfg.Private, "3 Private Mode"},
+		"a digit and Enter":  {bootcfg.Internet, "3\r", late, bootcfg.Private, ""},
+		"the default":        {bootcfg.Private, "\r", late, bootcfg.Private, "(default)"},
+		"noise":              {bootcfg.Private, "login: 1", soon, bootcfg.Private, ""},
+		"another key waits":  {bootcfg.Private, "x", late, bootcfg.Private, "Waiting for a key."},
+		"no such mode waits": {bootcfg.Local, "4", late, bootcfg.Local, "Waiting for a key."},
+	} {
+		p := newPerson(t.Context(), c.usual, c.typed)
+		p.ask.Idle = soon
+		if got := p.firstMode(t.Context(), c.wait); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+		if shown := strings.Join(strings.Fields(p.seen(t)), " "); !strings.Contains(shown, c.told) {
+			t.Errorf("%s: the screen shows\n%s", name, p.screen.String())
+		}
+	}
+}
+
 // TestModeOutlivesTheProgram: who asked for Private mode gets no other because the
 // program was started again, and what cannot be read is Private.
 func TestModeOutlivesTheProgram(t *testing.T) {

@@ -233,6 +233,13 @@ func (s *seed) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.askFirst(ctx, config); err != nil {
+		return err
+	}
+	line = withMode(string(cmdline), modeFile)
+	if config, err = bootcfg.Parse(line, policy, bootstrap, arch); err != nil {
+		return err
+	}
 	if policy == nil && torUndecided(line, config, tor.Program) {
 		return errPolicyLost
 	}

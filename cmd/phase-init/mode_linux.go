@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/bootcfg"
@@ -49,6 +51,54 @@ var modes = []struct {
 	{bootcfg.Private, "nothing is written, nothing identifies this machine"},
 }
 
+// askFirst lets a person choose the mode before the first step, on media whose boot
+// loader has no menu, and keeps what was chosen: nobody is asked twice.
+func (s *seed) askFirst(ctx context.Context, c bootcfg.Config) error {
+	if _, err := os.Lstat(modeFile); c.Menu == 0 || !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	h := s.hand(ctx)
+	defer h.letGo()
+	f := forms{ask: &dialog.Asker{Keys: h.keys, Console: s.system.Console}, console: s.system.Console, mode: c.Mode}
+	mode := f.firstMode(ctx, c.Menu)
+	if err := os.WriteFile(modeFile, []byte(mode.String()), 0o600); err != nil {
+		return fmt.Errorf("keep the mode: %w", err)
+	}
+	return nil
+}
+
+// firstMode shows the modes for a while: one digit chooses, Enter takes the usual one
+// at once, and any other key gives a person who reads slowly the time of a question.
+// Only keys that come alone count: noise on a line neither chooses nor waits.
+func (f forms) firstMode(ctx context.Context, wait time.Duration) bootcfg.Mode {
+	f.console.Title("Phase Boot: in which mode?")
+	f.console.Pairs(f.modeList("default"))
+	f.console.Linef("Keys: 1 to %d a mode, Enter the default, any other to wait. Without a key %s starts after %v.", len(modes), f.mode.Title(), wait)
+	timer, held := time.NewTimer(wait), false
+	defer timer.Stop()
+	for {
+		select {
+		case key := <-f.ask.Keys:
+			n := int(key.Byte) - '1'
+			switch alone := dialog.Alone(ctx, f.ask.Keys, key); {
+			case !alone:
+			case n >= 0 && n < len(modes):
+				return modes[n].mode
+			case key.Byte == '\r' || key.Byte == '\n':
+				return f.mode
+			case !held:
+				held = true
+				timer.Reset(cmp.Or(f.ask.Idle, dialog.DefaultIdle))
+				f.console.Line("Waiting for a key.")
+			}
+		case <-timer.C:
+			return f.mode
+		case <-ctx.Done():
+			return f.mode
+		}
+	}
+}
+
 // askMode begins this boot anew in another mode. There is no way back but the
 // same way.
 func (s *seed) askMode(ctx context.Context, f forms, _ *hand) error {
@@ -67,15 +117,7 @@ func (s *seed) askMode(ctx context.Context, f forms, _ *hand) error {
 // into Private mode cannot undo.
 func (f forms) chooseMode(ctx context.Context) (bootcfg.Mode, error) {
 	f.console.Title("Another mode, for this boot (Escape leaves)")
-	var list []term.Pair
-	for i, m := range modes {
-		text := m.text
-		if m.mode == f.mode {
-			text += " (now)"
-		}
-		list = append(list, term.Pair{Key: fmt.Sprintf("%2d  %s", i+1, m.mode.Title()), Value: text})
-	}
-	f.console.Pairs(list)
+	f.console.Pairs(f.modeList("now"))
 	n, err := f.number(ctx, "Mode", "", len(modes))
 	if err != nil {
 		return f.mode, err
@@ -91,6 +133,18 @@ func (f forms) chooseMode(ctx context.Context) (bootcfg.Mode, error) {
 		return mode, f.confirm(ctx, "From then on this boot writes to the medium, and others can tell this machine from all others.")
 	}
 	return mode, nil
+}
+
+// modeList is the modes, with a note on the one that holds.
+func (f forms) modeList(note string) (list []term.Pair) {
+	for i, m := range modes {
+		text := m.text
+		if m.mode == f.mode {
+			text += " (" + note + ")"
+		}
+		list = append(list, term.Pair{Key: fmt.Sprintf("%2d  %s", i+1, m.mode.Title()), Value: text})
+	}
+	return list
 }
 
 // confirmPrivate says what was done already.

@@ -187,7 +187,7 @@ func orNone(list []string) string {
 type signing struct{ key, passphrase string }
 
 func (s *signing) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.key, "secure-boot-key", "", "with --chain uki: key `file` that signs loader and images: MOK.key for PCs as they are sold, db.key for machines of your own")
+	cmd.Flags().StringVar(&s.key, "secure-boot-key", "", "with --chain uki: key `file` that signs the image: MOK.key for PCs as they are sold, db.key for machines of your own")
 	cmd.Flags().StringVar(&s.passphrase, "passphrase-file", "", "with --secure-boot-key: `file` with its passphrase, - for standard input (default: ask on the terminal)")
 }
 

@@ -60,6 +60,9 @@ func TestLine(t *testing.T) {
 		{"phase.overlay=cache phase.overlay=memory", func(c *Config) {}},
 		{"phase.tor=on phase.mode=private", func(c *Config) { c.Mode, c.Cache, c.NoWrite, c.Tor.Allow, c.Time = Private, false, true, true, Time{} }},
 		{"phase.tor=true phase.tor=off", func(c *Config) {}},
+		{"phase.menu=10", func(c *Config) { c.Menu = 10 * time.Second }},
+		{"phase.menu=10 phase.menu=0", func(c *Config) {}},
+		{"phase.menu=3600", func(c *Config) { c.Menu = time.Hour }},
 		{"phase.provider=http://10.0.2.2:8080/ phase.provider=https://a.example/x", func(c *Config) {
 			c.Providers = []string{"http://10.0.2.2:8080", "https://a.example/x"}
 		}},
@@ -142,6 +145,9 @@ func TestLineRefuses(t *testing.T) {
 		{"phase.policy=off", BadValue, "64 hexadecimal digits"},
 		{"phase.policy=sha256:" + strings.Repeat("A", 64), BadValue, "not a SHA-256 digest"},
 		{"phase.policy=" + strings.Repeat("a", 64), BadValue, "not a SHA-256 digest"},
+		{"phase.menu=3601", BadValue, "0 to 3600"},
+		{"phase.menu=-1", BadValue, "0 to 3600"},
+		{"phase.menu", BadValue, "0 to 3600"},
 		{"phase.allow_tor=true", UnknownKey, "phase.tor"},
 		{"phase.provider=ftp://host/", BadValue, "neither http nor https"},
 		{"phase.provider=http:///x", BadValue, "no host"},

@@ -2,13 +2,17 @@ package bootcfg
 
 import (
 	"errors"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 const (
 	lineSource = "kernel command line"
 	vlanNames  = "<1 to 4094>[,<interface or MAC>]"
+	menuNames  = "0 to 3600, in seconds"
+	maxMenu    = 3600
 )
 
 // line is what the kernel command line asks for. A nil field was not
@@ -30,6 +34,7 @@ type line struct {
 	tor       *bool
 	medium    *string
 	policy    *string // digest that policy.toml must have
+	menu      *time.Duration
 }
 
 // timeWish is what phase.time asks for. Servers named after "off" are all
@@ -58,6 +63,7 @@ func lineKeys() map[string]lineKey {
 		"phase.tor":      {torNames, (*line).setTor},
 		"phase.medium":   {mediumNames, (*line).setMedium},
 		"phase.policy":   {digestNames, (*line).setPolicy},
+		"phase.menu":     {menuNames, (*line).setMenu},
 	}
 }
 
@@ -94,7 +100,7 @@ func parseLine(cmdline string) (line, error) {
 }
 
 func keyNames() string {
-	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy, phase.handover, phase.overlay, phase.tor, phase.medium, phase.policy"
+	return "phase.mode, phase.channel, phase.cache, phase.nowrite, phase.provider, phase.gateway, phase.ip, phase.vlan, phase.time, phase.proxy, phase.handover, phase.overlay, phase.tor, phase.medium, phase.policy, phase.menu"
 }
 
 // isPhaseKey also claims "Phase.mode" and the like: passing over a
@@ -259,6 +265,16 @@ func (l *line) setPolicy(v string) error {
 	return checkDigest(v)
 }
 
+func (l *line) setMenu(v string) error {
+	seconds, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || seconds > maxMenu {
+		return errors.New("not a number of seconds")
+	}
+	wait := time.Duration(seconds) * time.Second
+	l.menu = &wait
+	return nil
+}
+
 func setSwitch(dst **bool, v string) error {
 	on, err := parseSwitch(v)
 	*dst = &on
@@ -299,6 +315,9 @@ func (l line) apply(c *Config) {
 	}
 	if l.policy != nil {
 		c.PolicyDigest = *l.policy
+	}
+	if l.menu != nil {
+		c.Menu = *l.menu
 	}
 	if l.network != nil {
 		c.Network.Off = l.network.off

@@ -64,6 +64,9 @@ type Config struct {
 	Bootstrap []string
 	// MinVersion is the lowest manifest version that may boot; 0: any.
 	MinVersion int64
+	// Menu is how long a person may choose another mode before the first step; 0:
+	// nobody is asked. Media whose boot loader has a menu do without.
+	Menu time.Duration
 	// Handover is how the verified system is started, one of the Handover
 	// constants. HandoverRestart is left only where writing is allowed.
 	Handover string

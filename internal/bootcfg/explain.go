@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 )
 
 // A Decision is one key, what is in force, and who decided so. Secrets are
@@ -129,6 +130,7 @@ func explainedStart() []explainedKey {
 		{"channel", "phase.channel", func(l line) bool { return l.channel != nil }, func(c Config) any { return c.Channel }, nil},
 		{"cache_enabled", "phase.cache", func(l line) bool { return l.cache != nil }, func(c Config) any { return c.Cache }, nil},
 		{"phase.nowrite", "phase.nowrite", func(l line) bool { return l.noWrite != nil }, func(c Config) any { return c.NoWrite }, nil},
+		{"phase.menu", "phase.menu", func(l line) bool { return l.menu != nil }, func(c Config) any { return int64(c.Menu / time.Second) }, nil},
 		{"min_version", "", nil, func(c Config) any { return c.MinVersion }, nil},
 		{"providers", "phase.provider", func(l line) bool { return len(l.providers) > 0 }, func(c Config) any { return list(c.Providers) }, nil},
 		{"handover", "phase.handover", func(l line) bool { return l.handover != nil }, func(c Config) any { return c.Handover }, nil},

@@ -121,7 +121,7 @@ func (l *Lab) boots(ctx context.Context, o ImageOptions) (builds []*system.Build
 		boot := build.Inputs.Boot(lab.Seed)
 		if boot.Chain == system.ChainUKI {
 			boot.Signing = o.Signing
-			if boot.UKI, err = lab.ukis(o); err != nil {
+			if boot.UKI, err = lab.uki(o); err != nil {
 				return nil, cfg, err
 			}
 		}
@@ -140,9 +140,7 @@ func (l *Lab) addMenu(cfg *system.USBConfig, chain system.Chain, o ImageOptions)
 		return err
 	}
 	if chain == system.ChainUKI {
-		text, err := media.UKILoaderConf(o.Menu, o.Mode)
-		cfg.Loader = map[string][]byte{"loader.conf": []byte(text)}
-		return err
+		return nil // the seed has it
 	}
 	conf, err := media.LoaderConf(o.Menu, o.Mode)
 	if err != nil {
@@ -165,19 +163,9 @@ func (l *Lab) addMenu(cfg *system.USBConfig, chain system.Chain, o ImageOptions)
 	return nil
 }
 
-// ukis describes the unified kernel image of each mode.
-func (l *Lab) ukis(o ImageOptions) ([]media.UKI, error) {
-	var list []media.UKI
-	for _, mode := range media.Modes() {
-		u, err := media.UKIOf(media.EntryData{
-			Mode: mode, Arch: l.cfg.Arch, Options: l.options(o.more()),
-		}, l.cfg.Version)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, u)
-	}
-	return list, nil
+// uki describes the unified kernel image.
+func (l *Lab) uki(o ImageOptions) (media.UKI, error) {
+	return media.UKIOf(media.EntryData{Mode: o.Mode, Arch: l.cfg.Arch, Options: l.options(o.more())}, o.Menu, l.cfg.Version)
 }
 
 // chained is the build with the EFI programs of a boot chain.

@@ -132,9 +132,7 @@ func chains(files []ESPFile) (list []Chain) {
 		}
 		c := Chain{a.arch, "systemd-boot", "1: Secure Boot has to be off; nothing but the image's digest protects the medium"}
 		switch {
-		case has(func(path string) bool {
-			return strings.HasPrefix(path, "/efi/linux/") && strings.HasSuffix(path, ".efi") && !has(under("/phase/"+a.arch+"/vmlinuz"))
-		}):
+		case !has(under("/phase/"+a.arch+"/vmlinuz")) && slices.ContainsFunc(files, func(f ESPFile) bool { return f.unified(a.suffix) }):
 			c.Name, c.Tier = "uki", "3 or 4: Secure Boot protects kernel, seed and command line, if the machine trusts only the key that signed them"
 		case has(under("/efi/boot/grub" + a.suffix + ".efi")):
 			c.Name, c.Tier = "stock", "2: boots with Secure Boot on, which protects the kernel but not the seed"
@@ -142,6 +140,19 @@ func chains(files []ESPFile) (list []Chain) {
 		list = append(list, c)
 	}
 	return list
+}
+
+// minUnified is less than any kernel with a seed has, and more than any boot loader, in
+// bytes.
+const minUnified = 4 << 20
+
+// unified reports whether the file is a program with kernel and seed in it, for the
+// machines of this suffix: what firmware starts, or shim, or a menu of earlier
+// releases of this project.
+func (f ESPFile) unified(suffix string) bool {
+	path := strings.ToLower(f.Path)
+	first := path == "/efi/boot/boot"+suffix+".efi" || path == "/efi/boot/grub"+suffix+".efi"
+	return first && f.Size >= minUnified || strings.HasPrefix(path, "/efi/linux/") && strings.HasSuffix(path, ".efi")
 }
 
 // papers are the documents on the seed partition that are looked at.

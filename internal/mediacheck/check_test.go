@@ -160,6 +160,26 @@ func TestHonestMedium(t *testing.T) {
 	}
 }
 
+// TestChains tells by names and sizes what firmware would start.
+func TestChains(t *testing.T) {
+	const first, second, kernel = "/EFI/BOOT/BOOTX64.EFI", "/EFI/BOOT/grubx64.efi", "/phase/x86_64/vmlinuz"
+	for name, tt := range map[string]struct {
+		files []ESPFile
+		want  string
+	}{
+		"stock":           {[]ESPFile{{Path: first}, {Path: second}, {Path: kernel}}, "stock"},
+		"systemd-boot":    {[]ESPFile{{Path: first}, {Path: kernel}}, "systemd-boot"},
+		"one image":       {[]ESPFile{{Path: first, Size: 30 << 20}}, "uki"},
+		"shim, one image": {[]ESPFile{{Path: first, Size: 1 << 20}, {Path: second, Size: 30 << 20}}, "uki"},
+		"menu of images":  {[]ESPFile{{Path: first}, {Path: "/EFI/Linux/phase-local-x86_64.efi"}}, "uki"},
+		"a large loader":  {[]ESPFile{{Path: first, Size: 30 << 20}, {Path: kernel}}, "systemd-boot"},
+	} {
+		if got := chains(tt.files); len(got) != 1 || got[0].Name != tt.want {
+			t.Errorf("%s: %v, want %s", name, got, tt.want)
+		}
+	}
+}
+
 func TestOtherMedia(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(m *medium)

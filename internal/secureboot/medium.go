@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/phasebased/phase/internal/pefile"
 )
 
 // Tiers of Secure Boot, as docs/secure-boot.md has them.
@@ -47,7 +49,7 @@ type Medium struct {
 // Names on a medium.
 const (
 	bootFolder = "EFI/BOOT/"
-	ukiFolder  = "EFI/Linux/"
+	ukiFolder  = "EFI/Linux/" // of earlier releases' media
 )
 
 // WantsFile reports whether Inspect looks at a file of the boot partition.
@@ -109,27 +111,62 @@ func tierOf(first, second *Program, all []Program) (tier int, why string, enrol 
 	if first.intact() == nil {
 		return TierOff, "its first program is not signed", nil
 	}
-	if second == nil {
-		own := first.intact()
-		if bad := unsignedBy(own, all); bad != "" {
-			return TierOff, bad + " is not signed by the key of the loader", nil
-		}
-		return TierOwner, "loader and images are signed by " + own.Subject.CommonName, own
+	last, tier, shim := first, TierOwner, ""
+	if second != nil {
+		last, tier, shim = second, TierMOK, ", shim by its vendor"
 	}
-	own := second.intact()
+	own := last.intact()
 	switch {
 	case own == nil:
 		return TierOff, "what shim starts is not signed", nil
-	case !bytes.Contains(second.data, []byte("#### LoaderInfo: systemd-boot ")):
+	case last.sealed():
+		if name := opening(own, all); name != "" {
+			return tier, "the image is signed by " + own.Subject.CommonName + shim + "; but so is " + name + openEnd, own
+		}
+		return tier, "one image, signed by " + own.Subject.CommonName + shim, own
+	case second != nil && !bytes.Contains(second.data, []byte(bootMark)):
 		return TierStock, "shim and GRUB are the distribution's; nobody signs the seed", nil
 	}
 	if bad := unsignedBy(own, all); bad != "" {
 		return TierOff, bad + " is not signed by the key of the loader", nil
 	}
-	return TierMOK, "loader and images are signed by " + own.Subject.CommonName + ", shim by its vendor", own
+	return tier, "loader and images are signed by " + own.Subject.CommonName + shim + "; the loader" + openEnd, own
 }
 
-// unsignedBy names the first unified kernel image that lacks a signature of cert.
+// bootMark is in every systemd-boot.
+const bootMark = "#### LoaderInfo: systemd-boot "
+
+// openEnd says what is wrong with media of earlier releases of this project.
+const openEnd = ", which starts signed kernels with any initramfs: build the medium anew"
+
+// sealed reports whether the program is a unified kernel image: what it starts is part
+// of what was signed.
+func (p *Program) sealed() bool {
+	f, err := pefile.Parse(p.data)
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{".linux", ".initrd", ".cmdline"} {
+		if content, _ := f.Content(name); len(content) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// opening names the first program that cert vouches for and that is no unified kernel
+// image: it would start what nobody has signed.
+func opening(cert *x509.Certificate, all []Program) string {
+	for _, p := range all {
+		if !p.sealed() && Verify(p.data, []*x509.Certificate{cert}) == nil {
+			return p.Path
+		}
+	}
+	return ""
+}
+
+// unsignedBy names the first unified kernel image of systemd-boot's menu that lacks a
+// signature of cert.
 func unsignedBy(cert *x509.Certificate, all []Program) string {
 	images := 0
 	for _, p := range all {

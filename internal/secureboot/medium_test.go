@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/phasebased/phase/internal/pefile"
 )
 
 // loader is a program that says it is systemd-boot.
@@ -14,6 +16,24 @@ func loader() []byte {
 	p := program()
 	copy(p[0x500:], "#### LoaderInfo: systemd-boot 252 ####")
 	return p
+}
+
+// unified is a program with the sections of a unified kernel image, but for those left
+// out.
+func unified(t *testing.T, without string) []byte {
+	t.Helper()
+	f := mustParse(t, program())
+	var parts []pefile.Addition
+	for _, name := range []string{".cmdline", ".initrd", ".linux"} {
+		if name != without {
+			parts = append(parts, pefile.Addition{Name: name, Content: []byte("x")})
+		}
+	}
+	out, err := f.Append(parts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func signedBy(t *testing.T, data []byte, k *Key) []byte {
@@ -29,6 +49,7 @@ func TestInspect(t *testing.T) {
 	own, vendor := keys()[0], keys()[1]
 	const first, second, uki = "EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/grubx64.efi", "EFI/Linux/phase-internet-x86_64.efi"
 	shim, boot, image := signedBy(t, program(), vendor), signedBy(t, loader(), own), signedBy(t, program(), own)
+	sealed := signedBy(t, unified(t, ""), own)
 	for name, tt := range map[string]struct {
 		files map[string][]byte
 		tier  int
@@ -37,8 +58,17 @@ func TestInspect(t *testing.T) {
 		"empty":             {nil, TierOff, "nothing"},
 		"unsigned":          {map[string][]byte{first: loader()}, TierOff, "first program"},
 		"stock":             {map[string][]byte{first: shim, second: signedBy(t, program(), vendor)}, TierStock, "nobody signs the seed"},
-		"MOK":               {map[string][]byte{first: shim, second: boot, uki: image}, TierMOK, "Test db"},
-		"owner":             {map[string][]byte{first: boot, uki: image}, TierOwner, "Test db"},
+		"MOK":               {map[string][]byte{first: shim, second: sealed}, TierMOK, "one image, signed by Test db, shim by its vendor"},
+		"owner":             {map[string][]byte{first: sealed}, TierOwner, "one image, signed by Test db"},
+		"altered":           {map[string][]byte{first: flipped(sealed, 0x405)}, TierOff, "first program"},
+		"altered behind":    {map[string][]byte{first: shim, second: flipped(sealed, 0x405)}, TierOff, "shim starts"},
+		"no initramfs":      {map[string][]byte{first: signedBy(t, unified(t, ".initrd"), own)}, TierOff, "kernel outside"},
+		"no command line":   {map[string][]byte{first: signedBy(t, unified(t, ".cmdline"), own)}, TierOff, "kernel outside"},
+		"kernel beside it":  {map[string][]byte{first: sealed, "phase/x86_64/vmlinuz": image}, TierOwner, "but so is phase/x86_64/vmlinuz"},
+		"loader beside it":  {map[string][]byte{first: shim, second: sealed, "EFI/a.efi": boot}, TierMOK, "but so is EFI/a.efi"},
+		"vendor's beside":   {map[string][]byte{first: sealed, "EFI/a.efi": shim}, TierOwner, "one image, signed by Test db"},
+		"MOK, loader":       {map[string][]byte{first: shim, second: boot, uki: image}, TierMOK, "with any initramfs"},
+		"owner, loader":     {map[string][]byte{first: boot, uki: image}, TierOwner, "with any initramfs"},
 		"unsigned second":   {map[string][]byte{first: shim, second: loader(), uki: image}, TierOff, "shim starts"},
 		"unsigned image":    {map[string][]byte{first: boot, uki: program()}, TierOff, uki},
 		"altered image":     {map[string][]byte{first: boot, uki: flipped(image, 0x405)}, TierOff, uki},

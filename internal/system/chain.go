@@ -22,8 +22,8 @@ const (
 	// shim, Debian's signed GRUB, Debian's signed kernel, and the seed, which nobody
 	// but our own signatures vouches for. It works with Secure Boot off as well.
 	ChainStock Chain = "stock"
-	// ChainUKI is one signed EFI program with kernel, seed and command line in it, for
-	// each mode.
+	// ChainUKI is one signed EFI program with kernel, seed and command line in it. The
+	// seed asks for the mode.
 	ChainUKI Chain = "uki"
 )
 
@@ -107,7 +107,7 @@ func (g *gatherer) parts() ([]bootPart, error) {
 		}
 		return append(shim, bootPart{&g.in.Grub, g.Grub, "grub-efi-amd64-signed", "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed"}), nil
 	case ChainUKI:
-		return append(shim, bootPart{&g.in.Loader, g.Loader, "systemd-boot-efi", boot + g.platform.loaderFile}, bootPart{&g.in.Stub, g.Stub, "systemd-boot-efi", boot + "linux" + g.platform.efi + ".efi.stub"}), nil
+		return append(shim, bootPart{&g.in.Stub, g.Stub, "systemd-boot-efi", boot + "linux" + g.platform.efi + ".efi.stub"}), nil
 	}
 	return nil, fmt.Errorf("system: there is no boot chain %q for %s", g.in.Chain, g.Arch)
 }

@@ -18,15 +18,15 @@ const espSize = 288 << 20
 // may carry several; the firmware picks its loader by name.
 type Boot struct {
 	Arch       string
-	Chain      Chain  // "": ChainSystemdBoot
-	Loader     string // EFI program: systemd-boot, or the GRUB of ChainStock
-	Stub       string // of ChainUKI: systemd's
-	UKI        []media.UKI
-	Signing    Signing  // of ChainUKI
-	Shim       string   // of ChainStock: what the firmware starts
-	MokManager string   // likewise: what shim starts to enrol keys
-	Kernel     string   // kernel file, at /phase/<arch>/vmlinuz
-	Initramfs  []string // at /phase/<arch>/initramfs.img, initramfs-2.img, …
+	Chain      Chain     // "": ChainSystemdBoot
+	Loader     string    // EFI program: systemd-boot, or the GRUB of ChainStock
+	Stub       string    // of ChainUKI: systemd's
+	UKI        media.UKI // likewise
+	Signing    Signing   // of ChainUKI
+	Shim       string    // of ChainStock: what the firmware starts
+	MokManager string    // likewise: what shim starts to enrol keys
+	Kernel     string    // kernel file, at /phase/<arch>/vmlinuz
+	Initramfs  []string  // at /phase/<arch>/initramfs.img, initramfs-2.img, …
 }
 
 // ESPPaths returns the absolute paths on the EFI system partition that a loader
@@ -76,11 +76,6 @@ func espTree(boots []Boot, m menus) (*image.Tree, error) {
 	if err := t.Err(); err != nil {
 		return nil, err
 	}
-	if slices.Contains(chains, ChainUKI) {
-		if err := checkUKIs(t, boots, m.Loader); err != nil {
-			return nil, err
-		}
-	}
 	return t, checkMenus(t, m, chains)
 }
 
@@ -91,7 +86,7 @@ func checkMenus(t *image.Tree, m menus, chains []Chain) error {
 			return err
 		}
 	}
-	if slices.Contains(chains, ChainSystemdBoot) || len(m.Loader) > 0 && !slices.Contains(chains, ChainUKI) {
+	if slices.Contains(chains, ChainSystemdBoot) || len(m.Loader) > 0 {
 		return checkLoaderFiles(t, m.Loader)
 	}
 	return nil

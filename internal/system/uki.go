@@ -3,21 +3,19 @@ package system
 import (
 	"fmt"
 	"os"
-	"path"
 	"slices"
 
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/secureboot"
 	"github.com/phasebased/phase/internal/uki"
-	"github.com/phasebased/phase/media"
 )
 
 // Signing is who vouches for what a medium of ChainUKI starts.
 type Signing struct {
-	Key *secureboot.Key // signs the boot loader and the images; nil: nobody does
+	Key *secureboot.Key // signs the image; nil: nobody does
 	// Owner holds what makes a machine trust the key, by name: PK.auth, KEK.auth and
 	// db.auth. The medium is then for machines whose firmware trusts its owner alone,
-	// and the firmware starts our loader. Nil: shim does, which a machine with
+	// and the firmware starts the image. Nil: shim does, which a machine with
 	// Microsoft's keys starts, and which trusts the key once a person has enrolled it.
 	Owner map[string][]byte
 }
@@ -26,41 +24,37 @@ type Signing struct {
 // person enrols, in DER.
 const CertificateFile = "phase-secure-boot.cer"
 
+// KeyFolder is where a medium for machines of one's own has what makes them trust
+// its key.
+const KeyFolder = "keys"
+
 // maxUKIPart bounds the files that are joined to an image, in bytes.
 const maxUKIPart = 512 << 20
 
-// addUKI places the chain of the unified kernel images: the loader, which lists
-// what lies in /EFI/Linux, and one image for each mode.
+// addUKI places the chain of the unified kernel image, which is what the firmware
+// starts, or shim. There is no boot loader: one that the owner has signed would start
+// any kernel of the owner's with whatever initramfs an unsigned menu names, and so
+// with another seed.
 func (b Boot) addUKI(t *image.Tree, p platform) error {
-	if len(b.UKI) == 0 {
-		return fmt.Errorf("system: the boot chain %q needs an image for each mode", b.Chain)
-	}
-	loader, err := b.signedFile(b.Loader)
+	unified, err := b.unified()
 	if err != nil {
 		return err
 	}
 	if b.Signing.Owner != nil || b.Signing.Key == nil {
-		t.Bytes("EFI/BOOT/"+p.bootFile, 0o644, loader)
+		t.Bytes("EFI/BOOT/"+p.bootFile, 0o644, unified)
 		for name, data := range b.Signing.Owner {
-			bytesOnce(t, "loader/keys/auto/"+name, data)
+			bytesOnce(t, KeyFolder+"/"+name, data)
 		}
-	} else {
-		for name, file := range map[string]string{p.bootFile: b.Shim, "mm" + p.efi + ".efi": b.MokManager} {
-			if err := image.CheckLoader(file, b.Arch); err != nil {
-				return err
-			}
-			t.File("EFI/BOOT/"+name, 0o644, file)
-		}
-		t.Bytes("EFI/BOOT/grub"+p.efi+".efi", 0o644, loader)
-		bytesOnce(t, CertificateFile, b.Signing.Key.Cert.Raw)
+		return t.Err()
 	}
-	for _, u := range b.UKI {
-		data, err := b.unified(u)
-		if err != nil {
+	for name, file := range map[string]string{p.bootFile: b.Shim, "mm" + p.efi + ".efi": b.MokManager} {
+		if err := image.CheckLoader(file, b.Arch); err != nil {
 			return err
 		}
-		t.Bytes("EFI/Linux/"+u.Name, 0o644, data)
+		t.File("EFI/BOOT/"+name, 0o644, file)
 	}
+	t.Bytes("EFI/BOOT/grub"+p.efi+".efi", 0o644, unified)
+	bytesOnce(t, CertificateFile, b.Signing.Key.Cert.Raw)
 	return t.Err()
 }
 
@@ -71,21 +65,9 @@ func bytesOnce(t *image.Tree, name string, data []byte) {
 	}
 }
 
-// signedFile reads an EFI program and signs it.
-func (b Boot) signedFile(file string) ([]byte, error) {
-	if err := image.CheckLoader(file, b.Arch); err != nil {
-		return nil, err
-	}
-	data, err := readPart(file)
-	if err != nil || b.Signing.Key == nil {
-		return data, err
-	}
-	return secureboot.Sign(data, b.Signing.Key)
-}
-
-// unified builds and signs one image.
-func (b Boot) unified(u media.UKI) ([]byte, error) {
-	parts := uki.Parts{Cmdline: u.Cmdline, OSRelease: u.OSRelease}
+// unified builds and signs the image.
+func (b Boot) unified() ([]byte, error) {
+	parts := uki.Parts{Cmdline: b.UKI.Cmdline, OSRelease: b.UKI.OSRelease}
 	var err error
 	if err = image.CheckKernel(b.Kernel, b.Arch); err != nil {
 		return nil, err
@@ -126,21 +108,4 @@ func readPart(file string) ([]byte, error) {
 		return nil, fmt.Errorf("system: %w", err)
 	}
 	return data, nil
-}
-
-// checkUKIs requires that loader.conf names defaults that are images on the medium.
-func checkUKIs(t *image.Tree, boots []Boot, loader map[string][]byte) error {
-	conf, ok := loader["loader.conf"]
-	if !ok {
-		return fmt.Errorf("system: no loader.conf")
-	}
-	for _, b := range boots {
-		for _, def := range loaderValues(string(conf), "default") {
-			matches := func(u media.UKI) bool { ok, _ := path.Match(def, u.Name); return ok }
-			if b.Chain == ChainUKI && !slices.ContainsFunc(b.UKI, matches) {
-				return fmt.Errorf("system: loader.conf names the default %q, which no image for %s is", def, b.Arch)
-			}
-		}
-	}
-	return nil
 }

@@ -57,7 +57,7 @@ func TestChangedPolicy(t *testing.T) {
 	other.run = filepath.Join(b.run, "other")
 	check(t, os.Mkdir(other.run, 0o700))
 	other.medium(lab.ImageOptions{Policy: "overlay = \"cache\"\n" + timeOf("", "")})
-	b.signedMedium(b.signer(ownSigner), true)
+	b.signedMedium(b.signer(ownSigner), true, lab.ImageOptions{})
 	exchangeSeed(t, b.image, other.image)
 	outcome, console := b.boot(lab.BootOptions{SecureBoot: true, Vars: b.owned(b.signer(ownSigner))})
 	b.refused(outcome, console, "BOOT-009", "policy.toml: not the one that this medium was made with")
