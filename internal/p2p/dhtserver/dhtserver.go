@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -65,6 +66,7 @@ func New(half p2p.Half) (p2p.Server, error) {
 	h.SetStreamHandler(blobwire.Protocol, newLending(half.Offer, half.Log).handle)
 	store := newBoundedStore(maxRecords)
 	namespaces := record.NamespacedValidator{half.Namespace: half.Validator}
+	ledger := newLedger(half, providerLife)
 	d, err := dht.New(guardedHost{h},
 		// Forced: reachability cannot be measured in a small private network,
 		// and a node in client mode refuses to serve.
@@ -75,7 +77,10 @@ func New(half p2p.Half) (p2p.Server, error) {
 		dht.ProviderDatastore(newBoundedStore(maxProviders)),
 		dht.ProviderManagerOpts(records.ProvideValidity(providerLife), records.ProviderAddrTTL(providerLife), records.CleanupInterval(providerLife/3)),
 		dht.MaxRecordAge(recordLife),
-		dht.OnRequestHook(newLedger(half, providerLife).look),
+		dht.OnRequestHook(func(ctx context.Context, s network.Stream, req *pb.Message) {
+			ledger.look(ctx, s, req)
+			store.look(ctx, half.Validator, ledger.network(addressOf(s.Conn())), req)
+		}),
 		// No address or diversity filter: all nodes of a classroom share one
 		// network, often one host's loopback.
 	)
