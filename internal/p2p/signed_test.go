@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+
 	"github.com/phasebased/phase/internal/discover"
 	"github.com/phasebased/phase/internal/discover/discovertest"
 	"github.com/phasebased/phase/manifest"
@@ -198,5 +200,49 @@ func TestSignersAreBounded(t *testing.T) {
 	}
 	if _, _, err := parseKey(stable.Key() + "/x"); !errors.Is(err, errKey) {
 		t.Error(err)
+	}
+}
+
+// A stranger fills a server with records under keys of its own. What the server itself
+// publishes still has its place.
+func TestFullServerPublishes(t *testing.T) {
+	s := start(t, Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Server: testServer, Root: timestampRoot(t, 1, discovertest.Key())})
+	stranger := client(t, addr(t, s))
+	messenger, err := pb.NewProtocolMessenger(sender{swarm: stranger.swarm, limit: requestTimeout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if connected, failures := stranger.connect(t.Context()); connected != 1 {
+		t.Fatal(failures)
+	}
+	p, err := manifest.InspectPointer(discovertest.Pointer(t, stable, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, refused := 0, 0
+	for i := uint64(0); refused < 3 && i < 5000; i++ {
+		private := keyOf("crowd", i)
+		raw, err := manifest.SignPointer(p, private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := stable.SignedKey(private.Public().(ed25519.PublicKey))
+		if err := messenger.PutValue(t.Context(), s.swarm.LocalPeer(), putRecord(key, raw)); err != nil {
+			refused++
+		} else {
+			kept++
+		}
+	}
+	if refused != 3 || kept > 2000 {
+		t.Fatalf("%d records of one stranger are kept, %d refused", kept, refused)
+	}
+	good := discovertest.Pointer(t, stable, 7)
+	if _, err := s.Publish(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{stable.Key(), stable.SignedKey(publisher())} {
+		if !bytes.Equal(s.local(t.Context(), key), good) {
+			t.Errorf("%s is not held", key)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -49,6 +50,8 @@ type server struct {
 	host   host.Host           // without kad-dht's guard
 	store  *boundedStore       // the records kad-dht stores
 	values *records.ValueStore // the same, by key
+
+	validator record.Validator
 }
 
 // New makes a node answer, and store what others publish. It is for
@@ -87,7 +90,7 @@ func New(half p2p.Half) (p2p.Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("p2p: start DHT: %w", err), h.Close())
 	}
-	return &server{d, h, store, records.NewValueStore(store, namespaces, recordLife)}, nil
+	return &server{d, h, store, records.NewValueStore(store, namespaces, recordLife), half.Validator}, nil
 }
 
 func (s *server) Addrs() []ma.Multiaddr { return s.Host().Addrs() }
@@ -104,6 +107,9 @@ func (s *server) Record(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (s *server) Store(ctx context.Context, key string, value []byte) error {
+	if s.validator.Validate(key, value) == nil {
+		s.store.admit(ctx, key, netip.Prefix{}) // whatever strangers have brought
+	}
 	return s.values.Put(ctx, key, record.MakePutRecord(key, value))
 }
 

@@ -66,6 +66,9 @@ func TestStoreIsShared(t *testing.T) {
 	if !held("own") || !held("lone0") || !held("lone2") || len(s.records()) != 8 {
 		t.Errorf("it holds %q", s.records())
 	}
+	if !put("own too", own) || !held("own too") || !held("own") || len(s.records()) != 8 {
+		t.Errorf("with another of its own it holds %q", s.records())
+	}
 	if !put("lone0", crowd) || !put("own", crowd) {
 		t.Error("a renewal is refused")
 	}
