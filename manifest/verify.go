@@ -1,10 +1,12 @@
 package manifest
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/logproof"
 )
 
@@ -136,6 +138,20 @@ func InspectPointer(raw []byte) (Pointer, error) {
 		return Pointer{}, &Error{Rule: RulePolicy, Object: kindPointer.object, Err: err}
 	}
 	return p, nil
+}
+
+// InspectSignedPointer is InspectPointer of a pointer that key has signed. Whether key may
+// sign for anybody it does not say, nor whether others had to sign as well.
+func InspectSignedPointer(raw []byte, key ed25519.PublicKey) (Pointer, error) {
+	k := kindPointer
+	env, err := openEnvelope(raw, k)
+	if err != nil {
+		return Pointer{}, err
+	}
+	if _, err := dsse.Verify(k.payloadType, env.payload, env.signatures, []ed25519.PublicKey{key}, 1); err != nil {
+		return Pointer{}, refuse(k.object, RuleSignature, "by this key: %v", err)
+	}
+	return InspectPointer(raw)
 }
 
 // opened is a manifest whose signatures are right, made for the one who asks.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"log/slog"
 	"net/http"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/p2p"
+	"github.com/phasebased/phase/manifest"
 )
 
 // This file is the only place where a boot makes what connects to other machines
@@ -39,7 +41,7 @@ func (s *seed) client() (*http.Client, error) {
 
 // dht is a node that asks and does not answer, with an identity that lasts one boot.
 func (s *seed) dht() (*p2p.Node, error) {
-	cfg := p2p.Config{Bootstrap: s.config.Bootstrap, Log: s.system.Log}
+	cfg := p2p.Config{Bootstrap: s.config.Bootstrap, Signers: s.timestampKeys, Log: s.system.Log}
 	if s.viaTor() {
 		dialer, err := s.torDialer("dht")
 		if err != nil {
@@ -50,13 +52,24 @@ func (s *seed) dht() (*p2p.Node, error) {
 	return p2p.New(cfg)
 }
 
+// timestampKeys are those of the newest root that is known: who signs the pointers that
+// this machine looks for. A private one names nobody, as that tells whose releases it
+// boots.
+func (s *seed) timestampKeys() []ed25519.PublicKey {
+	if s.roots == nil || s.config.Mode == bootcfg.Private {
+		return nil
+	}
+	role, _ := s.roots.Newest().Keys(manifest.RoleTimestamp)
+	return role.Keys
+}
+
 // neighbours asks the local network, and looks there for machines that have a file;
 // both are nothing where this boot is to be silent on it.
 func (s *seed) neighbours() ([]discover.Source, []fetch.Finder) {
 	if s.viaTor() || !s.config.Mode.MayUseLAN() {
 		return nil, nil
 	}
-	reach := nets(s.system.Log)
+	reach := nets(s.system.Log, s.timestampKeys)
 	if !s.config.Mode.MayUseDHT() {
 		reach.DHT = nil
 	}
@@ -76,12 +89,12 @@ func lanWait(mode bootcfg.Mode, others bool) time.Duration {
 }
 
 // nets are the networks that this program carries, for the commands that it also is.
-func nets(log *slog.Logger) steps.DiscoverNets {
+func nets(log *slog.Logger, signers func() []ed25519.PublicKey) steps.DiscoverNets {
 	return steps.DiscoverNets{
 		// A node that asks and does not answer, with an identity that lasts one
 		// boot. Who uses it verifies, and can say what was wrong, so it has no root.
 		DHT: func(bootstrap []string, dial fetch.DialFunc) (discover.Source, func() error, error) {
-			node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Dial: dial, Log: log})
+			node, err := p2p.New(p2p.Config{Bootstrap: bootstrap, Dial: dial, Signers: signers, Log: log})
 			if err != nil {
 				return nil, nil, err
 			}

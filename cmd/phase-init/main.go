@@ -24,7 +24,7 @@ func main() {
 	env := steps.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Now: time.Now}
 	switch filepath.Base(os.Args[0]) {
 	case "phase-discover":
-		os.Exit(steps.Discover(os.Args[1:], env, nets(nil)))
+		os.Exit(steps.Discover(os.Args[1:], env, nets(nil, nil)))
 	case "phase-verify":
 		os.Exit(steps.Verify(os.Args[1:], env))
 	case "phase-fetch":

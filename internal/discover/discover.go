@@ -12,6 +12,8 @@ package discover
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -69,6 +71,13 @@ func plainName(s string) bool {
 
 // Key is the DHT key of the pointer, /phase/<channel>/<arch>/manifest.
 func (q Query) Key() string { return "/phase/" + q.Channel + "/" + q.Arch + "/manifest" }
+
+// SignedKey is the DHT key of the pointer that signer, a timestamp key, has signed:
+// whoever stores it can check that without a root. It is Key, "/" and signer in
+// hexadecimal.
+func (q Query) SignedKey(signer ed25519.PublicKey) string {
+	return q.Key() + "/" + hex.EncodeToString(signer)
+}
 
 // A Candidate is one unverified answer.
 type Candidate struct {

@@ -113,7 +113,7 @@ func TestWalkIdle(t *testing.T) {
 // The other places are asked once there is a record.
 func TestOtherPlacesWait(t *testing.T) {
 	n, peers := client(t), strangerIDs(t, 3)
-	f := &fetching{node: n, held: func(peer.ID, []byte) {}, begun: make(chan struct{}), failed: failures{}, told: map[peer.ID]bool{}}
+	f := &fetching{node: n, keys: []string{stable.Key()}, held: func(peer.ID, string, []byte) {}, begun: make(chan struct{}), failed: failures{}, told: map[peer.ID]bool{}}
 	begun := func() bool {
 		select {
 		case <-f.begun:
@@ -128,7 +128,7 @@ func TestOtherPlacesWait(t *testing.T) {
 		t.Error("begun without a record")
 	}
 	for _, p := range peers {
-		f.tell(p, []byte("record"))
+		f.tell(p, [][]byte{[]byte("record")})
 	}
 	if !begun() {
 		t.Error("not begun")

@@ -11,7 +11,9 @@
 // channel or architecture than their key, or expired longer ago than they ever
 // were valid. A node that is given a root also checks the signature, which keeps
 // strangers' records from displacing real ones; nodes that serve a network should
-// be given one.
+// be given one. For those that were not, a pointer lies at the same places under a second
+// key, /phase/<channel>/<arch>/manifest/<signer>, with the public key that has signed
+// it: that anybody can check.
 //
 // The protocol prefix is /phase, so this network and the public IPFS network
 // never mix. Nodes with Config.Server answer others, by kad-dht (dhtserver);
@@ -102,6 +104,10 @@ type Config struct {
 	// where the caller verifies anyway and wants to explain what was wrong. See
 	// SetRoot.
 	Root *manifest.Root
+	// Signers, if set, are the keys of the moment by one of which the publisher signs
+	// the pointers that are searched; the first four count. Nobody can hide those by
+	// forgeries, also not at nodes without a root.
+	Signers func() []ed25519.PublicKey
 	// Now is the clock for expiry, time.Now if nil.
 	Now func() time.Time
 	// Log receives what a debugging operator wants to know; nil discards it.

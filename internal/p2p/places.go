@@ -40,8 +40,8 @@ func placeOf(key string, i int) string {
 // fetching is what the walks to the places of one key share.
 type fetching struct {
 	node *Node
-	key  string
-	held func(peer.ID, []byte)
+	keys []string // of records that are kept at the same places; at least one
+	held func(from peer.ID, key string, value []byte)
 
 	// begun is closed when the first record came, or the way to the key only waits
 	// or has ended. The walks to the other places wait for it: their many handshakes
@@ -55,12 +55,24 @@ type fetching struct {
 	answers []peer.ID
 }
 
-// fetch asks the network for key, at all its places, passes on what each peer
-// holds, once for each and one at a time, and returns who failed and who answered.
-func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)) (failures, []peer.ID) {
+// placesOf is the key whose places are those of a record's key: one that names who
+// signs lies where the key does that does not.
+func placesOf(key string) string {
+	q, _, err := parseKey(key)
+	if err != nil {
+		return key
+	}
+	return q.Key()
+}
+
+// fetch asks the network for keys whose places are the same, at all of these, passes
+// on what each peer holds, once for each and one at a time, and returns who failed
+// and who answered.
+func (n *Node) fetch(ctx context.Context, keys []string, held func(from peer.ID, key string, value []byte)) (failures, []peer.ID) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &fetching{node: n, key: key, held: held, begun: make(chan struct{}), failed: failures{}, told: map[peer.ID]bool{}}
+	key := placesOf(keys[0])
+	f := &fetching{node: n, keys: keys, held: held, begun: make(chan struct{}), failed: failures{}, told: map[peer.ID]bool{}}
 	var walking sync.WaitGroup
 	for i, leads := range tee(ctx, n.leads(ctx), places) {
 		way := plan{key: []byte(key), leads: leads, ask: f.value, heard: f.hear, idle: f.start}
@@ -81,15 +93,26 @@ func (n *Node) fetch(ctx context.Context, key string, held func(peer.ID, []byte)
 // start lets the walks to the other places begin.
 func (f *fetching) start() { f.begin.Do(func() { close(f.begun) }) }
 
-// value asks p for the record, and for peers closer to the key.
+// value asks p for the records, and, with the first, for peers closer to the key.
 func (f *fetching) value(ctx context.Context, p peer.ID) (r reply) {
 	messenger, err := pb.NewProtocolMessenger(sender{f.node.swarm, &r.at, f.node.cfg.limit(requestTimeout)})
 	if err != nil {
 		return reply{err: err}
 	}
-	rec, closer, err := messenger.GetValue(ctx, p, f.key)
-	if err == nil {
-		f.tell(p, rec.GetValue())
+	values := make([][]byte, len(f.keys))
+	var asking sync.WaitGroup
+	for i, key := range f.keys[1:] {
+		asking.Go(func() {
+			// Who does not know such keys has none.
+			if rec, _, err := messenger.GetValue(ctx, p, key); err == nil {
+				values[1+i] = rec.GetValue()
+			}
+		})
+	}
+	rec, closer, err := messenger.GetValue(ctx, p, f.keys[0])
+	asking.Wait()
+	if values[0] = rec.GetValue(); err == nil {
+		f.tell(p, values)
 	}
 	r.closer, r.err = closer, err
 	return r
@@ -130,16 +153,18 @@ func (f *fetching) knows(p peer.ID) bool {
 }
 
 // tell passes on what p holds.
-func (f *fetching) tell(p peer.ID, value []byte) {
+func (f *fetching) tell(p peer.ID, values [][]byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.told[p] {
 		return
 	}
 	f.told[p] = true
-	f.held(p, value)
-	if value != nil {
-		f.start()
+	for i, value := range values {
+		f.held(p, f.keys[i], value)
+		if value != nil {
+			f.start()
+		}
 	}
 }
 

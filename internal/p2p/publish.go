@@ -49,7 +49,9 @@ type Publication struct {
 // the key's places, and on all bootstrap peers. It succeeds if at least one node
 // holds it. A
 // pointer that this node's checks refuse, or that is older than one it holds, is
-// an error. While Run runs, the pointer is published again every 6 hours, and
+// an error. If this node has a root, the pointer is stored once more, at the same
+// places, under the key that names who signed it: there nobody's forgery is kept, also
+// not by nodes without a root. While Run runs, the pointer is published again every 6 hours, and
 // when new peers appear, until it expires or a newer one is published.
 func (n *Node) Publish(ctx context.Context, pointer []byte) (Published, error) {
 	if len(pointer) > MaxRecord {
@@ -63,6 +65,23 @@ func (n *Node) Publish(ctx context.Context, pointer []byte) (Published, error) {
 	if err := n.validator.Validate(key, pointer); err != nil {
 		return Published{}, fmt.Errorf("p2p: publish %s: %w", key, err)
 	}
+	done, err := n.publish(ctx, key, p, pointer)
+	if err != nil {
+		return Published{}, err
+	}
+	for _, signed := range n.signedKeys(p) {
+		if n.validator.Validate(signed, pointer) != nil {
+			continue // another key of the role has signed
+		}
+		if _, err := n.publish(ctx, signed, p, pointer); err != nil {
+			n.log.Warn("publish", "key", signed, "error", plain(err))
+		}
+	}
+	return done, nil
+}
+
+// publish stores a checked record and remembers to keep it alive.
+func (n *Node) publish(ctx context.Context, key string, p manifest.Pointer, pointer []byte) (Published, error) {
 	done, err := n.put(ctx, key, bytes.Clone(pointer))
 	if err != nil {
 		return Published{}, fmt.Errorf("p2p: publish %s: %w", key, err)
@@ -73,13 +92,30 @@ func (n *Node) Publish(ctx context.Context, pointer []byte) (Published, error) {
 	return done, nil
 }
 
-// Publications are the records this node keeps alive, ordered by key.
+// signedKeys are the keys that name a timestamp key of this node's root, under which
+// a pointer may stand beside that of its channel and architecture.
+func (n *Node) signedKeys(p manifest.Pointer) (keys []string) {
+	root := n.root.Load()
+	if root == nil {
+		return nil
+	}
+	role, _ := root.Keys(manifest.RoleTimestamp)
+	for _, signer := range role.Keys {
+		keys = append(keys, discover.Query{Channel: p.Channel, Arch: p.Arch}.SignedKey(signer))
+	}
+	return keys
+}
+
+// Publications are the records this node keeps alive, ordered by key; of those under
+// keys that name who signed nothing is told.
 func (n *Node) Publications() []Publication {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var out []Publication
 	for _, key := range slices.Sorted(maps.Keys(n.published)) {
-		out = append(out, *n.published[key])
+		if _, signer, _ := parseKey(key); signer == nil {
+			out = append(out, *n.published[key])
+		}
 	}
 	return out
 }
@@ -94,7 +130,7 @@ func (n *Node) put(ctx context.Context, key string, value []byte) (Published, er
 		holders = append(holders, n.ID())
 	}
 	var lacking []peer.ID
-	failed, answers := n.fetch(ctx, key, func(from peer.ID, held []byte) {
+	failed, answers := n.fetch(ctx, []string{key}, func(from peer.ID, _ string, held []byte) {
 		if bytes.Equal(held, value) {
 			holders = append(holders, from.String())
 		} else {

@@ -3,6 +3,7 @@ package p2p
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/phasebased/phase/manifest"
 )
 
 const (
@@ -153,16 +156,21 @@ func spread() time.Duration { return republishEvery + rand.N(renewSpread) }
 
 // renewHeld renews the records that others published and this node stores, so
 // that they outlive a publisher who left, until they expire. Only a node with a
-// root does that: without, it would help forgeries along.
+// root does that, and only with its publisher's: otherwise it would help forgeries
+// along.
 func (n *Node) renewHeld(ctx context.Context) {
-	if n.server == nil || n.root.Load() == nil {
+	root := n.root.Load()
+	if n.server == nil || root == nil {
 		return
 	}
+	role, _ := root.Keys(manifest.RoleTimestamp)
 	for _, key := range n.server.Records() {
 		n.mu.Lock()
 		_, own := n.published[key]
 		n.mu.Unlock()
-		if own || ctx.Err() != nil {
+		_, signer, err := parseKey(key)
+		ours := signer == nil || slices.ContainsFunc(role.Keys, func(k ed25519.PublicKey) bool { return k.Equal(signer) })
+		if own || !ours || err != nil || ctx.Err() != nil {
 			continue
 		}
 		if err := n.renew(ctx, key); err != nil {
@@ -176,7 +184,7 @@ func (n *Node) renewHeld(ctx context.Context) {
 // catches up.
 func (n *Node) renew(ctx context.Context, key string) error {
 	values := [][]byte{n.local(ctx, key)}
-	n.fetch(ctx, key, func(_ peer.ID, held []byte) {
+	n.fetch(ctx, []string{key}, func(_ peer.ID, _ string, held []byte) {
 		if n.validator.Validate(key, held) == nil && !slices.ContainsFunc(values, func(v []byte) bool { return bytes.Equal(v, held) }) {
 			values = append(values, held)
 		}

@@ -1,6 +1,6 @@
 """Judges the vectors of this repository by the specifications.
 
-    python3 test/reader/main.py manifest/testdata quorum/testdata/vectors
+    python3 test/reader/main.py manifest/testdata quorum/testdata/vectors receipt/testdata internal/job/testdata
 
 prints a line for each vector on which the specifications and the vectors disagree, and how
 many agreed. Exit status 0: all did.
@@ -12,7 +12,9 @@ import pathlib
 import sys
 
 import boot
+import job
 import quorum
+import receipt
 from common import Refused, public_key
 
 
@@ -57,6 +59,17 @@ def judge_quorum(folder, vector):
     return read(raw, public_key(vector["key"], "key"))
 
 
+def judge_receipt(folder, vector):
+    receipt.judge(vector["file"].encode(), vector)
+
+
+def judge_submission(folder, vector):
+    now = datetime.datetime.strptime(vector["clock"], "%Y-%m-%dT%H:%M:%SZ")
+    got = job.submission(vector["file"].encode(), vector["node"], vector["submitters"], now)
+    if got != vector["job_id"]:
+        raise ValueError("the job's id is %s" % got)
+
+
 def verdict(judge, folder, vector):
     try:
         judge(folder, vector)
@@ -65,16 +78,26 @@ def verdict(judge, folder, vector):
     return ""
 
 
-def main(boots, quorums):
+def load(folder, index):
+    """The vectors of a list; what all of one have in common is told to each."""
+    vectors = json.loads((folder / index).read_text())
+    if isinstance(vectors, dict):
+        common = {name: value for name, value in vectors.items() if name != "vectors"}
+        vectors = [common | vector for vector in vectors["vectors"]]
+    return vectors
+
+
+def main(boots, quorums, receipts, jobs):
     agreed = wrong = passed = 0
-    lists = ((judge_boot, boots, "vectors.json", "name"), (judge_quorum, quorums, "index.json", "file"))
+    lists = ((judge_boot, boots, "vectors.json", "name"), (judge_quorum, quorums, "index.json", "file"),
+             (judge_receipt, receipts, "vectors.json", "name"), (judge_submission, jobs, "submissions.json", "name"))
     for judge, folder, index, name in lists:
-        for vector in json.loads((folder / index).read_text()):
+        for vector in load(folder, index):
             if "policy" in vector:  # step 15, the log proof, has a specification of others
                 passed += 1
                 continue
-            got, want = verdict(judge, folder, vector), vector.get("code", "")
-            if got == want:
+            got, want = verdict(judge, folder, vector), vector.get("code", vector.get("reason", ""))
+            if got == want and receipt.verdict(got) == vector.get("verdict", receipt.verdict(got)):
                 agreed += 1
                 continue
             wrong += 1
@@ -84,4 +107,4 @@ def main(boots, quorums):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*(pathlib.Path(p) for p in sys.argv[1:3])))
+    sys.exit(main(*(pathlib.Path(p) for p in sys.argv[1:5])))

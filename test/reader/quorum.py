@@ -1,16 +1,11 @@
-"""Commitments, sets, openings, statements and proofs of fraud: docs/spec/quorum.md, with
-as much of docs/spec/receipt.md as they need."""
+"""Commitments, sets, openings, statements and proofs of fraud: docs/spec/quorum.md."""
 
-import re
-
+import receipt
 from common import (Refused, base64_bytes, digest, integer, jcs, listing, mapping, members, need, open_dsse, parse,
                     public_key, sha256, text)
 
 MALFORMED, SIGNATURE, ROUND, SET, OUTCOME, UNDECIDED = ("VFY-%03d" % n for n in range(50, 56))
 PLAN, NO_FRAUD = "VFY-057", "VFY-058"
-RECEIPT_LARGE, RECEIPT_FORM, RECEIPT_SIGNATURE, RECEIPT_NODE, RECEIPT_KIND = (
-    "VFY-030", "VFY-031", "VFY-032", "VFY-033", "VFY-038")
-INPUT_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 IN_TOTO = "application/vnd.in-toto+json"
 
 
@@ -132,32 +127,6 @@ class Opening:
         return c.hash == sha256(b"phase-commit-v1" + b"".join(parts))
 
 
-def receipt(raw, node):
-    """Result and observation of a receipt that node has signed."""
-    payload = open_dsse(raw, IN_TOTO, node, 65536, RECEIPT_FORM, RECEIPT_SIGNATURE, RECEIPT_LARGE)
-    w = mapping(parse(payload, 8, RECEIPT_FORM, null=True), RECEIPT_FORM)
-    need(jcs(w) == payload, RECEIPT_FORM)
-    need(w.get("predicateType") == "https://phasebased.dev/receipt/v0.2", RECEIPT_KIND)
-    members(w, ["_type", "subject", "predicateType", "predicate"], [], RECEIPT_FORM)
-    members(w["predicate"], ["result", "observation"], [], RECEIPT_FORM)
-    result, seen = w["predicate"]["result"], w["predicate"]["observation"]
-    members(result, ["job_id", "module_digest", "args", "args_digest", "stdin_digest", "stdout", "stderr",
-                     "end_state", "exit_code", "limits", "fuel", "determinism"], ["trap", "inputs"], RECEIPT_FORM)
-    if "inputs" in result:
-        need(1 <= len(mapping(result["inputs"], RECEIPT_FORM)) <= 16, RECEIPT_FORM)
-    for name, given in result.get("inputs", {}).items():
-        need(re.fullmatch(INPUT_NAME, name), RECEIPT_FORM, "name of an input")
-        members(given, ["digest", "size"], [], RECEIPT_FORM)
-        digest(given["digest"], RECEIPT_FORM)
-        need(0 <= integer(given["size"], RECEIPT_FORM) <= 2**40, RECEIPT_FORM)
-    members(seen, ["engine", "walls", "timings", "booted", "node_key"], ["submitter"], RECEIPT_FORM)
-    need(digest(result["args_digest"], RECEIPT_FORM) == sha256(jcs(result["args"])), RECEIPT_FORM)
-    subject = [{"name": n, "digest": {"sha256": result[n]["digest"][7:]}} for n in ("stdout", "stderr")]
-    need(w["subject"] == subject, RECEIPT_FORM)
-    need(public_key(seen["node_key"], RECEIPT_FORM) == node, RECEIPT_NODE)
-    return result, seen
-
-
 def comparable(result):
     if result["determinism"] != "strict":
         return False
@@ -231,11 +200,11 @@ class Tally:
         if not o.opens(c):
             return "misopened", None
         try:
-            result, seen = receipt(raw, c.node)
-            mine = digest(result["job_id"], RECEIPT_FORM) == self.plan.job
-            mine = mine and public_key(seen.get("submitter", ""), RECEIPT_FORM) == self.plan.submitter
+            result, seen = receipt.read(raw, c.node)
+            mine = digest(result["job_id"], receipt.FORM) == self.plan.job
+            mine = mine and public_key(seen.get("submitter", ""), receipt.FORM) == self.plan.submitter
         except Refused as e:
-            return ("no_vote" if e.code == RECEIPT_KIND else "misopened"), None
+            return ("no_vote" if e.code == receipt.KIND else "misopened"), None
         if not mine:
             return "misopened", None
         if result["fuel"]["cost_table"] != self.plan.cost_table or not comparable(result):
@@ -322,7 +291,7 @@ def fraud(raw):
     need(w["kind"] in ("two_results", "wrong_opening", "two_sets"), MALFORMED)
     a, b = (jcs(e) for e in w["evidence"])
     if w["kind"] == "two_results":
-        (one, by), (two, other) = receipt(a, key), receipt(b, key)
+        (one, by), (two, other) = receipt.read(a, key), receipt.read(b, key)
         need(one["job_id"] == two["job_id"] and comparable(one) and comparable(two), NO_FRAUD)
         need(one["fuel"]["cost_table"] == two["fuel"]["cost_table"], NO_FRAUD)
         if by["engine"] != other["engine"]:

@@ -12,10 +12,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/ipfs/go-cid"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p-kad-dht/records"
 	record "github.com/libp2p/go-libp2p-record"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -48,6 +50,8 @@ type server struct {
 	host   host.Host           // without kad-dht's guard
 	store  *boundedStore       // the records kad-dht stores
 	values *records.ValueStore // the same, by key
+
+	validator record.Validator
 }
 
 // New makes a node answer, and store what others publish. It is for
@@ -65,6 +69,7 @@ func New(half p2p.Half) (p2p.Server, error) {
 	h.SetStreamHandler(blobwire.Protocol, newLending(half.Offer, half.Log).handle)
 	store := newBoundedStore(maxRecords)
 	namespaces := record.NamespacedValidator{half.Namespace: half.Validator}
+	ledger := newLedger(half, providerLife)
 	d, err := dht.New(guardedHost{h},
 		// Forced: reachability cannot be measured in a small private network,
 		// and a node in client mode refuses to serve.
@@ -75,14 +80,17 @@ func New(half p2p.Half) (p2p.Server, error) {
 		dht.ProviderDatastore(newBoundedStore(maxProviders)),
 		dht.ProviderManagerOpts(records.ProvideValidity(providerLife), records.ProviderAddrTTL(providerLife), records.CleanupInterval(providerLife/3)),
 		dht.MaxRecordAge(recordLife),
-		dht.OnRequestHook(newLedger(half, providerLife).look),
+		dht.OnRequestHook(func(ctx context.Context, s network.Stream, req *pb.Message) {
+			ledger.look(ctx, s, req)
+			store.look(ctx, half.Validator, ledger.network(addressOf(s.Conn())), req)
+		}),
 		// No address or diversity filter: all nodes of a classroom share one
 		// network, often one host's loopback.
 	)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("p2p: start DHT: %w", err), h.Close())
 	}
-	return &server{d, h, store, records.NewValueStore(store, namespaces, recordLife)}, nil
+	return &server{d, h, store, records.NewValueStore(store, namespaces, recordLife), half.Validator}, nil
 }
 
 func (s *server) Addrs() []ma.Multiaddr { return s.Host().Addrs() }
@@ -99,6 +107,9 @@ func (s *server) Record(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (s *server) Store(ctx context.Context, key string, value []byte) error {
+	if s.validator.Validate(key, value) == nil {
+		s.store.admit(ctx, key, netip.Prefix{}) // whatever strangers have brought
+	}
 	return s.values.Put(ctx, key, record.MakePutRecord(key, value))
 }
 

@@ -4,17 +4,21 @@ import (
 	"context"
 	"encoding/base32"
 	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 
 	ds "github.com/ipfs/go-datastore"
 	dssync "github.com/ipfs/go-datastore/sync"
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	record "github.com/libp2p/go-libp2p-record"
 )
 
-// What a server keeps for others. There is one record per channel and
-// architecture, so honest use needs a handful.
+// What a server keeps for others. There is one record per channel, architecture and
+// publisher's key. Keys are free, so that where all places are taken, who has fewest
+// records gets one of who has most, a network counting as one (admit).
 const (
-	maxRecords   = 64
+	maxRecords   = 1024
 	maxProviders = 4096
 )
 
@@ -28,26 +32,90 @@ type boundedStore struct {
 	max int
 
 	mu   sync.Mutex
-	keys map[ds.Key]struct{}
+	keys map[ds.Key]netip.Prefix // from where; the zero Prefix is this node itself, or not known
+	next map[string]netip.Prefix // from where the record under a key will be that was let in
 }
 
 func newBoundedStore(max int) *boundedStore {
 	return &boundedStore{
 		Batching: dssync.MutexWrap(ds.NewMapDatastore()),
 		max:      max,
-		keys:     map[ds.Key]struct{}{},
+		keys:     map[ds.Key]netip.Prefix{},
+		next:     map[string]netip.Prefix{},
 	}
 }
 
-// records are the keys of the DHT records that kad-dht keeps here, as
-// "/<namespace>/" and the key in base 32.
+// maxNext bounds what was let in and is not there yet.
+const maxNext = 64
+
+// admit makes room for a record that a network brings under key, and reports whether
+// there is any. Renewals are always admitted.
+func (b *boundedStore) admit(ctx context.Context, key string, from netip.Prefix) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	counts := map[netip.Prefix]int{}
+	for k, network := range b.keys {
+		if recordKey(k) == key {
+			return true
+		}
+		counts[network]++
+	}
+	if len(b.keys) >= b.max && !b.evict(ctx, counts, from) {
+		return false
+	}
+	if len(b.next) >= maxNext {
+		clear(b.next)
+	}
+	b.next[key] = from
+	return true
+}
+
+// look is called with each request before it is handled. A record for which there is no
+// room is taken out of it, and who sent it learns that.
+func (b *boundedStore) look(ctx context.Context, rules record.Validator, from netip.Prefix, req *pb.Message) {
+	if req.GetType() != pb.Message_PUT_VALUE {
+		return
+	}
+	key := string(req.GetKey())
+	if rules.Validate(key, req.GetRecord().GetValue()) == nil && !b.admit(ctx, key, from) {
+		req.Record = nil
+	}
+}
+
+// evict removes a record of the network that has most, for one that has fewer.
+func (b *boundedStore) evict(ctx context.Context, counts map[netip.Prefix]int, newcomer netip.Prefix) bool {
+	var victim ds.Key
+	most := counts[newcomer] + 1 // what it will have
+	for k, network := range b.keys {
+		if network.IsValid() && counts[network] > most {
+			victim, most = k, counts[network]
+		}
+	}
+	if victim == (ds.Key{}) || b.Batching.Delete(ctx, victim) != nil {
+		return false
+	}
+	delete(b.keys, victim)
+	return true
+}
+
+// recordKey is the DHT key of a record that kad-dht keeps as "/<namespace>/" and the key
+// in base 32; empty for anything else.
+func recordKey(k ds.Key) string {
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(k.BaseNamespace())
+	if err != nil {
+		return ""
+	}
+	return string(key)
+}
+
+// records are the keys of the DHT records that kad-dht keeps here.
 func (b *boundedStore) records() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []string
 	for k := range b.keys {
-		if key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(k.BaseNamespace()); err == nil {
-			out = append(out, string(key))
+		if key := recordKey(k); key != "" {
+			out = append(out, key)
 		}
 	}
 	slices.Sort(out)
@@ -57,13 +125,18 @@ func (b *boundedStore) records() []string {
 func (b *boundedStore) Put(ctx context.Context, key ds.Key, value []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, ok := b.keys[key]; !ok && len(b.keys) >= b.max {
-		return errFull
+	network, renewal := b.keys[key]
+	if !renewal {
+		if len(b.keys) >= b.max {
+			return errFull
+		}
+		network = b.next[recordKey(key)]
+		delete(b.next, recordKey(key))
 	}
 	if err := b.Batching.Put(ctx, key, value); err != nil {
 		return err
 	}
-	b.keys[key] = struct{}{}
+	b.keys[key] = network
 	return nil
 }
 
