@@ -188,9 +188,10 @@ func TestSpecMembers(t *testing.T) {
 	}
 	need("job-protocol.md", names)
 	names = map[string]bool{}
-	for _, of := range []any{job.Spec{}, job.Limits{}} {
+	for _, of := range []any{job.Spec{}, job.Limits{}, job.Input{}} {
 		for i := range reflect.TypeOf(of).NumField() {
-			names[reflect.TypeOf(of).Field(i).Tag.Get("json")] = true
+			name, _, _ := strings.Cut(reflect.TypeOf(of).Field(i).Tag.Get("json"), ",")
+			names[name] = true
 		}
 	}
 	need("job.md", names)
@@ -238,7 +239,7 @@ func TestSpecDefaults(t *testing.T) {
 	}
 	for _, value := range []int64{
 		job.DefaultNodeLimits.MemoryBytes, job.DefaultNodeLimits.DeadlineMS / 1000, job.DefaultNodeLimits.StdoutBytes,
-		job.DefaultNodeLimits.Fuel,
+		job.DefaultNodeLimits.Fuel, job.DefaultNodeLimits.InputBytes,
 	} {
 		if !strings.Contains(text, fmt.Sprintf(" %d ", value)) {
 			t.Errorf("docs/spec/job.md does not name the node's default %d", value)

@@ -21,6 +21,7 @@ func fullJob(t *testing.T) *job.Job {
 	j, err := job.New(job.Spec{
 		Version: job.SpecVersion, Module: blob.Of([]byte("module")), Args: []string{"Hello, World", ""},
 		Env: map[string]string{"A": "b"}, Stdin: []byte("in"), Nonce: "7",
+		Inputs: map[string]job.Input{"a.txt": {Digest: blob.Of([]byte("a")), Size: 1}, "none": {Digest: blob.Of(nil)}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -107,6 +107,9 @@ func (e *RefusedError) Hint() string { return e.Failure.Hint }
 // do sends a request; the caller closes the answer's body. An answer that is
 // not a success is an error.
 func (c *Client) do(ctx context.Context, method, path, kind string, body io.Reader, size int64) (*http.Response, error) {
+	if body != nil && size == 0 {
+		body = http.NoBody // anything else would go out as a body of unknown length
+	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://node/v1"+path, body)
 	if err != nil {
 		return nil, err

@@ -150,8 +150,11 @@ func (n *Node) checkInputs(j *job.Job) error {
 	return nil
 }
 
-// notHad is the refusal of a job that lacks something.
+// notHad is the refusal of a job that lacks something, unless err is one itself.
 func notHad(ctx context.Context, what string, err error) error {
+	if errors.As(err, new(*job.Refusal)) {
+		return err
+	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}

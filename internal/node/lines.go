@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/phasebased/phase/internal/durable"
 )
@@ -19,9 +20,9 @@ const maxLine = 4 << 20
 
 // lineFile is an append-only file of lines. A line is written with one system
 // call before add returns, so that it survives the end of the process, kill -9
-// included, from then on. It reaches the device right afterwards, in the
-// background, many lines with one flush: a power cut may take the last few
-// milliseconds of lines. It leaves at most one torn line, which open removes.
+// included, from then on. It reaches the device soon afterwards, in the
+// background, all lines of gatherTime with one flush: a power cut may take the last
+// hundredths of a second of lines. It leaves at most one torn line, which open removes.
 type lineFile struct {
 	path string
 	mode os.FileMode
@@ -142,16 +143,28 @@ func (l *lineFile) reopen() error {
 	return nil
 }
 
+// gatherTime is how long a line waits for others before it is flushed. A small job
+// has ended by then: a flush in the middle of it would take a processor from it.
+const gatherTime = 20 * time.Millisecond
+
 // flushes flushes what was added, until ctx ends, and then once more.
 func (l *lineFile) flushes(ctx context.Context) error {
 	for {
 		select {
 		case <-l.dirty:
-			if err := l.flush(); err != nil {
-				return err
-			}
 		case <-ctx.Done():
 			return l.flush()
+		}
+		select {
+		case <-time.After(gatherTime):
+		case <-ctx.Done():
+		}
+		select { // what came meanwhile is flushed with it
+		case <-l.dirty:
+		default:
+		}
+		if err := l.flush(); err != nil {
+			return err
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/store"
 )
 
@@ -20,7 +21,7 @@ import (
 type Modules struct {
 	Stores   []*store.Store // asked in this order
 	Keep     *store.Store   // receives downloads; nil keeps nothing
-	MaxBytes int64          // larger modules are not read
+	MaxBytes int64          // what is stored and larger is refused as too big
 	// Download gets d from other machines; its bytes are not trusted. Nil
 	// means that there are none to ask.
 	Download func(ctx context.Context, d blob.Digest) ([]byte, error)
@@ -33,8 +34,8 @@ type Modules struct {
 func (m *Modules) Get(ctx context.Context, d blob.Digest) ([]byte, error) {
 	for _, s := range m.Stores {
 		module, err := m.read(s, d)
-		if err == nil {
-			return module, nil
+		if err == nil || errors.As(err, new(*job.Refusal)) {
+			return module, err
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			m.log().Warn("stored module not usable", "module", d, "err", err)
@@ -71,7 +72,7 @@ func (m *Modules) read(s *store.Store, d blob.Digest) ([]byte, error) {
 		return nil, err
 	}
 	if info.Size() > m.MaxBytes {
-		return nil, fmt.Errorf("module %s has %d bytes, at most %d are read", d, info.Size(), m.MaxBytes)
+		return nil, &job.Refusal{Reason: job.TooBig, Detail: fmt.Sprintf("the module has %d bytes, this node takes at most %d", info.Size(), m.MaxBytes)}
 	}
 	r, err := s.Open(d, info.Size())
 	if err != nil {

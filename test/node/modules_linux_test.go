@@ -3,6 +3,7 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"io/fs"
@@ -158,8 +159,9 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// TestModuleOf200MiB: neither who uploads it nor a provider that answers with it
-// gets more than the node's cap into the node.
+// TestModuleOf200MiB: neither who uploads it nor a provider that answers with it gets
+// more than the node's cap into the sandbox, and nothing of it into the node's memory.
+// As a file it could be an input of a job, which may be larger than a module.
 func TestModuleOf200MiB(t *testing.T) {
 	const size = 200 << 20
 	mallory, alice := newKey(t), newKey(t)
@@ -180,6 +182,21 @@ func TestModuleOf200MiB(t *testing.T) {
 	before := n.memory("VmRSS")
 	name := blob.Of([]byte("a large module"))
 	t.Run("said in advance", func(t *testing.T) {
+		o.during(t, func() { wantStatus(t, n, putHead(name, "Content-Length: 1073741825"), endless{}, 413) })
+	})
+	t.Run("under another name", func(t *testing.T) {
+		o.during(t, func() { wantStatus(t, n, putHead(name, "Content-Length: 209715200"), endless{}, 400) })
+	})
+	t.Run("whole", func(t *testing.T) {
+		digest := zeros(t, size)
+		o.during(t, func() {
+			nettest.Check(t, n.client.UploadFrom(t.Context(), digest, size, zeroAt{}))
+			tooBig(t, n.as(mallory), digest)
+		})
+	})
+	t.Run("where no job has inputs", func(t *testing.T) {
+		n := start(t, map[string]any{"limits": map[string]any{"max_input_bytes": 0}}, mallory, alice)
+		o := n.serve(t, alice)
 		o.during(t, func() { wantStatus(t, n, putHead(name, "Content-Length: 209715200"), endless{}, 413) })
 	})
 	t.Run("of no stated size", func(t *testing.T) {
@@ -204,6 +221,31 @@ func TestModuleOf200MiB(t *testing.T) {
 		t.Errorf("the node grew from %d to %d MiB", before>>20, after>>20)
 	}
 	wantOnlyBlobs(t, n)
+}
+
+// zeroAt is as many zeros as anybody wants.
+type zeroAt struct{}
+
+func (zeroAt) ReadAt(p []byte, _ int64) (int, error) { clear(p); return len(p), nil }
+
+// zeros is the digest of so many.
+func zeros(t *testing.T, size int64) blob.Digest {
+	t.Helper()
+	h := sha256.New()
+	_, err := io.CopyN(h, endless{}, size)
+	nettest.Check(t, err)
+	return blob.FromSum([sha256.Size]byte(h.Sum(nil)))
+}
+
+// tooBig: a job with this file as its module ends as refused for its size.
+func tooBig(t *testing.T, s submitter, module blob.Digest) {
+	t.Helper()
+	j := newJob(t, module, nil)
+	_, err := s.submit(t.Context(), j)
+	nettest.Check(t, err)
+	if end := s.wait(j.ID()); end.State != job.Refused || end.Receipt || end.Failure == nil || end.Failure.Reason != job.TooBig {
+		t.Fatalf("%+v, %+v", end, end.Failure)
+	}
 }
 
 // putHead is the head of an upload.

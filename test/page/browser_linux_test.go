@@ -356,6 +356,9 @@ func (p *tab) shoot(name string) {
 	p.b.decode(p.call("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true}), &shot)
 	png, err := base64.StdEncoding.DecodeString(shot.Data)
 	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644)
 	}
 	if err != nil {

@@ -1,6 +1,8 @@
 """Commitments, sets, openings, statements and proofs of fraud: docs/spec/quorum.md, with
 as much of docs/spec/receipt.md as they need."""
 
+import re
+
 from common import (Refused, base64_bytes, digest, integer, jcs, listing, mapping, members, need, open_dsse, parse,
                     public_key, sha256, text)
 
@@ -8,6 +10,7 @@ MALFORMED, SIGNATURE, ROUND, SET, OUTCOME, UNDECIDED = ("VFY-%03d" % n for n in 
 PLAN, NO_FRAUD = "VFY-057", "VFY-058"
 RECEIPT_LARGE, RECEIPT_FORM, RECEIPT_SIGNATURE, RECEIPT_NODE, RECEIPT_KIND = (
     "VFY-030", "VFY-031", "VFY-032", "VFY-033", "VFY-038")
+INPUT_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 IN_TOTO = "application/vnd.in-toto+json"
 
 
@@ -139,7 +142,14 @@ def receipt(raw, node):
     members(w["predicate"], ["result", "observation"], [], RECEIPT_FORM)
     result, seen = w["predicate"]["result"], w["predicate"]["observation"]
     members(result, ["job_id", "module_digest", "args", "args_digest", "stdin_digest", "stdout", "stderr",
-                     "end_state", "exit_code", "limits", "fuel", "determinism"], ["trap"], RECEIPT_FORM)
+                     "end_state", "exit_code", "limits", "fuel", "determinism"], ["trap", "inputs"], RECEIPT_FORM)
+    if "inputs" in result:
+        need(1 <= len(mapping(result["inputs"], RECEIPT_FORM)) <= 16, RECEIPT_FORM)
+    for name, given in result.get("inputs", {}).items():
+        need(re.fullmatch(INPUT_NAME, name), RECEIPT_FORM, "name of an input")
+        members(given, ["digest", "size"], [], RECEIPT_FORM)
+        digest(given["digest"], RECEIPT_FORM)
+        need(0 <= integer(given["size"], RECEIPT_FORM) <= 2**40, RECEIPT_FORM)
     members(seen, ["engine", "walls", "timings", "booted", "node_key"], ["submitter"], RECEIPT_FORM)
     need(digest(result["args_digest"], RECEIPT_FORM) == sha256(jcs(result["args"])), RECEIPT_FORM)
     subject = [{"name": n, "digest": {"sha256": result[n]["digest"][7:]}} for n in ("stdout", "stderr")]

@@ -110,6 +110,9 @@ func (b *bench) screenshot(ctx context.Context, m *booted, name string) image.Im
 	b.Helper()
 	path := filepath.Join(b.run, name+".png")
 	if folder := os.Getenv("PHASE_SCREENSHOTS"); folder != "" {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			b.Fatal(err)
+		}
 		path = filepath.Join(folder, name+".png")
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
