@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/lines"
 	"github.com/phasebased/phase/internal/strictjson"
@@ -49,12 +51,23 @@ func (n *node) serve(ctx context.Context, ephemeral bool, network <-chan struct{
 		Command: sysinit.Command{
 			Path: "/usr/bin/plasmd", Args: args, Dir: "/", Env: []string{"PATH=/usr/bin:/bin", "HOME=/root"},
 			Files: []*os.File{nil, plasmdLogs, plasmdLogs}, Session: true,
+			Keep: plasmdCapabilities, OpenFiles: plasmdFiles,
 		},
 		Ended: func(exit sysinit.Exit, err error, again time.Duration) {
 			n.system.Console.Linef("plasmd ended (%v); starting it again in %v", errors.Join(err, errors.New(exit.String())), again)
 		},
 	})
 }
+
+// plasmdCapabilities are those that the walls around jobs take, and the same as in
+// packaging/systemd/plasmd.service: a user for each job, an empty root, namespaces,
+// ending a job, a look from outside at what stands around it.
+var plasmdCapabilities = []uintptr{
+	unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SYS_CHROOT, unix.CAP_SYS_ADMIN, unix.CAP_KILL, unix.CAP_SYS_PTRACE,
+}
+
+// plasmdFiles is how many descriptors plasmd may have, which it cannot raise itself.
+const plasmdFiles = 65536
 
 // openEvents makes the pipe on which plasmd tells what happens. It is opened
 // for reading and writing, so that it stays open when plasmd is started again.

@@ -44,7 +44,7 @@ type config struct {
 	MetricsAddr       string       `json:"metrics_addr"`        // address and TCP port of GET /metrics; empty: do without
 	PageAddr          string       `json:"page_addr"`           // address and TCP port of the status page; empty: do without
 	PageTokenFile     string       `json:"page_token_file"`     // file with the page's token; empty: none on loopback, page.token in the state folder elsewhere
-	PageHosts         []string     `json:"page_hosts"`          // names under which browsers may ask for the page, beside localhost and addresses
+	PageHosts         []string     `json:"page_hosts"`          // names under which browsers may ask for the page, and scrapers for the figures, beside localhost and addresses
 }
 
 type configLimits struct {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -161,6 +162,28 @@ func TestConfigRefusals(t *testing.T) {
 	}
 }
 
+// TestFiguresHosts: no page of a stranger reads the figures by a name that leads here.
+func TestFiguresHosts(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFigures(l, []string{"node.example"}, func(w io.Writer) { io.WriteString(w, "phase_node_asked 1\n") })
+	defer l.Close()
+	for host, want := range map[string]int{
+		"localhost:4002": 200, "LOCALHOST": 200, "127.0.0.1:4002": 200, "192.0.2.7:4002": 200, "[::1]:4002": 200, "[2001:db8::1]": 200,
+		"node.example:4002": 200, "": 200, "evil.example:4002": 421, "evil.example": 421, "localhost.evil.example": 421, "127.0.0.1.evil.example": 421,
+	} {
+		r := httptest.NewRequest("GET", "/metrics", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		f.server.Handler.ServeHTTP(w, r)
+		if w.Code != want || strings.Contains(w.Body.String(), "phase_node") != (want == 200) {
+			t.Errorf("%q: %d", host, w.Code)
+		}
+	}
+}
+
 // TestFigures: more clients than there is room for wait for one another, and the
 // server ends with those who only connect.
 func TestFigures(t *testing.T) {
@@ -169,7 +192,7 @@ func TestFigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked := 0
-	f := newFigures(l, func(w io.Writer) { asked++; fmt.Fprintf(w, "phase_node_asked %d\n", asked) })
+	f := newFigures(l, []string{"node.example"}, func(w io.Writer) { asked++; fmt.Fprintf(w, "phase_node_asked %d\n", asked) })
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- f.run(ctx) }()

@@ -55,6 +55,7 @@ func (d *daemon) setup() error {
 		return err
 	}
 	d.net = newNetwork(d.bases(), d.limits.local, d.proxy, d.log)
+	d.net.receivers = d.receivers()
 	var booted *receipt.Booted
 	if d.booted != nil {
 		booted = d.booted.Receipt()
@@ -99,6 +100,16 @@ func (d *daemon) bases() []string {
 		return d.cfg.Providers
 	}
 	return append(append([]string{}, d.booted.Bases...), d.cfg.Providers...)
+}
+
+// receivers take receipts: the configured ones, and only if none of them does, those
+// that served the boot. These may be anybody's, as what they served was checked.
+func (d *daemon) receivers() [][]string {
+	groups := [][]string{d.cfg.Providers}
+	if d.booted != nil {
+		groups = append(groups, d.booted.Bases)
+	}
+	return groups
 }
 
 // run works until ctx ends. Joining the network does not delay the boot jobs.

@@ -133,6 +133,34 @@ func TestReceiptGoesToTheFirstThatTakesIt(t *testing.T) {
 	}
 }
 
+// TestReceiptGoesToTheConfiguredFirst: those that served the boot may be strangers. They
+// get a receipt only where nobody of the configuration takes it.
+func TestReceiptGoesToTheConfiguredFirst(t *testing.T) {
+	booted, bootedGot := taker(t, http.StatusCreated)
+	good, goodGot := taker(t, http.StatusCreated)
+	full, fullGot := taker(t, http.StatusInsufficientStorage)
+	deliver := func(configured ...string) string {
+		d := &daemon{booted: &node.Booted{}}
+		d.booted.Bases, d.cfg.Providers = []string{booted}, configured
+		n := testNetwork(t, true, d.bases()...)
+		n.receivers = d.receivers()
+		got, err := n.deliver(t.Context(), []byte("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := deliver(full, good); got != good || bootedGot.Load() != 0 || goodGot.Load() != 1 || fullGot.Load() != 1 {
+		t.Errorf("delivered to %s; the boot's got %d", got, bootedGot.Load())
+	}
+	if got := deliver(full); got != booted || fullGot.Load() != 1+rounds {
+		t.Errorf("nobody configured takes it: delivered to %s after %d", got, fullGot.Load())
+	}
+	if got := deliver(); got != booted {
+		t.Errorf("nobody is configured: delivered to %s", got)
+	}
+}
+
 func TestLocalNetworkRefusesTheRest(t *testing.T) {
 	n := testNetwork(t, true, remoteBase)
 	if err := n.post(t.Context(), remoteBase+"/receipts", []byte("{}")); !errors.Is(err, fetch.ErrNotLocal) {

@@ -31,7 +31,9 @@ const postTimeout = 10 * time.Second
 type network struct {
 	fetcher *fetch.Fetcher
 	bases   []string // best first
-	log     *slog.Logger
+	// receivers take receipts: those of a later group only if nobody of an earlier one does.
+	receivers [][]string
+	log       *slog.Logger
 }
 
 // proxy chooses the proxy of a request; nil: none. See fetch.Proxy.
@@ -44,7 +46,7 @@ func newNetwork(bases []string, local bool, through proxy, log *slog.Logger) *ne
 	if local {
 		client = fetch.NewLocalClient(nil, nil)
 	}
-	return &network{&fetch.Fetcher{Client: client, LocalOnly: local, Timeout: 5 * time.Minute, Retries: rounds, Backoff: firstPause, Log: log}, bases, log}
+	return &network{&fetch.Fetcher{Client: client, LocalOnly: local, Timeout: 5 * time.Minute, Retries: rounds, Backoff: firstPause, Log: log}, bases, [][]string{bases}, log}
 }
 
 func (n *network) close() { n.fetcher.Client.CloseIdleConnections() }
@@ -67,11 +69,23 @@ func (n *network) input(ctx context.Context, s *store.Store, d blob.Digest, size
 // deliver posts a receipt to the first provider that takes it, and says which
 // that was. The others learn nothing: some are strangers' hints.
 func (n *network) deliver(ctx context.Context, signed []byte) (taker string, err error) {
+	for _, group := range n.receivers {
+		if len(group) == 0 {
+			continue
+		}
+		if taker, err = n.deliverTo(ctx, group, signed); err == nil || ctx.Err() != nil {
+			return taker, err
+		}
+	}
+	return "", err
+}
+
+func (n *network) deliverTo(ctx context.Context, group []string, signed []byte) (taker string, err error) {
 	for round := 1; round <= rounds; round++ {
 		if !pause(ctx, round) {
 			return "", context.Cause(ctx)
 		}
-		for _, base := range n.bases {
+		for _, base := range group {
 			if err = n.post(ctx, strings.TrimSuffix(base, "/")+"/receipts", signed); err == nil {
 				return base, nil
 			}

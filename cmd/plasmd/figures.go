@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,15 +45,19 @@ func (d *daemon) openFigures(peer *p2p.Node) *figures {
 		return nil
 	}
 	d.log.Info("figures for Prometheus", "url", "http://"+l.Addr().String()+"/metrics")
-	return newFigures(l, func(w io.Writer) {
+	return newFigures(l, d.cfg.PageHosts, func(w io.Writer) {
 		d.node.WriteMetrics(w)
 		metrics.NewPage(w, "phase_node_").Single("peers", metrics.Gauge, "Nodes that this one is connected to.", float64(peer.Peers()))
 	})
 }
 
-func newFigures(l net.Listener, write func(io.Writer)) *figures {
+func newFigures(l net.Listener, hosts []string, write func(io.Writer)) *figures {
 	routes := http.NewServeMux()
-	routes.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+	routes.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if !ownName(r.Host, hosts) {
+			http.Error(w, "this node's figures are not served under that name", http.StatusMisdirectedRequest)
+			return
+		}
 		metrics.Answer(w)
 		write(w)
 	})
@@ -58,6 +65,21 @@ func newFigures(l net.Listener, write func(io.Writer)) *figures {
 		Handler: routes, MaxHeaderBytes: figuresHeader,
 		ReadTimeout: figuresTimeout, WriteTimeout: figuresTimeout, IdleTimeout: 3 * time.Minute,
 	}}
+}
+
+// ownName reports whether a browser that asks under host, with or without a port, was
+// not led here by a name that somebody else has point to this machine (DNS rebinding):
+// an address, localhost or one of hosts is no such name. Who names none is no browser.
+func ownName(host string, hosts []string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	if _, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")); err == nil || name == "" {
+		return true
+	}
+	same := func(allowed string) bool { return strings.EqualFold(name, allowed) }
+	return same("localhost") || slices.ContainsFunc(hosts, same)
 }
 
 // run answers until ctx ends.

@@ -141,8 +141,31 @@ func (s *statusPage) view() statuspage.View {
 		v.Jobs = append(v.Jobs, statuspage.Job{Status: status})
 	}
 	v.Jobs = append(v.Jobs, s.own.list()...)
+	if v.Withheld = s.forAnybody(); v.Withheld {
+		for i, j := range v.Jobs {
+			v.Jobs[i] = s.forStrangers(j)
+		}
+	}
 	slices.SortStableFunc(v.Jobs, func(a, b statuspage.Job) int { return b.AcceptedAt.Compare(a.AcceptedAt) })
 	return v
+}
+
+// forAnybody reports whether the page asks for no token: every user of the machine sees
+// it then, and not only who may see everybody's jobs.
+func (s *statusPage) forAnybody() bool { return s.d.pageTokenFile() == "" }
+
+// forStrangers is what every user of the machine may know of a job: that it is there,
+// how far it is, how it ended. Who submitted it, and the receipt, in which its arguments
+// are, they get at the node's socket if it is theirs. A boot job is nobody's.
+func (s *statusPage) forStrangers(j statuspage.Job) statuspage.Job {
+	if _, boot := s.own.names[j.ID]; boot && j.From != "" {
+		return j
+	}
+	kept := statuspage.Job{From: "not shown", Status: job.Status{ID: j.ID, Stage: j.Stage, AcceptedAt: j.AcceptedAt}}
+	if j.End != nil {
+		kept.End = &job.End{State: j.End.State, ExitCode: j.End.ExitCode, EndedAt: j.End.EndedAt}
+	}
+	return kept
 }
 
 // addTold adds what the network was told of what is served here.
@@ -165,6 +188,12 @@ func (s *statusPage) addTold(v *statuspage.View) {
 
 // receipt is that of a job at the desk, or of one of the node's own.
 func (s *statusPage) receipt(id blob.Digest) ([]byte, error) {
+	if s.forAnybody() {
+		if _, boot := s.own.names[id]; !boot {
+			return nil, job.ErrUnknown
+		}
+		return s.own.read(id)
+	}
 	raw, err := s.d.jobs.desk.Receipt(id, pageAdmin)
 	if errors.Is(err, job.ErrUnknown) {
 		return s.own.read(id)

@@ -5,12 +5,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/node"
+	"github.com/phasebased/phase/internal/statuspage"
 	"github.com/phasebased/phase/receipt"
 )
 
@@ -95,6 +98,54 @@ func TestNoPage(t *testing.T) {
 	page.listener.Close()
 	if strings.Contains(log.String(), secret) {
 		t.Error("the log shows the token")
+	}
+}
+
+// TestPageForAnybody: without a token, every user of the machine sees that there are
+// jobs; whose they are, what they were given and what they said stays with their owners.
+func TestPageForAnybody(t *testing.T) {
+	d := newPagedNode(t, new(bytes.Buffer))
+	d.cfg.PageAddr = "127.0.0.1:0"
+	boot, theirs := blob.Of([]byte("boot")), blob.Of([]byte("theirs"))
+	s := &statusPage{d: d}
+	s.own = ownReceipts{dir: filepath.Join(d.state.dir, "receipts"), d: d, names: map[blob.Digest]string{boot: "hello"}}
+	for _, id := range []blob.Digest{boot, theirs} {
+		if err := os.WriteFile(filepath.Join(s.own.dir, id.Hex()+".json"), []byte(id.Hex()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const secret = "s3cret"
+	full := func(id blob.Digest, from string) statuspage.Job {
+		return statuspage.Job{From: from, Status: job.Status{
+			ID: id, Stage: job.Ended, Submitter: "local:" + secret, Module: blob.Of([]byte(secret)), AcceptedAt: time.Unix(1e9, 0),
+			End: &job.End{State: job.Trapped, ExitCode: 3, Detail: secret, Receipt: true, EndedAt: time.Unix(1e9, 5),
+				Stdout: job.Output{Digest: blob.Of([]byte(secret)), Size: 6}, Failure: &job.Failure{Text: secret}},
+		}}
+	}
+	if got := full(boot, "boot job hello"); !reflect.DeepEqual(s.forStrangers(got), got) {
+		t.Error("a boot job is withheld")
+	}
+	for name, j := range map[string]statuspage.Job{
+		"submitted": full(theirs, ""), "of execute-job": full(theirs, "plasmd execute-job"), "submitted, as a boot job is": full(boot, ""),
+	} {
+		want := statuspage.Job{From: "not shown", Status: job.Status{ID: j.ID, Stage: job.Ended, AcceptedAt: j.AcceptedAt,
+			End: &job.End{State: job.Trapped, ExitCode: 3, EndedAt: j.End.EndedAt}}}
+		if got := s.forStrangers(j); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if !s.forAnybody() {
+		t.Error("without a token the page is for all")
+	}
+	if raw, err := s.receipt(boot); err != nil || string(raw) != boot.Hex() {
+		t.Errorf("of a boot job: %q, %v", raw, err)
+	}
+	if raw, err := s.receipt(theirs); err == nil {
+		t.Errorf("somebody's receipt: %q", raw)
+	}
+	d.cfg.PageTokenFile = "token"
+	if s.forAnybody() {
+		t.Error("with a token the page is for all")
 	}
 }
 

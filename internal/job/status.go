@@ -1,6 +1,7 @@
 package job
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"time"
 
@@ -83,6 +84,9 @@ func FailureOf(err error) *Failure {
 type Caller struct {
 	Name  string // such as "local:1000"
 	Admin bool   // may see and cancel everybody's jobs
+	// Key is that of another node or program that brings something over the network,
+	// proven by its connection; nil for who stands at the machine.
+	Key ed25519.PublicKey
 }
 
 // What a node says about a job that it does not, or not yet, know all about.

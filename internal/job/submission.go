@@ -65,6 +65,7 @@ type Submission struct {
 	// set of all commitments. Zero: the answer is the receipt.
 	Commit blob.Digest
 	Digest blob.Digest // of the envelope
+	Any    bool        // for every node
 }
 
 type wireSubmission struct {
@@ -159,6 +160,17 @@ func (a Authority) Open(raw []byte) (*Submission, error) {
 	return a.check(w, signers, raw)
 }
 
+// BroughtBy refuses a submission for any node that somebody else than its submitter
+// brings over the network: each node that got it could bring it to all others, before
+// the submitter does, and have their answers. One for a named node only that node got.
+func (s *Submission) BroughtBy(by Caller) error {
+	if s.Any && by.Key != nil && !by.Key.Equal(s.Submitter) {
+		return &Refusal{Reason: Unauthorised, Detail: "the submission is for any node, and somebody else than its submitter brings it",
+			Directions: "Name this node in the submission, or bring it to the node's job socket."}
+	}
+	return nil
+}
+
 // check judges a payload that the keys with the ids signers have signed.
 func (a Authority) check(w wireSubmission, signers []string, raw []byte) (*Submission, error) {
 	if w.Version != SubmissionVersion {
@@ -182,7 +194,7 @@ func (a Authority) check(w wireSubmission, signers []string, raw []byte) (*Submi
 	if err != nil {
 		return nil, err
 	}
-	sub := &Submission{Job: j, Submitter: submitter, Expires: expires, Nonce: w.Nonce, Digest: blob.Of(raw)}
+	sub := &Submission{Job: j, Submitter: submitter, Expires: expires, Nonce: w.Nonce, Digest: blob.Of(raw), Any: w.Audience == AnyNode}
 	if w.Commit == nil {
 		return sub, nil
 	}

@@ -288,6 +288,28 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
+// TestAnyNodeForItsSubmitterOnly: who got a submission for any node cannot bring it to
+// another one, have the answer, and shut its submitter out; the submitter can.
+func TestAnyNodeForItsSubmitterOnly(t *testing.T) {
+	s := open(t, quick{}, nil)
+	s.keep(t, module)
+	j := newJob(t, module, "a")
+	envelope, err := job.SignSubmission(j, nil, time.Now().Add(time.Hour), key(owner))
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief := client(t, carrier)
+	if _, err := thief.Submit(soon(t), s.peer, envelope, nil); reason(err) != job.Unauthorised {
+		t.Errorf("somebody else brings it: %v", err)
+	}
+	if err := thief.Push(soon(t), s.peer, envelope, blob.Of(module), int64(len(module)), bytes.NewReader(module)); reason(err) != job.Unauthorised {
+		t.Errorf("somebody else brings its module: %v", err)
+	}
+	if a, err := client(t, owner).Submit(soon(t), s.peer, envelope, nil); err != nil || string(a.Stdout) != "a" {
+		t.Errorf("its submitter brings it: %+v, %v", a, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	s := open(t, quick{}, nil)
 	s.keep(t, module)

@@ -124,7 +124,7 @@ func malformed(format string, args ...any) error {
 func (s *Server) serve(ctx context.Context, c peer.Caller, st peer.Stream, handle func(*answering, request) error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := &answering{ctx: ctx, cancel: cancel, stream: st, block: s.cfg.BlockTimeout, by: job.Caller{Name: "peer:" + c.ID}}
+	a := &answering{ctx: ctx, cancel: cancel, stream: st, block: s.cfg.BlockTimeout, by: job.Caller{Name: "peer:" + c.ID, Key: c.Key}}
 	err := s.admit(a, c, handle)
 	if err != nil {
 		s.cfg.Log.Debug("a peer's request was not met", "peer", c.ID, "err", err)
@@ -378,6 +378,9 @@ func (s *Server) output(a *answering, id blob.Digest, stderr bool) error {
 // push takes a module or an input in for a job that a submitter has signed.
 func (s *Server) push(a *answering, r request) error {
 	sub, err := s.authority().Open(r.document)
+	if err == nil {
+		err = sub.BroughtBy(a.by)
+	}
 	if err != nil {
 		return err
 	}

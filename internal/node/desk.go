@@ -199,6 +199,9 @@ func (d *Desk) SubmitSigned(envelope []byte, by job.Caller) (job.Status, error) 
 	s, err := job.Authority{
 		Node: d.cfg.Node.Public(), Submitters: d.cfg.Submitters, Now: d.cfg.Node.cfg.Now(),
 	}.Open(envelope)
+	if err == nil {
+		err = s.BroughtBy(by)
+	}
 	if err != nil {
 		return job.Status{}, d.refused(err)
 	}

@@ -61,7 +61,7 @@ func TestMetrics(t *testing.T) {
 	do(t, "GET", kernel, http.Header{"Range": {"bytes=0-0" + strings.Repeat(",1-1", maxRanges)}}, nil)
 	get(t, url+"/secret/%22x%0a")
 	get(t, url+"/stable/x86_64/rootfs")
-	do(t, "POST", url+"/receipts", nil, strings.NewReader("{}"))
+	do(t, "POST", url+"/receipts", nil, bytes.NewReader(signedReceipt(t, 1, 0)))
 	families := scrape(t, url)
 	blobs, release := "/blobs/{aa}/{file}", "/{channel}/{arch}/{file}"
 	for _, c := range []struct {

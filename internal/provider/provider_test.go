@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/manifest"
+	"github.com/phasebased/phase/receipt"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -496,7 +498,7 @@ func TestReceipts(t *testing.T) {
 		return resp
 	}
 	for i := 1; i <= 2; i++ {
-		body := fmt.Sprintf(`{"n":%d}`, i)
+		body := string(signedReceipt(t, byte(i), 0))
 		resp := post(body)
 		if resp.StatusCode != 201 || resp.Header.Get("Location") != fmt.Sprintf("/receipts/%d.json", i) {
 			t.Errorf("%s, Location %q", resp.Status, resp.Header.Get("Location"))
@@ -505,8 +507,37 @@ func TestReceipts(t *testing.T) {
 			t.Errorf("stored %q", got)
 		}
 	}
-	full := `"` + strings.Repeat("x", maxReceipt-2) + `"`
-	for body, want := range map[string]int{"": 400, "no": 400, "{} {}": 400, full: 201, full + " ": 413} {
+	good := string(signedReceipt(t, 1, 0))
+	var sent struct{ Payload []byte }
+	if err := json.Unmarshal([]byte(good), &sent); err != nil {
+		t.Fatal(err)
+	}
+	sign := func(payload []byte, key byte) []dsse.Signature {
+		return []dsse.Signature{dsse.Sign(receipt.PayloadType, payload, keyOf(key))}
+	}
+	e := dsse.Envelope{PayloadType: receipt.PayloadType, Payload: sent.Payload, Signatures: sign(sent.Payload, 1)}
+	other := e
+	other.Signatures = sign(e.Payload, 2)
+	unsigned := e
+	unsigned.Signatures = nil
+	changed := e
+	changed.Payload = bytes.Replace(e.Payload, []byte(`"exit_code":0`), []byte(`"exit_code":1`), 1)
+	later := e
+	later.Payload = bytes.Replace(e.Payload, []byte(receipt.PredicateType), []byte(strings.Split(receipt.PredicateType, "/v")[0]+"/v99.9"), 1)
+	later.Signatures = sign(later.Payload, 1)
+	text := func(e dsse.Envelope) string {
+		raw, err := e.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	nobodys := text(dsse.Envelope{PayloadType: receipt.PayloadType, Payload: []byte("{}")})
+	full := good + strings.Repeat(" ", maxReceipt-len(good))
+	for body, want := range map[string]int{
+		"": 400, "no": 400, "{}": 400, "{} {}": 400, nobodys: 400, text(other): 400, text(unsigned): 400, text(changed): 400, good + "{}": 400,
+		full + " ": 413, text(later): 201,
+	} {
 		if resp := post(body); resp.StatusCode != want {
 			t.Errorf("%d bytes: %s, want %d", len(body), resp.Status, want)
 		}
@@ -559,9 +590,71 @@ func TestReceiptLimits(t *testing.T) {
 	if err := box.admit(a); err != nil {
 		t.Errorf("after somebody emptied it: %v", err)
 	}
-	if n, err := box.put([]byte("{}")); err != nil || n != maxReceipts+1 {
+	if n, err := box.put(a, []byte("{}")); err != nil || n != maxReceipts+1 {
 		t.Errorf("number %d, %v", n, err)
 	}
+}
+
+// TestNobodyFillsTheBox: one address has a share of the box, and so has one network,
+// until somebody takes their receipts out; others go on being heard.
+func TestNobodyFillsTheBox(t *testing.T) {
+	dir := t.TempDir()
+	clock := now
+	box, err := openReceipts(dir, func() time.Time { return clock })
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := func(addr string) (n int, err error) {
+		for ; err == nil; n++ {
+			clock = clock.Add(receiptWindow) // patience
+			if err = box.admit(clientOf(addr)); err == nil {
+				_, err = box.put(clientOf(addr), []byte("{}"))
+			}
+		}
+		return n - 1, err
+	}
+	for _, c := range []struct {
+		addr string
+		want int
+	}{
+		{"192.0.2.1:1", receiptsKept}, {"192.0.2.2:1", networkKept - receiptsKept}, {"192.0.2.3:1", 0},
+		{"[2001:db8:1:1::1]:1", receiptsKept}, {"[2001:db8:1:2::1]:1", networkKept - receiptsKept}, {"[2001:db8:1:3::1]:1", 0},
+		{"10.0.0.1:1", receiptsKept}, {"10.0.0.2:1", receiptsKept}, {"10.0.0.3:1", receiptsKept},
+	} {
+		if n, err := fill(c.addr); n != c.want || err != errShare {
+			t.Errorf("%s put %d in, want %d: %v", c.addr, n, c.want, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "1.json")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := fill("192.0.2.1:1"); n != 1 || err != errShare {
+		t.Errorf("after one was taken out: %d, %v", n, err)
+	}
+	if n, err := fill("198.51.100.1:1"); n != maxReceipts-2*networkKept-3*receiptsKept || err != errBoxFull {
+		t.Errorf("the last: %d, %v", n, err)
+	}
+}
+
+func keyOf(n byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize))
+}
+
+// signedReceipt is one of node n.
+func signedReceipt(t testing.TB, n byte, status int64) []byte {
+	t.Helper()
+	raw, err := receipt.Sign(receipt.Statement{
+		Result: receipt.Result{
+			JobID: blob.Of([]byte("job")), Module: blob.Of([]byte("module")), Stdin: blob.Of(nil), Stdout: receipt.OutputOf(nil, false),
+			Stderr: receipt.OutputOf(nil, false), EndState: receipt.Exited, ExitCode: status, Determinism: receipt.Strict,
+			Fuel: receipt.Fuel{CostTable: 1}, Limits: receipt.Limits{MemoryBytes: 1, DeadlineMS: 1, StdoutBytes: 1, StderrBytes: 1, Fuel: 1},
+		},
+		Observation: receipt.Observation{Engine: "test", Walls: []string{"wasm"}, Timings: receipt.Timings{StartedAt: now}},
+	}, keyOf(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 func TestClientOf(t *testing.T) {
@@ -600,12 +693,13 @@ func TestConcurrencyLimits(t *testing.T) {
 				resp.Body.Close()
 				done <- resp.StatusCode
 			}()
-			feed.Write([]byte("{"))
+			letter := signedReceipt(t, 1, 0)
+			feed.Write(letter[:1])
 			eventually(t, fmt.Sprintf("status %d", c.want), func() bool {
 				resp, _ := get(t, url+"/health")
 				return resp.StatusCode == c.want
 			})
-			feed.Write([]byte("}"))
+			feed.Write(letter[1:])
 			feed.Close()
 			if code := <-done; code != 201 {
 				t.Errorf("the first request ended with %d", code)

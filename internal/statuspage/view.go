@@ -32,6 +32,8 @@ type View struct {
 
 	Jobs []Job // newest first
 	More int   // that were left out
+	// Withheld says that of jobs only what anybody may know is here.
+	Withheld bool
 }
 
 // Booted is what the machine was started with, and who signed it.
@@ -159,7 +161,7 @@ func (j Job) row() row {
 		r.Tone, r.State = "good", "exited 0"
 	case j.End.State == job.Exited:
 		r.State = "exited " + strconv.FormatInt(j.End.ExitCode, 10)
-	case j.End.State == job.Trapped:
+	case j.End.State == job.Trapped && j.End.Detail != "":
 		r.State = "trapped: " + short(j.End.Detail, 120)
 	}
 	return r

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -49,6 +51,11 @@ type Command struct {
 	Session, TTY bool
 	// Drop limits the child to a user and group; nil keeps root.
 	Drop *syscall.Credential
+	// Keep are the only capabilities that the child, and whatever it starts, may ever
+	// have; it also gains none by starting a program (no_new_privs). Nil keeps all.
+	Keep []uintptr
+	// OpenFiles is how many descriptors the child may have; 0 leaves that as it is.
+	OpenFiles uint64
 }
 
 // Exit is how a child ended: Signal is set if one killed it.
@@ -145,13 +152,78 @@ func (s *Supervisor) Start(cmd Command) (*Child, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pid, err := syscall.ForkExec(cmd.Path, append([]string{cmd.Path}, cmd.Args...), attr)
+	pid, err := fork(cmd, attr)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	child := &Child{PID: pid, s: s, done: make(chan struct{})}
 	s.children[pid] = child
 	return child, nil
+}
+
+// fork starts the program, from a thread that has given up what the child shall not
+// have.
+func fork(cmd Command, attr *syscall.ProcAttr) (pid int, err error) {
+	args := append([]string{cmd.Path}, cmd.Args...)
+	if cmd.Keep == nil {
+		return syscall.ForkExec(cmd.Path, args, attr)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// Never unlocked: the thread ends with the goroutine, and no other code runs on it.
+		runtime.LockOSThread()
+		if err = bound(cmd.Keep); err == nil {
+			pid, err = syscall.ForkExec(cmd.Path, args, attr)
+		}
+	}()
+	<-done
+	if err == nil && cmd.OpenFiles > 0 {
+		limit := unix.Rlimit{Cur: cmd.OpenFiles, Max: cmd.OpenFiles}
+		_ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil) // it gets by with fewer
+	}
+	return pid, err
+}
+
+// bound takes all capabilities but keep from the calling thread, out of all sets, for
+// good. Sources: capabilities(7), prctl(2) PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS.
+func bound(keep []uintptr) error {
+	for c := uintptr(0); c < 64; c++ {
+		if slices.Contains(keep, c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); errors.Is(err, unix.EINVAL) {
+			break // one above the last that the kernel knows
+		} else if err != nil {
+			return fmt.Errorf("bound capability %d: %w", c, err)
+		}
+	}
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&head, &sets[0]); err != nil {
+		return fmt.Errorf("capabilities: %w", err)
+	}
+	for i := range sets {
+		var mask uint32
+		for _, c := range keep {
+			if int(c/32) == i {
+				mask |= 1 << (c % 32)
+			}
+		}
+		sets[i].Permitted &= mask
+		sets[i].Effective &= mask
+		sets[i].Inheritable = 0
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("ambient capabilities: %w", err)
+	}
+	if err := unix.Capset(&head, &sets[0]); err != nil {
+		return fmt.Errorf("capabilities: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	return nil
 }
 
 // Done is closed when the child has ended.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -80,6 +81,72 @@ func TestSupervisorGivesEachChildItsExit(t *testing.T) {
 	if _, err := s.Start(Command{Path: "/nonexistent"}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Start of nothing: %v", err)
 	}
+}
+
+// TestKeptCapabilities: a child has the capabilities that it is given and can get no
+// others; those of who starts it, and of other children, are as before.
+func TestKeptCapabilities(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root has capabilities to give up")
+	}
+	s := running(t)
+	status := func(cmd Command) map[string]string {
+		t.Helper()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		cmd.Path, cmd.Args, cmd.Files = "/bin/cat", []string{"/proc/self/status"}, []*os.File{nil, w}
+		c, err := s.Start(cmd)
+		w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if exit, err := c.Wait(soon(t)); err != nil || !exit.OK() {
+			t.Fatalf("%v, %v", exit, err)
+		}
+		fields := map[string]string{}
+		for line := range strings.Lines(string(said)) {
+			if name, value, ok := strings.Cut(line, ":\t"); ok {
+				fields[name] = strings.TrimSpace(value)
+			}
+		}
+		return fields
+	}
+	before := status(Command{})
+	if strings.Trim(before["CapPrm"], "0") == "" {
+		t.Skip("root has no capabilities here")
+	}
+	kept := status(Command{Keep: []uintptr{unix.CAP_KILL, unix.CAP_SETUID}})
+	const want = "00000000000000a0" // 5 and 7
+	if kept["CapPrm"] != want || kept["CapEff"] != want || kept["CapBnd"] != want || strings.Trim(kept["CapInh"]+kept["CapAmb"], "0") != "" || kept["NoNewPrivs"] != "1" {
+		t.Errorf("the child has %v", kept)
+	}
+	none := status(Command{Keep: []uintptr{}})
+	if all := none["CapPrm"] + none["CapEff"] + none["CapBnd"]; strings.Trim(all, "0") != "" {
+		t.Errorf("a child that keeps nothing has %v", none)
+	}
+	if after := status(Command{}); after["CapPrm"] != before["CapPrm"] || after["CapBnd"] != before["CapBnd"] || after["NoNewPrivs"] != before["NoNewPrivs"] {
+		t.Errorf("another child has %v, before %v", after, before)
+	}
+	cmd := child("ignore", nil)
+	cmd.Keep, cmd.OpenFiles = []uintptr{}, 300
+	c, err := s.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files unix.Rlimit
+	if err := unix.Prlimit(c.PID, unix.RLIMIT_NOFILE, nil, &files); err != nil || files.Max != 300 {
+		t.Errorf("the child may have %d files, %v", files.Max, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.Stop(ended)
 }
 
 func TestStopKillsWhatDoesNotListen(t *testing.T) {

@@ -113,13 +113,20 @@ func TestNode(t *testing.T) {
 	b := openBrowser(t)
 	exe, dir := buildNode(t), t.TempDir()
 	socket := filepath.Join(dir, "s")
+	tokenFile := filepath.Join(dir, "token") // else the page does not show whose jobs they are
+	if err := os.WriteFile(tokenFile, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	base := startNode(t, exe, map[string]any{
-		"listen_addrs": []string{}, "page_addr": "127.0.0.1:0", "metrics_addr": "", "serve_port": 0, "job_socket": socket,
+		"page_token_file": tokenFile, "listen_addrs": []string{}, "page_addr": "127.0.0.1:0", "metrics_addr": "", "serve_port": 0, "job_socket": socket,
 		"max_concurrent_jobs": 1,
 	})
 	p := b.newTab()
 	p.look(1000, 1000, "light")
 	p.open(base + "/")
+	p.eval(`document.querySelector("#token").focus()`, nil)
+	p.write(token)
+	p.leads(func() { p.press("Enter", 0) })
 	if text := p.text("document.body.innerText"); !strings.Contains(text, "nobody vouches for its system") || !strings.Contains(text, "No jobs yet") {
 		t.Errorf("the page of a node on a plain machine:\n%s", text)
 	}

@@ -297,6 +297,16 @@ func TestPowerOnToReceipt(t *testing.T) {
 	b := setup(t)
 	outcome, console := b.bootFrom(b.release(1), "")
 	b.verified(outcome, console)
+	walls := outcome.Receipt.Statement.Observation.Walls
+	for _, want := range []string{ // plasmd has six capabilities, and needs no more for them
+		"wasm", "process", "fresh-process", "wall-deadline", "rlimits", "no-new-privs", "undumpable", "unprivileged-user", "empty-root",
+		"seccomp", "network-namespace", "pid-namespace", "ipc-namespace", "mount-namespace",
+	} {
+		if !slices.Contains(walls, want) {
+			t.Errorf("the receipt lacks the wall %s: %q", want, walls)
+		}
+	}
+	t.Logf("walls: %q", walls)
 	var names []string
 	for _, s := range outcome.Stages {
 		names = append(names, s.Name)
