@@ -121,7 +121,7 @@ func (s *Server) small(id blob.Digest, stderr bool, by job.Caller) (strictjson.B
 }
 
 func (s *Server) tell(w http.ResponseWriter, p progress) error {
-	line, err := strictjson.MarshalCanonical(p)
+	line, err := strictjson.Marshal(p)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (s *Server) tell(w http.ResponseWriter, p progress) error {
 
 // tellAll sends the last line. If it is the only one, its length is known.
 func (s *Server) tellAll(w http.ResponseWriter, p progress) error {
-	line, err := strictjson.MarshalCanonical(p)
+	line, err := strictjson.Marshal(p)
 	if err != nil {
 		return err
 	}

@@ -154,25 +154,14 @@ func (c *carrier) carry(ctx context.Context) (time.Duration, error) {
 
 // byOwnSocket does what phase job run does.
 func (c *carrier) byOwnSocket(ctx context.Context, j *job.Job) error {
-	if _, err := c.node.socket.Submit(ctx, jobapi.TypeSpec, j.Payload()); err != nil {
-		return err
-	}
-	status, err := c.node.socket.Watch(ctx, j.ID(), func(job.Status) {})
+	done, err := c.node.socket.Run(ctx, jobapi.TypeSpec, j.Payload(), func(job.Status) {})
 	if err != nil {
 		return err
 	}
-	if status.End == nil || status.End.Failure != nil {
-		return fmt.Errorf("the job ended as %+v", status.End)
+	if done.Status.End.Failure != nil {
+		return fmt.Errorf("the job ended as %+v", done.Status.End)
 	}
-	raw, err := c.node.socket.Receipt(ctx, j.ID())
-	if err != nil {
-		return err
-	}
-	var out bytes.Buffer
-	if err := c.node.socket.Output(ctx, j.ID(), "stdout", status.End.Stdout, &out); err != nil {
-		return err
-	}
-	return c.check(j, raw, out.Bytes())
+	return c.check(j, done.Receipt, done.Stdout)
 }
 
 func (c *carrier) check(j *job.Job, raw, stdout []byte) error {
