@@ -169,32 +169,29 @@ func (s *specFlags) make(cmd *cobra.Command, args []string) (*job.Job, []byte, e
 	return j, module, err
 }
 
-// submit gives module and job to the node.
-func (s *specFlags) submit(ctx context.Context, c *jobapi.Client, j *job.Job, module []byte) (job.Status, error) {
-	kind, document := jobapi.TypeSpec, j.Payload()
+// bring gives the node what the job needs, and returns the job as it is handed in.
+func (s *specFlags) bring(ctx context.Context, c *jobapi.Client, j *job.Job, module []byte) (kind string, document []byte, err error) {
+	kind, document = jobapi.TypeSpec, j.Payload()
 	if s.key != "" {
 		kind = jobapi.TypeEnvelope
 		key, err := keyfile.Read(s.key, nil)
 		if err != nil {
-			return job.Status{}, err
+			return "", nil, err
 		}
 		var audience ed25519.PublicKey
 		if s.to != job.AnyNode {
 			if audience, err = job.ParseKey(s.to); err != nil {
-				return job.Status{}, usageError{fmt.Errorf("--for: %w", err)}
+				return "", nil, usageError{fmt.Errorf("--for: %w", err)}
 			}
 		}
 		if document, err = job.SignSubmission(j, audience, time.Now().Add(s.valid), key); err != nil {
-			return job.Status{}, err
+			return "", nil, err
 		}
 	}
 	if err := c.Upload(ctx, module); err != nil {
-		return job.Status{}, err
+		return "", nil, err
 	}
-	if err := s.files.upload(ctx, c); err != nil {
-		return job.Status{}, err
-	}
-	return c.Submit(ctx, kind, document)
+	return kind, document, s.files.upload(ctx, c)
 }
 
 func newJobSubmit(f *jobFlags) *cobra.Command {
@@ -234,7 +231,11 @@ none, and the message says what happened at each node; 2 wrong usage.`,
 			if err != nil {
 				return err
 			}
-			status, err := s.submit(cmd.Context(), c, j, module)
+			kind, document, err := s.bring(cmd.Context(), c, j, module)
+			if err != nil {
+				return err
+			}
+			status, err := c.Submit(cmd.Context(), kind, document)
 			if err != nil {
 				return err
 			}

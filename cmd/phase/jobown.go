@@ -89,14 +89,19 @@ func (w withOwn) Submit(ctx context.Context, p peer.Peer, envelope []byte, tell 
 		return w.Peers.Submit(ctx, p, envelope, tell)
 	}
 	err := w.c.Upload(ctx, w.module)
-	var s job.Status
+	var done jobapi.Ran
 	if err == nil {
-		s, err = w.c.Submit(ctx, jobapi.TypeEnvelope, envelope)
+		done, err = w.c.Run(ctx, jobapi.TypeEnvelope, envelope, tell)
 	}
-	if err != nil {
-		return jobpeer.Answer{}, between(p, err)
+	return answerOf(p, done, err)
+}
+
+// answerOf is what came of a job at the socket as it comes from others.
+func answerOf(p peer.Peer, done jobapi.Ran, err error) (jobpeer.Answer, error) {
+	if err == nil && done.Status.End.Failure != nil {
+		err = &jobapi.RefusedError{Failure: *done.Status.End.Failure}
 	}
-	return w.Await(ctx, p, s.ID, tell)
+	return jobpeer.Answer{Receipt: done.Receipt, Stdout: done.Stdout, Stderr: done.Stderr}, between(p, err)
 }
 
 // Await waits for the end and gets the answer.
@@ -104,22 +109,8 @@ func (w withOwn) Await(ctx context.Context, p peer.Peer, id blob.Digest, tell fu
 	if !w.is(p) {
 		return w.Peers.Await(ctx, p, id, tell)
 	}
-	s, err := w.c.Watch(ctx, id, tell)
-	if err != nil {
-		return jobpeer.Answer{}, between(p, err)
-	}
-	if f := s.End.Failure; f != nil {
-		return jobpeer.Answer{}, between(p, &jobapi.RefusedError{Failure: *f})
-	}
-	var out, errs writer
-	raw, err := w.c.Receipt(ctx, id)
-	if err == nil {
-		err = w.c.Output(ctx, id, "stdout", s.End.Stdout, &out)
-	}
-	if err == nil {
-		err = w.c.Output(ctx, id, "stderr", s.End.Stderr, &errs)
-	}
-	return jobpeer.Answer{Receipt: raw, Stdout: out, Stderr: errs}, between(p, err)
+	done, err := w.c.Await(ctx, id, tell)
+	return answerOf(p, done, err)
 }
 
 // Cancel ends the job.

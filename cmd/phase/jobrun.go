@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,25 +95,25 @@ func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, arg
 	if err != nil {
 		return err
 	}
-	status, err := s.submit(cmd.Context(), c, j, module)
+	kind, document, err := s.bring(cmd.Context(), c, j, module)
 	if err != nil {
 		return err
 	}
-	id := status.ID
-	if status, err = c.Watch(cmd.Context(), id, stageTeller()); err != nil {
-		return cancelled(cmd.Context(), c, id, err)
+	done, err := c.Run(cmd.Context(), kind, document, stageTeller())
+	if err != nil {
+		return cancelled(cmd.Context(), c, j.ID(), err)
 	}
-	if status.End.Failure != nil {
-		return &jobapi.RefusedError{Failure: *status.End.Failure}
+	end := done.Status.End
+	if end.Failure != nil {
+		return &jobapi.RefusedError{Failure: *end.Failure}
 	}
-	r := ran{Status: status}
-	if r.Receipt, err = verifiedReceipt(cmd.Context(), c, j.ID(), status.End); err != nil {
+	if err := checkRun(cmd.Context(), c, j.ID(), done); err != nil {
 		return err
 	}
-	if err := passOutput(cmd, f, c, &r); err != nil {
+	if err := passOutput(cmd, f, done); err != nil {
 		return err
 	}
-	return moduleStatus(status.End)
+	return moduleStatus(end)
 }
 
 // cancelled ends a job that nobody waits for any longer.
@@ -124,61 +123,42 @@ func cancelled(ctx context.Context, c *jobapi.Client, id blob.Digest, err error)
 	}
 	late, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer stop()
-	if _, failed := c.Cancel(late, id); failed != nil {
+	if _, failed := c.Cancel(late, id); failed != nil && !unknown(failed) {
 		return errors.Join(errors.New("interrupted"), failed)
 	}
 	return errors.New("interrupted: the job is cancelled")
 }
 
-// verifiedReceipt gets the receipt of this very job with these very outputs.
-func verifiedReceipt(ctx context.Context, c *jobapi.Client, id blob.Digest, end *job.End) ([]byte, error) {
-	nodes, err := c.Nodes(ctx)
-	if err != nil || len(nodes) == 0 {
-		return nil, errors.Join(err, errors.New("the node does not say its key"))
-	}
-	key, err := job.ParseKey(nodes[0].Key)
+// unknown: the node has no such job; it had not taken it yet.
+func unknown(err error) bool {
+	var refused *jobapi.RefusedError
+	return errors.As(err, &refused) && refused.Failure.Reason == jobapi.NotFound
+}
+
+// checkRun checks that the receipt is of this very job with these very outputs.
+func checkRun(ctx context.Context, c *jobapi.Client, id blob.Digest, done jobapi.Ran) error {
+	own, err := ownNode(ctx, c)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	raw, err := c.Receipt(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	_, _, err = receipt.Judge(raw, receipt.Expectation{
-		NodeKey: key, JobID: id, Stdout: end.Stdout.Digest, Stderr: end.Stderr.Digest, Now: time.Now(),
+	_, _, err = receipt.Judge(done.Receipt, receipt.Expectation{
+		NodeKey: own.peer.Key, JobID: id, Now: time.Now(),
+		Stdout: done.Status.End.Stdout.Digest, Stderr: done.Status.End.Stderr.Digest,
 	})
-	return raw, err
+	return err
 }
 
 // passOutput passes on what the job wrote.
-func passOutput(cmd *cobra.Command, f *jobFlags, c *jobapi.Client, r *ran) error {
-	id, end := r.Status.ID, r.Status.End
+func passOutput(cmd *cobra.Command, f *jobFlags, done jobapi.Ran) error {
 	if f.format == "json" {
-		var out, errs writer
-		if err := c.Output(cmd.Context(), id, "stdout", end.Stdout, &out); err != nil {
-			return err
-		}
-		if err := c.Output(cmd.Context(), id, "stderr", end.Stderr, &errs); err != nil {
-			return err
-		}
-		r.Stdout, r.Stderr = out, errs
-		return f.show(cmd.OutOrStdout(), r, nil)
+		return f.show(cmd.OutOrStdout(), ran{done.Status, done.Stdout, done.Stderr, done.Receipt}, nil)
 	}
-	if err := c.Output(cmd.Context(), id, "stdout", end.Stdout, cmd.OutOrStdout()); err != nil {
+	if _, err := cmd.OutOrStdout().Write(done.Stdout); err != nil {
 		return err
 	}
-	return c.Output(cmd.Context(), id, "stderr", end.Stderr, cmd.ErrOrStderr())
+	_, err := cmd.ErrOrStderr().Write(done.Stderr)
+	return err
 }
-
-// writer collects; the node's limits bound it, and the size that was told.
-type writer []byte
-
-func (w *writer) Write(p []byte) (int, error) {
-	*w = append(*w, p...)
-	return len(p), nil
-}
-
-var _ io.Writer = (*writer)(nil)
 
 // endedError is a job that ended otherwise than by itself.
 type endedError struct{ end *job.End }

@@ -282,29 +282,58 @@ func (c *Client) listen(ctx context.Context, id blob.Digest, tell func(job.Statu
 		return job.Status{}, err
 	}
 	defer w.Body.Close()
-	lines := bufio.NewScanner(w.Body)
-	lines.Buffer(nil, 64<<10)
-	for lines.Scan() {
-		var s job.Status
-		if err := strictjson.Unmarshal(lines.Bytes(), &s, strictjson.Limits{Bytes: 64 << 10, Depth: 16}); err != nil {
-			return s, fmt.Errorf("the node's answer: %w", err)
+	var s job.Status
+	err = eachLine(w.Body, 64<<10, func(line []byte) (bool, error) {
+		s = job.Status{}
+		if err := readLine(line, &s); err != nil {
+			return true, err
 		}
 		tell(s)
-		switch {
-		case s.Stage == job.Ended && s.End != nil:
-			return s, nil
-		case s.Stage == job.Committed: // nothing more is told before the set is shown
-			return s, job.ErrWithheld
+		return over(s)
+	})
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return s, err
+}
+
+// over reports whether a node tells nothing more after s.
+func over(s job.Status) (bool, error) {
+	switch {
+	case s.Stage == job.Ended && s.End != nil:
+		return true, nil
+	case s.Stage == job.Committed: // nothing more is told before the set is shown
+		return true, job.ErrWithheld
+	}
+	return false, nil
+}
+
+func readLine(line []byte, v any) error {
+	if err := strictjson.Unmarshal(line, v, strictjson.Limits{Bytes: len(line), Depth: 16}); err != nil {
+		return fmt.Errorf("the node's answer: %w", err)
+	}
+	return nil
+}
+
+// eachLine gives lines of at most most bytes to take, until that has the last one. The
+// end is read as well, without which the connection would be lost for the next request.
+func eachLine(r io.Reader, most int, take func(line []byte) (last bool, err error)) error {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, most)
+	for lines.Scan() {
+		last, err := take(lines.Bytes())
+		if last && (err == nil || errors.Is(err, job.ErrWithheld)) {
+			_, _ = io.CopyN(io.Discard, r, 1)
+		}
+		if last {
+			return err
 		}
 	}
-	err = lines.Err()
+	err := lines.Err()
 	if err == nil {
 		err = io.ErrUnexpectedEOF
 	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return job.Status{}, fmt.Errorf("the node stopped telling about the job: %w", err)
+	return fmt.Errorf("the node stopped telling about the job: %w", err)
 }
 
 // Receipt is a job's receipt, not verified.

@@ -109,6 +109,7 @@ var routes = []route{
 	{"GET", "/v1/jobs/{id}/receipt", (*Server).getReceipt},
 	{"GET", "/v1/jobs/{id}/stdout", (*Server).getStdout},
 	{"GET", "/v1/jobs/{id}/stderr", (*Server).getStderr},
+	{"POST", "/v1/runs", (*Server).run},
 	{"POST", "/v1/replays", (*Server).replay},
 	{"HEAD", "/v1/blobs/{id}", (*Server).hasBlob},
 	{"PUT", "/v1/blobs/{id}", (*Server).putBlob},
@@ -280,24 +281,29 @@ func (s *Server) listJobs(w http.ResponseWriter, _ *http.Request, by job.Caller)
 }
 
 func (s *Server) submit(w http.ResponseWriter, r *http.Request, by job.Caller) error {
+	status, err := s.take(w, r, by)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", "/v1/jobs/"+status.ID.String())
+	return writeJSON(w, http.StatusAccepted, status)
+}
+
+// take gives the job in the request to the desk.
+func (s *Server) take(w http.ResponseWriter, r *http.Request, by job.Caller) (job.Status, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	take, most := s.cfg.Desk.SubmitLocal, int64(job.MaxSpecBytes)
 	switch {
 	case err == nil && kind == TypeEnvelope:
 		take, most = s.cfg.Desk.SubmitSigned, job.MaxSubmissionBytes
 	case err != nil || kind != TypeSpec:
-		return malformed("the request's content type is neither "+TypeSpec+" nor "+TypeEnvelope, err)
+		return job.Status{}, malformed("the request's content type is neither "+TypeSpec+" nor "+TypeEnvelope, err)
 	}
 	raw, err := s.body(w, r, most)
 	if err != nil {
-		return err
+		return job.Status{}, err
 	}
-	status, err := take(raw, by)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Location", "/v1/jobs/"+status.ID.String())
-	return writeJSON(w, http.StatusAccepted, status)
+	return take(raw, by)
 }
 
 func (s *Server) getJob(w http.ResponseWriter, r *http.Request, by job.Caller) error {

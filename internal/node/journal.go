@@ -96,7 +96,7 @@ func (j *journal) add(e entry) error {
 	if j == nil {
 		return nil
 	}
-	line, err := strictjson.MarshalCanonical(e)
+	line, err := strictjson.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("journal of jobs: %w", err)
 	}
@@ -121,7 +121,7 @@ func (j *journal) compact(entries []entry) error {
 	}
 	var all bytes.Buffer
 	for _, e := range entries {
-		line, err := strictjson.MarshalCanonical(e)
+		line, err := strictjson.Marshal(e)
 		if err != nil {
 			return fmt.Errorf("journal of jobs: %w", err)
 		}

@@ -242,3 +242,25 @@ func TestErrorsAreFitForATerminal(t *testing.T) {
 		}
 	}
 }
+
+// TestMarshal: what is written is read again, and what is refused to be read is not
+// written.
+func TestMarshal(t *testing.T) {
+	in := sample{N: MaxInt, S: "<\u20ac>", Map: map[string]sample{"b": {N: 1}, "a": {}}, Bytes: Base64("x")}
+	raw, err := Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out sample
+	if err := Unmarshal(raw, &out, Limits{}); err != nil || !reflect.DeepEqual(in, out) {
+		t.Errorf("%s, %v", raw, err)
+	}
+	if canonical, _ := MarshalCanonical(in); len(canonical) != len(raw) {
+		t.Errorf("%s is not as short as %s", raw, canonical)
+	}
+	for _, bad := range []any{sample{N: MaxInt + 1}, 1.5, Raw("{"), Raw(`{"a":1,"a":1}`)} {
+		if raw, err := Marshal(bad); err == nil {
+			t.Errorf("%v became %s", bad, raw)
+		}
+	}
+}

@@ -122,13 +122,12 @@ func (s *Sandbox) RunWith(ctx context.Context, submitter string, j *job.Job, mod
 	if err != nil {
 		return infra("starting the runner: %v", err), nil
 	}
-	settle := r.replaceLater()
+	r.replaceLater()
 	spawn := time.Since(start)
 	res, err := r.work(ctx, j, module)
 	res.Walls = r.walls
 	res.Timings.Spawn = spawn
 	s.giveBack(r, submitter, res.State)
-	settle()
 	return res, err
 }
 

@@ -44,7 +44,9 @@ func (s *Sandbox) take(ctx context.Context, submitter string, j *job.Job, born g
 			}
 			return r, nil
 		}
-		r.replaceLater()()
+		if r.replace != nil {
+			r.replace()
+		}
 		_ = r.end()
 	}
 }
@@ -235,18 +237,14 @@ func (p *pool) take(submitter string, l job.Limits) *runner {
 }
 
 // replaceAfter is how long a job has the machine to itself, while there is another
-// spare jail, before the one that it took is made again. A small job ends before.
+// spare jail, before the one that it took is made again. A small job ends before, and
+// its answer is written and verified.
 const replaceAfter = 5 * time.Millisecond
 
-// replaceLater makes a jail that was taken again soon, at once when settle is called.
-func (r *runner) replaceLater() (settle func()) {
-	if r.replace == nil || r.jobs > 0 {
-		return func() {}
-	}
-	timer := time.AfterFunc(replaceAfter, r.replace)
-	return func() {
-		timer.Stop()
-		r.replace()
+// replaceLater makes a jail that was taken again soon.
+func (r *runner) replaceLater() {
+	if r.replace != nil && r.jobs == 0 {
+		time.AfterFunc(replaceAfter, r.replace)
 	}
 }
 
