@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/jobapi"
 	"github.com/phasebased/phase/receipt"
@@ -41,7 +42,7 @@ usage; a module's status above 255 ends as 255.`,
 			case away:
 				err = runAway(cmd, f, &s, &d, c, args)
 			default:
-				err = runJob(cmd, f, &s, c, args)
+				err = runJob(cmd, f, &s, c, d.receipt, args)
 			}
 			if err == nil || errors.As(err, new(statusError)) || errors.As(err, new(usageError)) {
 				return err
@@ -91,7 +92,9 @@ func (r rawJSON) MarshalJSON() ([]byte, error) {
 	return r, nil
 }
 
-func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, args []string) error {
+// runJob runs the job on this machine's node, and keeps its receipt in a file if one is
+// named.
+func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, file string, args []string) error {
 	j, module, err := s.make(cmd, args)
 	if err != nil {
 		return err
@@ -110,6 +113,11 @@ func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, arg
 	r := ran{Status: status}
 	if r.Receipt, err = verifiedReceipt(cmd.Context(), c, j.ID(), status.End); err != nil {
 		return err
+	}
+	if file != "" {
+		if err := durable.WriteFile(file, r.Receipt, 0o644); err != nil {
+			return err
+		}
 	}
 	if err := passOutput(cmd, f, c, &r); err != nil {
 		return err
