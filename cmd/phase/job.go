@@ -251,15 +251,22 @@ none, and the message says what happened at each node; 2 wrong usage.`,
 }
 
 func newJobGet(f *jobFlags) *cobra.Command {
-	return &cobra.Command{
+	var file string
+	cmd := &cobra.Command{
 		Use: "get [ID]", Short: "Tell how far a job is; without an id, all of them", Args: someArgs(0, 1, "one job at most"),
-		Example: "  phase job get\n  phase job get ID --format json",
+		Long: `Tells how far a job is, and how it ended. With --receipt it writes the receipt of a job
+that has ended to a file, after verifying it with the key that the node gives; to verify it
+with a key of which you know better whose it is, give the file to phase job verify.`,
+		Example: "  phase job get\n  phase job get --receipt receipt.json ID\n  phase job get ID --format json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			if len(args) == 0 && file != "" {
+				return usageError{errors.New("--receipt: name the job whose receipt you want")}
+			}
 			if len(args) == 0 {
 				list, err := c.List(cmd.Context())
 				if err != nil {
@@ -275,9 +282,34 @@ func newJobGet(f *jobFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if file != "" {
+				if err := keepReceipt(cmd.Context(), c, status, file); err != nil {
+					return err
+				}
+			}
 			return f.show(cmd.OutOrStdout(), status, func(w io.Writer) error { return showJobs(w, []job.Status{status}) })
 		},
 	}
+	cmd.Flags().StringVar(&file, "receipt", "", "write the job's receipt to this `file`")
+	return cmd
+}
+
+// keepReceipt writes the receipt of a job that has ended to a file.
+func keepReceipt(ctx context.Context, c *jobapi.Client, status job.Status, file string) error {
+	switch {
+	case status.End == nil:
+		return job.ErrNotEnded
+	case status.End.Failure != nil:
+		return job.ErrNoReceipt
+	}
+	raw, err := c.Receipt(ctx, status.ID)
+	if err == nil {
+		err = checkRun(ctx, c, status.ID, jobapi.Ran{Status: status, Receipt: raw})
+	}
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(file, raw, 0o644)
 }
 
 // jobID reads an id, with or without "sha256:".

@@ -55,13 +55,16 @@ func (d *dispatchFlags) add(cmd *cobra.Command) {
 }
 
 // away reports whether other nodes are meant; the flags that need that are refused
-// without it.
+// without it. A command that only hands a job in here has no receipt to write either.
 func (d *dispatchFlags) away(cmd *cobra.Command, s *specFlags) (bool, error) {
 	if len(d.on) == 0 {
-		for _, name := range []string{"replicas", "quorum", "max-nodes", "arch", "wait", "search", "receipt", "nodes", "beacon", "fraud-dir"} {
+		for _, name := range []string{"replicas", "quorum", "max-nodes", "arch", "wait", "search", "nodes", "beacon", "fraud-dir"} {
 			if cmd.Flags().Changed(name) {
 				return false, usageError{fmt.Errorf("--%s is for --on", name)}
 			}
+		}
+		if d.receipt != "" && cmd.Name() == "submit" {
+			return false, usageError{errors.New("--receipt is for --on here: ask for it when the job has ended, with phase job get --receipt FILE ID")}
 		}
 		return false, nil
 	}

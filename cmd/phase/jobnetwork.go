@@ -110,6 +110,9 @@ func (n *networkFlags) list(cmd *cobra.Command, f *jobFlags, c *jobapi.Client) e
 	if err != nil {
 		return err
 	}
+	if len(list) == 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "phase: no node was found. Peers to find others by are named in the node's configuration, as bootstrap_peers.")
+	}
 	return f.show(cmd.OutOrStdout(), list, func(w io.Writer) error {
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "NODE\tARCH\tRUNNING\tWAITING\tMEMORY\tFUEL TABLE\tQUORUM\tACCEPTS YOU\tENGINE\tWALLS")

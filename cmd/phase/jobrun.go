@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/durable"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/jobapi"
 	"github.com/phasebased/phase/receipt"
@@ -40,7 +41,7 @@ usage; a module's status above 255 ends as 255.`,
 			case away:
 				err = runAway(cmd, f, &s, &d, c, args)
 			default:
-				err = runJob(cmd, f, &s, c, args)
+				err = runJob(cmd, f, &s, c, d.receipt, args)
 			}
 			if err == nil || errors.As(err, new(statusError)) || errors.As(err, new(usageError)) {
 				return err
@@ -90,7 +91,9 @@ func (r rawJSON) MarshalJSON() ([]byte, error) {
 	return r, nil
 }
 
-func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, args []string) error {
+// runJob runs the job on this machine's node, and keeps its receipt in a file if one is
+// named.
+func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, file string, args []string) error {
 	j, module, err := s.make(cmd, args)
 	if err != nil {
 		return err
@@ -109,6 +112,11 @@ func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, arg
 	}
 	if err := checkRun(cmd.Context(), c, j.ID(), done); err != nil {
 		return err
+	}
+	if file != "" {
+		if err := durable.WriteFile(file, done.Receipt, 0o644); err != nil {
+			return err
+		}
 	}
 	if err := passOutput(cmd, f, done); err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -55,7 +56,23 @@ func (r *reach) Search(ctx context.Context, arch string, found func(peer.Peer)) 
 			return nil
 		}
 	}
-	return failed[0]
+	return cannotLook(failed[0])
+}
+
+// cannotLook says to a person what the node lacks to find others.
+func cannotLook(err error) error {
+	var nobody *p2p.UnreachableError
+	if !errors.As(err, &nobody) {
+		return err
+	}
+	todo := "Name peers to find others by, as bootstrap_peers of the node's configuration"
+	if len(nobody.Peers) > 0 {
+		todo = "Check that one of the bootstrap_peers of the node's configuration runs, and that no firewall blocks its TCP port"
+	}
+	return &job.Refusal{
+		Reason: job.Internal, Detail: "other nodes cannot be looked for", Err: err,
+		Directions: todo + "; or name a node with its address, as --on KEY@MULTIADDR.",
+	}
 }
 
 // For asks other nodes about jobs of submitter.

@@ -65,9 +65,19 @@ func Unmarshal(data []byte, v any, lim Limits) error {
 		return err
 	}
 	if err := json.Unmarshal(data, v, json.RejectUnknownMembers(lim.RejectUnknown)); err != nil {
-		return fmt.Errorf("%w: %w", ErrType, shown{err})
+		return fmt.Errorf("%w: %w", ErrType, shown{inDocument(err)})
 	}
 	return nil
+}
+
+// inDocument leaves out of which type of this program a value was to become a part, where
+// the reason and the place in the document say enough.
+func inDocument(err error) error {
+	var s *json.SemanticError
+	if !errors.As(err, &s) || s.Err == nil || s.JSONPointer == "" {
+		return err
+	}
+	return fmt.Errorf("at %s: %w", s.JSONPointer, s.Err)
 }
 
 // MarshalCanonical encodes v in the one form that every encoder agrees on:

@@ -264,3 +264,20 @@ func TestMarshal(t *testing.T) {
 		}
 	}
 }
+
+// TestPlaceInTheDocument: whoever wrote the document is told where it is wrong, and not
+// what this program calls its types.
+func TestPlaceInTheDocument(t *testing.T) {
+	var v struct {
+		Limits struct {
+			Fuel int64 `json:"fuel"`
+		} `json:"limits"`
+	}
+	err := Unmarshal([]byte(`{"limits":{"fule":1}}`), &v, Limits{Bytes: 100, RejectUnknown: true})
+	if !errors.Is(err, ErrType) || !strings.Contains(err.Error(), `at /limits/fule: unknown object member name`) {
+		t.Error(err)
+	}
+	if err != nil && strings.Contains(err.Error(), "struct") {
+		t.Errorf("%v names a type", err)
+	}
+}

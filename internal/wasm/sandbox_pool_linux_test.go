@@ -176,7 +176,7 @@ func TestReuseShowsNothing(t *testing.T) {
 	serving(t, s)
 	world := buildWorld(t)
 	look := func(submitter, nonce string) string {
-		j := newJob(t, world, func(s *job.Spec) { s.Nonce = nonce })
+		j := newJob(t, world, func(s *job.Spec) { s.Nonce, s.Limits.DeadlineMS = nonce, compileTime })
 		return string(mustRun(t, s, submitter, j, world).Stdout)
 	}
 	// scan fills its memory; its exit code is 1 if a byte of
