@@ -42,7 +42,8 @@ type hopMachine struct {
 const hopLine = `panic=30 phase.test="two words"`
 
 func (h hopMachine) test(t *testing.T) {
-	kernel, initrd := h.build(t)
+	kernel, initrd := h.build(t) // one after another: they fetch the same packages
+	t.Parallel()
 	cfg := vm.Config{Arch: h.arch, Memory: 768, CPUs: 2, Kernel: kernel, Initrd: initrd, Append: h.console() + " panic=30", Dir: t.TempDir()}
 	if h.uefi {
 		cfg.Extra = h.firmware(t, cfg.Dir)

@@ -30,6 +30,7 @@ func TestTorIsNotCarried(t *testing.T) {
 // runs there, as its own user, behind the kernel's rules, and the provider beside it
 // is not asked. What it does where relays answer, test/net shows.
 func TestTorHasNobody(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	work, err := filepath.Abs(filepath.Join(repository, "build", "lab-tor"))
 	if err != nil {
@@ -45,7 +46,7 @@ func TestTorHasNobody(t *testing.T) {
 	b.publish(b.release(1), "")
 	b.serve()
 	b.medium(lab.ImageOptions{Mode: "private", Policy: "[tor]\nallow = true\nbridges = [\"192.0.2.1:1\"]\n"})
-	ctx, cancel := context.WithTimeout(t.Context(), bootWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*bootWithin)
 	defer cancel()
 	machine, err := b.lab.Boot(ctx, lab.BootOptions{Image: b.image, Run: b.run})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 // on one that has a network cable and no wireless card: nothing is missing, and
 // nobody is bothered with Wi-Fi. What joining takes, cmd/phase-init proves.
 func TestMediumWithWiFi(t *testing.T) {
+	t.Parallel()
 	b := setup(t)
 	work, err := filepath.Abs(filepath.Join(repository, "build", "lab-wifi"))
 	if err != nil {
