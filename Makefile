@@ -22,7 +22,7 @@ tools deb-x86_64 deb-arm64: STAMP = -X $(V).Commit=$(COMMIT)
 FUZZTIME ?= 10s
 
 .DEFAULT_GOAL := image
-.PHONY: help demo test fuzz bench lint reference image esp initramfs rootfs release deb deps tools verifier target test-qemu-x86 test-qemu-arm64 clean
+.PHONY: help demo test fuzz bench lint reference pictures image esp initramfs rootfs release deb deps tools verifier target test-qemu-x86 test-qemu-arm64 clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ lint: ## gofmt, vet for both architectures, staticcheck, govulncheck where its d
 
 reference: ## write docs/reference anew, from the programs
 	go test -run TestReference ./cmd/phase ./cmd/plasmd ./cmd/internal/steps ./internal/bootcfg -update
+
+pictures: tools target-x86_64 ## make the terminal pictures and screenshots of the pages anew, from the programs (ARGS="demo" makes one)
+	$(BIN)/phase doctor --install --task test
+	go run ./test/pictures $(ARGS)
 
 # One image boots machines of both architectures, unless ARCH or ARGS name one.
 ONE_ARCH = $(if $(filter all --arch=all,$(ARCH) $(ARGS)),,$(filter-out file,$(origin ARCH))$(findstring --arch,$(ARGS)))

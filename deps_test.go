@@ -126,7 +126,7 @@ const importLaw = `
 	NONE < examples/checksum, examples/fractal;
 
 	# Whole machines.
-	NONE < test/net, test/node, test/page, test/reader, test/quickstart, test/fuzz, test/bench/delay, test/bench/kernels, test/bench/table, test/vm/look;
+	NONE < test/net, test/node, test/page, test/reader, test/quickstart, test/fuzz, test/pictures, test/bench/delay, test/bench/kernels, test/bench/table, test/vm/look;
 	internal/p2p/dhtserver < test/bench/nodes;
 	internal/wasm < test/fuel;
 	internal/p2p < test/bench/client;

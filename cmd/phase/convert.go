@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -56,6 +57,7 @@ type conversion struct {
 	out     string
 	arch    string // of machines; "": what the image starts, arm64 if it starts both
 	force   bool
+	json    bool
 }
 
 func newImageConvert() *cobra.Command {
@@ -69,6 +71,9 @@ func newImageConvert() *cobra.Command {
 				return err
 			}
 			written, err := c.run(cmd.Context(), args[0])
+			if c.json && err == nil {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string][]string{"files": written})
+			}
 			for _, path := range written {
 				fmt.Fprintln(cmd.OutOrStdout(), term.Clean(path))
 			}
@@ -79,6 +84,7 @@ func newImageConvert() *cobra.Command {
 	cmd.Flags().StringVarP(&c.out, "out", "o", "", "file to write (default beside the image, with the format's ending)")
 	cmd.Flags().StringVar(&c.arch, "arch", "", "with --format utm: architecture of the machine (default the image's, or arm64 if it starts both)")
 	cmd.Flags().BoolVar(&c.force, "force", false, "replace files that exist")
+	cmd.Flags().BoolVar(&c.json, "json", false, "print the names of the files as a JSON object")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(imageFormats()[1:], cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,7 +18,7 @@ import (
 )
 
 func newDeb() *cobra.Command {
-	var programs, arch, out string
+	var programs, arch, out, format string
 	cmd := &cobra.Command{
 		Use: "deb", Short: "Pack the programs as Debian packages", Args: noArgs,
 		Long: `Packs plasmd, the node with its service, and phase, these commands, as Debian packages.
@@ -25,11 +26,17 @@ No root is needed, and the same programs give the same bytes in every folder.
 make deb builds the programs for both architectures and runs this.`,
 		Example: "  phase deb --programs build/deb/programs/arm64 --arch arm64",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkFormat(format); err != nil {
+				return err
+			}
 			canonical, err := parseArch(arch)
 			if err != nil {
 				return err
 			}
 			made, err := packDebs(cmd.Context(), programs, canonical, out)
+			if format == "json" && err == nil {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string][]string{"files": made})
+			}
 			for _, path := range made {
 				fmt.Fprintln(cmd.OutOrStdout(), path)
 			}
@@ -39,6 +46,7 @@ make deb builds the programs for both architectures and runs this.`,
 	cmd.Flags().StringVar(&programs, "programs", filepath.Join("build", "deb", "programs", "x86_64"), "folder of the programs, built for that architecture")
 	archFlag(cmd, &arch)
 	cmd.Flags().StringVarP(&out, "out", "o", filepath.Join("build", "deb"), "folder for the packages")
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
 	return cmd
 }
 

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,13 +24,17 @@ import (
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/sums"
 	"github.com/phasebased/phase/internal/system"
+	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
+	"github.com/phasebased/phase/manifest"
 )
 
 // releaseBuild is what `phase release build` was asked.
 type releaseBuild struct {
 	w              workshop
 	out, changelog string
+	nodeConfig     string // file
+	format         string
 	number         int64
 	bases          []string
 	previous       []string
@@ -60,12 +66,18 @@ again, is in docs/downloads.md.
 All keys of the work folder are used by this one machine, which suits a trial; a
 publisher keeps them apart: docs/keys.md.
 
+--node-config puts a configuration of plasmd into the system, for instance with the
+keys whose jobs the machines run; docs/reference/configuration.md has its keys. It is a
+part of the release: everybody can read it. If it does not name boot_jobs, machines run
+the hello job.
+
 With --previous, machines that have that release get patches: they fetch little more
 than what has changed. With --check, everything is built a second time in an empty
 folder, and every byte compared.`,
 		Example: `  phase release build --number 2 --base http://192.168.1.2:8080
   phase release build --number 3 --previous build/published --images raw,qcow2 --check
   phase release build --arch all --flavour cloud --images raw,qcow2,vmdk,iso
+  phase release build --number 4 --node-config node.json --images none
   plasmd serve --artifacts build/published`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return b.run(cmd) },
 	}
@@ -74,6 +86,7 @@ folder, and every byte compared.`,
 	archsFlag(cmd, &b.w.arch)
 	b.w.machineFlags(cmd)
 	b.w.rootfsFlags(cmd)
+	flags.StringVar(&b.nodeConfig, "node-config", "", "configuration `file` of plasmd for the node system")
 	flags.StringVarP(&b.out, "out", "o", filepath.Join("build", "published"), "folder to publish in")
 	flags.Int64Var(&b.number, "number", 1, "manifest version; machines refuse one below the newest they have booted")
 	flags.StringArrayVar(&b.previous, "previous", nil, "make patches from the release in this published `FOLDER`, or from that of MANIFEST=FOLDER; repeatable, at most 8")
@@ -84,11 +97,12 @@ folder, and every byte compared.`,
 	b.sign.flags(cmd)
 	flags.StringVar(&b.changelog, "changelog", "", "Markdown `file` whose section about this version goes into the release notes")
 	flags.BoolVar(&b.check, "check", false, "build everything again in another folder, and compare every byte")
+	flags.StringVarP(&b.format, "format", "f", "text", "text or json, for what is said in the end")
 	return cmd
 }
 
 func (b *releaseBuild) run(cmd *cobra.Command) error {
-	err := b.read()
+	err := b.read(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -101,6 +115,7 @@ func (b *releaseBuild) run(cmd *cobra.Command) error {
 	}
 	defer unlock()
 	b.patches = cmd.ErrOrStderr()
+	b.warn(cmd.ErrOrStderr())
 	b.created = time.Now().UTC().Truncate(time.Second)
 	places, err := b.build(cmd.Context(), b.w, b.out)
 	if err != nil {
@@ -112,12 +127,97 @@ func (b *releaseBuild) run(cmd *cobra.Command) error {
 		}
 		fmt.Fprintln(cmd.ErrOrStderr(), "built twice: every byte is the same")
 	}
+	if b.format == "json" {
+		encoder := json.NewEncoder(cmd.OutOrStdout())
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(b.built(places))
+	}
 	_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(places, "\n"))
 	return err
 }
 
+// builtRelease is what --format json says.
+type builtRelease struct {
+	Release  int64    `json:"release"`
+	Channel  string   `json:"channel"`
+	Archs    []string `json:"archs"`
+	Folders  []string `json:"folders"` // that were written, below the published one
+	Compared bool     `json:"compared"`
+}
+
+func (b *releaseBuild) built(places []string) builtRelease {
+	return builtRelease{Release: b.number, Channel: lab.Channel, Archs: b.archs, Folders: places, Compared: b.check}
+}
+
+// warn says what machines that have booted what is published already will make of the
+// release. It is no error: a folder of trials begins anew as often as its owner likes.
+func (b *releaseBuild) warn(out io.Writer) {
+	for _, arch := range b.archs {
+		raw, err := release.ReadDocument(filepath.Join(b.out, lab.Channel, arch, "manifest.json"))
+		if err != nil {
+			continue // the first there
+		}
+		there, err := manifest.OpenManifestDraft(raw)
+		if err != nil {
+			continue // replaced by one that can be read
+		}
+		switch last := there.Manifest().ManifestVersion; {
+		case b.number < last:
+			fmt.Fprintf(out, "phase: warning: release %d for %s is published in %s already: machines that have booted it refuse release %d; the next is --number %d\n",
+				last, arch, term.Clean(b.out), b.number, last+1)
+		case b.number == last:
+			fmt.Fprintf(out, "phase: warning: release %d for %s in %s is replaced: machines that have booted it refuse another one of the same number; the next is --number %d\n",
+				last, arch, term.Clean(b.out), last+1)
+		}
+	}
+}
+
+// readNodeConfig reads the node's configuration, and has the plasmd beside this program
+// say whether a node would start with it.
+func readNodeConfig(ctx context.Context, path string) ([]byte, error) {
+	text, err := durable.ReadSmall(path, 64<<10, durable.FollowLinks)
+	if err != nil {
+		return nil, fmt.Errorf("--node-config: %w", err)
+	}
+	plasmd, err := beside("plasmd")
+	if err != nil {
+		return nil, err
+	}
+	said, err := exec.CommandContext(ctx, plasmd, "doctor", "--config-only", "--config", path, "--format", "json").Output()
+	if err == nil {
+		return text, nil
+	}
+	var found struct {
+		Findings []struct {
+			Detail string `json:"detail"`
+		} `json:"findings"`
+	}
+	if json.Unmarshal(said, &found) != nil || len(found.Findings) == 0 {
+		return nil, fmt.Errorf("--node-config: %s doctor: %w", plasmd, err)
+	}
+	return nil, &nodeConfigError{found.Findings[0].Detail}
+}
+
+// nodeConfigError is a configuration with which no node would start.
+type nodeConfigError struct{ reason string }
+
+func (e *nodeConfigError) Error() string { return "--node-config: " + e.reason }
+
+// Hint says what to do next.
+func (e *nodeConfigError) Hint() string {
+	return "Correct the file; plasmd init --config FILE writes a correct one to compare with."
+}
+
 // read looks at what was asked before anything is built.
-func (b *releaseBuild) read() (err error) {
+func (b *releaseBuild) read(ctx context.Context) (err error) {
+	if err := checkFormat(b.format); err != nil {
+		return err
+	}
+	if b.nodeConfig != "" {
+		if b.w.nodeConfig, err = readNodeConfig(ctx, b.nodeConfig); err != nil {
+			return err
+		}
+	}
 	if b.archs, err = b.w.archs(); err != nil {
 		return err
 	}

@@ -37,7 +37,8 @@ type workshop struct {
 	parts              parts    // instead of packages
 	format             string   // of the root file system
 	noVerity           bool
-	mediumOnly         bool // nothing is published
+	nodeConfig         []byte // of the node system, as plasmd's file; nil: its defaults
+	mediumOnly         bool   // nothing is published
 	verbose            bool
 }
 
@@ -147,7 +148,7 @@ func (w *workshop) open(ctx context.Context) (*lab.Lab, error) {
 		Time: at, MinVersion: w.minVersion, Root: w.root, LogPolicy: w.logPolicy, Offline: w.offline, Log: w.log(),
 		WiFi: w.wifi, Tor: w.tor, Shell: w.shell, Firmware: firmware, Kernel: w.kernel,
 		Flavour: system.Flavour(w.flavour), Files: files,
-		Format: w.format, NoVerity: w.noVerity, MediumOnly: w.mediumOnly,
+		Format: w.format, NoVerity: w.noVerity, MediumOnly: w.mediumOnly, NodeConfig: w.nodeConfig,
 	})
 }
 

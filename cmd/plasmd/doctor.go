@@ -46,7 +46,7 @@ type examination struct {
 // doctorFlags are those of plasmd doctor.
 type doctorFlags struct {
 	config, state, format string
-	dial                  bool
+	dial, configOnly      bool
 }
 
 func newDoctor() *cobra.Command {
@@ -57,6 +57,8 @@ func newDoctor() *cobra.Command {
 		Long: `Looks at the configuration, the folder of the node's state, the room on its disk, the
 clock, the ports, the walls around jobs, and how the node would reach the network.
 It changes nothing, and contacts nobody unless --dial is given.
+With --config-only it looks at the configuration alone, which may be meant for
+another machine.
 "note" marks what the node can do without. Exit status: 0 the node can work, 1 it
 cannot, 2 wrong usage. Run it as the user who runs the node: root for the service.`,
 		Example: "  sudo plasmd doctor\n  plasmd doctor --config node.json --state /srv/plasm --format json",
@@ -70,6 +72,7 @@ cannot, 2 wrong usage. Run it as the user who runs the node: root for the servic
 	}
 	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration file (default ~/.config/plasm/config.json, then "+systemConfig+")")
 	stateFlag(cmd, &f.state, "folder of identity, receipts and modules")
+	cmd.Flags().BoolVar(&f.configOnly, "config-only", false, "look at the configuration and nothing else")
 	cmd.Flags().BoolVar(&f.dial, "dial", false, "connect to the peers of the configuration")
 	cmd.Flags().StringVarP(&f.format, "format", "f", "text", "text or json")
 	return cmd
@@ -81,7 +84,25 @@ func (f *doctorFlags) examine(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		cfg = defaultConfig()
 	}
-	found = append(found, lookAtState(f.state), lookAtKey(filepath.Join(f.state, "node.key")), lookAtRoom(f.state), lookAtClock(time.Now()))
+	if !f.configOnly {
+		found = append(found, f.lookAround(ctx, cfg)...)
+	}
+	e := examination{OK: true, Findings: found}
+	for _, one := range found {
+		e.OK = e.OK && one.State != faulty
+	}
+	if err := e.print(out, f.format); err != nil {
+		return err
+	}
+	if !e.OK {
+		return exitStatus(1)
+	}
+	return nil
+}
+
+// lookAround is what there is to say of this machine.
+func (f *doctorFlags) lookAround(ctx context.Context, cfg config) []finding {
+	found := []finding{lookAtState(f.state), lookAtKey(filepath.Join(f.state, "node.key")), lookAtRoom(f.state), lookAtClock(time.Now())}
 	already, runs := lookAtNode(cfg)
 	found = append(found, already)
 	for _, addr := range cfg.ListenAddrs {
@@ -99,18 +120,7 @@ func (f *doctorFlags) examine(ctx context.Context, out io.Writer) error {
 			found = append(found, dialPeer(ctx, addr))
 		}
 	}
-	found = append(found, lookAtJobs(ctx, cfg)...)
-	e := examination{OK: true, Findings: found}
-	for _, one := range found {
-		e.OK = e.OK && one.State != faulty
-	}
-	if err := e.print(out, f.format); err != nil {
-		return err
-	}
-	if !e.OK {
-		return exitStatus(1)
-	}
-	return nil
+	return append(found, lookAtJobs(ctx, cfg)...)
 }
 
 func (e examination) print(out io.Writer, format string) error {

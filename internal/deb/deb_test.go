@@ -97,7 +97,7 @@ func TestContents(t *testing.T) {
 	}
 	list := output(t, "dpkg-deb", "-c", made[0])
 	for _, want := range []string{
-		"-rwxr-xr-x root/root", "./usr/bin/plasmd\n", "./usr/lib/systemd/system/plasmd.service\n", "./usr/lib/sysusers.d/plasmd.conf\n",
+		"-rwxr-xr-x root/root", "./usr/bin/plasmd\n", "./usr/lib/systemd/system/plasmd.service\n", "./usr/lib/systemd/system/phase-provider.service\n", "./usr/lib/sysusers.d/plasmd.conf\n",
 		"./etc/plasm/config.json\n", "./usr/share/man/man1/plasmd.1.gz\n", "./usr/share/bash-completion/completions/plasmd\n", "./usr/share/doc/plasmd/copyright\n", "./usr/share/doc/plasmd/modules.gz\n",
 	} {
 		if !strings.Contains(list, want) {

@@ -32,7 +32,8 @@ func packages() []pkg {
 				"has to offer. It can also serve what other machines boot from.",
 				".",
 				"Installing it starts the service, which listens on TCP port 4001 until",
-				"/etc/plasm/config.json says otherwise.",
+				"/etc/plasm/config.json says otherwise. A second service, phase-provider,",
+				"serves releases to machines that boot; it starts only when it is enabled.",
 			},
 			relations: []string{
 				"Pre-Depends: init-system-helpers (>= 1.54~)",
@@ -42,8 +43,9 @@ func packages() []pkg {
 			},
 			programs: []string{"plasmd"}, helpers: []string{"plasm-jail"},
 			files: map[string]string{
-				"usr/lib/systemd/system/plasmd.service": "systemd/plasmd.service",
-				"usr/lib/sysusers.d/plasmd.conf":        "systemd/plasmd.sysusers",
+				"usr/lib/systemd/system/plasmd.service":         "systemd/plasmd.service",
+				"usr/lib/systemd/system/phase-provider.service": "systemd/phase-provider.service",
+				"usr/lib/sysusers.d/plasmd.conf":                "systemd/plasmd.sysusers",
 			},
 			scripts: []string{"postinst", "prerm", "postrm"}, configured: true,
 		},

@@ -40,6 +40,9 @@ const (
 	HelloAnswer = "dlroW ,olleH"
 )
 
+// HelloJobPath is where node systems have the hello job.
+const HelloJobPath = "/usr/share/phase/jobs/hello.json"
+
 // Config says what to build with. All fields are required unless they say
 // otherwise.
 type Config struct {
@@ -61,6 +64,7 @@ type Config struct {
 	Kernel     string         // kernel package; "": the distribution's of the flavour
 	Format     string         // of the node's root file system, as system.NodeConfig
 	NoVerity   bool           // the node's root file system gets no hash tree
+	NodeConfig []byte         // the node's configuration, as plasmd's file; nil: its defaults. The hello job is run if it names no boot_jobs
 	MediumOnly bool           // build the seed, and no node system to publish
 	Offline    bool           // no package downloads
 	Log        *slog.Logger   // nil: silent
@@ -155,9 +159,7 @@ func (l *Lab) buildNode(ctx context.Context, dir string, more map[string][]byte)
 	}
 	jobs := map[string][]byte{"hello.json": helloJob}
 	maps.Copy(jobs, more)
-	config, err := strictjson.MarshalCanonical(map[string]any{
-		"boot_jobs": []string{"/usr/share/phase/jobs/hello.json"},
-	})
+	config, err := l.cfg.nodeConfig()
 	if err != nil {
 		return system.NodeSystem{}, fmt.Errorf("write the node's configuration: %w", err)
 	}
@@ -169,6 +171,22 @@ func (l *Lab) buildNode(ctx context.Context, dir string, more map[string][]byte)
 		Dir: dir, Init: filepath.Join(l.cfg.Target, "node-init"), Plasmd: filepath.Join(l.cfg.Target, "plasmd"), Jail: jail,
 		Config: config, Jobs: jobs, WiFi: l.cfg.WiFi, Format: l.cfg.Format, NoVerity: l.cfg.NoVerity,
 	})
+}
+
+// nodeConfig is the node's configuration file: the one that was given, with the hello
+// job if it does not say what to run.
+func (cfg Config) nodeConfig() ([]byte, error) {
+	const jobs = "boot_jobs"
+	keys := map[string]strictjson.Raw{}
+	if cfg.NodeConfig != nil {
+		if err := strictjson.Unmarshal(cfg.NodeConfig, &keys, strictjson.Limits{Bytes: 64 << 10, Depth: 4, RejectNull: true}); err != nil {
+			return nil, err
+		}
+	}
+	if _, said := keys[jobs]; !said {
+		keys[jobs] = strictjson.Raw(`["` + HelloJobPath + `"]`)
+	}
+	return strictjson.MarshalCanonical(keys)
 }
 
 // Changed is the same lab with another node system, whose root file system has

@@ -3,17 +3,16 @@ package ceremony
 import (
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/phasebased/phase/dsse"
 	"github.com/phasebased/phase/internal/keyfile"
 )
 
 func newPublic(cfg Config) *cobra.Command {
 	var p person
+	var format string
 	cmd := &cobra.Command{
 		Use: "public NAME.key", Short: "Write a lost NAME.pub anew, from the private key", Args: arguments(1, 1, "the private key"),
 		Long: `Opens NAME.key with its passphrase and writes NAME.pub, as keygen did. A file that
@@ -21,6 +20,9 @@ is there already is left as it is: the same key is fine, anything else is refuse
 		Example: `  phase release public alice.key`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.attend(cmd, cfg)
+			if err := checkFormat(format); err != nil {
+				return err
+			}
 			name, isKey := strings.CutSuffix(args[0], ".key")
 			if !isKey {
 				return usage("%s does not end in .key (see %s --help)", args[0], cmd.CommandPath())
@@ -33,13 +35,11 @@ is there already is left as it is: the same key is fine, anything else is refuse
 			if there {
 				note = "there already, the same"
 			}
-			return table(cmd.OutOrStdout(), []string{
-				fmt.Sprintf("public key\t%s.pub (%s)", name, note),
-				"key id\t" + dsse.KeyID(pub),
-			})
+			return newMadeKey(name, pub).write(cmd.OutOrStdout(), format, "", note)
 		},
 	}
 	p.passphraseFlag(cmd)
+	cmd.Flags().StringVarP(&format, "format", "f", "text", "text or json")
 	return cmd
 }
 

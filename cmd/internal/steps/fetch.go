@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/phasebased/phase/cmd/internal/typo"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/term"
@@ -105,7 +106,8 @@ func (o *fetchOptions) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	o.trustFlags.add(cmd)
-	flags.StringVarP(&o.output, "output", "o", ".", "write to this `directory`, which is made if needed")
+	flags.StringVarP(&o.output, "out", "o", ".", "write to this `directory`, which is made if needed; --output is the same")
+	typo.Alias(cmd, "output", "out")
 	flags.StringVarP(&o.artifact, "artifact", "a", "all", "`all|kernel|initramfs|rootfs`")
 	flags.StringArrayVar(&o.sources, "source", nil, "`URL or folder` to ask beside the manifest's URLs: of a mirror or provider, or with blobs/ in it; repeatable")
 	flags.StringArrayVar(&o.providers, "provider", nil, "base `URL`, as --source; repeatable")

@@ -44,6 +44,17 @@ func Flag(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%w%s", err, hint)
 }
 
+// Alias lets a flag of a command have another name too, which scripts may use. It is
+// called once for a command, which has one such name at most.
+func Alias(cmd *cobra.Command, other, name string) {
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, given string) pflag.NormalizedName {
+		if given == other {
+			given = name
+		}
+		return pflag.NormalizedName(given)
+	})
+}
+
 // meant is a question after those of names that are closest to word, "" where none is
 // close.
 func meant(word string, names []string, prefix string) string {

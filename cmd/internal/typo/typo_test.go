@@ -59,3 +59,17 @@ func TestDistance(t *testing.T) {
 		}
 	}
 }
+
+// TestAlias: scripts may go on using the other name of a flag.
+func TestAlias(t *testing.T) {
+	for _, name := range []string{"--out", "--output", "-o"} {
+		var out string
+		cmd := &cobra.Command{Use: "tool", RunE: func(*cobra.Command, []string) error { return nil }}
+		cmd.Flags().StringVarP(&out, "out", "o", "", "")
+		Alias(cmd, "output", "out")
+		cmd.SetArgs([]string{name, "x"})
+		if err := cmd.Execute(); err != nil || out != "x" {
+			t.Errorf("%s: %q, %v", name, out, err)
+		}
+	}
+}

@@ -15,6 +15,15 @@ fail() {
 }
 active() { systemctl is-active --quiet plasmd.service || fail "$1: not active"; }
 key() { sha256sum /var/lib/plasm/node.key || fail "no identity"; }
+# provides waits for the provider's answer; this Debian has no program that asks by HTTP.
+provides() {
+	for i in $(seq 30); do
+		bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080; printf "GET /health HTTP/1.0\r\n\r\n" >&3; grep -q HTTP/ <&3' && return
+		sleep 1
+	done 2>/dev/null
+	journalctl --no-pager -o cat -u phase-provider.service | tail -n 20
+	fail "the provider does not answer"
+}
 pid() { systemctl show -p MainPID --value plasmd.service; }
 
 if [ ! -e first-boot ]; then
@@ -31,10 +40,18 @@ if [ ! -e first-boot ]; then
 	systemd-analyze security --no-pager plasmd.service | tail -n 1
 	echo "not ours" >>/var/lib/plasm/receipts/kept
 
+	systemctl is-enabled --quiet phase-provider.service && fail "a provider that nobody asked for"
+	systemd-analyze verify /usr/lib/systemd/system/phase-provider.service || fail "systemd-analyze verify of the provider"
+	mkdir -p /srv/phase
+	systemctl enable --now phase-provider.service || fail "enabling the provider"
+	provider=$(systemctl show -p MainPID --value phase-provider.service)
+	provides
 	before=$(pid)
 	echo '{"listen_addrs":["/ip4/127.0.0.1/tcp/4001"]}' >/etc/plasm/config.json
 	dpkg -i --force-confold new.deb || fail "upgrade"
 	active "upgraded"
+	[ "$(systemctl show -p MainPID --value phase-provider.service)" != "$provider" ] || fail "the old provider still runs"
+	provides
 	[ "$(pid)" != "$before" ] || fail "the old program still runs"
 	[ "$(key)" = "$(cat identity)" ] || fail "the upgrade changed the identity"
 	grep -q 127.0.0.1 /etc/plasm/config.json || fail "the upgrade changed the configuration"
@@ -66,13 +83,16 @@ systemctl disable plasmd.service
 dpkg -i new.deb || fail "installing it again"
 systemctl is-enabled --quiet plasmd.service && fail "enabled again what the administrator disabled"
 systemctl enable --now plasmd.service
+provides
 dpkg -r plasmd || fail "remove"
 systemctl is-active --quiet plasmd.service && fail "active after it was removed"
+systemctl is-active --quiet phase-provider.service && fail "the provider is active after it was removed"
 [ "$(key)" = "$(cat identity)" ] || fail "removing lost the identity"
 [ -e /etc/plasm/config.json ] || fail "removing lost the configuration"
 dpkg -P plasmd >purge || fail "purge"
 grep "deleting this node's identity" purge || fail "purged without a word"
-for left in /var/lib/plasm /etc/plasm /usr/lib/systemd/system/plasmd.service /etc/systemd/system/multi-user.target.wants/plasmd.service; do
+for left in /var/lib/plasm /etc/plasm /usr/lib/systemd/system/plasmd.service /etc/systemd/system/multi-user.target.wants/plasmd.service \
+	/etc/systemd/system/multi-user.target.wants/phase-provider.service /var/lib/private/phase-provider; do
 	[ ! -e $left ] || fail "$left is left"
 done
 echo "all is well"
