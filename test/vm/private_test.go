@@ -202,25 +202,24 @@ func (b *bench) powerOn(h *hardware, mode string) *outing {
 }
 
 // choose makes the medium boot in a mode by itself, as a person chooses from its
-// menu: the boot partition of one that was made so takes the place of its own.
+// menu: all but the cache of one that was made so takes the place of its own.
 func (b *bench) choose(mode string) {
 	b.Helper()
 	medium, cache := b.image, b.cache
 	path := filepath.Join(b.run, mode+".img")
 	if _, err := os.Stat(path); err != nil {
-		report, err := b.lab.Image(b.Context(), lab.ImageOptions{Out: path, Mode: mode, Cache: testCache})
-		check(b.T, err)
-		b.esp = report.Partitions[0]
+		b.medium(lab.ImageOptions{Out: path, Mode: mode})
 	}
-	from, err := os.Open(path)
+	b.image, b.cache = medium, cache
+	from, err := os.ReadFile(path)
 	check(b.T, err)
-	defer from.Close()
 	to, err := os.OpenFile(medium, os.O_WRONLY, 0)
 	check(b.T, err)
 	defer to.Close()
-	_, err = io.Copy(io.NewOffsetWriter(to, b.esp.Offset), io.NewSectionReader(from, b.esp.Offset, b.esp.Size))
-	check(b.T, err)
-	b.image, b.cache = medium, cache
+	for _, part := range [][2]int64{{0, cache.Offset}, {cache.Offset + cache.Size, int64(len(from))}} {
+		_, err = to.WriteAt(from[part[0]:part[1]], part[0])
+		check(b.T, err)
+	}
 }
 
 // state is all that a machine and its medium remember when it is off.

@@ -3,6 +3,7 @@
 package vm_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,6 @@ type bench struct {
 	provider  *lab.Provider
 	image     string
 	cache     image.Partition // of image
-	esp       image.Partition // of image, set by choose
 	last      lab.LastWord
 }
 
@@ -157,7 +157,7 @@ func (b *bench) serve() {
 // medium writes the USB image.
 func (b *bench) medium(o lab.ImageOptions) {
 	b.Helper()
-	b.image = filepath.Join(b.run, "phase.img")
+	b.image = cmp.Or(o.Out, filepath.Join(b.run, "phase.img"))
 	o.Out = b.image
 	if o.Mode == "" {
 		o.Mode = "internet"
