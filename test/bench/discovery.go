@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/phasebased/phase/test/bench/delay"
@@ -203,46 +202,46 @@ func (net *network) run(ctx context.Context, line []string) (search, error) {
 	begin := time.Now()
 	first, result := &watch{begin: begin, end: ", verified\n"}, &watch{begin: begin, end: "/manifest.json\n"}
 	cmd.Stderr, cmd.Stdout = first, result
-	run := cmd.Run
+	start := cmd.Start
 	if net.wire != nil {
-		run = func() error {
-			if err := net.wire.Near.Do(cmd.Start); err != nil {
-				return err
-			}
-			return cmd.Wait()
-		}
+		start = func() error { return net.wire.Near.Do(cmd.Start) }
 	}
-	if err := run(); err != nil {
+	peak, err := runWatched(cmd, start)
+	if err != nil {
 		return search{}, fmt.Errorf("%s: %w\n%s", filepath.Base(line[0]), err, first.text.Bytes())
 	}
 	if first.at == 0 || result.at == 0 {
 		return search{}, fmt.Errorf("%s found nothing\n%s%s", filepath.Base(line[0]), first.text.Bytes(), result.text.Bytes())
 	}
-	peak, err := peakOf(cmd.ProcessState)
-	return search{first.at, result.at, peak}, err
+	return search{first.at, result.at, peak}, nil
 }
 
-// peakOf is the most memory a process held, in MiB. Until it executes its program
-// a child has its parent's memory, and the kernel counts that too: what is less
-// than our own peak cannot be told.
-func peakOf(state *os.ProcessState) (float64, error) {
-	usage, ok := state.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return 0, errors.New("no resource usage")
-	}
-	// Our own usage would count our parent's memory; this does not.
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
+// peakEvery is how often a process is asked for its peak. What it grows by in its last
+// moments may be missed.
+const peakEvery = 2 * time.Millisecond
+
+// runWatched starts a command, waits for its end and gives the most memory that it
+// held, in MiB. It is looked at while it runs: what the kernel counts up to the end has
+// the memory of this process in it, which a child has until it executes its program.
+func runWatched(cmd *exec.Cmd, start func() error) (float64, error) {
+	if err := start(); err != nil {
 		return 0, err
 	}
-	own, err := highWater(status)
-	if err != nil {
-		return 0, err
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	most := int64(0)
+	for {
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)); err == nil {
+			if now, err := highWater(status); err == nil { // one that has ended has none
+				most = max(most, now)
+			}
+		}
+		select {
+		case err := <-ended:
+			return float64(most) / 1024, err
+		case <-time.After(peakEvery):
+		}
 	}
-	if usage.Maxrss <= own {
-		return 0, fmt.Errorf("a child's %d KiB cannot be told from our own %d", usage.Maxrss, own)
-	}
-	return float64(usage.Maxrss) / 1024, nil
 }
 
 // highWater reads a process's most memory so far, in KiB, from its status in

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -54,15 +55,18 @@ func TestTimeFigures(t *testing.T) {
 	}
 }
 
-// A child that is smaller than we are cannot be measured, and that is said.
-func TestPeakOfRefuses(t *testing.T) {
-	cmd := exec.Command("true")
-	if err := cmd.Run(); err != nil {
-		t.Fatal(err)
+// The memory is that of the child, which is smaller than we are.
+func TestRunWatched(t *testing.T) {
+	own := make([]byte, 64<<20)
+	for i := range own {
+		own[i] = 1
 	}
-	if peak, err := peakOf(cmd.ProcessState); err == nil {
-		t.Errorf("a process of no size held %v MiB", peak)
+	cmd := exec.Command("sleep", "0.1")
+	peak, err := runWatched(cmd, cmd.Start)
+	if err != nil || peak <= 0 || peak > 16 {
+		t.Errorf("sleep held %v MiB, %v", peak, err)
 	}
+	runtime.KeepAlive(own)
 }
 
 func TestHighWater(t *testing.T) {

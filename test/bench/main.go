@@ -46,7 +46,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	figures, err := measureParts(*only, []part{
-		// First, while this process is small: see peakOf.
 		{"discovery", func() ([]Figure, error) { return discoveryFigures(ctx, *searches) }},
 		{"transfer", func() ([]Figure, error) { return transferFigures(ctx, *pairs) }},
 		{"verify", verifyFigures},

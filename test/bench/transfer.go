@@ -236,33 +236,14 @@ func (t *transfer) against(ctx context.Context, pairs int) ([]Figure, error) {
 	}, err
 }
 
-// peak is the most memory that phase-fetch holds, in MiB. It is looked at while the
-// program runs: afterwards the kernel would count what this process held when it
-// started it, see peakOf.
+// peak is the most memory that phase-fetch holds, in MiB.
 func (t *transfer) peak(ctx context.Context, base string) (float64, error) {
 	if err := os.RemoveAll(t.work); err != nil {
 		return 0, err
 	}
 	args := t.phaseFetch(base)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	if err := cmd.Start(); err != nil {
-		return 0, err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	most := int64(0)
-	for {
-		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)); err == nil {
-			if now, err := highWater(status); err == nil {
-				most = max(most, now)
-			}
-		}
-		select {
-		case err := <-ended:
-			return float64(most) / 1024, err
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	return runWatched(cmd, cmd.Start)
 }
 
 // several compares four slow sources with one.
