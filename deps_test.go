@@ -29,8 +29,8 @@ const importLaw = `
 	# Leaves: one idea each, no package of ours below them.
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
-	  internal/term, internal/timeline, internal/vm, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/gpt, internal/refusal, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/diskformat, internal/peer, internal/wasmbuild, logproof, media, schemas;
+	  internal/term, internal/timeline, internal/version, internal/nettime,
+	  internal/wifi, internal/lines, internal/guid, internal/refusal, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/peer, internal/wasmbuild, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -41,6 +41,7 @@ const importLaw = `
 	# The corridor's rooms, in walking order.
 	internal/strictjson < internal/portal;
 	internal/lines < internal/tor, internal/disks;
+	internal/guid < internal/gpt, internal/vm, internal/diskformat;
 	internal/gpt < internal/oneshot, internal/image, internal/stick, internal/mediacheck;
 	internal/refusal < internal/keyfile, internal/translog, internal/sums, internal/mediacheck;
 	internal/strictjson, internal/tor < internal/bootcfg;
@@ -79,7 +80,7 @@ const importLaw = `
 	dsse, internal/durable, internal/strictjson < internal/keyfile;
 	NONE < internal/pefile;
 	internal/pefile < internal/uki;
-	internal/pefile, internal/keyfile, internal/durable < internal/secureboot;
+	internal/pefile, internal/keyfile, internal/durable, internal/guid < internal/secureboot;
 	internal/image, internal/debpkg, internal/verity, manifest, media, internal/uki, internal/secureboot < internal/system;
 	blob, dsse, internal/durable < internal/sums;
 	manifest, internal/strictjson < internal/mediacheck;

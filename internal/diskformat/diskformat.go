@@ -22,9 +22,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // The formats.
@@ -70,31 +71,12 @@ func (e *FormatError) Hint() string { return "Choose one of: " + strings.Join(Fo
 type writer interface {
 	blockSize() int64
 	block(index int64, data []byte) error
-	finish(id guid) error
+	finish(id guid.GUID) error
 }
 
-// guid identifies a disk, in the byte order of its text form (RFC 9562).
-type guid [16]byte
-
-func (g guid) String() string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", g[0:4], g[4:6], g[6:8], g[8:10], g[10:16])
-}
-
-// mixed is the form that Microsoft's formats have on disk.
-func (g guid) mixed() guid {
-	slices.Reverse(g[0:4])
-	slices.Reverse(g[4:6])
-	slices.Reverse(g[6:8])
-	return g
-}
-
-// derive makes an identifier of version 8 (RFC 9562, section 5.8) for a purpose.
-func (g guid) derive(purpose string) guid {
-	sum := sha256.Sum256(append([]byte("phase disk id\x00"+purpose+"\x00"), g[:]...))
-	id := guid(sum[:16])
-	id[6] = id[6]&0x0f | 0x80
-	id[8] = id[8]&0x3f | 0x80
-	return id
+// derive makes an identifier for a purpose from 16 bytes: another one's, ordered.
+func derive(id [16]byte, purpose string) guid.GUID {
+	return guid.Of(sha256.Sum256(append([]byte("phase disk id\x00"+purpose+"\x00"), id[:]...)))
 }
 
 // Write writes size bytes of src as a disk. Sizes that the format cannot express
@@ -142,7 +124,7 @@ func copyBlocks(ctx context.Context, w writer, src source, progress func(done, t
 	if err != nil {
 		return err
 	}
-	return w.finish(guid(content.Sum(nil)[:16]).derive("content"))
+	return w.finish(derive([16]byte(content.Sum(nil)), "content"))
 }
 
 func sum(h hash.Hash, index int64, data []byte) {

@@ -3,6 +3,8 @@ package diskformat
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // QCOW2 version 3 (QEMU, docs/interop/qcow2.txt): clusters of 64 KiB. Data and
@@ -66,7 +68,7 @@ func (q *qcow2) closeTable() error {
 }
 
 // finish needs no identifier: this format has none.
-func (q *qcow2) finish(guid) error {
+func (q *qcow2) finish(guid.GUID) error {
 	if err := q.closeTable(); err != nil {
 		return err
 	}

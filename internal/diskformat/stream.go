@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/zlib"
 	"encoding/binary"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // VMDK, "streamOptimized": compressed grains, each behind a marker that says
@@ -88,7 +90,7 @@ func (s *stream) closeTable() error {
 	return err
 }
 
-func (s *stream) finish(id guid) error {
+func (s *stream) finish(id guid.GUID) error {
 	if err := s.closeTable(); err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // VHD, dynamic (Microsoft, Virtual Hard Disk Image Format Specification 1.0):
@@ -59,12 +61,12 @@ func (v *vhd) block(index int64, data []byte) error {
 	return err
 }
 
-func (v *vhd) finish(id guid) error {
+func (v *vhd) finish(id guid.GUID) error {
 	table := pack(binary.BigEndian, v.table)
 	for len(table)%sector != 0 {
 		table = append(table, 0xff)
 	}
-	footer := v.footer(id.derive("vhd"))
+	footer := v.footer(derive(id.Ordered(), "vhd"))
 	for _, part := range []struct {
 		data []byte
 		at   int64
@@ -76,7 +78,7 @@ func (v *vhd) finish(id guid) error {
 	return nil
 }
 
-func (v *vhd) footer(id guid) []byte {
+func (v *vhd) footer(id guid.GUID) []byte {
 	cylinders, heads, sectors := vhdGeometry(v.size / sector)
 	footer := pack(binary.BigEndian, struct {
 		Cookie         [8]byte
@@ -91,7 +93,7 @@ func (v *vhd) footer(id guid) []byte {
 		Cylinders      uint16
 		Heads, Sectors uint8
 		Type, Checksum uint32
-		ID             guid
+		ID             [16]byte
 		_              [428]byte
 	}{
 		Cookie: [8]byte([]byte("conectix")), Features: 2, Version: 0x00010000, Header: 512, Stamp: v.stamp,
@@ -99,7 +101,7 @@ func (v *vhd) footer(id guid) []byte {
 		// is the one that all of them know to mean the size.
 		Creator: [4]byte([]byte("win ")), CreatorVersion: 0x000a0000, CreatorHost: [4]byte([]byte("Wi2k")),
 		Original: uint64(v.size), Size: uint64(v.size),
-		Cylinders: cylinders, Heads: heads, Sectors: sectors, Type: 3, ID: id,
+		Cylinders: cylinders, Heads: heads, Sectors: sectors, Type: 3, ID: id.Ordered(),
 	})
 	binary.BigEndian.PutUint32(footer[64:], onesComplement(footer))
 	return footer

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"unicode/utf16"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // VHDX, dynamic ([MS-VHDX]): identifier, two headers and two region tables in the
@@ -54,7 +56,7 @@ func (v *vhdx) block(index int64, data []byte) error {
 	return err
 }
 
-func (v *vhdx) finish(id guid) error {
+func (v *vhdx) finish(id guid.GUID) error {
 	metadata := v.metadata(id)
 	regions := v.regions()
 	for _, part := range []struct {
@@ -83,20 +85,20 @@ func (v *vhdx) identifier() []byte {
 
 // header of a file that nobody has open: no log to replay. The one with the
 // higher sequence number holds.
-func (v *vhdx) header(id guid, sequence uint64) []byte {
+func (v *vhdx) header(id guid.GUID, sequence uint64) []byte {
 	b := pack(binary.LittleEndian, struct {
 		Signature            [4]byte
 		Checksum             uint32
 		Sequence             uint64
-		FileWrite, DataWrite guid
-		Log                  guid
+		FileWrite, DataWrite guid.GUID
+		Log                  guid.GUID
 		LogVersion, Version  uint16
 		LogSize              uint32
 		LogAt                uint64
 		_                    [4016]byte
 	}{
 		Signature: [4]byte([]byte("head")), Sequence: sequence,
-		FileWrite: id.derive("vhdx file").mixed(), DataWrite: id.derive("vhdx data").mixed(),
+		FileWrite: derive(id.Ordered(), "vhdx file"), DataWrite: derive(id.Ordered(), "vhdx data"),
 		Version: 1, LogSize: mebibyte, LogAt: vhdxLog,
 	})
 	return checksummed(b)
@@ -104,7 +106,7 @@ func (v *vhdx) header(id guid, sequence uint64) []byte {
 
 func (v *vhdx) regions() []byte {
 	type region struct {
-		ID             guid
+		ID             guid.GUID
 		At             uint64
 		Size, Required uint32
 	}
@@ -114,8 +116,8 @@ func (v *vhdx) regions() []byte {
 		Table, Metadata      region
 	}{
 		Signature: [4]byte([]byte("regi")), Entries: 2,
-		Table:    region{knownGUID("2dc27766f62342009d64115e9bfd4a08"), vhdxTable, uint32(v.tableSize()), 1},
-		Metadata: region{knownGUID("8b7ca20647904b9ab8fe575f050f886e"), vhdxMetadata, mebibyte, 1},
+		Table:    region{guid.Must("2dc27766-f623-4200-9d64-115e9bfd4a08"), vhdxTable, uint32(v.tableSize()), 1},
+		Metadata: region{guid.Must("8b7ca206-4790-4b9a-b8fe-575f050f886e"), vhdxMetadata, mebibyte, 1},
 	})
 	return checksummed(append(b, make([]byte, 64<<10-len(b))...))
 }
@@ -128,26 +130,26 @@ func checksummed(b []byte) []byte {
 }
 
 // metadata is the region's table and, 64 KiB further on, its items.
-func (v *vhdx) metadata(id guid) []byte {
+func (v *vhdx) metadata(id guid.GUID) []byte {
 	const required, ofDisk = 4, 2
 	le := binary.LittleEndian
-	diskID := id.derive("vhdx disk").mixed()
+	diskID := derive(id.Ordered(), "vhdx disk")
 	items := []struct {
 		id    string
 		data  []byte
 		flags uint32
 	}{
-		{"caa16737fa364d43b3b633f0aa44e76b", le.AppendUint64(nil, vhdxBlock), required}, // and no flags
-		{"2fa54224cd1b4876b2115dbed83bf4b8", le.AppendUint64(nil, uint64(v.size)), required | ofDisk},
-		{"beca12abb2e6452393efc309e000c746", diskID[:], required | ofDisk},
-		{"8141bf1da96f4709ba47f233a8faab5f", le.AppendUint32(nil, sector), required | ofDisk},
-		{"cda348c7445d44719cc9e9885251c556", le.AppendUint32(nil, pageSize), required | ofDisk},
+		{"caa16737-fa36-4d43-b3b6-33f0aa44e76b", le.AppendUint64(nil, vhdxBlock), required}, // and no flags
+		{"2fa54224-cd1b-4876-b211-5dbed83bf4b8", le.AppendUint64(nil, uint64(v.size)), required | ofDisk},
+		{"beca12ab-b2e6-4523-93ef-c309e000c746", diskID[:], required | ofDisk},
+		{"8141bf1d-a96f-4709-ba47-f233a8faab5f", le.AppendUint32(nil, sector), required | ofDisk},
+		{"cda348c7-445d-4471-9cc9-e9885251c556", le.AppendUint32(nil, pageSize), required | ofDisk},
 	}
 	table := append([]byte("metadata"), 0, 0, byte(len(items)), 0)
 	table = append(table, make([]byte, 20)...)
 	var data []byte
 	for _, item := range items {
-		known := knownGUID(item.id)
+		known := guid.Must(item.id)
 		table = append(table, known[:]...)
 		table = le.AppendUint32(table, uint32(vhdxItems+len(data)))
 		table = le.AppendUint32(table, uint32(len(item.data)))
@@ -156,20 +158,4 @@ func (v *vhdx) metadata(id guid) []byte {
 		data = append(data, item.data...)
 	}
 	return append(append(table, make([]byte, vhdxItems-len(table))...), data...)
-}
-
-// knownGUID is one of the specification's, by its digits, as it lies on the disk.
-func knownGUID(digits string) guid {
-	var g guid
-	for i := range g {
-		g[i] = unhex(digits[2*i])<<4 | unhex(digits[2*i+1])
-	}
-	return g.mixed()
-}
-
-func unhex(c byte) byte {
-	if c >= 'a' {
-		return c - 'a' + 10
-	}
-	return c - '0'
 }

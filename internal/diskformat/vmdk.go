@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // VMDK, "monolithicSparse" (VMware, Virtual Disk Format 5.0): one file with its
@@ -79,7 +81,7 @@ func (v *vmdk) tableAt(directory, n int64) int64 {
 	return directory + v.directorySize() + n*vmdkTable*4
 }
 
-func (v *vmdk) finish(id guid) error {
+func (v *vmdk) finish(id guid.GUID) error {
 	if err := v.closeTable(); err != nil {
 		return err
 	}
@@ -136,11 +138,11 @@ func (h vmdkHeader) bytes() []byte {
 
 // vmdkText is the descriptor, filled up to its sectors. The geometry is that of
 // VMware's SCSI disks, which no system of today goes by.
-func vmdkText(kind, name string, size int64, id guid) ([]byte, error) {
+func vmdkText(kind, name string, size int64, id guid.GUID) ([]byte, error) {
 	if strings.ContainsAny(name, "\"\n\r") {
 		return nil, fmt.Errorf("a VMDK cannot be named %q", name)
 	}
-	sectors, cid := size/sector, binary.BigEndian.Uint32(id[:])&0x7fffffff
+	sectors, cid := size/sector, binary.LittleEndian.Uint32(id[:])&0x7fffffff
 	text := fmt.Sprintf(`# Disk DescriptorFile
 version=1
 CID=%08x
@@ -160,7 +162,7 @@ ddb.geometry.sectors = "63"
 ddb.uuid.image = "%s"
 ddb.uuid.parent = "00000000-0000-0000-0000-000000000000"
 ddb.virtualHWVersion = "10"
-`, cid, kind, sectors, name, sectors/(255*63), id.derive("vmdk"))
+`, cid, kind, sectors, name, sectors/(255*63), derive(id.Ordered(), "vmdk"))
 	if len(text) > vmdkDescriptor*sector {
 		return nil, fmt.Errorf("the name of the VMDK is too long: %d bytes", len(name))
 	}

@@ -9,6 +9,8 @@ import (
 	"hash/crc32"
 	"slices"
 	"unicode/utf16"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 const (
@@ -26,9 +28,6 @@ const (
 	sumAt = 16 // of the header's checksum
 )
 
-// A GUID in the mixed-endian form that it has on disk (appendix A).
-type GUID [16]byte
-
 // A Header of either copy (table 5-5). Places are sectors.
 type Header struct {
 	Signature               [8]byte
@@ -36,7 +35,7 @@ type Header struct {
 	Checksum, Reserved      uint32
 	Self, Other             uint64 // where this copy's header lies, and the other's
 	FirstUsable, LastUsable uint64
-	Disk                    GUID
+	Disk                    guid.GUID
 	TableAt                 uint64
 	Entries, EntrySize      uint32
 	TableChecksum           uint32
@@ -44,14 +43,14 @@ type Header struct {
 
 // An Entry is one of a table (table 5-6). First and Last are sectors.
 type Entry struct {
-	Type, ID    GUID
+	Type, ID    guid.GUID
 	First, Last uint64
 	Attributes  uint64
 	Name        [36]uint16
 }
 
 // Used reports whether the entry is that of a partition.
-func (e Entry) Used() bool { return e.Type != GUID{} }
+func (e Entry) Used() bool { return e.Type != guid.GUID{} }
 
 // Label is the partition's name.
 func (e Entry) Label() string {

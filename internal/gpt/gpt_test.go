@@ -5,11 +5,13 @@ import (
 	"hash/crc32"
 	"testing"
 	"unicode/utf16"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 func TestHeaderAndBack(t *testing.T) {
 	h := Header{Signature: [8]byte([]byte(Signature)), Revision: 0x10000, Length: HeaderSize, Self: 1, Other: 99,
-		FirstUsable: 34, LastUsable: 66, Disk: GUID{1, 2, 3}, TableAt: 2, Entries: Entries, EntrySize: EntrySize, TableChecksum: 7}
+		FirstUsable: 34, LastUsable: 66, Disk: guid.GUID{1, 2, 3}, TableAt: 2, Entries: Entries, EntrySize: EntrySize, TableChecksum: 7}
 	raw := h.Bytes()
 	if len(raw) != HeaderSize || !bytes.HasPrefix(raw, []byte(Signature)) {
 		t.Fatalf("%d bytes: %q", len(raw), raw)
@@ -30,7 +32,7 @@ func TestHeaderAndBack(t *testing.T) {
 }
 
 func TestEntryAndBack(t *testing.T) {
-	e := Entry{Type: GUID{9}, ID: GUID{8}, First: 2048, Last: 4095, Attributes: 4}
+	e := Entry{Type: guid.GUID{9}, ID: guid.GUID{8}, First: 2048, Last: 4095, Attributes: 4}
 	copy(e.Name[:], utf16.Encode([]rune("phase-ésp")))
 	raw := e.Bytes()
 	if len(raw) != EntrySize {
@@ -39,7 +41,7 @@ func TestEntryAndBack(t *testing.T) {
 	if got := ParseEntry(raw); got != e || got.Label() != "phase-ésp" || !got.Used() {
 		t.Errorf("got %+v, want %+v", got, e)
 	}
-	if (Entry{ID: GUID{1}}).Used() {
+	if (Entry{ID: guid.GUID{1}}).Used() {
 		t.Error("an entry without a type is used")
 	}
 	full := Entry{}

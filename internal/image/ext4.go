@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // MinExt4 is the smallest ext4 file system in bytes that leaves room for its
@@ -14,7 +16,7 @@ const MinExt4 = 32 << 20
 // Ext4 describes an empty ext4 file system.
 type Ext4 struct {
 	Label  string    // at most 16 bytes
-	UUID   GUID      // also seeds the directory hash
+	UUID   guid.GUID // also seeds the directory hash
 	Size   int64     // bytes, at least [MinExt4] and a multiple of 4096
 	Offset int64     // where in the file it begins, in bytes
 	Time   time.Time // of creation and of the root directory

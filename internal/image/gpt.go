@@ -8,6 +8,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/phasebased/phase/internal/gpt"
+	"github.com/phasebased/phase/internal/guid"
 )
 
 const (
@@ -19,23 +20,18 @@ const (
 	PartitionAlign = 1 << 20
 )
 
-// TypeESP is the EFI system partition (UEFI 2.10, table 5-7),
-// c12a7328-f81f-11d2-ba4b-00a0c93ec93b.
-func TypeESP() GUID {
-	return GUID{0xc1, 0x2a, 0x73, 0x28, 0xf8, 0x1f, 0x11, 0xd2, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b}
-}
+// TypeESP is the EFI system partition (UEFI 2.10, table 5-7).
+func TypeESP() guid.GUID { return guid.Must("c12a7328-f81f-11d2-ba4b-00a0c93ec93b") }
 
-// TypeLinux is "Linux file system data", 0fc63daf-8483-4772-8e79-3d69d8477de4.
-func TypeLinux() GUID {
-	return GUID{0x0f, 0xc6, 0x3d, 0xaf, 0x84, 0x83, 0x47, 0x72, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4}
-}
+// TypeLinux is "Linux file system data".
+func TypeLinux() guid.GUID { return guid.Must("0fc63daf-8483-4772-8e79-3d69d8477de4") }
 
 // A Partition of a GPT disk. Size is in bytes and is rounded up to
 // [PartitionAlign]; Offset is set by [Layout].
 type Partition struct {
 	Label  string // PARTLABEL, at most 36 UTF-16 units
-	Type   GUID
-	ID     GUID // unique partition GUID (PARTUUID)
+	Type   guid.GUID
+	ID     guid.GUID // unique partition GUID (PARTUUID)
 	Size   int64
 	Offset int64
 }
@@ -66,7 +62,7 @@ func Layout(parts []Partition) ([]Partition, int64, error) {
 // WriteGPT writes a protective MBR, the primary and the backup partition table
 // for partitions placed by [Layout] onto a disk of size bytes (UEFI 2.10, section
 // 5.3). It touches nothing inside the partitions.
-func WriteGPT(w io.WriterAt, disk GUID, parts []Partition, size int64) error {
+func WriteGPT(w io.WriterAt, disk guid.GUID, parts []Partition, size int64) error {
 	table := gptEntryArray(parts)
 	last := uint64(size/sectorSize) - 1
 	primary := gptHeader(disk, 1, last, 2, last, table)
@@ -91,7 +87,7 @@ func WriteGPT(w io.WriterAt, disk GUID, parts []Partition, size int64) error {
 func gptEntryArray(parts []Partition) []byte {
 	table := make([]byte, 0, gpt.TableSize)
 	for _, p := range parts {
-		e := gpt.Entry{Type: p.Type.disk(), ID: p.ID.disk(), First: uint64(p.Offset / sectorSize), Last: uint64((p.Offset+p.Size)/sectorSize) - 1}
+		e := gpt.Entry{Type: p.Type, ID: p.ID, First: uint64(p.Offset / sectorSize), Last: uint64((p.Offset+p.Size)/sectorSize) - 1}
 		copy(e.Name[:], utf16.Encode([]rune(p.Label)))
 		table = append(table, e.Bytes()...)
 	}
@@ -99,10 +95,10 @@ func gptEntryArray(parts []Partition) []byte {
 }
 
 // gptHeader returns the header sector that lies at self.
-func gptHeader(disk GUID, self, other, tableAt, last uint64, table []byte) []byte {
+func gptHeader(disk guid.GUID, self, other, tableAt, last uint64, table []byte) []byte {
 	header := gpt.Header{
 		Signature: [8]byte([]byte(gpt.Signature)), Revision: 0x00010000, Length: gpt.HeaderSize, Self: self, Other: other,
-		FirstUsable: gptFirst, LastUsable: last - gptTable - 1, Disk: disk.disk(), TableAt: tableAt,
+		FirstUsable: gptFirst, LastUsable: last - gptTable - 1, Disk: disk, TableAt: tableAt,
 		Entries: gpt.Entries, EntrySize: gpt.EntrySize, TableChecksum: crc32.ChecksumIEEE(table),
 	}.Bytes()
 	gpt.Seal(header)

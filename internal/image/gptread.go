@@ -39,7 +39,7 @@ func ReadGPT(r io.ReaderAt, size int64) ([]Partition, error) {
 			return nil, fmt.Errorf("image: %w: partition %d lies outside", ErrNoDisk, len(parts)+1)
 		}
 		parts = append(parts, Partition{
-			Label: e.Label(), Type: GUID(GUID(e.Type).disk()), ID: GUID(GUID(e.ID).disk()),
+			Label: e.Label(), Type: e.Type, ID: e.ID,
 			Offset: int64(e.First) * sectorSize, Size: int64(e.Last-e.First+1) * sectorSize,
 		})
 	}

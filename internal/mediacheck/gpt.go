@@ -3,8 +3,6 @@ package mediacheck
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"slices"
@@ -75,7 +73,7 @@ func readLayout(r io.ReaderAt, room int64) (*Layout, error) {
 		return nil, ErrTable.Of("partition table", "the two copies name other partitions")
 	}
 	parts, err := readEntries(a, one)
-	return &Layout{Disk: guid(one.Disk), Size: end, Partitions: parts}, err
+	return &Layout{Disk: one.Disk.String(), Size: end, Partitions: parts}, err
 }
 
 func readHeader(r io.ReaderAt, at, room int64, which string) (h gpt.Header, err error) {
@@ -124,7 +122,7 @@ func readEntries(table []byte, h gpt.Header) ([]Partition, error) {
 			return nil, ErrTable.Of("partition table", "a partition lies outside of the disk")
 		}
 		parts = append(parts, Partition{
-			Label: e.Label(), Type: guid(e.Type), ID: guid(e.ID),
+			Label: e.Label(), Type: e.Type.String(), ID: e.ID.String(),
 			Offset: int64(e.First) * sector, Size: int64(e.Last-e.First+1) * sector,
 		})
 	}
@@ -149,10 +147,4 @@ func (l *Layout) find(label string) (Partition, error) {
 		return Partition{}, ErrTable.Of("partition table", "%d partitions are called %s, expected one", len(found), label)
 	}
 	return found[0], nil
-}
-
-// guid is the text form of the mixed-endian form on disk (UEFI 2.10, appendix A).
-func guid(b gpt.GUID) string {
-	le := binary.LittleEndian
-	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(b[:]), le.Uint16(b[4:]), le.Uint16(b[6:]), b[8:10], b[10:16])
 }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // LoaderPartition is the unique GUID, in lower case, of the partition that the boot
@@ -15,7 +17,7 @@ func LoaderPartition(cmdline, vars string) string {
 	id := ParseTold(cmdline).Partition
 	if id == "" {
 		text, err := variables{vars}.text(varDevice)
-		if _, bad := parseGUID(text); err != nil || bad != nil {
+		if _, bad := guid.Parse(text); err != nil || bad != nil {
 			return ""
 		}
 		id = text
@@ -73,7 +75,7 @@ func (t *Table) Is(device, id string) bool {
 }
 
 func (t *Table) find(id string, number func(int) bool) bool {
-	want, err := parseGUID(id)
+	want, err := guid.Parse(id)
 	if err != nil {
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/phasebased/phase/internal/gpt"
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // ErrTable is wrapped by the errors of readGPT.
@@ -21,8 +22,8 @@ const (
 // partition is one of a disk.
 type partition struct {
 	Number int // from 1, as the kernel counts
-	Type   guid
-	ID     guid
+	Type   guid.GUID
+	ID     guid.GUID
 }
 
 // readGPT reads a disk's partition table (UEFI 2.10, 5.3), the primary one: the
@@ -61,7 +62,7 @@ func readGPT(disk io.ReaderAt, sector int) ([]partition, error) {
 func entries(table []byte, each int) (list []partition) {
 	for i := 0; len(table) >= each; i++ {
 		if e := gpt.ParseEntry(table); e.Used() {
-			list = append(list, partition{Number: i + 1, Type: guid(e.Type), ID: guid(e.ID)})
+			list = append(list, partition{Number: i + 1, Type: e.Type, ID: e.ID})
 		}
 		table = table[each:]
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // grubMachine is a machine whose medium was started by GRUB, which sets none of
@@ -278,7 +280,7 @@ func FuzzTold(f *testing.F) {
 	f.Add("quiet loader.partition=" + testUUID + " loader.oneshot=left")
 	f.Fuzz(func(t *testing.T, cmdline string) {
 		told := ParseTold(cmdline)
-		if _, err := parseGUID(told.Partition); told != (Told{}) && err != nil {
+		if _, err := guid.Parse(told.Partition); told != (Told{}) && err != nil {
 			t.Errorf("%q: %+v", cmdline, told)
 		}
 	})

@@ -2,6 +2,7 @@ package oneshot
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // Medium is the boot medium that this machine was started from. Its methods are
@@ -65,9 +68,9 @@ func (m *Medium) device() (string, error) {
 	if err != nil {
 		return "", kindLoader.error(stepFind, err, "the boot loader does not say where it came from")
 	}
-	id, err := parseGUID(text)
+	id, err := guid.Parse(text)
 	if err != nil {
-		return "", kindLoader.error(stepFind, err, "the boot loader does not say where it came from")
+		return "", kindLoader.error(stepFind, fmt.Errorf("%w: %w", ErrValue, err), "the boot loader does not say where it came from")
 	}
 	for _, disk := range m.Disks {
 		if device, err := m.find(disk, id); err != nil || device != "" {
@@ -78,7 +81,7 @@ func (m *Medium) device() (string, error) {
 }
 
 // find looks for an EFI system partition on a disk; "": it has none with that id.
-func (m *Medium) find(disk string, id guid) (string, error) {
+func (m *Medium) find(disk string, id guid.GUID) (string, error) {
 	if disk == "" || strings.ContainsAny(disk, "/\x00") || strings.HasPrefix(disk, ".") {
 		return "", kindMedium.error(stepFind, nil, "%.40q is no disk", disk)
 	}

@@ -10,14 +10,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 const testUUID = "ECB2F0F3-1c3d-4b6a-9f10-0123456789ab"
 
 // disk makes the beginning of a disk with a GPT: partition 3 is the boot
 // partition, and 1 something else.
-func disk(t testing.TB, sector int, kind guid) []byte {
-	id, err := parseGUID(testUUID)
+func disk(t testing.TB, sector int, kind guid.GUID) []byte {
+	id, err := guid.Parse(testUUID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +233,7 @@ func TestProbeRefuses(t *testing.T) {
 		"no device":     {func(m *machine) { os.Remove(filepath.Join(m.Vars, varDevice)) }, kindLoader, "where it came from"},
 		"odd device":    {func(m *machine) { m.set(varDevice, encodeText("sda1")) }, kindLoader, "no GUID"},
 		"other disk":    {func(m *machine) { m.set(varDevice, encodeText(strings.Replace(testUUID, "ab", "ac", 1))) }, kindMedium, "another disk"},
-		"other type":    {func(m *machine) { m.file("dev/sda", disk(m.T, 512, guid{1})) }, kindMedium, "another disk"},
+		"other type":    {func(m *machine) { m.file("dev/sda", disk(m.T, 512, guid.GUID{1})) }, kindMedium, "another disk"},
 		"no table":      {func(m *machine) { m.file("dev/sda", make([]byte, 4096)) }, kindMount, "no GPT"},
 		"damaged table": {func(m *machine) { m.Disks = []string{"sdb"} }, kindMount, "checksum of the entries"},
 		"no disk":       {func(m *machine) { m.Disks = []string{"sdx"} }, kindMount, "cannot be read"},

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 func TestEntry(t *testing.T) {
@@ -54,19 +56,6 @@ func TestTexts(t *testing.T) {
 	}
 	if hasText(encodeText(EntryID+"2"), EntryID) || hasText(make([]byte, maxList+2), "x") {
 		t.Error("a list is read wrongly")
-	}
-}
-
-func TestGUID(t *testing.T) {
-	got, err := parseGUID("C12A7328-f81f-11D2-ba4b-00A0C93EC93B")
-	if err != nil || got != espType {
-		t.Errorf("%x, %v", got, err)
-	}
-	for _, bad := range []string{"", "c12a7328f81f11d2ba4b00a0c93ec93b", "c12a7328-f81f-11d2-ba4b-00a0c93ec93", "g12a7328-f81f-11d2-ba4b-00a0c93ec93b",
-		"c12a7328-f81f-11d2-ba4b-00a0c93ec93b-", "c12a732-8f81f-11d2-ba4b-00a0c93ec93b"} {
-		if g, err := parseGUID(bad); !errors.Is(err, ErrValue) {
-			t.Errorf("%q is %x", bad, g)
-		}
 	}
 }
 
@@ -173,7 +162,7 @@ func FuzzValue(f *testing.F) {
 			t.Errorf("%q does not hold %q", data, text)
 		}
 		hasText(data, EntryID)
-		parseGUID(text)
+		guid.Parse(text)
 	})
 }
 

@@ -1,6 +1,10 @@
 package oneshot
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/phasebased/phase/internal/guid"
+)
 
 // Told is what GRUB has said on the kernel's command line, as grub.cfg of package
 // media has it. Its zero value is another boot loader.
@@ -39,7 +43,7 @@ func ParseTold(cmdline string) (t Told) {
 	default:
 		t.OneShot = ""
 	}
-	if _, err := parseGUID(t.Partition); err != nil {
+	if _, err := guid.Parse(t.Partition); err != nil {
 		return Told{}
 	}
 	return t

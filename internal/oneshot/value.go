@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"unicode/utf16"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // ErrValue is wrapped by the errors of what reads firmware variables.
@@ -67,43 +68,5 @@ func hasText(list []byte, text string) bool {
 	return false
 }
 
-// guid is a GUID as it lies in a partition table: its first three numbers are
-// little endian.
-type guid [16]byte
-
 // espType is the type of EFI system partitions.
-var espType = guid{0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b}
-
-// parseGUID reads the usual form, in any case.
-func parseGUID(s string) (g guid, err error) {
-	parts := strings.Split(s, "-")
-	widths := []int{8, 4, 4, 4, 12}
-	if len(parts) != len(widths) {
-		return g, fmt.Errorf("%w: %.40q is no GUID", ErrValue, s)
-	}
-	var digits string
-	for i, p := range parts {
-		if len(p) != widths[i] {
-			return g, fmt.Errorf("%w: %.40q is no GUID", ErrValue, s)
-		}
-		digits += p
-	}
-	for i := range g {
-		hi, lo := hexDigit(digits[2*i]), hexDigit(digits[2*i+1])
-		if hi < 0 || lo < 0 {
-			return guid{}, fmt.Errorf("%w: %.40q is no GUID", ErrValue, s)
-		}
-		g[i] = byte(hi<<4 | lo)
-	}
-	slices.Reverse(g[0:4])
-	slices.Reverse(g[4:6])
-	slices.Reverse(g[6:8])
-	return g, nil
-}
-
-func hexDigit(c byte) int {
-	if 'A' <= c && c <= 'F' {
-		c += 'a' - 'A'
-	}
-	return strings.IndexByte("0123456789abcdef", c)
-}
+var espType = guid.Must("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasebased/phase/internal/guid"
 	"github.com/phasebased/phase/internal/keyfile"
 	"github.com/phasebased/phase/internal/pefile"
 )
@@ -254,7 +255,7 @@ func TestSignedVariable(t *testing.T) {
 	if !bytes.Equal(a, b) || !bytes.HasSuffix(a, content) {
 		t.Error("not the same, or without its content")
 	}
-	if le.Uint16(a) != 2026 || a[2] != 1 || a[3] != 1 || GUID(a[24:40]) != guidPKCS7 {
+	if le.Uint16(a) != 2026 || a[2] != 1 || a[3] != 1 || guid.GUID(a[24:40]) != guidPKCS7 {
 		t.Errorf("% x", a[:40])
 	}
 	if _, err := SignedVariable("", content, day, own); err == nil {

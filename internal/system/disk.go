@@ -76,7 +76,7 @@ func (d *disk) fill(ctx context.Context, f *os.File, path string, p image.Partit
 		ext4 := image.Ext4{Label: p.Label, UUID: id, Size: p.Size, Offset: p.Offset, Time: d.time}
 		return ext4.Write(ctx, path)
 	}
-	fat := image.FAT32{Label: "PHASE-ESP", Serial: binary.BigEndian.Uint32(id[:4]), Size: p.Size, Offset: p.Offset, Time: d.time}
+	fat := image.FAT32{Label: "PHASE-ESP", Serial: binary.LittleEndian.Uint32(id[:4]), Size: p.Size, Offset: p.Offset, Time: d.time}
 	return fat.Write(offsetWriter{f, p.Offset}, d.esp)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/phasebased/phase/internal/guid"
 	"github.com/phasebased/phase/internal/image"
 )
 
@@ -113,7 +114,7 @@ func TestUSBImage(t *testing.T) {
 // the media of two names share no identifier.
 func TestSeedID(t *testing.T) {
 	b, dir := fakeBuild(t), t.TempDir()
-	seen := map[image.GUID]string{}
+	seen := map[guid.GUID]string{}
 	for _, name := range []string{"", "one", "another"} {
 		cfg := fakeUSB(t, b, dir)
 		cfg.Name = name

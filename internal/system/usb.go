@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/guid"
 	"github.com/phasebased/phase/internal/image"
 )
 
@@ -98,7 +99,7 @@ func (b *Build) USBImage(ctx context.Context, cfg USBConfig) (ImageReport, error
 func mediumName(name string) string { return strings.TrimSpace("phase usb " + name) }
 
 // SeedID is the unique GUID that the seed partition of a medium gets, by USBConfig.Name.
-func SeedID(name string) image.GUID { return image.DeriveGUID(mediumName(name), seedLabel) }
+func SeedID(name string) guid.GUID { return image.DeriveGUID(mediumName(name), seedLabel) }
 
 // Used is what of a partition is in use, in bytes, as far as the builder has filled it.
 func (r ImageReport) Used(p image.Partition) (used int64) {

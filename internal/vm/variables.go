@@ -3,12 +3,13 @@ package vm
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"unicode/utf16"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // A Variable is one variable of a UEFI firmware.
@@ -73,7 +74,7 @@ func parseVariables(data []byte) (map[string]Variable, error) {
 			return nil, fmt.Errorf("%w: a variable reaches beyond it", ErrVariables)
 		}
 		if state == variableAdded || state == variableLeaves {
-			name, err := variableName(store[variableHeader:variableHeader+nameSize], store[44:60])
+			name, err := variableName(store[variableHeader:variableHeader+nameSize], guid.GUID(store[44:60]))
 			if err != nil {
 				return nil, err
 			}
@@ -111,7 +112,7 @@ func variableStore(data []byte) ([]byte, error) {
 }
 
 // variableName joins a name, in UTF-16 with a zero at its end, and a GUID.
-func variableName(name, guid []byte) (string, error) {
+func variableName(name []byte, vendor guid.GUID) (string, error) {
 	if len(name) < 2 || len(name)%2 != 0 || !bytes.HasSuffix(name, []byte{0, 0}) {
 		return "", fmt.Errorf("%w: a name does not end", ErrVariables)
 	}
@@ -119,6 +120,5 @@ func variableName(name, guid []byte) (string, error) {
 	for i := range units {
 		units[i] = binary.LittleEndian.Uint16(name[2*i:])
 	}
-	return string(utf16.Decode(units)) + "-" + fmt.Sprintf("%08x-%04x-%04x-%s-%s", binary.LittleEndian.Uint32(guid),
-		binary.LittleEndian.Uint16(guid[4:]), binary.LittleEndian.Uint16(guid[6:]), hex.EncodeToString(guid[8:10]), hex.EncodeToString(guid[10:])), nil
+	return string(utf16.Decode(units)) + "-" + vendor.String(), nil
 }

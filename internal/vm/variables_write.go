@@ -2,14 +2,14 @@ package vm
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
+
+	"github.com/phasebased/phase/internal/guid"
 )
 
 // Attributes of variables (UEFI specification 2.10, 8.2.1).
@@ -93,7 +93,7 @@ func setVariable(data []byte, at time.Time, v Variable) error {
 // encodeVariable is a variable as the store holds it (VariableFormat.h,
 // AUTHENTICATED_VARIABLE_HEADER).
 func encodeVariable(at time.Time, v Variable) ([]byte, error) {
-	name, guid, err := splitVariableName(v.Name)
+	name, vendor, err := splitVariableName(v.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func encodeVariable(at time.Time, v Variable) ([]byte, error) {
 	}
 	binary.LittleEndian.PutUint32(b[36:], uint32(2*len(units)))
 	binary.LittleEndian.PutUint32(b[40:], uint32(len(v.Data)))
-	copy(b[44:], guid)
+	copy(b[44:], vendor[:])
 	for _, u := range units {
 		b = binary.LittleEndian.AppendUint16(b, u)
 	}
@@ -120,23 +120,19 @@ func encodeVariable(at time.Time, v Variable) ([]byte, error) {
 }
 
 // splitVariableName takes a name and a GUID apart, the reverse of variableName.
-func splitVariableName(full string) (name string, guid []byte, err error) {
+func splitVariableName(full string) (name string, vendor guid.GUID, err error) {
 	const guidText = 36
 	at := len(full) - guidText - 1
 	if at < 1 || at > maxVariableName || full[at] != '-' || strings.ContainsRune(full, 0) {
-		return "", nil, fmt.Errorf("%q is not a variable's name, a dash and a GUID", full)
+		return "", vendor, fmt.Errorf("%q is not a variable's name, a dash and a GUID", full)
 	}
-	guid, err = hex.DecodeString(strings.ReplaceAll(full[at+1:], "-", ""))
-	if err != nil || len(guid) != 16 {
-		return "", nil, fmt.Errorf("%q does not end with a GUID", full)
+	if vendor, err = guid.Parse(full[at+1:]); err != nil {
+		return "", vendor, fmt.Errorf("%q does not end with a GUID", full)
 	}
-	for _, part := range [][]byte{guid[:4], guid[4:6], guid[6:8]} {
-		slices.Reverse(part) // the first three numbers are little-endian
+	if back, err := variableName(utf16Bytes(full[:at]), vendor); err != nil || back != full {
+		return "", vendor, fmt.Errorf("%q is not how the firmware would write it", full)
 	}
-	if back, err := variableName(utf16Bytes(full[:at]), guid); err != nil || back != full {
-		return "", nil, fmt.Errorf("%q is not how the firmware would write it", full)
-	}
-	return full[:at], guid, nil
+	return full[:at], vendor, nil
 }
 
 func utf16Bytes(s string) (b []byte) {

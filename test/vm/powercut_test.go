@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasebased/phase/internal/guid"
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/store"
 	"github.com/phasebased/phase/internal/trust"
@@ -140,7 +141,7 @@ func (b *bench) emptyDisk(path string) {
 		err = os.Truncate(path, cutDisk)
 	}
 	if err == nil {
-		err = image.Ext4{Label: "phase-cache", UUID: image.GUID{1}, Size: cutFS, Time: labTime}.Write(b.Context(), path)
+		err = image.Ext4{Label: "phase-cache", UUID: guid.GUID{1}, Size: cutFS, Time: labTime}.Write(b.Context(), path)
 	}
 	if err != nil {
 		b.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/phasebased/phase/internal/guid"
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/vm"
@@ -120,7 +121,7 @@ func newHardware(t *testing.T, dir, name, mac, uuid string) *hardware {
 }
 
 // strangersDisk writes the second disk.
-func strangersDisk(t *testing.T, path, name string, id image.GUID) {
+func strangersDisk(t *testing.T, path, name string, id guid.GUID) {
 	t.Helper()
 	var parts []image.Partition
 	for _, p := range []struct {
