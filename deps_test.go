@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/guid, internal/refusal, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/kexec, internal/peer, internal/wasmbuild, logproof, media, schemas;
+	  internal/wifi, internal/lines, internal/guid, internal/refusal, internal/failure, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/peer, internal/wasmbuild, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -41,6 +41,7 @@ const importLaw = `
 	# The corridor's rooms, in walking order.
 	internal/strictjson < internal/portal;
 	internal/lines < internal/tor, internal/disks;
+	internal/failure < internal/kexec, internal/oneshot;
 	internal/guid < internal/gpt, internal/vm, internal/diskformat;
 	internal/gpt < internal/oneshot, internal/image, internal/stick, internal/mediacheck;
 	internal/refusal < internal/keyfile, internal/translog, internal/sums, internal/mediacheck;

@@ -5,30 +5,12 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/failure"
 )
 
 // Error is a hand-over that failed, in words.
-type Error struct {
-	Step string // what was being done: "load the new kernel"
-	Err  error
-
-	code, text, hint string
-}
-
-func (e *Error) Error() string {
-	if e.Err == nil {
-		return fmt.Sprintf("%s: %s", e.Step, e.text)
-	}
-	return fmt.Sprintf("%s: %s (%v)", e.Step, e.text, e.Err)
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Code is the error's number in docs/codes.md.
-func (e *Error) Code() string { return e.code }
-
-// Hint says what a person can do.
-func (e *Error) Hint() string { return e.hint }
+type Error = failure.Error
 
 // Codes that no errno stands for.
 const (
@@ -42,7 +24,7 @@ const (
 )
 
 func refuse(step, code, hint, format string, args ...any) *Error {
-	return &Error{Step: step, code: code, hint: hint, text: fmt.Sprintf(format, args...)}
+	return &Error{Step: step, Kind: failure.Kind{Code: code, Hint: hint}, Text: fmt.Sprintf(format, args...)}
 }
 
 // meaning is what one errno of kexec_file_load(2) says, for a person.
@@ -89,8 +71,8 @@ func returned(err error) *Error {
 	if errors.As(err, &errno) && leaving[errno] != "" {
 		text = leaving[errno]
 	}
-	return &Error{Step: "start the new kernel", Err: err, code: codeReturn, text: text,
-		hint: "Restart the machine and try again, or allow a restart into the new system: Internet and Local mode do."}
+	return &Error{Step: "start the new kernel", Err: err, Text: text, Kind: failure.Kind{Code: codeReturn,
+		Hint: "Restart the machine and try again, or allow a restart into the new system: Internet and Local mode do."}}
 }
 
 // loadFault puts what kexec_file_load(2) says into words, when it was allowed before it saw
@@ -99,7 +81,7 @@ func returned(err error) *Error {
 // (kimage_validate_signature in kernel/kexec_file.c).
 func loadFault(err error) *Error {
 	if errors.Is(err, unix.EPERM) {
-		return &Error{Step: stepLoad, Err: err, code: codeUnverified, text: unverified, hint: hintSecure}
+		return &Error{Step: stepLoad, Err: err, Text: unverified, Kind: failure.Kind{Code: codeUnverified, Hint: hintSecure}}
 	}
 	return explain(stepLoad, err)
 }
@@ -112,8 +94,9 @@ func explain(step string, err error) *Error {
 	var errno unix.Errno
 	if errors.As(err, &errno) {
 		if m, ok := meanings[errno]; ok {
-			return &Error{Step: step, Err: err, code: m.code, text: m.text, hint: m.hint}
+			return &Error{Step: step, Err: err, Text: m.text, Kind: failure.Kind{Code: m.code, Hint: m.hint}}
 		}
 	}
-	return &Error{Step: step, Err: err, code: codeOther, text: "the running kernel did not take it", hint: "Look at the kernel's log for the reason, and report it."}
+	return &Error{Step: step, Err: err, Text: "the running kernel did not take it",
+		Kind: failure.Kind{Code: codeOther, Hint: "Look at the kernel's log for the reason, and report it."}}
 }

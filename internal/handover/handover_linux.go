@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/manifest"
 )
@@ -58,7 +59,7 @@ func (s Set) check() ([]byte, error) {
 	s.Info.Manifest = Manifest{Version: m.ManifestVersion, Digest: s.Verified.Digest(), KeyIDs: s.Verified.KeyIDs()}
 	info, err := s.Info.Marshal()
 	if err != nil {
-		return nil, &Error{Step: stepCheck, Err: err, code: codeSet, text: "the hand-over information is wrong"}
+		return nil, &Error{Step: stepCheck, Err: err, Text: "the hand-over information is wrong", Kind: failure.Kind{Code: codeSet}}
 	}
 	return info, nil
 }

@@ -323,7 +323,7 @@ func TestEveryErrnoHasWords(t *testing.T) {
 		unix.EOPNOTSUPP, unix.ELIBBAD, unix.EKEYEXPIRED, unix.ENOPKG, unix.EBADF, unix.EIO,
 	} {
 		e := explain("load the new kernel", fmt.Errorf("wrapped: %w", errno))
-		if !errors.Is(e, errno) || e.text == "" || e.Hint() == "" || !strings.HasPrefix(e.Code(), "KEXEC-0") {
+		if !errors.Is(e, errno) || e.Text == "" || e.Hint() == "" || !strings.HasPrefix(e.Code(), "KEXEC-0") {
 			t.Errorf("%v: %+v", errno, e)
 		}
 		if before, ok := codes[e.Code()]; ok {

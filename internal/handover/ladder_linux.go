@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/kexec"
 	"github.com/phasebased/phase/manifest"
 )
@@ -136,8 +137,8 @@ func (l Ladder) prepare(set Set) (*Loaded, error) {
 	}
 	initrd, err := set.initrd(info)
 	if err != nil {
-		return nil, &Error{Step: "put the initramfs together", Err: err, code: codeBuild,
-			text: "it could not be written to memory", hint: hintMemory}
+		return nil, &Error{Step: "put the initramfs together", Err: err,
+			Text: "it could not be written to memory", Kind: failure.Kind{Code: codeBuild, Hint: hintMemory}}
 	}
 	m := set.Verified.Manifest()
 	return &Loaded{

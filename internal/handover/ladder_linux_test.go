@@ -210,7 +210,7 @@ func TestEveryWayOfReturning(t *testing.T) {
 		if e.Code() != codeReturn || e.Hint() == "" || !errors.Is(e, err) && err != nil {
 			t.Errorf("%v: %+v", err, e)
 		}
-		texts[e.text] = true
+		texts[e.Text] = true
 	}
 	if len(texts) != len(leaving)+1 {
 		t.Errorf("%d texts for %d errnos", len(texts), len(leaving))

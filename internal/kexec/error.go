@@ -4,33 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+
+	"github.com/phasebased/phase/internal/failure"
 )
 
 // Error is a kernel that could not be put into memory, in words.
-type Error struct {
-	Step string // what was being done: "load the new kernel"
-	Err  error  // the cause, often a syscall.Errno; may be nil
+type Error = failure.Error
 
-	code, text, hint string
-}
-
-func (e *Error) Error() string {
-	if e.Err == nil {
-		return fmt.Sprintf("%s: %s", e.Step, e.text)
-	}
-	return fmt.Sprintf("%s: %s (%v)", e.Step, e.text, e.Err)
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Code is the error's number in docs/codes.md.
-func (e *Error) Code() string { return e.code }
-
-// Hint says what a person can do.
-func (e *Error) Hint() string { return e.hint }
-
-// kind is what sorts of errors have in common.
-type kind struct{ code, hint string }
+type kind failure.Kind
 
 const (
 	hintSeed   = "Build the medium with another kernel for the seed: Debian's allows it."
@@ -54,7 +35,7 @@ var (
 )
 
 func (k kind) error(step string, err error, format string, args ...any) *Error {
-	return &Error{Step: step, Err: err, code: k.code, hint: k.hint, text: fmt.Sprintf(format, args...)}
+	return &Error{Step: step, Err: err, Kind: failure.Kind(k), Text: fmt.Sprintf(format, args...)}
 }
 
 // meaning is what one errno of kexec_load(2) says, for a person.
@@ -76,7 +57,7 @@ func explain(step string, err error) *Error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
 		if m, ok := meanings[errno]; ok {
-			return &Error{Step: step, Err: err, code: m.code, text: m.text, hint: m.hint}
+			return kind{m.code, m.hint}.error(step, err, "%s", m.text)
 		}
 	}
 	return kindOther.error(step, err, "the running kernel did not take it")

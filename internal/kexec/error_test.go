@@ -6,12 +6,14 @@ import (
 	"regexp"
 	"syscall"
 	"testing"
+
+	"github.com/phasebased/phase/internal/failure"
 )
 
 // is reports whether err is an *Error of that kind.
 func is(err error, k kind) bool {
 	var e *Error
-	return errors.As(err, &e) && e.Code() == k.code && e.Hint() == k.hint
+	return errors.As(err, &e) && e.Kind == failure.Kind(k)
 }
 
 func TestCodes(t *testing.T) {
@@ -27,7 +29,7 @@ func TestCodes(t *testing.T) {
 		check(m.code)
 	}
 	for _, k := range []kind{kindImage, kindMachine, kindCmdline, kindPlace, kindMap, kindTree, kindParams, kindFile, kindArch, kindOther} {
-		check(k.code)
+		check(k.Code)
 	}
 }
 

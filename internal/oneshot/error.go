@@ -1,33 +1,15 @@
 package oneshot
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/phasebased/phase/internal/failure"
+)
 
 // Error is a start by way of the firmware that is not possible, in words.
-type Error struct {
-	Step string
-	Err  error // may be nil
+type Error = failure.Error
 
-	text string
-	kind kind
-}
-
-func (e *Error) Error() string {
-	if e.Err == nil {
-		return fmt.Sprintf("%s: %s", e.Step, e.text)
-	}
-	return fmt.Sprintf("%s: %s (%v)", e.Step, e.text, e.Err)
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Code is the error's number in docs/codes.md.
-func (e *Error) Code() string { return e.kind.code }
-
-// Hint says what a person can do.
-func (e *Error) Hint() string { return e.kind.hint }
-
-// kind is what sorts of errors have in common.
-type kind struct{ code, hint string }
+type kind failure.Kind
 
 var (
 	kindLoader   = kind{"KEXEC-060", "Start this medium in UEFI mode, by its own boot loader."}
@@ -43,5 +25,5 @@ var (
 )
 
 func (k kind) error(step string, err error, format string, args ...any) *Error {
-	return &Error{Step: step, Err: err, kind: k, text: fmt.Sprintf(format, args...)}
+	return &Error{Step: step, Err: err, Kind: failure.Kind(k), Text: fmt.Sprintf(format, args...)}
 }

@@ -164,8 +164,8 @@ func (m *machine) bare() {
 func fails(t *testing.T, err error, k kind, text string) {
 	t.Helper()
 	var e *Error
-	if !errors.As(err, &e) || e.Code() != k.code || e.Hint() == "" || !strings.Contains(err.Error(), text) {
-		t.Errorf("error = %v, want %s with %q", err, k.code, text)
+	if !errors.As(err, &e) || e.Code() != k.Code || e.Hint() == "" || !strings.Contains(err.Error(), text) {
+		t.Errorf("error = %v, want %s with %q", err, k.Code, text)
 	}
 }
 
