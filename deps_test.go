@@ -30,7 +30,7 @@ const importLaw = `
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
 	  internal/term, internal/timeline, internal/version, internal/nettime,
-	  internal/wifi, internal/lines, internal/guid, internal/refusal, internal/failure, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/peer, internal/wasmbuild, logproof, media, schemas;
+	  internal/wifi, internal/lines, internal/guid, internal/refusal, internal/failure, internal/pefile, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/peer, internal/wasmbuild, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
 	internal/strictjson < dsse;
@@ -42,6 +42,7 @@ const importLaw = `
 	internal/strictjson < internal/portal;
 	internal/lines < internal/tor, internal/disks;
 	internal/failure < internal/kexec, internal/oneshot;
+	internal/pefile < internal/image, internal/oneshot;
 	internal/guid < internal/gpt, internal/vm, internal/diskformat;
 	internal/gpt < internal/oneshot, internal/image, internal/stick, internal/mediacheck;
 	internal/refusal < internal/keyfile, internal/translog, internal/sums, internal/mediacheck;
@@ -79,7 +80,6 @@ const importLaw = `
 	blob, internal/kmod, internal/durable, internal/delta < internal/image;
 	blob, internal/durable < internal/debpkg;
 	dsse, internal/durable, internal/strictjson < internal/keyfile;
-	NONE < internal/pefile;
 	internal/pefile < internal/uki;
 	internal/pefile, internal/keyfile, internal/durable, internal/guid < internal/secureboot;
 	internal/image, internal/debpkg, internal/verity, manifest, media, internal/uki, internal/secureboot < internal/system;
@@ -141,7 +141,7 @@ const importLaw = `
 	# Helpers of tests.
 	internal/discover < internal/discover/discovertest;
 	internal/fetch < internal/fetch/fetchtest;
-	NONE < internal/wasm/wasmtest, internal/nettime/nettimetest, internal/nettest;
+	NONE < internal/wasm/wasmtest, internal/pefile/pefiletest, internal/nettime/nettimetest, internal/nettest;
 	internal/system, internal/sysinit, internal/vm < internal/guest;
 `
 

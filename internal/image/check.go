@@ -1,13 +1,12 @@
 package image
 
 import (
-	"bytes"
 	"debug/elf"
-	"debug/pe"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/phasebased/phase/internal/pefile"
 )
 
 // Architecture names, as everywhere in Phase.
@@ -82,49 +81,27 @@ func CheckProgram(path, arch string) error {
 }
 
 func checkPE(path, want, arch string) error {
-	machine, ok := map[string]uint16{
-		ArchX8664: pe.IMAGE_FILE_MACHINE_AMD64,
-		ArchARM64: pe.IMAGE_FILE_MACHINE_ARM64,
-	}[arch]
+	machine, ok := map[string]uint16{ArchX8664: pefile.MachineX8664, ArchARM64: pefile.MachineARM64}[arch]
 	if !ok {
 		return &FileError{path, want, "unknown architecture"}
 	}
-	head, err := readHead(path, 64<<10)
+	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return fmt.Errorf("image: %w", err)
 	}
-	got, err := peMachine(head)
-	if err != nil {
+	defer f.Close()
+	head, err := pefile.ReadHead(f)
+	switch {
+	case err != nil:
 		return &FileError{path, want, err.Error()}
-	}
-	if got != machine {
-		return &FileError{path, want, fmt.Sprintf("its machine type is %#04x, not %#04x", got, machine)}
+	case head.Subsystem != pefile.EFIApplication:
+		return &FileError{path, want, fmt.Sprintf("its subsystem is %d, not EFI application", head.Subsystem)}
+	case head.Sections == 0:
+		return &FileError{path, want, "it has no sections"}
+	case head.Machine != machine:
+		return &FileError{path, want, fmt.Sprintf("its machine type is %#04x, not %#04x", head.Machine, machine)}
 	}
 	return nil
-}
-
-// peMachine reads the machine type of an EFI program by hand: debug/pe refuses
-// the kernel's EFI stub, whose section table it finds odd.
-func peMachine(head []byte) (uint16, error) {
-	le := binary.LittleEndian
-	if len(head) < 0x40 || !bytes.HasPrefix(head, []byte("MZ")) {
-		return 0, fmt.Errorf("it has no MZ header (%d bytes)", len(head))
-	}
-	at := int64(le.Uint32(head[0x3c:]))
-	if at+24+70 > int64(len(head)) || string(head[at:at+4]) != "PE\x00\x00" {
-		return 0, fmt.Errorf("it has no PE header")
-	}
-	opt := head[at+24:]
-	if le.Uint16(opt) != 0x20b {
-		return 0, fmt.Errorf("it is not PE32+")
-	}
-	if sub := le.Uint16(opt[68:]); sub != pe.IMAGE_SUBSYSTEM_EFI_APPLICATION {
-		return 0, fmt.Errorf("its subsystem is %d, not EFI application", sub)
-	}
-	if le.Uint16(head[at+6:]) == 0 {
-		return 0, fmt.Errorf("it has no sections")
-	}
-	return le.Uint16(head[at+4:]), nil
 }
 
 func readHead(path string, n int64) ([]byte, error) {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/phasebased/phase/internal/guid"
+	"github.com/phasebased/phase/internal/pefile"
+	"github.com/phasebased/phase/internal/pefile/pefiletest"
 )
 
 const testUUID = "ECB2F0F3-1c3d-4b6a-9f10-0123456789ab"
@@ -45,15 +47,8 @@ func disk(t testing.TB, sector int, kind guid.GUID) []byte {
 
 // kernelImage is the head of a kernel with an EFI stub.
 func kernelImage(machine uint16, signature uint32) []byte {
-	k := make([]byte, 4096)
-	copy(k, "MZ")
-	le := binary.LittleEndian
-	le.PutUint32(k[60:], 0x80)
-	copy(k[0x80:], "PE\x00\x00")
-	le.PutUint16(k[0x84:], machine)
-	le.PutUint16(k[0x80+24:], 0x20b)
-	le.PutUint32(k[0x80+24+108:], 16)
-	le.PutUint32(k[0x80+24+112+8*4+4:], signature)
+	k := pefiletest.Program(machine, "")
+	binary.LittleEndian.PutUint32(k[0x80+24+112+8*4+4:], signature)
 	return k
 }
 
@@ -97,7 +92,7 @@ func newMachine(t *testing.T) *machine {
 	m.set(varCurrent, []byte{2, 0})
 	m.set(varSecure, []byte{0})
 	m.file("esp/loader/entries/internet.conf", []byte("title x\n"))
-	m.kernel, m.initrd = m.open("kernel", kernelImage(peX8664, 0)), m.open("initrd", bytes.Repeat([]byte("initrd"), 1000))
+	m.kernel, m.initrd = m.open("kernel", kernelImage(pefile.MachineX8664, 0)), m.open("initrd", bytes.Repeat([]byte("initrd"), 1000))
 	return m
 }
 
@@ -270,7 +265,7 @@ func TestPrepareRefuses(t *testing.T) {
 		text    string
 	}{
 		"no kernel":     {func(m *machine) { m.kernel = m.open("k2", []byte("#!/bin/sh")) }, "", kindKernel, "no MZ"},
-		"other machine": {func(m *machine) { m.kernel = m.open("k2", kernelImage(peARM64, 0)) }, "", kindKernel, "another kind of machine"},
+		"other machine": {func(m *machine) { m.kernel = m.open("k2", kernelImage(pefile.MachineARM64, 0)) }, "", kindKernel, "another kind of machine"},
 		"not signed":    {func(m *machine) { m.set(varSecure, []byte{1}) }, "", kindSecure, "not signed"},
 		"long line":     {func(m *machine) {}, strings.Repeat("x", maxOptions+1), kindKernel, "at most"},
 		"two lines":     {func(m *machine) {}, "quiet\nlinux /evil", kindKernel, "boot entry"},
@@ -328,7 +323,7 @@ func TestPrepareRefuses(t *testing.T) {
 func TestPrepareSigned(t *testing.T) {
 	m := newMachine(t)
 	m.set(varSecure, []byte{1})
-	if err := m.Prepare(m.open("k2", kernelImage(peX8664, 1)), m.initrd, ""); err != nil {
+	if err := m.Prepare(m.open("k2", kernelImage(pefile.MachineX8664, 1)), m.initrd, ""); err != nil {
 		t.Error(err)
 	}
 }

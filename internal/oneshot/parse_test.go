@@ -103,32 +103,6 @@ func TestGPT(t *testing.T) {
 	}
 }
 
-func TestImage(t *testing.T) {
-	for _, signature := range []uint32{0, 1496} {
-		image, err := readImage(bytes.NewReader(kernelImage(peARM64, signature)))
-		if err != nil || image != (peImage{peARM64, signature > 0}) {
-			t.Errorf("%+v, %v", image, err)
-		}
-	}
-	few := kernelImage(peX8664, 1)
-	few[0x80+24+108] = 4 // directories: none for signatures
-	if image, err := readImage(bytes.NewReader(few)); err != nil || image.Signed {
-		t.Errorf("%+v, %v", image, err)
-	}
-	for name, change := range map[string]func(k []byte) []byte{
-		"empty":   func(k []byte) []byte { return nil },
-		"no MZ":   func(k []byte) []byte { k[0] = 0; return k },
-		"far":     func(k []byte) []byte { k[63] = 0xff; return k },
-		"no PE":   func(k []byte) []byte { k[0x80] = 0; return k },
-		"PE32":    func(k []byte) []byte { k[0x80+24] = 0xb; k[0x80+25] = 1; return k },
-		"cut off": func(k []byte) []byte { return k[:0x80+100] },
-	} {
-		if image, err := readImage(bytes.NewReader(change(kernelImage(peX8664, 0)))); !errors.Is(err, ErrImage) {
-			t.Errorf("%s: %+v, %v", name, image, err)
-		}
-	}
-}
-
 // What is read is what is written again.
 func FuzzEntry(f *testing.F) {
 	f.Add([]byte("title   x\nlinux   /k\ninitrd  /i\noptions quiet\n"))
@@ -172,15 +146,6 @@ func FuzzGPT(f *testing.F) {
 		list, err := readGPT(bytes.NewReader(data), sector)
 		if err == nil && len(list) > maxPartitions || err != nil && len(list) > 0 {
 			t.Errorf("%d partitions, %v", len(list), err)
-		}
-	})
-}
-
-func FuzzImage(f *testing.F) {
-	f.Add(kernelImage(peX8664, 1))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if image, err := readImage(bytes.NewReader(data)); err != nil && (!errors.Is(err, ErrImage) || image != peImage{}) {
-			t.Errorf("%+v, %v", image, err)
 		}
 	})
 }

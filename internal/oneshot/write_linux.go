@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/pefile"
 )
 
 // reserve is what is left free on the boot partition, in bytes: the entry, the
@@ -78,8 +79,8 @@ func (m *Medium) Prepare(kernel, initrd *os.File, cmdline string) error {
 // check refuses what the firmware could not start, before anything is written.
 func (m *Medium) check(kernel *os.File, cmdline string) (bootEntry, error) {
 	const step = "look at the new kernel"
-	machines := map[string]uint16{"x86_64": peX8664, "arm64": peARM64}
-	image, err := readImage(kernel)
+	machines := map[string]uint16{"x86_64": pefile.MachineX8664, "arm64": pefile.MachineARM64}
+	image, err := pefile.ReadHead(kernel)
 	switch {
 	case err != nil:
 		return bootEntry{}, kindKernel.error(step, err, "the firmware cannot start it")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/phasebased/phase/internal/guid"
 	"github.com/phasebased/phase/internal/keyfile"
 	"github.com/phasebased/phase/internal/pefile"
+	"github.com/phasebased/phase/internal/pefile/pefiletest"
 )
 
 var day = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -35,27 +35,7 @@ var keys = sync.OnceValue(func() [2]*Key {
 	return list
 })
 
-// program is a small EFI program.
-func program() []byte {
-	b := make([]byte, 0x800)
-	copy(b, "MZ")
-	binary.LittleEndian.PutUint32(b[0x3c:], 0x80)
-	copy(b[0x80:], "PE\x00\x00\x64\x86\x01\x00")
-	binary.LittleEndian.PutUint16(b[0x94:], 240)
-	opt := b[0x98:]
-	binary.LittleEndian.PutUint16(opt, 0x20b)
-	for at, v := range map[int]uint32{4: 0x400, 16: 0x1000, 20: 0x1000, 32: 0x1000, 36: 0x200, 56: 0x2000, 60: 0x400, 68: 10, 108: 16} {
-		binary.LittleEndian.PutUint32(opt[at:], v)
-	}
-	section := opt[240:]
-	copy(section, ".text")
-	for i, v := range []uint32{0x400, 0x1000, 0x400, 0x400} {
-		binary.LittleEndian.PutUint32(section[8+4*i:], v)
-	}
-	binary.LittleEndian.PutUint32(section[36:], 0x60000020)
-	copy(b[0x400:], "\xc3 what runs")
-	return b
-}
+func program() []byte { return pefiletest.Program(pefile.MachineX8664, "\xc3 what runs") }
 
 func TestSign(t *testing.T) {
 	own, other := keys()[0], keys()[1]

@@ -2,7 +2,6 @@ package system
 
 import (
 	"crypto/x509"
-	"encoding/binary"
 	"io"
 	"strings"
 	"testing"
@@ -10,37 +9,16 @@ import (
 
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/pefile"
+	"github.com/phasebased/phase/internal/pefile/pefiletest"
 	"github.com/phasebased/phase/internal/secureboot"
 	"github.com/phasebased/phase/media"
 )
-
-// signable is a small EFI program that can be extended and signed.
-func signable(text string) []byte {
-	b, le := make([]byte, 0x800), binary.LittleEndian
-	copy(b, "MZ")
-	le.PutUint32(b[0x3c:], 0x80)
-	copy(b[0x80:], "PE\x00\x00\x64\x86\x01\x00")
-	le.PutUint16(b[0x94:], 240)
-	opt := b[0x98:]
-	le.PutUint16(opt, 0x20b)
-	for at, v := range map[int]uint32{4: 0x400, 16: 0x1000, 20: 0x1000, 32: 0x1000, 36: 0x200, 56: 0x2000, 60: 0x400, 68: 10, 108: 16} {
-		le.PutUint32(opt[at:], v)
-	}
-	section := opt[240:]
-	copy(section, ".text")
-	for i, v := range []uint32{0x400, 0x1000, 0x400, 0x400} {
-		le.PutUint32(section[8+4*i:], v)
-	}
-	le.PutUint32(section[36:], 0x60000020)
-	copy(b[0x400:], text)
-	return b
-}
 
 // ukiBoot is what a medium of a unified kernel image starts.
 func ukiBoot(t *testing.T, s Signing) Boot {
 	t.Helper()
 	dir := t.TempDir()
-	kernel := signable("Linux")
+	kernel := pefiletest.Program(pefile.MachineX8664, "Linux")
 	copy(kernel[0x202:], "HdrS")
 	text, err := media.UKIOf(media.EntryData{Mode: "local", Arch: image.ArchX8664, Options: "quiet"}, 10, "1")
 	if err != nil {
@@ -49,7 +27,7 @@ func ukiBoot(t *testing.T, s Signing) Boot {
 	return Boot{
 		Arch: image.ArchX8664, Chain: ChainUKI, Signing: s, UKI: text,
 		Shim: write(t, dir+"/shim", efiFile()), MokManager: write(t, dir+"/mm", efiFile()),
-		Stub:   write(t, dir+"/stub", signable("\xc3#### LoaderInfo: systemd-stub 252 ####")),
+		Stub:   write(t, dir+"/stub", pefiletest.Program(pefile.MachineX8664, "\xc3#### LoaderInfo: systemd-stub 252 ####")),
 		Kernel: write(t, dir+"/kernel", kernel), Initramfs: []string{write(t, dir+"/seed", []byte("070701 archive"))},
 	}
 }

@@ -2,7 +2,6 @@ package uki
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -12,39 +11,14 @@ import (
 	"testing"
 
 	"github.com/phasebased/phase/internal/pefile"
+	"github.com/phasebased/phase/internal/pefile/pefiletest"
 )
-
-// program is a small EFI program of a machine type, with a text in its section.
-func program(machine uint16, text string) []byte {
-	le := binary.LittleEndian
-	b := make([]byte, 0x800)
-	copy(b, "MZ")
-	le.PutUint32(b[0x3c:], 0x80)
-	copy(b[0x80:], "PE\x00\x00")
-	le.PutUint16(b[0x84:], machine)
-	le.PutUint16(b[0x86:], 1)
-	le.PutUint16(b[0x94:], 240)
-	le.PutUint16(b[0x96:], 0x2022)
-	opt := b[0x98:]
-	le.PutUint16(opt, 0x20b)
-	for at, v := range map[int]uint32{4: 0x400, 16: 0x1000, 20: 0x1000, 32: 0x1000, 36: 0x200, 56: 0x2000, 60: 0x400, 68: 10, 108: 16} {
-		le.PutUint32(opt[at:], v)
-	}
-	section := opt[240:]
-	copy(section, ".text")
-	for i, v := range []uint32{0x400, 0x1000, 0x400, 0x400} {
-		le.PutUint32(section[8+4*i:], v)
-	}
-	le.PutUint32(section[36:], 0x60000020)
-	copy(b[0x400:], text)
-	return b
-}
 
 const stubText = "\xc3#### LoaderInfo: systemd-stub 252 ####"
 
 func parts() Parts {
 	return Parts{
-		Stub: program(pefile.MachineX8664, stubText), Kernel: program(pefile.MachineX8664, "Linux"),
+		Stub: pefiletest.Program(pefile.MachineX8664, stubText), Kernel: pefiletest.Program(pefile.MachineX8664, "Linux"),
 		Initramfs: bytes.Repeat([]byte("seed"), 0x600), Cmdline: "quiet phase.mode=private", OSRelease: "PRETTY_NAME=\"Phase\"\n",
 	}
 }
@@ -105,9 +79,9 @@ func TestObjdump(t *testing.T) {
 func TestBuildRefuses(t *testing.T) {
 	for name, change := range map[string]func(*Parts){
 		"no stub":          func(p *Parts) { p.Stub = nil },
-		"stranger's stub":  func(p *Parts) { p.Stub = program(pefile.MachineX8664, "\xc3") },
+		"stranger's stub":  func(p *Parts) { p.Stub = pefiletest.Program(pefile.MachineX8664, "\xc3") },
 		"no kernel":        func(p *Parts) { p.Kernel = []byte("Linux") },
-		"other machine":    func(p *Parts) { p.Kernel = program(pefile.MachineARM64, "Linux") },
+		"other machine":    func(p *Parts) { p.Kernel = pefiletest.Program(pefile.MachineARM64, "Linux") },
 		"no initramfs":     func(p *Parts) { p.Initramfs = nil },
 		"no command line":  func(p *Parts) { p.Cmdline = "" },
 		"two lines":        func(p *Parts) { p.Cmdline = "a\nb" },
