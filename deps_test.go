@@ -29,7 +29,7 @@ const importLaw = `
 	# Leaves: one idea each, no package of ours below them.
 	NONE
 	< blob, examples, internal/durable, internal/strictjson, internal/kmod, internal/netup,
-	  internal/term, internal/timeline, internal/version, internal/nettime,
+	  internal/term, internal/version, internal/nettime,
 	  internal/wifi, internal/lines, internal/guid, internal/refusal, internal/failure, internal/pefile, internal/fuel, internal/metrics, internal/sdnotify, internal/delta, internal/peer, internal/wasmbuild, logproof, media, schemas;
 
 	# What strangers may vendor: the verifier.
@@ -41,7 +41,7 @@ const importLaw = `
 	# The corridor's rooms, in walking order.
 	internal/strictjson < internal/portal;
 	internal/lines < internal/tor, internal/disks;
-	internal/failure < internal/kexec, internal/oneshot;
+	internal/failure < internal/kexec, internal/oneshot, internal/timeline;
 	internal/pefile < internal/image, internal/oneshot;
 	internal/guid < internal/gpt, internal/vm, internal/diskformat;
 	internal/gpt < internal/oneshot, internal/image, internal/stick, internal/mediacheck;
@@ -103,7 +103,7 @@ const importLaw = `
 	# Commands.
 	NONE < cmd/internal/manual, cmd/internal/typo;
 	manifest, internal/trust, internal/discover, internal/fetch, internal/store, internal/term,
-	internal/portal, internal/bootcfg, internal/tor, internal/version, cmd/internal/manual, cmd/internal/typo
+	internal/portal, internal/bootcfg, internal/tor, internal/version, internal/failure, cmd/internal/manual, cmd/internal/typo
 	< cmd/internal/steps;
 	internal/sysinit, internal/netup, internal/bootcfg, internal/term, internal/timeline,
 	internal/wifi
@@ -121,7 +121,7 @@ const importLaw = `
 	internal/timeline, internal/version, internal/sysinit, internal/sdnotify, internal/statuspage, cmd/internal/manual, cmd/internal/typo
 	< cmd/plasmd;
 	internal/wasm, internal/version < cmd/plasm-jail;
-	internal/release, internal/translog, internal/term, internal/secureboot, cmd/internal/typo < cmd/internal/ceremony;
+	internal/release, internal/translog, internal/term, internal/secureboot, internal/failure, cmd/internal/typo < cmd/internal/ceremony;
 	internal/lab, internal/jobapi, internal/dispatch, internal/appliance, internal/stick, internal/doctor, internal/bootcfg, internal/term, internal/version, cmd/internal/ceremony, internal/bom, internal/mediacheck, internal/deb, cmd/internal/manual, cmd/internal/steps
 	< cmd/phase;
 	internal/job < examples/hello;

@@ -248,7 +248,7 @@ func (n *node) fail(err error) {
 		err = errors.New("the node ended")
 	}
 	n.system.Log.Error("node failed", "error", err)
-	shown := failure(err)
+	shown := stopped(err)
 	n.system.Timeline.Send(timeline.Event{Event: timeline.EventFailed, Stage: "node", Code: shown.Code, Text: err.Error()})
 	n.system.Console.Failure(shown)
 	n.system.Flush(2 * time.Second)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/lines"
 	"github.com/phasebased/phase/internal/strictjson"
 	"github.com/phasebased/phase/internal/sysinit"
@@ -213,17 +215,12 @@ func (n *node) showTimeline(last timeline.Event) {
 	n.system.Console.Timeline(rows)
 }
 
-// failure is what a person is told when the node cannot go on.
-func failure(err error) term.Failure {
-	f := term.Failure{Title: "The node stopped", Code: "NODE-040", Wrong: "ERROR: " + err.Error(),
+// stopped is what a person is told when the node cannot go on.
+func stopped(err error) term.Failure {
+	f := term.Failure{Title: "The node stopped", Code: cmp.Or(failure.Code(err), "NODE-040"), Wrong: "ERROR: " + err.Error(),
 		Do: []string{"Switch the machine off and on to boot again from the medium."}}
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
-		f.Code = coded.Code()
-	}
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		f.Do = append([]string{hinted.Hint()}, f.Do...)
+	if hint := failure.Hint(err); hint != "" {
+		f.Do = append([]string{hint}, f.Do...)
 	}
 	return f
 }

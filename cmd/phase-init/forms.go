@@ -11,6 +11,7 @@ import (
 
 	"github.com/phasebased/phase/internal/bootcfg"
 	"github.com/phasebased/phase/internal/dialog"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/wifi"
 )
@@ -358,9 +359,8 @@ func (f forms) join(ctx context.Context, r radio, network *bootcfg.WiFiNetwork) 
 // say shows a failure and what can be done about it.
 func (f forms) say(err error) {
 	f.console.Line(err.Error())
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		f.console.Line(hinted.Hint())
+	if hint := failure.Hint(err); hint != "" {
+		f.console.Line(hint)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/phasebased/phase/cmd/internal/pid1"
 	"github.com/phasebased/phase/internal/boot"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/handover"
 	"github.com/phasebased/phase/internal/term"
@@ -153,18 +154,13 @@ func (o *observer) failure(err error) (stage string, f term.Failure) {
 	clear(o.running)
 	clear(o.steps)
 	defer func() { o.failed = "medium" }()
-	f = term.Failure{Title: "The boot stopped", Wrong: headline(err), Tried: attempts(err)}
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
-		f.Code = coded.Code()
-	}
+	f = term.Failure{Title: "The boot stopped", Code: failure.Code(err), Wrong: headline(err), Tried: attempts(err)}
 	var ladder *handover.LadderError // tells every way in its one long line
 	if len(f.Tried) == 0 && !errors.As(err, &ladder) && !strings.HasSuffix(f.Wrong, ": "+err.Error()) {
 		f.Tried = append(f.Tried, err.Error())
 	}
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		f.Do = append(f.Do, hinted.Hint())
+	if hint := failure.Hint(err); hint != "" {
+		f.Do = append(f.Do, hint)
 	}
 	return o.failed, f
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/internal/doctor"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/lab"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/term"
@@ -313,11 +313,7 @@ func (d *demo) conclude(outcome *lab.Outcome, err error) error {
 func (d *demo) result(outcome *lab.Outcome, err error) result {
 	res := result{OK: err == nil, Arch: d.arch, Tamper: d.tamper, Mode: d.mode, Timeline: []lab.Stage{}}
 	if err != nil {
-		res.Error, res.LastLines = err.Error(), d.lastLines
-		var hinted interface{ Hint() string }
-		if errors.As(err, &hinted) {
-			res.Hint = hinted.Hint()
-		}
+		res.Error, res.Hint, res.LastLines = err.Error(), failure.Hint(err), d.lastLines
 	}
 	if d.run != "" && (d.keep || err != nil) {
 		res.ConsoleLog = filepath.Join(d.run, "console.log")

@@ -20,6 +20,7 @@ import (
 
 	"github.com/phasebased/phase/cmd/internal/manual"
 	"github.com/phasebased/phase/cmd/internal/typo"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
 )
@@ -88,16 +89,14 @@ func report(err error) {
 func explain(err error) string {
 	var text strings.Builder
 	said := err.Error()
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) && coded.Code() != "" && !strings.Contains(said, coded.Code()) {
-		said += " [" + coded.Code() + "]" // for docs/codes.md
+	if code := failure.Code(err); code != "" && !strings.Contains(said, code) {
+		said += " [" + code + "]" // for docs/codes.md
 	}
 	for line := range strings.SplitSeq(said, "\n") {
 		fmt.Fprintln(&text, "phase:", term.Clean(line))
 	}
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintln(&text, "phase: hint:", term.Clean(hinted.Hint()))
+	if hint := failure.Hint(err); hint != "" {
+		fmt.Fprintln(&text, "phase: hint:", term.Clean(hint))
 	}
 	return text.String()
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/discover"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/mdns"
 	"github.com/phasebased/phase/internal/p2p"
 	"github.com/phasebased/phase/manifest"
@@ -112,7 +113,7 @@ func (s *server) renew(ctx context.Context) {
 	root, err := s.seen.parseRoot()
 	switch {
 	case err != nil:
-		s.log.Error("the new root.json is not used", "err", err, "code", codeOf(err))
+		s.log.Error("the new root.json is not used", "err", err, "code", failure.Code(err))
 	case root == nil:
 		s.log.Warn("there is no root.json in the published folder any more; what was there before still holds")
 	case s.root != nil && root.Version() < s.root.Version():
@@ -179,7 +180,7 @@ func (s *server) announce(ctx context.Context) {
 	pointer, err := s.pointer()
 	if s.offer.speak != nil {
 		if s.speak(pointer, err); s.speakErr != nil {
-			s.log.Error("not announced on the local network", "err", s.speakErr, "code", codeOf(s.speakErr))
+			s.log.Error("not announced on the local network", "err", s.speakErr, "code", failure.Code(s.speakErr))
 		}
 	}
 	if s.peer == nil {
@@ -191,7 +192,7 @@ func (s *server) announce(ctx context.Context) {
 		s.publishErr = s.publish(ctx)
 	}
 	if s.publishErr != nil {
-		s.log.Error("not published on the DHT", "err", s.publishErr, "code", codeOf(s.publishErr))
+		s.log.Error("not published on the DHT", "err", s.publishErr, "code", failure.Code(s.publishErr))
 	}
 }
 

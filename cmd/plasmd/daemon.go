@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/mdns"
@@ -293,13 +294,13 @@ func (d *daemon) handOut(ctx context.Context, name string, r node.Report) {
 // fail tells people and machines about something that will not happen now.
 func (d *daemon) fail(err error) {
 	d.log.Error(severity(err) + ": " + err.Error())
-	d.rec.Send(failure(err))
+	d.rec.Send(failed(err))
 }
 
 // severity is FATAL for bytes that are not what was signed for, which nobody
 // must use, and ERROR for what may go well another time.
 func severity(err error) string {
-	if isMismatch(err) || strings.HasPrefix(codeOf(err), "VFY-") {
+	if isMismatch(err) || strings.HasPrefix(failure.Code(err), "VFY-") {
 		return "FATAL"
 	}
 	return "ERROR"

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/sysinit"
 	"github.com/phasebased/phase/internal/timeline"
 )
@@ -65,7 +66,7 @@ func event(name, text string, v any) timeline.Event {
 	return e
 }
 
-// failure makes the event of an error, with its code if it has one.
-func failure(err error) timeline.Event {
-	return timeline.Event{Event: timeline.EventFailed, Text: err.Error(), Code: codeOf(err)}
+// failed makes the event of an error, with its code if it has one.
+func failed(err error) timeline.Event {
+	return timeline.Event{Event: timeline.EventFailed, Text: err.Error(), Code: failure.Code(err)}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/phasebased/phase/cmd/internal/manual"
 	"github.com/phasebased/phase/cmd/internal/typo"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/version"
 	"github.com/phasebased/phase/internal/wasm"
 )
@@ -158,22 +159,12 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 // complain writes what went wrong, its code for docs/codes.md, and
 // what to do next.
 func complain(w io.Writer, prefix string, err error) {
-	var hinted interface{ Hint() string }
 	fmt.Fprintf(w, "%s%v", prefix, err)
-	if code := codeOf(err); code != "" {
+	if code := failure.Code(err); code != "" {
 		fmt.Fprintf(w, " [%s]", code)
 	}
 	fmt.Fprintln(w)
-	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintln(w, hinted.Hint())
+	if hint := failure.Hint(err); hint != "" {
+		fmt.Fprintln(w, hint)
 	}
-}
-
-// codeOf is an error's number in docs/codes.md, or "".
-func codeOf(err error) string {
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
-		return coded.Code()
-	}
-	return ""
 }

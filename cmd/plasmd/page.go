@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/fetch"
 	"github.com/phasebased/phase/internal/job"
 	"github.com/phasebased/phase/internal/p2p"
@@ -53,10 +54,10 @@ func (d *daemon) openPage(peer *p2p.Node, offered *server) *statusPage {
 	s.own = ownReceipts{dir: filepath.Join(d.state.dir, "receipts"), d: d, names: d.bootJobNames()}
 	if err := s.open(); err != nil {
 		level := slog.LevelWarn
-		if codeOf(err) != "" {
+		if failure.Code(err) != "" {
 			level = slog.LevelError
 		}
-		d.log.Log(context.Background(), level, "no status page", "err", err, "code", codeOf(err))
+		d.log.Log(context.Background(), level, "no status page", "err", err, "code", failure.Code(err))
 		return nil
 	}
 	d.log.Info("status page", "url", "http://"+s.listener.Addr().String()+"/", "token_file", d.pageTokenFile())

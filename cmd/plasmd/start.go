@@ -73,12 +73,12 @@ func (f *startFlags) start(ctx context.Context, logs io.Writer) error {
 	d := &daemon{rec: rec, log: log, speak: f.speak, manager: manager}
 	d.shared.folder = f.publish
 	if err := f.prepare(d); err != nil {
-		rec.Send(failure(err))
+		rec.Send(failed(err))
 		return err
 	}
 	err = d.run(ctx)
 	if err != nil {
-		rec.Send(failure(err))
+		rec.Send(failed(err))
 	}
 	if lost := rec.Err(); lost != nil {
 		log.Warn("not every event could be written", "err", lost)

@@ -1,8 +1,12 @@
 // Package failure is how a package says that a step failed on this machine: what was
-// being done, why, and the cause. It is trusted with nothing; it only words things.
+// being done, why, and the cause; and where the code and the hint of an error are found.
+// It is trusted with nothing; it only words things.
 package failure
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // A Kind is what sorts of failures have in common.
 type Kind struct {
@@ -32,3 +36,22 @@ func (e *Error) Code() string { return e.Kind.Code }
 
 // Hint is that of the kind.
 func (e *Error) Hint() string { return e.Kind.Hint }
+
+// Code is the number in docs/codes.md that err or the first of its causes with one has;
+// "": none has.
+func Code(err error) string {
+	var coded interface{ Code() string }
+	if errors.As(err, &coded) {
+		return coded.Code()
+	}
+	return ""
+}
+
+// Hint is the hint that err or the first of its causes with one has; "": none has.
+func Hint(err error) string {
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		return hinted.Hint()
+	}
+	return ""
+}

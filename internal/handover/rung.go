@@ -1,9 +1,10 @@
 package handover
 
 import (
-	"errors"
 	"os"
 	"slices"
+
+	"github.com/phasebased/phase/internal/failure"
 )
 
 // Rung is one way to start a kernel. The ladder tries them in turn.
@@ -62,9 +63,8 @@ func (e *LadderError) Code() string { return "KEXEC-050" }
 // preference.
 func (e *LadderError) Hint() string {
 	for _, r := range e.Reasons {
-		var hinted interface{ Hint() string }
-		if errors.As(r.Err, &hinted) && hinted.Hint() != "" {
-			return hinted.Hint()
+		if hint := failure.Hint(r.Err); hint != "" {
+			return hint
 		}
 	}
 	return "Boot this medium on another machine, or build it with another kernel for the seed."

@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/phasebased/phase/internal/failure"
 )
 
 // Config says what a Recorder records for. Only Kernel and Now are required.
@@ -86,7 +88,7 @@ func (r *Recorder) finish(s Stage, detail jsontext.Value, err error) {
 	r.add(s, detail)
 	e := Event{Event: EventStageEnd, Stage: s.Name, AtNS: int64(s.End), Text: s.Note, Data: detail}
 	if err != nil {
-		e.Text, e.Code = s.Err, code(err)
+		e.Text, e.Code = s.Err, failure.Code(err)
 	}
 	r.Send(e)
 }
@@ -201,12 +203,4 @@ func clip(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n], "")
-}
-
-func code(err error) string {
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
-		return coded.Code()
-	}
-	return ""
 }

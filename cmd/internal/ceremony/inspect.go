@@ -1,7 +1,6 @@
 package ceremony
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/phasebased/phase/blob"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/logproof"
 	"github.com/phasebased/phase/manifest"
@@ -64,11 +64,7 @@ func (f *finding) judge(checked bool, under string, err error) {
 	}
 	f.Status = "verified"
 	if err != nil {
-		f.Status, f.Reason = "refused", err.Error()
-		var coded interface{ Code() string }
-		if errors.As(err, &coded) {
-			f.Code = coded.Code()
-		}
+		f.Status, f.Reason, f.Code = "refused", err.Error(), failure.Code(err)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/phasebased/phase/cmd/internal/manual"
 	"github.com/phasebased/phase/cmd/internal/typo"
+	"github.com/phasebased/phase/internal/failure"
 	"github.com/phasebased/phase/internal/term"
 	"github.com/phasebased/phase/internal/version"
 )
@@ -128,15 +129,7 @@ func report(w io.Writer, severity string, err error) {
 
 // explain returns the code and the hint that err carries, or empty strings.
 func explain(err error) (code, hint string) {
-	var coded interface{ Code() string }
-	if errors.As(err, &coded) {
-		code = coded.Code()
-	}
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		hint = hinted.Hint()
-	}
-	return code, hint
+	return failure.Code(err), failure.Hint(err)
 }
 
 // readFile reads the file path, or stdin (unless nil) for "-", but at most one byte
