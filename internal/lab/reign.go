@@ -53,7 +53,7 @@ func (r Reign) Successor(roles ...manifest.Role) (Reign, error) {
 		default:
 			return Reign{}, fmt.Errorf("the lab does not change the keys of %s", role)
 		}
-		spec.Roles[role] = manifest.RoleKeys{Keys: public(private), Threshold: spec.Roles[role].Threshold}
+		spec.Roles[role] = manifest.RoleKeys{Keys: release.PublicKeys(private), Threshold: spec.Roles[role].Threshold}
 	}
 	draft, err := manifest.DraftRoot(spec)
 	if err != nil {
@@ -66,14 +66,6 @@ func (r Reign) Successor(roles ...manifest.Role) (Reign, error) {
 	}
 	raw, err := draft.Bytes()
 	return Reign{raw, &keys}, err
-}
-
-func public(private []ed25519.PrivateKey) []ed25519.PublicKey {
-	keys := make([]ed25519.PublicKey, len(private))
-	for i, key := range private {
-		keys[i] = key.Public().(ed25519.PublicKey)
-	}
-	return keys
 }
 
 // Crown puts the roots of a chain beside a published release, the last of them
@@ -128,7 +120,7 @@ func Resign(p *release.Published, r Resigning) error {
 		return err
 	}
 	p.Manifest, p.Version = signed.Digest(), signed.Manifest().ManifestVersion
-	path := blobPath(filepath.Dir(filepath.Dir(p.Dir)), blob.Of(file))
+	path := release.BlobPath(filepath.Dir(filepath.Dir(p.Dir)), blob.Of(file))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}

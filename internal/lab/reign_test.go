@@ -67,7 +67,7 @@ func accepted(t *testing.T, p *release.Published, first Reign) (*manifest.Verifi
 		return nil, err
 	}
 	hash := pointer.Pointer().ManifestHash
-	raw, err := os.ReadFile(blobPath(filepath.Dir(filepath.Dir(p.Dir)), hash))
+	raw, err := os.ReadFile(release.BlobPath(filepath.Dir(filepath.Dir(p.Dir)), hash))
 	if err != nil {
 		t.Fatal(err)
 	}

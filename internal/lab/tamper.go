@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/timeline"
 )
@@ -54,9 +53,9 @@ func (l *Lab) Publish(dir string, r release.Release, tamper string) (*release.Pu
 	}
 	switch tamper {
 	case "kernel":
-		l.rot.Store(dir, []string{filepath.Join(published.Dir, "kernel"), blobPath(dir, published.Blobs["kernel"])})
+		l.rot.Store(dir, []string{filepath.Join(published.Dir, "kernel"), release.BlobPath(dir, published.Blobs["kernel"])})
 	case "hello":
-		l.rot.Store(dir, []string{blobPath(dir, published.Blobs[filepath.Base(l.Hello)])})
+		l.rot.Store(dir, []string{release.BlobPath(dir, published.Blobs[filepath.Base(l.Hello)])})
 	}
 	return published, nil
 }
@@ -101,10 +100,6 @@ func CheckSeedStopped(o *Outcome) error {
 		}
 	}
 	return nil
-}
-
-func blobPath(dir string, d blob.Digest) string {
-	return filepath.Join(dir, "blobs", d.Hex()[:2], d.Hex()+".bin")
 }
 
 // changeByte changes one byte in the middle of each file, and nothing by which one

@@ -152,10 +152,10 @@ func (k *Keys) RootFile(expires time.Time) ([]byte, error) {
 		Version: 1,
 		Expires: expires,
 		Roles: map[manifest.Role]manifest.RoleKeys{
-			manifest.RoleRoot:      {Keys: publicKeys(k.Root[:]), Threshold: threshold},
-			manifest.RoleTargets:   {Keys: publicKeys(k.Targets[:]), Threshold: threshold},
-			manifest.RoleTimestamp: {Keys: publicKeys([]ed25519.PrivateKey{k.Timestamp}), Threshold: 1},
-			manifest.RoleSnapshot:  {Keys: publicKeys([]ed25519.PrivateKey{k.Snapshot}), Threshold: 1},
+			manifest.RoleRoot:      {Keys: PublicKeys(k.Root[:]), Threshold: threshold},
+			manifest.RoleTargets:   {Keys: PublicKeys(k.Targets[:]), Threshold: threshold},
+			manifest.RoleTimestamp: {Keys: PublicKeys([]ed25519.PrivateKey{k.Timestamp}), Threshold: 1},
+			manifest.RoleSnapshot:  {Keys: PublicKeys([]ed25519.PrivateKey{k.Snapshot}), Threshold: 1},
 		},
 	}, k.Root[:threshold]...)
 	if err != nil {
@@ -164,7 +164,8 @@ func (k *Keys) RootFile(expires time.Time) ([]byte, error) {
 	return root, nil
 }
 
-func publicKeys(private []ed25519.PrivateKey) []ed25519.PublicKey {
+// PublicKeys are the public halves of keys.
+func PublicKeys(private []ed25519.PrivateKey) []ed25519.PublicKey {
 	public := make([]ed25519.PublicKey, len(private))
 	for i, key := range private {
 		public[i] = key.Public().(ed25519.PublicKey)

@@ -78,7 +78,7 @@ func (l layout) write() error {
 		if !a.named() {
 			continue
 		}
-		if _, err := l.place(blobPath(l.dir, a.want), filepath.Join(l.home, a.name), a); err != nil {
+		if _, err := l.place(BlobPath(l.dir, a.want), filepath.Join(l.home, a.name), a); err != nil {
 			return fmt.Errorf("publish %s: %w", a.name, err)
 		}
 	}
@@ -102,7 +102,7 @@ func (l layout) writeDocuments() error {
 	if n := len(l.roots); n > 0 {
 		add(filepath.Join(l.home, rootName), l.roots[n-1].Raw)
 	}
-	add(blobPath(l.dir, blob.Of(l.manifest)), l.manifest)
+	add(BlobPath(l.dir, blob.Of(l.manifest)), l.manifest)
 	if l.proof != nil {
 		add(filepath.Join(l.home, proofName), l.proof)
 	} else if err := os.Remove(filepath.Join(l.home, proofName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -142,7 +142,7 @@ func writeChanged(path string, data []byte) error {
 
 // placeWhole places an artifact with all that belongs to it, by digest.
 func (l layout) placeWhole(a placed) error {
-	chunks, err := l.place(a.path, blobPath(l.dir, a.want), a)
+	chunks, err := l.place(a.path, BlobPath(l.dir, a.want), a)
 	if err != nil {
 		return err
 	}
@@ -226,11 +226,12 @@ func (l layout) placeExtra(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.place(path, blobPath(l.dir, f.Digest), placed{name: filepath.Base(path), want: f.Digest, size: f.Size})
+	_, err = l.place(path, BlobPath(l.dir, f.Digest), placed{name: filepath.Base(path), want: f.Digest, size: f.Size})
 	return err
 }
 
-func blobPath(dir string, d blob.Digest) string {
+// BlobPath is where a file lies by its digest, below a provider's folder.
+func BlobPath(dir string, d blob.Digest) string {
 	return filepath.Join(dir, "blobs", d.Hex()[:2], d.Hex()+".bin")
 }
 

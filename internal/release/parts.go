@@ -105,7 +105,7 @@ func (l layout) placeChunks(a placed, has blob.Chunks) error {
 	if blob.Of(list) != a.chunks {
 		return l.disagreement(a, has)
 	}
-	to := blobPath(l.dir, a.chunks)
+	to := BlobPath(l.dir, a.chunks)
 	if f, err := Describe(to, nil); err == nil && f.Digest == a.chunks {
 		return nil
 	}
@@ -118,9 +118,9 @@ func (l layout) placeChunks(a placed, has blob.Chunks) error {
 // disagreement finds the chunk at which the list that was signed goes wrong, if
 // that list is anywhere.
 func (l layout) disagreement(a placed, has blob.Chunks) error {
-	paths := append(slices.Clone(l.blobs), blobPath(l.dir, a.chunks))
+	paths := append(slices.Clone(l.blobs), BlobPath(l.dir, a.chunks))
 	if l.patches != "" {
-		paths = append(paths, blobPath(l.patches, a.chunks))
+		paths = append(paths, BlobPath(l.patches, a.chunks))
 	}
 	for _, path := range paths {
 		named, err := readChunks(path, a)
@@ -156,7 +156,7 @@ func (l layout) patchPath(d manifest.Delta) (string, error) {
 		folders = []string{l.patches, l.dir}
 	}
 	for _, dir := range folders {
-		path := blobPath(dir, d.Hash)
+		path := BlobPath(dir, d.Hash)
 		info, err := os.Stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -194,11 +194,11 @@ func (l layout) placePatch(a placed, d manifest.Delta) error {
 	if err != nil {
 		return err
 	}
-	to := blobPath(l.dir, d.Hash)
+	to := BlobPath(l.dir, d.Hash)
 	if _, err := l.place(path, to, placed{name: "patch of " + a.name, want: d.Hash, size: d.Size}); err != nil || path == to {
 		return err
 	}
-	old := placed{path: blobPath(l.dir, d.From), want: d.From}
+	old := placed{path: BlobPath(l.dir, d.From), want: d.From}
 	f, err := Describe(old.path, nil)
 	if err != nil || f.Digest != d.From {
 		return nil // nothing to try it on; machines check what they make

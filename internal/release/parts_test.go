@@ -78,7 +78,7 @@ func TestChunkListsArePublished(t *testing.T) {
 	if !m.Kernel.Chunks.IsZero() || !m.Initramfs.Chunks.IsZero() {
 		t.Errorf("files of one chunk have lists: %+v", m)
 	}
-	list, err := blob.ParseChunks(read(t, blobPath(dir, m.Rootfs.Chunks)), m.Rootfs.Size)
+	list, err := blob.ParseChunks(read(t, BlobPath(dir, m.Rootfs.Chunks)), m.Rootfs.Size)
 	if err != nil || list.Len() != 3 {
 		t.Fatalf("%d chunks, %v", list.Len(), err)
 	}
@@ -125,7 +125,7 @@ func TestPatchesArePublished(t *testing.T) {
 		t.Errorf("it is from %s", d.From)
 	}
 	var out bytes.Buffer
-	patch := read(t, blobPath(dir, d.Hash))
+	patch := read(t, BlobPath(dir, d.Hash))
 	if err := delta.Apply(&out, bytes.NewReader(one), int64(len(one)), bytes.NewReader(patch), m.Rootfs.Size); err != nil || !bytes.Equal(out.Bytes(), two) || int64(len(patch)) != d.Size {
 		t.Errorf("the patch of %d bytes gives %d bytes, %v", len(patch), out.Len(), err)
 	}
@@ -161,12 +161,12 @@ func TestPatcherRefuses(t *testing.T) {
 		cause error
 	}{
 		"origin is missing": {func(p *Patcher) {
-			if err := os.Remove(blobPath(p.Previous[0].Dir, blob.Of(one))); err != nil {
+			if err := os.Remove(BlobPath(p.Previous[0].Dir, blob.Of(one))); err != nil {
 				t.Fatal(err)
 			}
 		}, "is missing", nil},
 		"origin is another file": {func(p *Patcher) {
-			put(t, blobPath(p.Previous[0].Dir, blob.Of(one)), two)
+			put(t, BlobPath(p.Previous[0].Dir, blob.Of(one)), two)
 		}, "content goes on", nil},
 		"nine releases": {func(p *Patcher) {
 			p.Previous = slices.Repeat(p.Previous, 9)
@@ -310,10 +310,10 @@ func TestPartsAreLaidOut(t *testing.T) {
 	h, s, _, _, _ := parted(t)
 	h.publish(s)
 	d := h.content.Rootfs.Deltas[0]
-	if f, err := Describe(blobPath(h.dir, d.Hash), nil); err != nil || f.Digest != d.Hash || f.Size != d.Size {
+	if f, err := Describe(BlobPath(h.dir, d.Hash), nil); err != nil || f.Digest != d.Hash || f.Size != d.Size {
 		t.Errorf("patch: %+v, %v", f, err)
 	}
-	if f, err := Describe(blobPath(h.dir, h.content.Rootfs.Chunks), nil); err != nil || f.Digest != h.content.Rootfs.Chunks {
+	if f, err := Describe(BlobPath(h.dir, h.content.Rootfs.Chunks), nil); err != nil || f.Digest != h.content.Rootfs.Chunks {
 		t.Errorf("chunk list: %+v, %v", f, err)
 	}
 	s.Patches = "" // from now on the folder has all there is
@@ -328,16 +328,16 @@ func TestBadPartsAreRefused(t *testing.T) {
 	}{
 		"patch is nowhere": {func(_ *testing.T, _ *house, s *Set, _, _ []byte) { s.Patches = "" }, "does not hold the patch"},
 		"patch of another size": {func(t *testing.T, h *house, s *Set, _, _ []byte) {
-			put(t, blobPath(s.Patches, h.content.Rootfs.Deltas[0].Hash), nil)
+			put(t, BlobPath(s.Patches, h.content.Rootfs.Deltas[0].Hash), nil)
 		}, "content ended"},
 		"patch of another bytes": {func(t *testing.T, h *house, s *Set, _, _ []byte) { changePatch(t, h, s) }, "hash mismatch"},
 		"patch that fails": {func(t *testing.T, h *house, s *Set, one, two []byte) {
 			junk := content(5000, 9)
 			d := manifest.Delta{From: blob.Of(one), Hash: blob.Of(junk), Size: int64(len(junk))}
-			if err := os.MkdirAll(filepath.Dir(blobPath(s.Patches, d.Hash)), 0o755); err != nil {
+			if err := os.MkdirAll(filepath.Dir(BlobPath(s.Patches, d.Hash)), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			put(t, blobPath(s.Patches, d.Hash), junk)
+			put(t, BlobPath(s.Patches, d.Hash), junk)
 			h.content.Rootfs.Deltas[0] = d
 		}, "the patch is malformed"},
 		"chunk list of another file, at hand": {func(t *testing.T, h *house, s *Set, one, two []byte) {
@@ -380,7 +380,7 @@ func TestBadPartsAreRefused(t *testing.T) {
 
 func changePatch(t *testing.T, h *house, s *Set) {
 	t.Helper()
-	path := blobPath(s.Patches, h.content.Rootfs.Deltas[0].Hash)
+	path := BlobPath(s.Patches, h.content.Rootfs.Deltas[0].Hash)
 	data := read(t, path)
 	data[len(data)/2] ^= 1
 	put(t, path, data)

@@ -111,7 +111,7 @@ func (p Patcher) Make(name, path string, a *manifest.Artifact) ([]Patch, error) 
 			continue
 		}
 		seen[old.want] = true
-		old.path = blobPath(previous.Dir, old.want)
+		old.path = BlobPath(previous.Dir, old.want)
 		number := previous.Manifest.ManifestVersion
 		patch := Patch{Artifact: name, Release: number, Full: a.Size}
 		d, err := p.patch(old, placed{name: name, path: path, want: a.Hash, size: a.Size}, number)
@@ -231,7 +231,7 @@ func (p Patcher) keep(out *os.File) (blob.Digest, error) {
 	if err != nil {
 		return blob.Digest{}, err
 	}
-	to := blobPath(p.Dir, f.Digest)
+	to := BlobPath(p.Dir, f.Digest)
 	if err := durable.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return blob.Digest{}, err
 	}

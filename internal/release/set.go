@@ -158,7 +158,7 @@ func (s Set) sources(m manifest.Manifest) ([]placed, error) {
 	for i, a := range list {
 		path, given := s.Files[a.name]
 		if !given {
-			path = blobPath(s.Dir, a.want)
+			path = BlobPath(s.Dir, a.want)
 		}
 		info, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) && !given {
@@ -268,7 +268,7 @@ func (s Set) published(home string, v manifest.Verifier, chain []RootFile, next 
 // named returns the manifest that a published pointer names, nil if there is none.
 // Where a publication was interrupted, manifest.json is another one already.
 func (s Set) named(home string, p manifest.Pointer) []byte {
-	for _, path := range []string{filepath.Join(home, manifestName), blobPath(s.Dir, p.ManifestHash)} {
+	for _, path := range []string{filepath.Join(home, manifestName), BlobPath(s.Dir, p.ManifestHash)} {
 		if raw, err := ReadDocument(path); err == nil && blob.Of(raw) == p.ManifestHash {
 			return raw
 		}

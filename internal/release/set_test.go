@@ -87,7 +87,7 @@ func (h *house) newTimestamp(raw []byte) []byte {
 	keys := *h.keys
 	keys.Timestamp = testKeys(h.t).Timestamp
 	next := h.successor(raw, func(spec *manifest.RootSpec) {
-		spec.Roles[manifest.RoleTimestamp] = manifest.RoleKeys{Keys: publicKeys([]ed25519.PrivateKey{keys.Timestamp}), Threshold: 1}
+		spec.Roles[manifest.RoleTimestamp] = manifest.RoleKeys{Keys: PublicKeys([]ed25519.PrivateKey{keys.Timestamp}), Threshold: 1}
 	})
 	h.keys = &keys
 	return next
@@ -171,7 +171,7 @@ func TestSetIsPublished(t *testing.T) {
 		}
 	}
 	for _, data := range [][]byte{[]byte("kernel"), []byte("dtb board.dtb"), []byte("hello.wasm"), s.Manifest} {
-		read(t, blobPath(h.dir, blob.Of(data)))
+		read(t, BlobPath(h.dir, blob.Of(data)))
 	}
 	if left, _ := filepath.Glob(filepath.Join(c.Dir(), ".*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
