@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func table(out io.Writer, title string, found []disks.Disk, last func(disks.Disk
 func holds(d disks.Disk) string {
 	var out []string
 	for _, p := range d.Partitions {
-		name := strings.TrimSpace(p.FileSystem + " " + first(p.FSLabel, p.Label))
+		name := strings.TrimSpace(p.FileSystem + " " + cmp.Or(p.FSLabel, p.Label))
 		if name == "" {
 			name = term.Bytes(p.Size)
 		}
@@ -163,13 +164,4 @@ func holds(d disks.Disk) string {
 		return "nothing that is known here"
 	}
 	return strings.Join(out, ", ")
-}
-
-func first(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
-	}
-	return ""
 }

@@ -1,6 +1,7 @@
 package disks
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -156,7 +157,7 @@ func (s *survey) identify(d *Disk, dir string) {
 	if strings.HasPrefix(d.Vendor, "0x") { // virtio: a number, not a name
 		d.Vendor = ""
 	}
-	d.Serial = first(read(filepath.Join(device, "serial")), read(filepath.Join(dir, "serial")), page80(filepath.Join(device, "vpd_pg80")))
+	d.Serial = cmp.Or(read(filepath.Join(device, "serial")), read(filepath.Join(dir, "serial")), page80(filepath.Join(device, "vpd_pg80")))
 	d.Bus = Virtual
 	if file, ok := s.loops[d.Name]; ok || strings.HasPrefix(d.Name, "loop") {
 		d.Bus, d.Model = Loop, filepath.Base(file)
@@ -169,10 +170,10 @@ func (s *survey) identify(d *Disk, dir string) {
 	for up := dir; len(up) > len(s.Sys) && up != filepath.Dir(up); up = filepath.Dir(up) {
 		if _, err := os.Stat(filepath.Join(up, "idVendor")); err == nil {
 			d.Bus = USB
-			d.Vendor = first(d.Vendor, read(filepath.Join(up, "manufacturer")))
-			d.Model = first(d.Model, read(filepath.Join(up, "product")))
+			d.Vendor = cmp.Or(d.Vendor, read(filepath.Join(up, "manufacturer")))
+			d.Model = cmp.Or(d.Model, read(filepath.Join(up, "product")))
 			// The bridge's own serial of the drive says less than the stick's.
-			d.Serial = first(read(filepath.Join(up, "serial")), d.Serial)
+			d.Serial = cmp.Or(read(filepath.Join(up, "serial")), d.Serial)
 			return
 		}
 		s.bus(d, up)
@@ -196,7 +197,7 @@ func (s *survey) bus(d *Disk, dir string) {
 		if t := read(filepath.Join(dir, "type")); t == "SD" || t == "SDcombo" {
 			d.Bus = SD
 		}
-		d.Serial = first(d.Serial, read(filepath.Join(dir, "serial")))
+		d.Serial = cmp.Or(d.Serial, read(filepath.Join(dir, "serial")))
 	}
 }
 
@@ -375,13 +376,4 @@ func names(dir string) []string {
 		out[i] = e.Name()
 	}
 	return out
-}
-
-func first(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
-	}
-	return ""
 }
