@@ -48,16 +48,7 @@ func TestCacheUsageErrors(t *testing.T) {
 		"gc --limit 0", "gc --limit -1", "gc --limit +1", "gc --limit 1.5G", "gc --limit G", "gc --limit 1KB",
 		"gc --limit 1GiBB", "gc --limit 9223372036854775808", "gc --limit 10000000T", "gc --limit=", "gc --format xml",
 	} {
-		root := newRoot()
-		root.SetArgs(append([]string{"cache"}, strings.Fields(args)...))
-		err := root.Execute()
-		if err == nil {
-			t.Errorf("%q: accepted", args)
-			continue
-		}
-		if got := exitStatus(err); got != 2 {
-			t.Errorf("%q: status %d, want 2 (%v)", args, got, err)
-		}
+		wrongUsage(t, "cache "+args)
 	}
 }
 

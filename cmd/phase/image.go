@@ -28,30 +28,25 @@ func chainFlag(cmd *cobra.Command, chain *string) {
 // readRoot reads the root that media are to trust, and refuses one that machines
 // could not use; "" is that of the work folder's keys.
 func readRoot(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	root, err := durable.ReadSmall(path, manifest.MaxRootBytes, durable.FollowLinks)
-	if err != nil {
-		return nil, fmt.Errorf("--root: %w", err)
-	}
-	if _, err := manifest.ParseRoot(root); err != nil {
-		return nil, fmt.Errorf("--root %s: %w", path, err)
-	}
-	return root, nil
+	return readGiven("--root", path, manifest.MaxRootBytes, manifest.ParseRoot)
 }
 
 // readLogPolicy reads a policy and refuses one that the machines could not.
 func readLogPolicy(path string) ([]byte, error) {
+	return readGiven("--log-policy", path, logproof.MaxPolicySize, logproof.ParsePolicy)
+}
+
+// readGiven reads a flag's file if there is one, and refuses what parse does.
+func readGiven[T any](flag, path string, limit int, parse func([]byte) (T, error)) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	policy, err := durable.ReadSmall(path, logproof.MaxPolicySize, durable.FollowLinks)
+	data, err := durable.ReadSmall(path, limit, durable.FollowLinks)
 	if err != nil {
-		return nil, fmt.Errorf("--log-policy: %w", err)
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
-	if _, err := logproof.ParsePolicy(policy); err != nil {
-		return nil, fmt.Errorf("--log-policy %s: %w", path, err)
+	if _, err := parse(data); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", flag, path, err)
 	}
-	return policy, nil
+	return data, nil
 }

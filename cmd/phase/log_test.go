@@ -49,15 +49,6 @@ func TestLogUsageErrors(t *testing.T) {
 		"log check", "log check x --first", "log check x --log nonsense", "log list x --format xml",
 		"log policy", "log vkey x",
 	} {
-		root := newRoot()
-		root.SetArgs(append([]string{"release"}, strings.Fields(args)...))
-		err := root.Execute()
-		if err == nil {
-			t.Errorf("%q: accepted", args)
-			continue
-		}
-		if got := exitStatus(err); got != 2 {
-			t.Errorf("%q: status %d, want 2 (%v)", args, got, err)
-		}
+		wrongUsage(t, "release "+args)
 	}
 }

@@ -65,10 +65,6 @@ func (w *world) jumps() handover.Set {
 	return *w.loaded
 }
 
-func (w *world) noted(text string) bool {
-	return slices.ContainsFunc(w.told, func(s string) bool { return strings.Contains(s, text) })
-}
-
 // TestRootfsIsKept: it is not loaded, and memory is asked for without it.
 func TestRootfsIsKept(t *testing.T) {
 	w := newWorld(t)
@@ -103,7 +99,7 @@ func TestDoubtsAboutTheRootfs(t *testing.T) {
 		if kept != (set.Kept != nil) || kept == (set.Rootfs != nil) {
 			t.Fatalf("with %d doubts: loaded %v, kept %v", before, set.Rootfs, set.Kept)
 		}
-		if w.noted("its root file system is read through") != through {
+		if w.toldOf("its root file system is read through") != through {
 			t.Fatalf("with %d doubts it was told %q", before, w.told)
 		}
 		if !kept {
@@ -152,7 +148,7 @@ func TestFullCache(t *testing.T) {
 	w := newWorld(t)
 	w.treed(store.Limit{Bytes: 10000})
 	set := w.jumps()
-	if set.Rootfs == nil || set.Kept != nil || !w.noted("WARNING: the root file system is loaded into memory") {
+	if set.Rootfs == nil || set.Kept != nil || !w.toldOf("WARNING: the root file system is loaded into memory") {
 		t.Errorf("loaded %v, kept %v, told %q", set.Rootfs, set.Kept, w.told)
 	}
 	w.loaded = nil
