@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/cmd/internal/manual"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/version"
 )
 
@@ -61,13 +62,7 @@ func TestOthersReadDescriptions(t *testing.T) {
 	}
 	read := func(what string, text []byte, name string, args ...string) {
 		t.Helper()
-		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-				t.Fatalf("PHASE_REQUIRE_TOOLS is set, but: %v", err)
-			}
-			t.Skip(err)
-		}
-		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd := exec.CommandContext(t.Context(), nettest.Tool(t, name), args...)
 		cmd.Stdin = bytes.NewReader(text)
 		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s: %v\n%s", what, err, out)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/vm"
 )
 
@@ -136,10 +137,7 @@ done
 func attended(t *testing.T, emulator string) *person {
 	t.Helper()
 	if _, err := vm.FindFirmware(vm.X8664); err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())
 	}
 	dir := t.TempDir()
 	self, err := os.Executable()

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/phasebased/phase/cmd/internal/manual"
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 var update = flag.Bool("update", false, "write the pages of the reference anew")
@@ -144,13 +145,7 @@ func fieldComments(t *testing.T, file string) map[string]string {
 func TestOthersReadDescriptions(t *testing.T) {
 	read := func(text []byte, name string, args ...string) {
 		t.Helper()
-		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-				t.Fatalf("PHASE_REQUIRE_TOOLS is set, but: %v", err)
-			}
-			t.Skip(err)
-		}
-		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd := exec.CommandContext(t.Context(), nettest.Tool(t, name), args...)
 		cmd.Stdin = bytes.NewReader(text)
 		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s: %v\n%s", name, err, out)

@@ -14,18 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// tool skips the test where a program is missing, unless this machine must have all.
-func tool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-			t.Fatalf("PHASE_REQUIRE_TOOLS is set, but: %v", err)
-		}
-		t.Skip(err)
-	}
-}
+	"github.com/phasebased/phase/internal/nettest"
+)
 
 // programs builds one small program and names it as all of them.
 func programs(t *testing.T, arch string) string {
@@ -60,7 +51,7 @@ func config(t *testing.T) Config {
 
 func build(t *testing.T, cfg Config) []string {
 	t.Helper()
-	tool(t, "dpkg-deb")
+	nettest.Require(t, "dpkg-deb")
 	made, err := Build(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +201,7 @@ func unpacked(t *testing.T, path string) map[string][]byte {
 
 // TestLintian is Debian's judge. It finds nothing but what the overrides say.
 func TestLintian(t *testing.T) {
-	tool(t, "lintian")
+	nettest.Require(t, "lintian")
 	for _, path := range build(t, config(t)) {
 		cmd := exec.CommandContext(t.Context(), "lintian", "--allow-root", "--fail-on", "error,warning", "--no-tag-display-limit", path)
 		if out, err := cmd.CombinedOutput(); err != nil || bytes.Contains(out, []byte("\nW: ")) || bytes.Contains(out, []byte("unused-override")) {

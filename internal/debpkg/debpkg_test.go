@@ -13,28 +13,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // native is this machine's architecture, as Debian calls it.
 const native = runtime.GOARCH
 
-// tool skips the test when an outside program is missing, unless this machine
-// must have them all.
-func tool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err == nil {
-		return
-	}
-	if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-		t.Fatalf("%s is not installed and PHASE_REQUIRE_TOOLS=1", name)
-	}
-	t.Skipf("%s is not installed", name)
-}
-
 // buildDeb makes a small real package.
 func buildDeb(t *testing.T, dir, name, version, arch string) string {
 	t.Helper()
-	tool(t, "dpkg-deb")
+	nettest.Require(t, "dpkg-deb")
 	root := filepath.Join(t.TempDir(), "root")
 	files := map[string]string{
 		"DEBIAN/control": fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: Nobody <n@example.org>\nDescription: test\n", name, version, arch),

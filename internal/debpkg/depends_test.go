@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 func TestParseDepends(t *testing.T) {
@@ -34,7 +36,7 @@ func FuzzParseDepends(f *testing.F) {
 }
 
 func TestDepends(t *testing.T) {
-	tool(t, "dpkg-deb")
+	nettest.Require(t, "dpkg-deb")
 	dir := t.TempDir()
 	control := "Package: phase-test\nVersion: 1\nArchitecture: all\nMaintainer: Nobody <n@example.org>\nDescription: test\nPre-Depends: libc6\nDepends: libx1 (>= 2), libc6\n"
 	if err := os.MkdirAll(filepath.Join(dir, "root/DEBIAN"), 0o755); err != nil {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // tarOf makes an archive of headers; regular files are filled with zeros.
@@ -40,7 +42,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // archive (deb(5)).
 func hostileDeb(t *testing.T, name string, data []byte) Package {
 	t.Helper()
-	tool(t, "dpkg-deb")
+	nettest.Require(t, "dpkg-deb")
 	var control bytes.Buffer
 	z := gzip.NewWriter(&control)
 	z.Write(tarOf(t))

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // drivers are QEMU's names of the formats.
@@ -68,14 +70,7 @@ func raw(t *testing.T, size int64, parts []part) *os.File {
 // qemuImg runs the judge.
 func qemuImg(t *testing.T, args ...string) string {
 	t.Helper()
-	prog, err := exec.LookPath("qemu-img")
-	if err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("qemu-img is missing: sudo apt-get install qemu-utils")
-	}
-	out, err := exec.Command(prog, args...).CombinedOutput()
+	out, err := exec.Command(nettest.Tool(t, "qemu-img"), args...).CombinedOutput()
 	if err != nil {
 		t.Errorf("qemu-img %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -167,9 +162,7 @@ func digest(t *testing.T, path string) [32]byte {
 // TestWritable lets QEMU write to the disks, into blocks that exist and such that
 // do not, and check them again.
 func TestWritable(t *testing.T) {
-	if _, err := exec.LookPath("qemu-io"); err != nil && os.Getenv("PHASE_REQUIRE_TOOLS") == "" {
-		t.Skip("qemu-io is missing: sudo apt-get install qemu-utils")
-	}
+	nettest.Require(t, "qemu-io")
 	disk := disks["sparse"]
 	src := raw(t, disk.size, disk.parts)
 	for format, driver := range drivers {

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/kmod"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/logproof"
 )
 
@@ -25,16 +26,7 @@ import (
 // missing, unless PHASE_REQUIRE_TOOLS=1 says that this machine must have it.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if path, err = exec.LookPath("/usr/sbin/" + name); err != nil {
-			if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-				t.Fatalf("%s is not installed and PHASE_REQUIRE_TOOLS=1", name)
-			}
-			t.Skipf("%s is not installed", name)
-		}
-	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(nettest.Tool(t, name), args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -311,13 +303,7 @@ func TestDecompress(t *testing.T) {
 	if _, err := decompress(".lz4", nil); err == nil {
 		t.Error("unknown compression accepted")
 	}
-	if _, err := exec.LookPath("xz"); err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("xz is not installed")
-	}
-	cmd := exec.Command("xz", "-c")
+	cmd := exec.Command(nettest.Tool(t, "xz"), "-c")
 	cmd.Stdin = strings.NewReader("module")
 	data, err := cmd.Output()
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/debpkg"
 	"github.com/phasebased/phase/internal/image"
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // fakeELF is the least that names a loader and libraries. Marker makes it
@@ -375,10 +376,7 @@ func TestRealSupplicant(t *testing.T) {
 	cache := &debpkg.Cache{Dir: filepath.Join(t.TempDir(), "packages")}
 	g := &gatherer{Sources: Sources{Arch: image.ArchX8664, WiFi: true}, platform: platforms[image.ArchX8664], cache: cache, in: &Inputs{}}
 	if err := g.wifi(t.Context()); err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("the packages cannot be had here: %v", err)
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("the packages cannot be had here: %v", err))
 	}
 	dir, size := t.TempDir(), 0
 	for name, data := range g.in.WiFi.Files {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/pefile"
 	"github.com/phasebased/phase/internal/pefile/pefiletest"
 )
@@ -50,13 +51,7 @@ func TestBuild(t *testing.T) {
 
 // TestObjdump: binutils sees the same sections.
 func TestObjdump(t *testing.T) {
-	objdump, err := exec.LookPath("objdump")
-	if err != nil {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	objdump := nettest.Tool(t, "objdump")
 	image, err := Build(parts())
 	if err != nil {
 		t.Fatal(err)

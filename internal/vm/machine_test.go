@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // needQEMU skips the test, with the reason, on a machine without QEMU; with
@@ -24,13 +26,8 @@ func needQEMU(t *testing.T) {
 
 func needQEMUFor(t *testing.T, arch string) {
 	t.Helper()
-	_, err := FindQEMU(arch)
-	switch {
-	case err == nil:
-	case os.Getenv("PHASE_REQUIRE_TOOLS") == "1":
-		t.Fatal(err)
-	default:
-		t.Skip(err)
+	if _, err := FindQEMU(arch); err != nil {
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())
 	}
 }
 

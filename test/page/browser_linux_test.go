@@ -20,6 +20,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // patience bounds everything that is waited for.
@@ -69,10 +71,7 @@ func openBrowser(t *testing.T) *browser {
 		}
 	}
 	if exe == "" {
-		if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-			t.Fatal("no Chromium here: install the package chromium-headless-shell")
-		}
-		t.Skip("no Chromium here: install the package chromium-headless-shell")
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", "no Chromium here: install the package chromium-headless-shell")
 	}
 	home := t.TempDir()
 	args := []string{

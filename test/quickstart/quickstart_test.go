@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // repository is the root of the sources.
@@ -96,7 +98,7 @@ func TestPages(t *testing.T) {
 	}
 	for _, page := range pages {
 		if _, err := exec.LookPath(page.needs); err != nil {
-			skip(t, page.needs+" is missing: build/bin/phase doctor --install --task test brings it")
+			nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", page.needs+" is missing: build/bin/phase doctor --install --task test brings it")
 		}
 	}
 	dir := sources(t)
@@ -112,15 +114,6 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// skip says why a test cannot run here; in CI that is a failure.
-func skip(t *testing.T, reason string) {
-	t.Helper()
-	if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
-}
-
 // sources copies the files of the repository, and the packages that other tests have
 // downloaded.
 func sources(t *testing.T) string {
@@ -129,7 +122,7 @@ func sources(t *testing.T) string {
 	cmd.Dir = repository
 	out, err := cmd.Output()
 	if err != nil {
-		skip(t, "the sources' list of files: "+err.Error())
+		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", "the sources' list of files: "+err.Error())
 	}
 	dir := t.TempDir()
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {

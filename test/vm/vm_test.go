@@ -22,6 +22,7 @@ import (
 
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/release"
 	"github.com/phasebased/phase/internal/system"
 	"github.com/phasebased/phase/internal/vm"
@@ -121,10 +122,7 @@ func setupArch(t *testing.T, arch string) *bench {
 // skip says why a test cannot run here; in CI that is a failure.
 func skip(t *testing.T, reason string) {
 	t.Helper()
-	if os.Getenv("PHASE_REQUIRE_TOOLS") != "" {
-		t.Fatal(reason)
-	}
-	t.Skip(reason)
+	nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", reason)
 }
 
 // release is an honest release for the caller to change.

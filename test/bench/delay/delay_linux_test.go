@@ -3,15 +3,17 @@ package delay
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // packets is a device: each Read and Write is a packet.
@@ -76,10 +78,7 @@ func TestWire(t *testing.T) {
 	const oneWay = 20 * time.Millisecond
 	w, err := New(oneWay, 2)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, fs.ErrNotExist) {
-		if os.Getenv("PHASE_REQUIRE_ROOT_TESTS") == "1" {
-			t.Fatalf("PHASE_REQUIRE_ROOT_TESTS is set, but: %v", err)
-		}
-		t.Skipf("needs root and /dev/net/tun: %v", err)
+		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", fmt.Sprintf("needs root and /dev/net/tun: %v", err))
 	}
 	if err != nil {
 		t.Fatal(err)
