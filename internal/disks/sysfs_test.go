@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 // machine is a Linux machine made of files: each line of a description is
@@ -42,12 +44,7 @@ func machine(t *testing.T, description string) Roots {
 	return r
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = nettest.Check
 
 // add describes a disk with partitions of a MiB each.
 func add(name, dir, dev string, partitions ...string) string {

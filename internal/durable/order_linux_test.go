@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,10 +23,7 @@ func TestOrderOfSystemCalls(t *testing.T) {
 		}
 		return
 	}
-	strace := nettest.Tool(t, "strace")
-	if out, err := exec.Command(strace, "-qq", "-e", "trace=none", "true").CombinedOutput(); err != nil {
-		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("strace cannot trace here: %v, %s", err, out))
-	}
+	strace := nettest.Tracer(t)
 	dir := t.TempDir()
 	log := filepath.Join(t.TempDir(), "log")
 	cmd := exec.Command(strace, "-f", "-qq", "-y", "-o", log, "-e", "trace=openat,write,pwrite64,fchmod,fsync,rename,renameat,renameat2",

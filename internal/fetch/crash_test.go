@@ -18,6 +18,7 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/store"
 )
 
@@ -82,7 +83,7 @@ func killed(t *testing.T, random *rand.Rand, times int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, finished := memoryDir(t), 0
+	dir, finished := nettest.MemoryDir(t), 0
 	for range times {
 		child := exec.Command(self, "-test.run=^TestCrashChild$")
 		child.Env = append(os.Environ(), crashDir+"="+dir, crashURL+"="+url)
@@ -100,17 +101,6 @@ func killed(t *testing.T, random *rand.Rand, times int) {
 	}
 	t.Logf("%d of %d finished before they were killed", finished, times)
 	completes(t, dir, url)
-}
-
-// memoryDir is a folder in memory if there is such a file system: what a killed
-// process wrote stays there too, and nobody waits for a disk.
-func memoryDir(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "phase-fetch-*")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 // completes wants the next transfer to go on with whatever is there, to the end.

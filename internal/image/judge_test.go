@@ -141,12 +141,7 @@ func create(t *testing.T, path string, write func(*os.File) error) {
 	check(t, write(f))
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var check = nettest.Check
 
 // TestContainersByTools writes every shape into every container, and has others
 // check and unpack it.

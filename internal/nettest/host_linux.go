@@ -206,15 +206,6 @@ func (h *Host) Output(cmd *exec.Cmd) (string, error) {
 	h.Do(func() { out, err = cmd.CombinedOutput() })
 	return string(out), err
 }
-
-// Check ends the test if there is an error.
-func Check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

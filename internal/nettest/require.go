@@ -55,3 +55,33 @@ func find(name string) (string, error) {
 	}
 	return "", fmt.Errorf("%s is not installed", name)
 }
+
+// Check ends the test if there is an error.
+func Check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Tracer is the path of an strace that may trace here.
+func Tracer(t testing.TB) string {
+	t.Helper()
+	strace := Tool(t, "strace")
+	if out, err := exec.Command(strace, "-qq", "-e", "trace=none", "true").CombinedOutput(); err != nil {
+		Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("strace cannot trace here: %v, %s", err, out))
+	}
+	return strace
+}
+
+// MemoryDir is a folder in memory if there is such a file system: what a killed process
+// wrote stays there too, and nobody waits for a disk.
+func MemoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "phase-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}

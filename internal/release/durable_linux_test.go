@@ -1,7 +1,6 @@
 package release
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +14,7 @@ import (
 // TestNewFoldersAreFlushed: a pointer that survives a power cut names nothing that
 // does not.
 func TestNewFoldersAreFlushed(t *testing.T) {
-	strace := nettest.Tool(t, "strace")
-	if out, err := exec.Command(strace, "-qq", "-e", "trace=none", "true").CombinedOutput(); err != nil {
-		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("strace cannot trace here: %v, %s", err, out))
-	}
+	strace := nettest.Tracer(t)
 	log := filepath.Join(t.TempDir(), "log")
 	cmd := exec.Command(strace, "-f", "-qq", "-y", "-o", log, "-e", "trace=fsync,mkdirat", os.Args[0], "-test.run=^TestChunkListsArePublished$")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -87,7 +87,7 @@ func finish(s *Store, data string, d blob.Digest) error {
 // must go, and half of the new release.
 func before(t *testing.T) string {
 	t.Helper()
-	s := open(t, filepath.Join(quickDir(t), "store"), Limit{})
+	s := open(t, filepath.Join(nettest.MemoryDir(t), "store"), Limit{})
 	for _, c := range []string{"unused", "old"} {
 		data, d := release(c)
 		nettest.Check(t, s.Put(d, int64(len(data)), strings.NewReader(data)))
@@ -101,21 +101,12 @@ func before(t *testing.T) string {
 	return s.Dir()
 }
 
-func tracer(t *testing.T) string {
-	t.Helper()
-	strace := nettest.Tool(t, "strace")
-	if out, err := exec.Command(strace, "-qq", "-e", "trace=none", "true").CombinedOutput(); err != nil {
-		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("strace cannot trace here: %v, %s", err, out))
-	}
-	return strace
-}
-
 // TestEverySystemCallFails lets each system call of once fail, or kill the process,
 // one after the other. No wrong blob has a name, the pins are those before or those
 // after, what they protect is there, and a second try succeeds.
 func TestEverySystemCallFails(t *testing.T) {
 	t.Parallel()
-	strace := tracer(t)
+	strace := nettest.Tracer(t)
 	faults := []struct{ call, fault string }{
 		{"pwrite64", "error=ENOSPC"}, {"pread64", "error=EIO"}, {"ftruncate", "error=ENOSPC"}, {"write", "error=ENOSPC"},
 		{"fsync", "error=EIO"}, {"renameat", "error=EIO"}, {"unlinkat", "error=EIO"}, {"flock", "error=ENOLCK"},
@@ -144,9 +135,9 @@ func TestEverySystemCallFails(t *testing.T) {
 // checks what is left. It reports false if there was no nth call.
 func injected(t *testing.T, strace, template, call, fault string, n int) bool {
 	t.Helper()
-	dir := filepath.Join(quickDir(t), "store")
+	dir := filepath.Join(nettest.MemoryDir(t), "store")
 	nettest.Check(t, os.CopyFS(dir, os.DirFS(template)))
-	log := filepath.Join(quickDir(t), "log")
+	log := filepath.Join(nettest.MemoryDir(t), "log")
 	inject := fmt.Sprintf("inject=%s:%s:when=%d", call, fault, n)
 	cmd := child("once")
 	cmd.Path, cmd.Args = strace, []string{"strace", "-f", "-qq", "-o", log, "-e", "trace=" + call, "-e", inject, os.Args[0], dir}
@@ -205,7 +196,7 @@ func checkAfter(t *testing.T, dir, what, said string) {
 // TestOrderOfSystemCalls: what has a name was flushed before, and the name after.
 // A file system may do with another order what it likes when the power fails.
 func TestOrderOfSystemCalls(t *testing.T) {
-	strace := tracer(t)
+	strace := nettest.Tracer(t)
 	dir, log := before(t), filepath.Join(t.TempDir(), "log")
 	cmd := child("once")
 	cmd.Path, cmd.Args = strace, []string{"strace", "-f", "-qq", "-y", "-o", log, "-e", "trace=pwrite64,pread64,fsync,renameat", os.Args[0], dir}
@@ -263,7 +254,7 @@ func first(args []string) error {
 // TestNewFoldersAreFlushed: also one that somebody else has made, who may not have
 // come to it; and nobody waits for the lock while a part's folder is.
 func TestNewFoldersAreFlushed(t *testing.T) {
-	strace := tracer(t)
+	strace := nettest.Tracer(t)
 	base, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
 	dir := filepath.Join(base, "not", "there", "store")
 	_, d := release("new")

@@ -329,7 +329,7 @@ func TestUnreadForAnotherReason(t *testing.T) {
 
 // TestCrowd: no more names are looked at than memory holds.
 func TestCrowd(t *testing.T) {
-	s := open(t, quickDir(t), Limit{})
+	s := open(t, nettest.MemoryDir(t), Limit{})
 	for dir := range maxBlobs/maxEntries + 1 {
 		folder := filepath.Join(s.Dir(), blobDir, fmt.Sprintf("%02x", dir))
 		nettest.Check(t, os.Mkdir(folder, 0o755))

@@ -49,17 +49,6 @@ func child(role string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// quickDir is a folder in memory: crashes of processes lose nothing there.
-func quickDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "store-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 // The blobs of these tests: as many as would never fit under the limit.
 const (
 	universe  = 96
@@ -206,7 +195,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 	if testing.Short() {
 		kills = 20
 	}
-	dir := quickDir(t)
+	dir := nettest.MemoryDir(t)
 	s := open(t, dir, Limit{})
 	var good []blob.Digest
 	for n := range goods {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/phasebased/phase/internal/durable"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -171,7 +172,7 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 	total := 0
 	for _, sc := range scenarios(t) {
 		t.Run(sc.name, func(t *testing.T) {
-			s := OpenState(quickDir(t))
+			s := OpenState(nettest.MemoryDir(t))
 			sc.before(t, s)
 			before, old := files(t, s.dir), observe(t, s, medium)
 			changes := recordChanges(t, s.dir, func() {
@@ -183,7 +184,7 @@ func TestPowerCutAtEveryStep(t *testing.T) {
 			if old == fresh || len(changes) == 0 {
 				t.Fatal("this scenario changes nothing")
 			}
-			c := cutter{t: t, medium: medium, old: old, fresh: fresh, state: OpenState(quickDir(t)), save: sc.save}
+			c := cutter{t: t, medium: medium, old: old, fresh: fresh, state: OpenState(nettest.MemoryDir(t)), save: sc.save}
 			c.replay(before, changes)
 			total += c.states
 		})

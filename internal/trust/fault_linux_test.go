@@ -31,10 +31,7 @@ func once(args []string) error {
 // would skip the call, and with it the release of the lock.)
 func TestEverySystemCallFails(t *testing.T) {
 	t.Parallel()
-	strace := nettest.Tool(t, "strace")
-	if out, err := exec.Command(strace, "-qq", "-e", "trace=none", "true").CombinedOutput(); err != nil {
-		nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", fmt.Sprintf("strace cannot trace here: %v, %s", err, out))
-	}
+	strace := nettest.Tracer(t)
 	faults := []struct{ call, fault string }{
 		{"openat", "error=EIO"}, {"read", "error=EIO"}, {"fstat", "error=EIO"}, {"flock", "error=EIO"}, {"getdents64", "error=EIO"},
 		{"write", "error=ENOSPC"}, {"write", "error=EIO"}, {"fchmod", "error=EIO"},
@@ -44,7 +41,7 @@ func TestEverySystemCallFails(t *testing.T) {
 	if testing.Short() {
 		faults = faults[8:9]
 	}
-	template := OpenState(filepath.Join(quickDir(t), "state"))
+	template := OpenState(filepath.Join(nettest.MemoryDir(t), "state"))
 	for _, version := range []int64{5, 6, 7} {
 		if err := saveAll(template, version); err != nil {
 			t.Fatal(err)
@@ -68,11 +65,11 @@ func TestEverySystemCallFails(t *testing.T) {
 // checks what is left. It reports false if there was no nth call.
 func injected(t *testing.T, strace, template, call, fault string, n int) bool {
 	t.Helper()
-	s := OpenState(filepath.Join(quickDir(t), "state"))
+	s := OpenState(filepath.Join(nettest.MemoryDir(t), "state"))
 	if err := os.CopyFS(s.dir, os.DirFS(template)); err != nil {
 		t.Fatal(err)
 	}
-	log := filepath.Join(quickDir(t), "log")
+	log := filepath.Join(nettest.MemoryDir(t), "log")
 	inject := fmt.Sprintf("inject=%s:%s:when=%d", call, fault, n)
 	save := child("once")
 	save.Path, save.Args = strace, []string{"strace", "-f", "-qq", "-o", log, "-e", "trace=" + call, "-e", inject, os.Args[0], s.dir}

@@ -74,18 +74,6 @@ func files(t *testing.T, dir string) map[string]string {
 	return content
 }
 
-// quickDir is t.TempDir in memory, where there is one: what these tests wait for
-// otherwise is the flushing of files that nobody reads after a power cut.
-func quickDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "trust-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func key(name string) ed25519.PrivateKey {
 	seed := sha256.Sum256([]byte("phase test key " + name))
 	return ed25519.NewKeyFromSeed(seed[:])

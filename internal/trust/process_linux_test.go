@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/manifest"
 )
 
@@ -82,7 +83,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	var last int64
 	for n := range kills {
 		if n%20 == 0 { // so that the first saves are killed, too
-			s, last = OpenState(filepath.Join(quickDir(t), "state")), 0
+			s, last = OpenState(filepath.Join(nettest.MemoryDir(t), "state")), 0
 		}
 		saved := killed(t, s.dir, last)
 		got, err := s.Floor(want)

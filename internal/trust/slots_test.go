@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"github.com/phasebased/phase/internal/nettest"
 )
 
 func numberSlots(dir string) slots[int64] {
@@ -41,7 +43,7 @@ func TestNewestSlotWins(t *testing.T) {
 func TestSlotsAgainstModel(t *testing.T) {
 	for seed := range uint64(40) {
 		for _, twin := range []bool{false, true} {
-			m := slotModel{T: t, slots: numberSlots(quickDir(t)), random: rand.New(rand.NewPCG(seed, 1))}
+			m := slotModel{T: t, slots: numberSlots(nettest.MemoryDir(t)), random: rand.New(rand.NewPCG(seed, 1))}
 			m.slots.twin = twin
 			for range 60 {
 				m.step()

@@ -152,9 +152,4 @@ func absolute(t *testing.T, path string) string {
 	return path
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var check = nettest.Check

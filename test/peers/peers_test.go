@@ -38,12 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var check = nettest.Check
 
 func nginx(t *testing.T, n peers.Nginx) *peers.Server {
 	t.Helper()

@@ -17,6 +17,7 @@ import (
 	"github.com/phasebased/phase/internal/guid"
 	"github.com/phasebased/phase/internal/image"
 	"github.com/phasebased/phase/internal/lab"
+	"github.com/phasebased/phase/internal/nettest"
 	"github.com/phasebased/phase/internal/vm"
 )
 
@@ -167,12 +168,7 @@ func wantRecovery(t *testing.T, f *os.File, offset int64) {
 	check(t, err)
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var check = nettest.Check
 
 // outing is one boot and what it sent.
 type outing struct {
