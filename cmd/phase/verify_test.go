@@ -252,9 +252,7 @@ func TestImageVerifyJSON(t *testing.T) {
 // TestImageVerifyStick verifies a device that is larger than the image.
 func TestImageVerifyStick(t *testing.T) {
 	dir := downloads(t)
-	if os.Geteuid() != 0 {
-		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, for a loop device")
-	}
+	nettest.Root(t, "for a loop device")
 	out, status := phaseIn(dir, "cp phase.img ../stick; truncate -s 400M ../stick; losetup --find --show ../stick")
 	if status != 0 {
 		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "no loop device: "+out)

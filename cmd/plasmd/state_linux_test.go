@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -15,9 +14,7 @@ import (
 
 // TestSmallDisk: what a node keeps fits on a cache partition, too.
 func TestSmallDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to mount a small file system")
-	}
+	nettest.Root(t, "to mount a small file system")
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, "tmpfs", 0, "size=32m"); err != nil {
 		t.Fatal(err)

@@ -27,6 +27,14 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
+// Root ends a test that needs root for something, as Lacking does, where it is not.
+func Root(t testing.TB, why string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, "+why)
+	}
+}
+
 // Lacking ends a test because of what this machine lacks: as a failure where the
 // variable says that it must have it, and else as skipped.
 func Lacking(t testing.TB, variable, what string) {

@@ -22,9 +22,7 @@ import (
 // loop makes a loop device of a sparse file.
 func loop(t *testing.T, file string, options ...string) string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "loop devices need root")
-	}
+	nettest.Root(t, "for a loop device")
 	args := append([]string{"--find", "--show"}, options...)
 	out, err := exec.Command(nettest.Tool(t, "losetup"), append(args, file)...).CombinedOutput()
 	if err != nil {
@@ -188,9 +186,7 @@ func TestSystemDisk(t *testing.T) {
 // TestLoopFull: a medium that fails half way. The file behind it is on a file system
 // without room for it.
 func TestLoopFull(t *testing.T) {
-	if os.Getuid() != 0 {
-		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "mounting needs root")
-	}
+	nettest.Root(t, "to mount")
 	at := t.TempDir()
 	if err := unix.Mount("tmpfs", at, "tmpfs", 0, "size=6m"); err != nil {
 		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "cannot mount: "+err.Error())

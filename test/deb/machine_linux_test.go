@@ -135,9 +135,7 @@ func missing(t *testing.T, walls []string) {
 // needs skips a test where a program or root is missing.
 func needs(t *testing.T, tools ...string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to make a Debian system and start it")
-	}
+	nettest.Root(t, "to make a Debian system and start it")
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
 			nettest.Lacking(t, "PHASE_REQUIRE_TOOLS", err.Error())

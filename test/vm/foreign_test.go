@@ -134,9 +134,7 @@ func wallsStand(t *testing.T, s receipt.Statement) {
 // debian is a root file system with systemd and plasmd, as a publisher makes it.
 func (b *bench) debian() string {
 	b.Helper()
-	if os.Geteuid() != 0 {
-		nettest.Lacking(b.T, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to make a Debian system")
-	}
+	nettest.Root(b.T, "to make a Debian system")
 	first, rest := onPage(b.T)
 	root := b.debootstrap(strings.Fields(first))
 	b.configure(root)

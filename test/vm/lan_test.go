@@ -27,9 +27,7 @@ var (
 // what the publisher signed. The machine asks both, says what is wrong, and starts
 // nothing.
 func TestNeighboursThatCannotBeBelieved(t *testing.T) {
-	if os.Geteuid() != 0 {
-		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to put a machine of its own on the LAN")
-	}
+	nettest.Root(t, "to put a machine of its own on the LAN")
 	b := setup(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootWithin)
 	defer cancel()

@@ -84,9 +84,7 @@ func hostOf(m *lab.Mirror) string { return strings.TrimPrefix(m.Base(), "http://
 // of the root file system. A machine that has come onto the LAN meanwhile, and is
 // found by multicast DNS, gives the rest; nobody is blamed for wrong bytes.
 func TestMirrorDies(t *testing.T) {
-	if os.Geteuid() != 0 {
-		nettest.Lacking(t, "PHASE_REQUIRE_ROOT_TESTS", "needs root, to put a machine of its own on the LAN")
-	}
+	nettest.Root(t, "to put a machine of its own on the LAN")
 	b := setup(t)
 	ctx, cancel := context.WithTimeout(t.Context(), bootWithin)
 	defer cancel()
