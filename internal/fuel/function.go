@@ -98,8 +98,6 @@ func (f *function) instruction(in instruction) error {
 		f.copy(in)
 		return f.otherwise()
 	case opEnd:
-		if len(f.frames) == 1 {
-		}
 		f.copy(in)
 		f.leave()
 	case opBr, opBrIf, opBrTable, opReturn, opUnreachable:
