@@ -121,7 +121,9 @@ func TestHostileSources(t *testing.T) {
 			_, err := patient(t, c.want).file(context.Background(), jobFor(body, url))
 			checkHostile(t, err, c.want, c.mismatch)
 			f := quick(t)
-			f.Stall = 2 * time.Second
+			if c.want == ErrStalled || c.want == ErrSlow {
+				f.Stall = 3 * time.Second // it is asked first, and has to be given up
+			}
 			mustFile(t, f, jobFor(body, url, serve(t, honest(body))), body)
 		})
 	}
@@ -258,8 +260,8 @@ func TestSlowConsumerIsNotTheSourcesFault(t *testing.T) {
 	t.Parallel()
 	data := content(12 * bufferSize) // more than sockets buffer
 	f := quick(t)
-	f.Stall = time.Second
-	if err := f.fetch(context.Background(), jobFor(data, serve(t, honest(data))), &slowSink{inMemory(t), 2}); err != nil {
+	f.Stall, f.Retries = 5*time.Second, 1
+	if err := f.fetch(context.Background(), jobFor(data, serve(t, honest(data))), &slowSink{inMemory(t), f.Stall + f.Stall/10, 2}); err != nil {
 		t.Errorf("%v%s", err, attempts(err))
 	}
 }
@@ -267,12 +269,13 @@ func TestSlowConsumerIsNotTheSourcesFault(t *testing.T) {
 // slowSink blocks longer than the source may, some times.
 type slowSink struct {
 	*memFile
+	pause time.Duration
 	times int
 }
 
 func (s *slowSink) WriteAt(p []byte, off int64) (int, error) {
 	if s.times--; s.times >= 0 {
-		time.Sleep(1200 * time.Millisecond)
+		time.Sleep(s.pause)
 	}
 	return s.memFile.WriteAt(p, off)
 }

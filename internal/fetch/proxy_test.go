@@ -123,7 +123,7 @@ func throughAddr(t *testing.T, addr string, roots *x509.CertPool) (*Fetcher, *by
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := impatient(t)
+	f := quick(t)
 	f.Client = NewClient(roots, proxy)
 	t.Cleanup(f.Client.CloseIdleConnections)
 	var out bytes.Buffer
@@ -250,6 +250,9 @@ func TestBadProxy(t *testing.T) {
 				at = s.Listener.Addr().String()
 			}
 			f, logged := throughAddr(t, "http://"+userPass+at, roots)
+			if tt.want == ErrStalled {
+				f.Stall = impatient(t).Stall
+			}
 			_, err := f.file(t.Context(), jobFor(body, tt.url))
 			checkHostile(t, err, tt.want, false)
 			_, getErr := f.Get(t.Context(), tt.url, 1000)
@@ -266,7 +269,8 @@ func TestBadProxy(t *testing.T) {
 				t.Errorf("says who we are to the proxy: %s", all)
 			}
 			// A neighbour is not asked through it.
-			mustFile(t, f, jobFor(body, tt.url, "http://"+web), body)
+			f.Stall = quick(t).Stall
+			mustFile(t, f, jobFor(body, "http://"+web), body)
 		})
 	}
 }
@@ -347,12 +351,12 @@ func TestNamesAndTimeInWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer mute.Close()
+	t.Cleanup(func() { mute.Close() })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	for _, tt := range []struct {
 		name, url string
 		lookup    error // of the name server; nil: it does not answer
@@ -366,7 +370,9 @@ func TestNamesAndTimeInWords(t *testing.T) {
 		{"silent server, https", "https://" + l.Addr().String(), nil, ErrStalled, "while agreeing on encryption with it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			f := impatient(t)
+			t.Parallel()
+			f := quick(t)
+			f.Stall = time.Second // for all that comes before what it waits for
 			f.Client = NewClient(nil, nil)
 			dialer := newDialer()
 			dialer.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {

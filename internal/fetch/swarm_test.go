@@ -546,7 +546,7 @@ func TestCrowdOfSlowSources(t *testing.T) {
 func TestFoundBeyondTheLocalNetwork(t *testing.T) {
 	t.Parallel()
 	f := quick(t)
-	f.LocalOnly, f.Stall = true, 500*time.Millisecond
+	f.LocalOnly, f.Patience = true, 500*time.Millisecond
 	j := chunkedJob(t, large)
 	now := make(chan struct{})
 	close(now)
