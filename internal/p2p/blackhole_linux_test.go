@@ -72,7 +72,7 @@ func TestBlackHoles(t *testing.T) {
 	if whole < connectTimeout {
 		t.Errorf("the black hole was not waited for: %v", whole)
 	}
-	if whole > requestTimeout+2*time.Second {
+	if whole > searchBudget {
 		t.Errorf("search took %v", whole)
 	}
 }
@@ -214,9 +214,6 @@ func TestAllSilent(t *testing.T) {
 	var unreachable *UnreachableError
 	if !asError(answers[0].Err, &unreachable) || len(unreachable.Peers) != 3 || unreachable.Err != nil {
 		t.Errorf("the search says %v", answers[0].Err)
-	}
-	if took := answers[0].Took; took > requestTimeout+3*time.Second {
-		t.Errorf("it took %v", took)
 	}
 	if found != 1 || answers[1].Err != nil {
 		t.Errorf("found %d, the mirror says %v", found, answers[1].Err)

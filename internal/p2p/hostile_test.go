@@ -150,7 +150,7 @@ func TestPeerFallsSilent(t *testing.T) {
 	if err == nil || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
-	if took := time.Since(begin); took > 3*time.Second {
+	if took := time.Since(begin); took >= dialTimeout {
 		t.Errorf("took %v", took)
 	}
 }
@@ -185,7 +185,7 @@ func TestEndlessReferrals(t *testing.T) {
 	if err != nil || len(got) != 1 {
 		t.Errorf("found %d, error %v", len(got), err)
 	}
-	if took := time.Since(begin); took > 10*time.Second {
+	if took := time.Since(begin); took > searchBudget {
 		t.Errorf("took %v", took)
 	}
 }
@@ -326,7 +326,7 @@ func TestServerSurvivesStreams(t *testing.T) {
 		if _, err := stream.Write(raw); err != nil {
 			t.Fatal(err)
 		}
-		_ = stream.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = stream.SetReadDeadline(time.Now().Add(time.Minute))
 		if b, err := io.ReadAll(stream); err == nil || len(b) != 0 {
 			t.Errorf("%s: answered with %d bytes, error %v", name, len(b), err)
 		}

@@ -296,7 +296,7 @@ func TestSilentNameServer(t *testing.T) {
 	if err != nil || len(found) != 2 || found[1] > resolveTimeout-time.Second {
 		t.Errorf("answers after %v, error %v", found, err)
 	}
-	if whole > resolveTimeout+3*time.Second {
+	if whole > searchBudget {
 		t.Errorf("search took %v", whole)
 	}
 }
@@ -347,7 +347,7 @@ func TestNamesAreLookedUpAgain(t *testing.T) {
 // waitConnected waits until n is connected to other.
 func waitConnected(t testing.TB, n, other *Node) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for n.swarm.Connectedness(other.swarm.LocalPeer()) != network.Connected {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s is not connected to %s", n.ID(), other.ID())

@@ -68,7 +68,7 @@ func addr(t testing.TB, n *Node) string {
 // search collects what a node finds.
 func search(t testing.TB, n *Node, q discover.Query) ([]discover.Candidate, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got []discover.Candidate
 	err := n.Search(ctx, q, func(c discover.Candidate) { got = append(got, c) })
@@ -99,7 +99,7 @@ func mesh(t testing.TB, count int) []*Node {
 // waitKnown waits until a's routing table contains b.
 func waitKnown(t testing.TB, a, b *Node) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for table(a).Find(b.swarm.LocalPeer()) == "" {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s does not know %s", a.ID(), b.ID())
@@ -111,7 +111,7 @@ func waitKnown(t testing.TB, a, b *Node) {
 // waitFor waits until nothing is left.
 func waitFor(t testing.TB, what string, left func() string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		rest := left()
 		if rest == "" {
@@ -220,7 +220,7 @@ func TestSeedIsNobodysPeer(t *testing.T) {
 		select {
 		case e := <-refused.Out():
 			seen = e.(event.EvtPeerIdentificationFailed).Peer == c.swarm.LocalPeer()
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the server did not try to identify the seed")
 		}
 	}
@@ -368,7 +368,7 @@ func TestSilentBesideLivePeer(t *testing.T) {
 	if first > dialTimeout-time.Second {
 		t.Errorf("first answer took %v", first)
 	}
-	if whole > requestTimeout+2*time.Second {
+	if whole > searchBudget {
 		t.Errorf("search took %v", whole)
 	}
 }
