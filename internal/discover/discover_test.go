@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/phasebased/phase/internal/discover"
@@ -94,13 +95,17 @@ func TestSearchSerialisesFound(t *testing.T) {
 }
 
 func TestSearchKeepsItsBudget(t *testing.T) {
+	synctest.Test(t, keepsItsBudget)
+}
+
+func keepsItsBudget(t *testing.T) {
 	deaf := make(chan struct{})
 	defer close(deaf)
 	ignores := source{"ignores", func(context.Context, func(discover.Candidate)) error { <-deaf; return nil }}
 	heeds := source{"heeds", func(ctx context.Context, _ func(discover.Candidate)) error { <-ctx.Done(); return ctx.Err() }}
 	start := time.Now()
 	answers := discover.Search(t.Context(), query, 50*time.Millisecond, []discover.Source{ignores, heeds, gives("quick", "p")}, func(discover.Candidate) {})
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took < 50*time.Millisecond || took > time.Second {
 		t.Errorf("took %v", took)
 	}
 	if !errors.Is(answers[0].Err, discover.ErrStillBusy) {
@@ -119,7 +124,7 @@ func TestSearchEndsEarlyWhenCancelled(t *testing.T) {
 	slow := source{"slow", func(ctx context.Context, _ func(discover.Candidate)) error { <-ctx.Done(); return ctx.Err() }}
 	start := time.Now()
 	discover.Search(ctx, query, time.Hour, []discover.Source{slow, gives("quick", "p")}, func(discover.Candidate) { cancel() })
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -83,49 +84,51 @@ func TestDialRefuses(t *testing.T) {
 // TestWatchdog: a part that fails is alive, one that hangs is not, and comes back
 // when it answers. A part that hangs is not asked again.
 func TestWatchdog(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	release, asked := make(chan struct{}), make(chan struct{}, 100)
-	failed := errors.New("no room")
-	says := make(chan string, 100)
-	w := &Watchdog{
-		Every: time.Millisecond, Patience: 20 * time.Millisecond,
-		Probes: []Probe{
-			{"jobs", func(context.Context) error { return failed }},
-			{"network", func(context.Context) error { asked <- struct{}{}; <-release; return nil }},
-		},
-		Alive: func(err error) {
-			if !errors.Is(err, failed) || !strings.HasPrefix(err.Error(), "jobs: ") {
-				t.Errorf("trouble is %v", err)
-			}
-			select {
-			case says <- "alive":
-			default:
-			}
-		},
-		Hangs: func(parts []string) {
-			if !slices.Equal(parts, []string{"network"}) {
-				t.Errorf("%q hang", parts)
-			}
-			select {
-			case says <- "hangs":
-			default:
-			}
-		},
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); w.Run(ctx) }()
-	for range 3 {
-		if got := <-says; got != "hangs" {
-			t.Fatal(got)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		release, asked := make(chan struct{}), make(chan struct{}, 100)
+		failed := errors.New("no room")
+		says := make(chan string, 100)
+		w := &Watchdog{
+			Every: time.Millisecond, Patience: 20 * time.Millisecond,
+			Probes: []Probe{
+				{"jobs", func(context.Context) error { return failed }},
+				{"network", func(context.Context) error { asked <- struct{}{}; <-release; return nil }},
+			},
+			Alive: func(err error) {
+				if !errors.Is(err, failed) || !strings.HasPrefix(err.Error(), "jobs: ") {
+					t.Errorf("trouble is %v", err)
+				}
+				select {
+				case says <- "alive":
+				default:
+				}
+			},
+			Hangs: func(parts []string) {
+				if !slices.Equal(parts, []string{"network"}) {
+					t.Errorf("%q hang", parts)
+				}
+				select {
+				case says <- "hangs":
+				default:
+				}
+			},
 		}
-	}
-	if len(asked) != 1 {
-		t.Errorf("a part that hangs was asked %d times", len(asked))
-	}
-	close(release)
-	for <-says != "alive" {
-	}
-	stop()
-	<-ended
+		ended := make(chan struct{})
+		go func() { defer close(ended); w.Run(ctx) }()
+		for range 3 {
+			if got := <-says; got != "hangs" {
+				t.Fatal(got)
+			}
+		}
+		if len(asked) != 1 {
+			t.Errorf("a part that hangs was asked %d times", len(asked))
+		}
+		close(release)
+		for <-says != "alive" {
+		}
+		stop()
+		<-ended
+	})
 }
