@@ -382,29 +382,35 @@ func TestSocketModeAndPlace(t *testing.T) {
 
 // A slow head or body ends with the time it has, and keeps nobody out.
 func TestSlowRequestsEnd(t *testing.T) {
-	path := start(t, func(c *Config) { c.HeaderTimeout, c.BodyTimeout = 200*time.Millisecond, 200*time.Millisecond })
-	for _, begin := range []string{
+	// The one who asks properly has this time too.
+	path := start(t, func(c *Config) { c.HeaderTimeout, c.BodyTimeout = 3*time.Second, 3*time.Second })
+	var slow []net.Conn
+	begun := []string{
 		"GET /v1/jobs HTTP/1.1\r\nHost: node\r\n",
 		"POST /v1/jobs HTTP/1.1\r\nHost: node\r\nContent-Type: " + TypeSpec + "\r\nContent-Length: 100\r\n\r\n{",
 		"PUT /v1/blobs/" + named("m").String() + " HTTP/1.1\r\nHost: node\r\nContent-Length: 1000\r\n\r\nm",
-	} {
+	}
+	for _, begin := range begun {
 		c, err := net.Dial("unix", path)
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer c.Close()
 		if _, err := io.WriteString(c, begin); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := NewClient(path).Nodes(context.Background()); err != nil {
-			t.Errorf("meanwhile: %v", err)
-		}
+		slow = append(slow, c)
+	}
+	if _, err := NewClient(path).Nodes(context.Background()); err != nil {
+		t.Errorf("meanwhile: %v", err)
+	}
+	for i, c := range slow {
 		if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.Copy(io.Discard, c); err != nil {
-			t.Errorf("%.20q: %v", begin, err)
+			t.Errorf("%.20q: %v", begun[i], err)
 		}
-		c.Close()
 	}
 }
 

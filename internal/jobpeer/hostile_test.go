@@ -86,7 +86,7 @@ func running() job.Status {
 // the stream then stays open or not.
 func against(t testing.TB, raw []byte, stays bool) *Client {
 	return &Client{
-		AnswerTimeout: 100 * time.Millisecond, SilentTimeout: 100 * time.Millisecond,
+		AnswerTimeout: time.Minute, SilentTimeout: time.Minute,
 		Open: func(context.Context, peer.Peer, string) (peer.Stream, error) {
 			here, there := wire(t)
 			go func() {
@@ -168,8 +168,8 @@ func TestLyingNodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := against(t, c.raw, c.stays)
-			if c.want == Lying || c.want == 0 {
-				client.SilentTimeout = time.Minute
+			if c.want == Silent {
+				client.AnswerTimeout, client.SilentTimeout = 100*time.Millisecond, 100*time.Millisecond
 			}
 			a, err := client.Await(t.Context(), peer.Peer{ID: "liar"}, id, nil)
 			if kindOf(err) != c.want || (c.want == 0) != (err == nil) {
@@ -253,7 +253,6 @@ func TestForgedCapacity(t *testing.T) {
 	}
 	answer := frames(t, frame{sayCapacity, signed}, frame{kind: sayDone})
 	c := against(t, answer, true)
-	c.AnswerTimeout = time.Minute
 	if _, err := c.Capacity(t.Context(), peer.Peer{Key: public(1)}); err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +262,6 @@ func TestForgedCapacity(t *testing.T) {
 	flip := bytes.Clone(answer)
 	flip[len(flip)/2] ^= 1
 	bent := against(t, flip, true)
-	bent.AnswerTimeout = time.Minute
 	if _, err := bent.Capacity(t.Context(), peer.Peer{Key: public(1)}); kindOf(err) != Lying {
 		t.Errorf("bent: %v", err)
 	}
@@ -273,7 +271,6 @@ func TestForgedCapacity(t *testing.T) {
 func TestContextEndsTalk(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := against(t, frames(t, said(t, running())), true)
-	c.SilentTimeout = time.Hour
 	_, err := c.Await(ctx, peer.Peer{ID: "node"}, blob.Of([]byte("job")), func(job.Status) { cancel() })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
@@ -349,7 +346,11 @@ func TestLyingCallers(t *testing.T) {
 		"a module that is none": {frames(t, frame{askSubmit, append(make([]byte, 31), 1, 'x')}), true, job.Malformed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t, func(c *Config) { c.RequestTimeout = 50 * time.Millisecond; c.BlockTimeout = time.Minute })
+			limit := time.Minute
+			if c.want == "" && c.stays { // nothing else ends it
+				limit = 50 * time.Millisecond
+			}
+			s := newServer(t, func(c *Config) { c.RequestTimeout, c.BlockTimeout = limit, time.Minute })
 			here, there := wire(t)
 			served := make(chan bool)
 			go func() {
