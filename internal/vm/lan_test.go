@@ -42,7 +42,7 @@ func portsOf(l *LAN) int {
 func (s *station) send(frame []byte) {
 	s.Helper()
 	n := len(frame)
-	s.SetDeadline(time.Now().Add(9 * time.Second))
+	s.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := s.Write(append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, frame...)); err != nil {
 		s.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func (s *station) send(frame []byte) {
 
 func (s *station) receive() []byte {
 	s.Helper()
-	s.SetDeadline(time.Now().Add(9 * time.Second))
+	s.SetDeadline(time.Now().Add(time.Minute))
 	frame, err := readFrame(s, make([]byte, maxFrame))
 	if err != nil {
 		s.Fatal(err)

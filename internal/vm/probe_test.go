@@ -30,10 +30,10 @@ func TestProbeGuestRuns(t *testing.T) {
 // a reason.
 func TestProbeKVMAnswers(t *testing.T) {
 	needQEMU(t)
-	before := time.Now()
-	p := ProbeKVM(testContext(t), "")
-	if took := time.Since(before); p.Reason == "" || took > probeDeadline+quitGrace+time.Second {
-		t.Errorf("%+v after %v", p, took)
+	ctx := testContext(t)
+	p := ProbeKVM(ctx, "")
+	if p.Reason == "" || ctx.Err() != nil {
+		t.Errorf("%+v, %v", p, ctx.Err())
 	}
 	t.Logf("%+v", p)
 }
@@ -56,17 +56,22 @@ func TestProbeGuest(t *testing.T) {
 		kvm          bool
 		want         string // in the reason or the detail
 	}{
-		{"works", greets + "echo " + greeting + " >&3; exec sleep 10", true, "a guest ran under KVM"},
-		{"hangs", greets + "exec sleep 10", false, "hang or crawl"},
-		{"hangs before its monitor answers", "exec sleep 10", false, "does not start"},
-		{"says something else", greets + "echo SeaBIOS >&3; exec sleep 10", false, "hang or crawl"},
+		{"works", greets + "echo " + greeting + " >&3; exec sleep 100", true, "a guest ran under KVM"},
+		{"hangs", greets + "exec sleep 100", false, "hang or crawl"},
+		{"hangs before its monitor answers", "exec sleep 100", false, "does not start"},
+		{"says something else", greets + "echo SeaBIOS >&3; exec sleep 100", false, "hang or crawl"},
 		{"aborts", greets + "echo 'failed to set MSR' >&2; exit 1", false, "failed to set MSR"},
 		{"refuses", "echo 'could not access KVM' >&2; exit 1", false, "could not access KVM"},
 		{"resets at once", greets + "exit 0", false, "does not work on this machine"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := probeGuest(testContext(t), X8664, program(t, tt.script), AccelKVM, 300*time.Millisecond)
+			t.Parallel()
+			within := time.Minute
+			if strings.HasPrefix(tt.name, "hangs") || tt.name == "says something else" {
+				within = 3 * time.Second // it ends with that, and before, a busy machine has to start the shell
+			}
+			p := probeGuest(testContext(t), X8664, program(t, tt.script), AccelKVM, within)
 			if p.KVM != tt.kvm || !strings.Contains(p.Reason+" "+p.Detail, tt.want) {
 				t.Errorf("got %+v, want %v with %q", p, tt.kvm, tt.want)
 			}
