@@ -259,12 +259,8 @@ func TestAvahiFindsUs(t *testing.T) {
 	if got := n.run("avahi-browse", "-apt"); !strings.Contains(got, Service) {
 		t.Errorf("our type of service is unknown:\n%s", got)
 	}
-	begin := time.Now()
 	check(t, a.Close())
-	n.browse(func(out string) bool { return !strings.Contains(out, "plasmd-box") })
-	if took := time.Since(begin); took > 10*time.Second {
-		t.Errorf("forgotten only after %v", took)
-	}
+	n.browse(func(out string) bool { return !strings.Contains(out, "plasmd-box") }) // and not only when it is too old
 }
 
 // We find what Avahi publishes, with all that DNS-SD allows in a name, beside a

@@ -17,8 +17,8 @@ import (
 // Bounds for a busy machine; on an idle one everything takes milliseconds.
 const (
 	near   = 2 * time.Second  // how exact an answer must be
-	prompt = 5 * time.Second  // what need not be waited for is there by then
-	enough = 20 * time.Second // the bound where it must not matter
+	prompt = 15 * time.Second // what need not be waited for is there by then
+	enough = 40 * time.Second // the bound where it must not matter
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)

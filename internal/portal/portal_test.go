@@ -315,7 +315,7 @@ func TestNobodyThere(t *testing.T) {
 // The time is bounded whatever a server does, and a portal that was seen does not
 // wait long for an API that hangs.
 func TestBoundedTime(t *testing.T) {
-	const limit = time.Second
+	const limit, slack = 8 * time.Second, 5 * time.Second // who waits for nothing ends late
 	api, roots := serveTLS(t, silent)
 	for _, tt := range []struct {
 		name  string
@@ -342,7 +342,7 @@ func TestBoundedTime(t *testing.T) {
 			if got.Found() != tt.found {
 				t.Errorf("%+v, %v", got, err)
 			}
-			if took := time.Since(start); took > tt.most+4*time.Second {
+			if took := time.Since(start); took > tt.most+slack {
 				t.Errorf("took %v", took)
 			}
 		})
@@ -355,9 +355,8 @@ func TestCancel(t *testing.T) {
 	check := serve(t, func(w http.ResponseWriter, r *http.Request) { reached <- struct{}{}; silent(w, r) })
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-reached; cancel() }()
-	start := time.Now()
-	if got, err := Ask(ctx, Config{CheckURL: check}); err == nil || time.Since(start) > 5*time.Second {
-		t.Errorf("%+v, %v after %v", got, err, time.Since(start))
+	if got, err := Ask(ctx, Config{CheckURL: check, Timeout: time.Hour}); err == nil {
+		t.Errorf("%+v", got)
 	}
 }
 
