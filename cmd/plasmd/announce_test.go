@@ -257,7 +257,7 @@ func (w *site) awaitLog(text string) {
 
 func (w *site) until(what string, ok func() bool) {
 	w.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.Fatalf("never happened: %s\n%s", what, w.log.String())
 		}

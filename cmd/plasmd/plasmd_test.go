@@ -132,7 +132,7 @@ func cmdBlobServer(ts *testscript.TestScript, _ bool, args []string) {
 
 // waitfor FILE TEXT waits until FILE holds TEXT.
 func cmdWaitFor(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		if data, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && strings.Contains(string(data), args[1]) {
 			return
@@ -174,7 +174,7 @@ func cmdCheckEvents(ts *testscript.TestScript, _ bool, args []string) {
 
 // waitstatus URL TEXT waits until the provider's status holds TEXT.
 func cmdWaitStatus(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	var last []byte
 	for time.Now().Before(deadline) {
 		if resp, err := http.Get(args[0] + "/status"); err == nil {
