@@ -40,7 +40,7 @@ func serving(t testing.TB, s *Sandbox) (stop func()) {
 
 func waitFor(t testing.TB, what string, true func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !true(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !true(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for %s", what)
 		}

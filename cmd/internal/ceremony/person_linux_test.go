@@ -90,7 +90,7 @@ func (d *desk) Write(p []byte) (int, error) {
 
 // typeWhenReady waits until the program has switched echo off.
 func (d *desk) typeWhenReady(answer string, unseen bool) {
-	for range 500 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		state, err := unix.IoctlGetTermios(int(d.tty.Fd()), unix.TCGETS)
 		if err != nil || !unseen || state.Lflag&unix.ECHO == 0 {
 			break
