@@ -45,7 +45,7 @@ func TestNewestWherever(t *testing.T) {
 		if len(gave) != 3 || gave[newest] != 9 {
 			t.Errorf("%s has the newest, and the sources gave %v", newest, gave)
 		}
-		if f.took > 15*time.Second {
+		if f.took > 30*time.Second {
 			t.Errorf("took %s", f.took)
 		}
 		for _, p := range running {
@@ -112,13 +112,13 @@ func TestBlackHole(t *testing.T) {
 	hole, err := netlink.ParseIPNet("198.51.100.0/24")
 	nettest.Check(t, err)
 	nettest.Check(t, s.router.Handle.RouteAdd(&netlink.Route{Dst: hole, Type: unix.RTN_BLACKHOLE}))
-	f := s.discover("--no-mdns", "--mirror", "http://198.51.100.7", "--mirror", "http://"+webIP, "-t", "3s")
+	f := s.discover("--no-mdns", "--mirror", "http://198.51.100.7", "--mirror", "http://"+webIP, "-t", "8s")
 	f.found(t, 7)
 	f.failure(t, "http://198.51.100.7", "while connecting to it")
-	if f.took < 2*time.Second || f.took > 10*time.Second {
-		t.Errorf("took %s of 3s", f.took)
+	if f.took < 7*time.Second {
+		t.Errorf("took %s of 8s", f.took)
 	}
-	if at := f.Candidates[0].AtMS; at > 2500 {
+	if at := f.Candidates[0].AtMS; at > 7000 {
 		t.Errorf("the answer waited %g ms for the black hole", at)
 	}
 }
@@ -158,7 +158,7 @@ func TestOffline(t *testing.T) {
 	if f.Portal == nil || f.Portal.Found || !strings.Contains(f.Portal.Error, "network is unreachable") {
 		t.Errorf("portal %+v", f.Portal)
 	}
-	if f.took > 14*time.Second {
+	if f.took > 30*time.Second {
 		t.Errorf("took %s", f.took)
 	}
 	s.client.Up("eth0")
