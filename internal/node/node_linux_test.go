@@ -132,7 +132,11 @@ func TestFailedJobsHaveReceiptsToo(t *testing.T) {
 			t.Fatal(err)
 		}
 		n := newNode(t, nil, module)
-		report, err := n.Execute(context.Background(), newJob(t, job.Spec{Module: blob.Of(module), Limits: job.Limits{DeadlineMS: 500}}))
+		limits := job.Limits{DeadlineMS: 60_000}
+		if state == job.Deadline {
+			limits.DeadlineMS = 500
+		}
+		report, err := n.Execute(context.Background(), newJob(t, job.Spec{Module: blob.Of(module), Limits: limits}))
 		if err != nil {
 			t.Fatal(err)
 		}

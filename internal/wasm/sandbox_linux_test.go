@@ -183,7 +183,7 @@ func TestPartialOutputSurvivesTheDeadline(t *testing.T) {
 			i32.const 4 i32.const 15 i32.store
 			i32.const 1 i32.const 0 i32.const 1 i32.const 8 call $fd_write drop
 			loop $l br $l end))`)
-	j := newJob(t, module, func(s *job.Spec) { s.Limits.DeadlineMS = 300 })
+	j := newJob(t, module, func(s *job.Spec) { s.Limits.DeadlineMS = 3000 }) // its start counts too
 	res, err := testSandbox(t).Run(context.Background(), j, module)
 	if err != nil || res.State != job.Deadline || string(res.Stdout) != "so far so good\n" {
 		t.Errorf("%s %q %v", res.State, res.Stdout, err)
