@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -25,13 +26,14 @@ type keepable struct {
 	urls []string
 	hits atomic.Int32
 	lie  atomic.Bool // one byte of what is served is another
-	cut  atomic.Bool // each answer breaks off
+	cut  atomic.Bool // each answer breaks off, when there is got
+	got  chan struct{}
 }
 
 func newKeepable(t *testing.T, chunks, verity bool) *keepable {
 	t.Helper()
 	const dataSize = 600 * manifest.VerityBlock
-	k := &keepable{data: content(int(dataSize + manifest.VerityTreeSize(dataSize)))}
+	k := &keepable{data: content(int(dataSize + manifest.VerityTreeSize(dataSize))), got: make(chan struct{})}
 	list, digest, size, err := blob.ChunksOf(bytes.NewReader(k.data))
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +50,12 @@ func newKeepable(t *testing.T, chunks, verity bool) *keepable {
 			data[2<<20+5] ^= 1
 		}
 		if k.cut.Load() {
-			w = &cutting{ResponseWriter: w, left: 1_500_000}
+			w = &cutting{w, 1_500_000, func() {
+				select {
+				case <-k.got:
+				case <-r.Context().Done():
+				}
+			}}
 		}
 		honest(data)(w, r)
 	})
@@ -70,10 +77,12 @@ func newKeepable(t *testing.T, chunks, verity bool) *keepable {
 type cutting struct {
 	http.ResponseWriter
 	left int
+	wait func() // before that
 }
 
 func (c *cutting) Write(p []byte) (int, error) {
 	if c.left -= len(p); c.left < 0 {
+		c.wait()
 		panic(http.ErrAbortHandler)
 	}
 	return c.ResponseWriter.Write(p)
@@ -157,6 +166,12 @@ func TestKeepGoesOn(t *testing.T) {
 	f.Retries = 1
 	f.Store = openStore(t)
 	k.cut.Store(true)
+	first := sync.OnceFunc(func() { close(k.got) })
+	f.Progress = func(p Progress) {
+		if p.Done >= blob.ChunkSize {
+			first()
+		}
+	}
 	var failed *Error
 	if _, err := f.Keep(context.Background(), k.v, "rootfs", nil, false); !errors.As(err, &failed) {
 		t.Fatalf("half of it: %v", err)
