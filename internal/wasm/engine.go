@@ -38,7 +38,7 @@ type Guest struct {
 
 // Outcome is how a guest ended, as the engine saw it.
 type Outcome struct {
-	State     job.State // Exited, Trapped, OutOfFuel, OutOfMemory or OutputCap
+	State     job.State // Exited, Trapped, OutOfFuel, OutOfMemory, OutputCap or InfraError
 	ExitCode  int
 	Detail    string
 	PeakBytes int64 // largest linear memory

@@ -16,6 +16,7 @@ type boundedMemory struct {
 	limit   uint64 // bytes
 	peak    uint64
 	refused bool
+	lacking bool   // the system had no more
 	mapped  []byte // limit bytes, of which the first peak can be used
 }
 
@@ -31,7 +32,7 @@ func (m *boundedMemory) Reallocate(size uint64) []byte {
 		return nil
 	}
 	if err := m.use(size); err != nil {
-		m.refused = true
+		m.lacking = true
 		panic(fmt.Errorf("%d bytes of memory for the guest: %w", size, err))
 	}
 	m.peak = max(m.peak, size)

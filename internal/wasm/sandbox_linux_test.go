@@ -154,6 +154,24 @@ func TestEndStates(t *testing.T) {
 	}
 }
 
+// TestMachineWithoutMemory: that a node has no more memory is not how a job ends. Others
+// have it, and the node's receipt of it would contradict theirs.
+func TestMachineWithoutMemory(t *testing.T) {
+	module := assemble(t, growThen(""))
+	j := newJob(t, module, func(s *job.Spec) { s.Limits.MemoryBytes = 2 << 30 })
+	fits := j.Limits()
+	fits.MemoryBytes = PageBytes // the process may have less than the job
+	r, err := testSandbox(t).startAlone(t.Context(), fits, gift{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.release()
+	res, err := r.work(t.Context(), j, module)
+	if err != nil || res.State != job.InfraError || res.FuelUsed != 0 || !strings.Contains(res.Detail, "memory for the guest") {
+		t.Errorf("%s, fuel %d, %q, %v", res.State, res.FuelUsed, res.Detail, err)
+	}
+}
+
 func TestOutputIsCutAtTheLimit(t *testing.T) {
 	for fd, name := range map[int]string{1: "stdout", 2: "stderr"} {
 		module := assemble(t, flood(fd))

@@ -93,7 +93,7 @@ func (e wazeroEngine) Run(ctx context.Context, g Guest) (Outcome, error) {
 	used, err := call(ctx, shop.rt, compiled, g)
 	out.Run = time.Since(start)
 	out.PeakBytes, out.FuelUsed = int64(mem.peak), min(used.fuel, g.Fuel)
-	out.judge(err, mem.refused, used, g.Fuel)
+	out.judge(err, mem, used, g.Fuel)
 	return out, nil
 }
 
@@ -189,10 +189,12 @@ func sameType(a, b api.FunctionDefinition) bool {
 }
 
 // judge turns the engine's error into a state.
-func (o *Outcome) judge(err error, memoryRefused bool, used usage, budget int64) {
+func (o *Outcome) judge(err error, mem *boundedMemory, used usage, budget int64) {
 	var exit *sys.ExitError
 	var over *outputCapError
 	switch {
+	case mem.lacking: // another node has it, so this is not how the job ends
+		o.State, o.Detail, o.FuelUsed = job.InfraError, trapKind(err), 0
 	case used.fuel > budget: // also if it came to its end between two looks at the counter
 		o.State = job.OutOfFuel
 	case err == nil:
@@ -205,7 +207,7 @@ func (o *Outcome) judge(err error, memoryRefused bool, used usage, budget int64)
 		o.State, o.Detail = job.Trapped, "stack overflow"
 	case trapKind(err) == "stack overflow": // the engine's, which is smaller on some
 		o.State, o.Detail, o.FuelUsed = job.InfraError, "calls went deeper than this engine follows them", 0
-	case memoryRefused:
+	case mem.refused:
 		o.State, o.Detail = job.OutOfMemory, "stopped after it was refused more memory: "+trapKind(err)
 	default:
 		o.State, o.Detail = job.Trapped, trapKind(err)
