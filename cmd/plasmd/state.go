@@ -39,21 +39,26 @@ func stateFlag(cmd *cobra.Command, dir *string, what string) {
 	cmd.Flags().Lookup("state").DefValue = ""
 }
 
-// state is the node's folder: node.key, receipts/, blobs/ (modules, inputs), jobs/, empty/.
+// state is the node's folder: node.key, receipts/, blobs/ and tmp/ (modules, inputs), jobs/, empty/.
 type state struct {
 	dir       string
 	ephemeral bool // the identity is never stored
 }
 
-// openState makes the folder where it is missing.
+// openState makes the folder where it is missing. What jobs work on and what they were
+// is for the node's own user: other users of the machine are other submitters.
 func openState(dir string, ephemeral bool) (*state, error) {
 	s := &state{dir, ephemeral}
 	for _, sub := range []struct {
 		name string
 		mode fs.FileMode
-	}{{".", 0o755}, {"receipts", 0o755}, {"empty", 0o555}, {"jobs", 0o700}} {
+	}{{".", 0o700}, {"receipts", 0o700}, {"empty", 0o555}, {"jobs", 0o700}, {"blobs", 0o700}, {"tmp", 0o700}} {
 		path := filepath.Join(dir, sub.name)
-		if err := os.MkdirAll(path, sub.mode); err != nil {
+		err := os.MkdirAll(path, sub.mode)
+		if err == nil && sub.name != "." { // which may be somebody's, for other things as well
+			err = os.Chmod(path, sub.mode)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("state: %w (choose another folder with --state)", err)
 		}
 	}

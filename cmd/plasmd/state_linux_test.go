@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -39,5 +42,45 @@ func TestSmallDisk(t *testing.T) {
 	hello := blob.Of(examples.Hello)
 	if err := kept.PutFor("test", hello, int64(len(examples.Hello)), bytes.NewReader(examples.Hello)); err != nil || !kept.Has(hello) {
 		t.Errorf("the module was not kept: %v", err)
+	}
+}
+
+// TestStateIsTheNodesOwn: inputs, outputs and receipts of one user's jobs are nothing for
+// another user of the machine, whatever an earlier version has made.
+func TestStateIsTheNodesOwn(t *testing.T) {
+	private := []string{"receipts", "jobs", "blobs", "tmp"}
+	modes := func(dir string) (list []string) {
+		for _, name := range append([]string{".", "empty"}, private...) {
+			info, err := os.Stat(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, info.Mode().Perm().String())
+		}
+		return list
+	}
+	old := t.TempDir()
+	if err := os.Chmod(old, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range private {
+		if err := os.Mkdir(filepath.Join(old, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, own := range map[string]string{filepath.Join(t.TempDir(), "new"): "-rwx------", old: "-rwxr-xr-x"} {
+		s, err := openState(dir, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, err := s.modules(job.DefaultNodeLimits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept.Close()
+		want := []string{own, "-r-xr-xr-x", "-rwx------", "-rwx------", "-rwx------", "-rwx------"}
+		if got := modes(dir); !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
 	}
 }
