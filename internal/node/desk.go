@@ -41,9 +41,10 @@ type Desk struct {
 	mu     sync.Mutex
 	open   bool // Run was called and has not ended
 	known  map[blob.Digest]*record
-	ended  []*record // of known, oldest first
-	kept   int64     // bytes of ended
-	nonces map[nonceKey]time.Time
+	ended  []*record        // of known, oldest first
+	kept   int64            // bytes of ended
+	keptOf map[string]int64 // of each submitter
+	nonces *nonces
 	owed   []*record // accepted before a restart, until Run
 }
 
@@ -62,13 +63,12 @@ type DeskConfig struct {
 	// RequireSigned refuses jobs without a signature from local callers, too.
 	RequireSigned bool
 	// KeepJobs and KeepBytes bound what is remembered of ended jobs, outputs
-	// in memory included; the oldest are forgotten. Default 1000 and 32 MiB.
+	// in memory included; the oldest are forgotten of the submitter who has most.
+	// Default 1000 and 32 MiB.
 	KeepJobs  int
 	KeepBytes int64
 	Log       *slog.Logger // nil discards
 }
-
-type nonceKey struct{ who, nonce string }
 
 // smallOutput is the largest output that is kept with its job, in memory and
 // in the journal, in bytes.
@@ -97,7 +97,7 @@ func NewDesk(cfg DeskConfig) (*Desk, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Desk{cfg: cfg, known: map[blob.Digest]*record{}, nonces: map[nonceKey]time.Time{}}
+	d := &Desk{cfg: cfg, known: map[blob.Digest]*record{}, keptOf: map[string]int64{}, nonces: newNonces(maxNonces)}
 	d.ctx, d.stop = context.WithCancelCause(context.Background())
 	if cfg.Dir == "" {
 		return d, nil
@@ -282,36 +282,19 @@ func (d *Desk) fresh(r *record) error {
 	if r.nonce == nil {
 		return nil
 	}
-	if _, used := d.nonces[nonceKey{r.nonce.Who, r.nonce.Nonce}]; used {
+	if d.nonces.used(r.nonce) {
 		return &job.Refusal{Reason: job.Replayed, Detail: "the submission's nonce was used before"}
 	}
-	d.dropNonces()
-	if len(d.nonces) >= maxNonces {
+	if !d.nonces.room(r.nonce.Who, len(d.cfg.Submitters), d.cfg.Node.cfg.Now()) {
 		return &job.Refusal{Reason: job.Busy, Detail: "the node remembers as many submissions as it can", RetryAfter: time.Minute}
 	}
 	return nil
 }
 
-// maxNonces bounds the nonces that are remembered, at some 200 bytes each.
-const maxNonces = 100_000
-
-// dropNonces forgets nonces whose submissions have expired, when there are many.
-func (d *Desk) dropNonces() {
-	if len(d.nonces) < maxNonces/2 {
-		return
-	}
-	now := d.cfg.Node.cfg.Now()
-	for k, expires := range d.nonces {
-		if !now.Before(expires) {
-			delete(d.nonces, k)
-		}
-	}
-}
-
 func (d *Desk) remember(r *record) {
 	d.known[r.job.ID()] = r
 	if r.nonce != nil {
-		d.nonces[nonceKey{r.nonce.Who, r.nonce.Nonce}] = r.nonce.Expires
+		d.nonces.add(r.nonce)
 	}
 }
 
@@ -385,8 +368,7 @@ func (d *Desk) end(r *record, report Report, err error) {
 		}
 		d.logReceipt(e)
 		r.close(e)
-		d.ended = append(d.ended, r)
-		d.kept += r.size()
+		d.keep(r)
 		d.trim()
 	})
 }
@@ -440,34 +422,56 @@ func (d *Desk) keepOutput(b []byte, truncated bool) (job.Output, []byte) {
 	return out, nil
 }
 
-// trim forgets the oldest ended jobs. The caller holds the lock.
+// keep counts r, which has ended, among what is remembered. The caller holds the lock.
+func (d *Desk) keep(r *record) {
+	d.ended = append(d.ended, r)
+	d.kept += r.size()
+	r.keptAs = r.who()
+	d.keptOf[r.keptAs] += r.size()
+}
+
+// trim forgets ended jobs: the oldest of the submitter of whom most is kept, so that nobody
+// pushes out what others wait for. The caller holds the lock.
 func (d *Desk) trim() {
 	for len(d.ended) > d.cfg.KeepJobs || d.kept > d.cfg.KeepBytes && len(d.ended) > 1 {
-		old := d.ended[0]
-		d.ended = d.ended[1:]
-		d.kept -= old.size()
-		id := old.job.ID()
-		delete(d.known, id)
+		id := d.oldestOf(d.largest()).job.ID()
+		d.forget(id)
 		if err := d.journal.add(entry{Forget: &id}); err != nil {
 			d.cfg.Log.Warn("journal", "err", err)
 		}
 	}
-	if d.journal.length() > journalSlack+2*d.kept {
+	if d.journal.length() > journalSlack+2*max(d.kept, d.journal.least()) {
 		if err := d.journal.compact(d.entries()); err != nil {
 			d.cfg.Log.Error("journal not compacted", "err", err)
 		}
 	}
 }
 
-// journalSlack is how long a journal may be, in bytes, beyond twice what it holds.
+// largest is the submitter of whom most is kept.
+func (d *Desk) largest() (who string) {
+	for other, bytes := range d.keptOf {
+		if bytes > d.keptOf[who] {
+			who = other
+		}
+	}
+	return who
+}
+
+// oldestOf is the ended job of who that is remembered for the longest time.
+func (d *Desk) oldestOf(who string) *record {
+	i := slices.IndexFunc(d.ended, func(r *record) bool { return r.keptAs == who })
+	return d.ended[max(i, 0)]
+}
+
+// journalSlack is how long a journal may be, in bytes, beyond twice what it has to hold.
 const journalSlack = 8 << 20
 
 // entries are what a compacted journal says, oldest job first.
 func (d *Desk) entries() (list []entry) {
 	now := d.cfg.Node.cfg.Now()
-	for k, expires := range d.nonces {
-		if now.Before(expires) {
-			list = append(list, entry{Nonce: &nonceEntry{k.who, k.nonce, expires}})
+	for _, e := range d.nonces.next {
+		if now.Before(e.Expires) {
+			list = append(list, entry{Nonce: e})
 		}
 	}
 	for _, r := range d.sorted() {

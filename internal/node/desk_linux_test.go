@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,14 +231,16 @@ func TestSignedSubmissions(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	clock := time.Now()
+	var later atomic.Int64 // nanoseconds; a place in the queue is given back after the end is told
+	begin := time.Now()
+	clock := func() time.Time { return begin.Add(time.Duration(later.Load())) }
 	allow := func(c *Config, dc *DeskConfig) {
-		c.Now = func() time.Time { return clock }
+		c.Now = clock
 		dc.Submitters, dc.RequireSigned = []ed25519.PublicKey{key.Public().(ed25519.PublicKey)}, true
 	}
 	d := openDesk(t, dir, allow)
 	sign := func(key ed25519.PrivateKey, audience ed25519.PublicKey, arg string) []byte {
-		raw, err := job.SignSubmission(spec(t, arg, ""), audience, clock.Add(time.Hour), key)
+		raw, err := job.SignSubmission(spec(t, arg, ""), audience, clock().Add(time.Hour), key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +289,7 @@ func TestSignedSubmissions(t *testing.T) {
 	if _, err := again.SubmitSigned(envelope, bob); reasonOf(err) != job.Replayed {
 		t.Errorf("replayed after a restart, forgotten: %v", err)
 	}
-	clock = clock.Add(2 * time.Hour)
+	later.Store(int64(2 * time.Hour))
 	if _, err := again.SubmitSigned(envelope, bob); reasonOf(err) != job.Expired {
 		t.Errorf("replayed after its expiry: %v", err)
 	}
@@ -434,6 +437,105 @@ func TestOldJobsAreForgotten(t *testing.T) {
 	}
 	if n, err := CheckReceiptLog(d.dir); n != 300 || err != nil {
 		t.Errorf("log: %d, %v", n, err)
+	}
+}
+
+// TestNobodyIsPushedOut: who submits many jobs makes the desk forget their own.
+func TestNobodyIsPushedOut(t *testing.T) {
+	d := openDesk(t, t.TempDir(), func(_ *Config, dc *DeskConfig) { dc.KeepJobs = 5 })
+	var ids []blob.Digest
+	for i, by := range append([]job.Caller{bob, alice}, slices.Repeat([]job.Caller{bob}, 8)...) {
+		id, err := d.submit(t, by, "x", fmt.Sprint(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.finish(t, id)
+		ids = append(ids, id)
+	}
+	d.shutdown()
+	again := openDesk(t, d.dir, func(_ *Config, dc *DeskConfig) { dc.KeepJobs = 5 })
+	if end := again.finish(t, ids[1]); end.State != job.Exited {
+		t.Errorf("%+v", end)
+	}
+	for _, left := range []struct {
+		by   job.Caller
+		want []blob.Digest
+	}{{alice, ids[1:2]}, {bob, ids[6:]}} {
+		var have []blob.Digest
+		for _, s := range again.List(left.by) {
+			have = append(have, s.ID)
+		}
+		if !slices.Equal(have, left.want) {
+			t.Errorf("of %s: %v, want %v", left.by.Name, have, left.want)
+		}
+	}
+}
+
+// TestManyNonces: a journal that has much to hold is not written anew for each job.
+func TestManyNonces(t *testing.T) {
+	d := openDesk(t, t.TempDir(), nil)
+	expires := time.Now().Add(time.Hour)
+	d.mu.Lock()
+	for i := range maxNonces / 2 {
+		d.nonces.add(&nonceEntry{"ed25519:somebody", fmt.Sprintf("%0128d", i), expires})
+	}
+	err := d.journal.compact(d.entries())
+	d.mu.Unlock()
+	file := filepath.Join(d.dir, journalName)
+	before, failed := os.Stat(file)
+	if err := errors.Join(err, failed); err != nil || before.Size() < journalSlack+1<<20 {
+		t.Fatalf("%d bytes, %v", before.Size(), err)
+	}
+	id, err := d.submit(t, alice, "x", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.finish(t, id)
+	d.mu.Lock() // the end is told before the journal is looked at
+	after, err := os.Stat(file)
+	d.mu.Unlock()
+	if err != nil || !os.SameFile(before, after) {
+		t.Errorf("written anew, %v", err)
+	}
+}
+
+func TestNonces(t *testing.T) {
+	const most, submitters = 10, 2
+	now := time.Now()
+	n := newNonces(most)
+	use := func(who, nonce string, expires time.Time) bool {
+		if !n.room(who, submitters, now) {
+			return false
+		}
+		n.add(&nonceEntry{who, nonce, expires})
+		return true
+	}
+	for i := range most {
+		if !use("a", fmt.Sprint(i), now.Add(time.Duration(most-i)*time.Minute)) {
+			t.Fatalf("no room for the nonce %d", i)
+		}
+	}
+	if use("a", "more", now) {
+		t.Error("one submitter has more than there is room for")
+	}
+	for i := range most / submitters {
+		if !use("b", fmt.Sprint(i), now.Add(time.Hour)) {
+			t.Fatalf("no room for the other's nonce %d", i)
+		}
+	}
+	if use("b", "more", now) {
+		t.Error("another has more than their part")
+	}
+	if !n.used(&nonceEntry{"a", "0", now}) || n.used(&nonceEntry{"b", "9", now}) {
+		t.Error("the wrong nonces are known")
+	}
+	now = now.Add(7 * time.Minute) // all but three of a's have expired
+	if !use("a", "more", now.Add(time.Hour)) || n.used(&nonceEntry{"a", "9", now}) || !n.used(&nonceEntry{"b", "0", now}) {
+		t.Error("what has expired is kept, or what has not is gone")
+	}
+	n.add(&nonceEntry{"b", "0", now.Add(time.Hour)})
+	if len(n.next) != len(n.known) || n.by["a"]+n.by["b"] != len(n.known) {
+		t.Errorf("%d, %d, %v", len(n.next), len(n.known), n.by)
 	}
 }
 

@@ -51,7 +51,10 @@ type endEntry struct {
 }
 
 // journal is nil in a node that writes nothing: then all methods do nothing.
-type journal struct{ lines *lineFile }
+type journal struct {
+	lines     *lineFile
+	compacted int64 // how long it was then, in bytes
+}
 
 // openJournal reads what was written and gives it to each, oldest first. A
 // line that is no entry is passed over with its number told to bad: the rest
@@ -71,7 +74,7 @@ func openJournal(dir string, each func(entry), bad func(line int, err error)) (*
 	if err != nil {
 		return nil, fmt.Errorf("journal of jobs: %w", err)
 	}
-	return &journal{lines}, nil
+	return &journal{lines: lines}, nil
 }
 
 func parseEntry(line []byte) (entry, error) {
@@ -114,6 +117,14 @@ func (j *journal) length() int64 {
 	return j.lines.length()
 }
 
+// least is how long it has to be, as far as is known.
+func (j *journal) least() int64 {
+	if j == nil {
+		return 0
+	}
+	return j.compacted
+}
+
 // compact leaves only the given entries.
 func (j *journal) compact(entries []entry) error {
 	if j == nil {
@@ -131,5 +142,6 @@ func (j *journal) compact(entries []entry) error {
 	if err := j.lines.replace(all.Bytes()); err != nil {
 		return fmt.Errorf("journal of jobs: %w", err)
 	}
+	j.compacted = int64(all.Len())
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/phasebased/phase/blob"
@@ -24,6 +25,7 @@ type record struct {
 	begun   bool // by an earlier process
 	stage   job.Stage
 	ending  *endEntry // with job.Ended
+	keptAs  string    // with ending: as Desk.keptOf has it
 	cancel  context.CancelCauseFunc
 	shown   blob.Digest   // the set to which the commitment was opened
 	changed chan struct{} // closed at the next change
@@ -99,22 +101,24 @@ func (d *Desk) replayEntry(e entry) {
 	case e.End != nil && d.known[e.End.ID] != nil:
 		r := d.known[e.End.ID]
 		r.close(e.End)
-		d.ended = append(d.ended, r)
-		d.kept += r.size()
+		d.keep(r)
 	case e.Forget != nil && d.known[*e.Forget] != nil:
 		d.forget(*e.Forget)
 	case e.Reveal != nil && d.known[e.Reveal.ID] != nil:
 		d.known[e.Reveal.ID].open(e.Reveal.Set)
 	case e.Nonce != nil:
-		d.nonces[nonceKey{e.Nonce.Who, e.Nonce.Nonce}] = e.Nonce.Expires
+		d.nonces.add(e.Nonce)
 	}
 }
 
 func (d *Desk) forget(id blob.Digest) {
 	for i, r := range d.ended {
 		if r.job.ID() == id {
-			d.ended = append(d.ended[:i:i], d.ended[i+1:]...)
+			d.ended = slices.Delete(d.ended, i, i+1)
 			d.kept -= r.size()
+			if d.keptOf[r.keptAs] -= r.size(); d.keptOf[r.keptAs] == 0 {
+				delete(d.keptOf, r.keptAs)
+			}
 			break
 		}
 	}
