@@ -12,7 +12,8 @@ import (
 // A Keeper keeps modules and inputs that were brought to this node, in a store, and
 // counts them for who brought them. Where one of them brings more than Share, the
 // oldest of theirs go, and nobody else's. It counts from its start on: what was there
-// before is only bounded by the store's own limit. It is safe for concurrent use.
+// before, and what the node got for itself, is only bounded by the store's own limit. It
+// is safe for concurrent use.
 type Keeper struct {
 	*store.Store
 	Share int64 // bytes that are kept for one who brings them
@@ -28,8 +29,9 @@ type shelf struct {
 }
 
 type keptBlob struct {
-	digest blob.Digest
-	size   int64
+	digest  blob.Digest
+	size    int64
+	brought bool // by somebody: it goes with the last who claims it
 }
 
 // maxShelf bounds what is remembered of one who brings many small blobs.
@@ -37,10 +39,11 @@ const maxShelf = 4096
 
 // PutFor keeps size bytes of r if they are d, for who.
 func (k *Keeper) PutFor(who string, d blob.Digest, size int64, r io.Reader) error {
+	there := k.Has(d)
 	if err := k.Put(d, size, r); err != nil {
 		return err
 	}
-	k.claim(who, d, size)
+	k.claim(who, d, size, !there)
 	return nil
 }
 
@@ -48,11 +51,11 @@ func (k *Keeper) PutFor(who string, d blob.Digest, size int64, r io.Reader) erro
 // and stays when others' claims go.
 func (k *Keeper) Claim(who string, d blob.Digest) {
 	if info, err := os.Lstat(k.Path(d)); err == nil {
-		k.claim(who, d, info.Size())
+		k.claim(who, d, info.Size(), false)
 	}
 }
 
-func (k *Keeper) claim(who string, d blob.Digest, size int64) {
+func (k *Keeper) claim(who string, d blob.Digest, size int64, brought bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.owners == nil {
@@ -63,13 +66,16 @@ func (k *Keeper) claim(who string, d blob.Digest, size int64) {
 		own = &shelf{}
 		k.owners[who] = own
 	}
+	for _, other := range k.owners {
+		brought = brought || other.find(d).brought
+	}
 	own.take(d)
-	own.blobs, own.bytes = append(own.blobs, keptBlob{d, size}), own.bytes+size
+	own.blobs, own.bytes = append(own.blobs, keptBlob{d, size, brought}), own.bytes+size
 	for len(own.blobs) > 1 && (own.bytes > k.Share || len(own.blobs) > maxShelf) {
-		old := own.blobs[0].digest
-		own.take(old)
-		if !k.claimed(old) {
-			_ = k.Remove(old) // it may be gone already
+		old := own.blobs[0]
+		own.take(old.digest)
+		if old.brought && !k.claimed(old.digest) {
+			_ = k.Remove(old.digest) // it may be gone already
 		}
 	}
 }
@@ -84,13 +90,21 @@ func (s *shelf) take(d blob.Digest) {
 	}
 }
 
+// find is d on the shelf, or nothing.
+func (s *shelf) find(d blob.Digest) keptBlob {
+	for _, b := range s.blobs {
+		if b.digest == d {
+			return b
+		}
+	}
+	return keptBlob{}
+}
+
 // claimed reports whether anybody needs d. The caller holds the lock.
 func (k *Keeper) claimed(d blob.Digest) bool {
 	for _, own := range k.owners {
-		for _, b := range own.blobs {
-			if b.digest == d {
-				return true
-			}
+		if own.find(d).digest == d {
+			return true
 		}
 	}
 	return false

@@ -30,6 +30,15 @@ func TestKeeperCountsByOwner(t *testing.T) {
 			t.Errorf("%s: here is %v, want %v", what, !want, want)
 		}
 	}
+	own := bytes.Repeat([]byte{'b'}, 60) // of the node itself
+	if err := s.Put(blob.Of(own), 60, bytes.NewReader(own)); err != nil {
+		t.Fatal(err)
+	}
+	bring("guest", 'b', 60)
+	bring("guest", 'g', 60)
+	k.Claim("guest", blob.Of(own))
+	bring("guest", 'g', 60)
+	here("what nobody has brought", true, blob.Of(own))
 	others := bring("other", 'o', 65)
 	first := bring("me", '1', 40)
 	shared := bring("me", 's', 30)
