@@ -5,7 +5,7 @@
 // no receipt, as nothing happened; every job that was started gives a receipt,
 // also when it trapped or ran out of time. The node trusts its own
 // configuration and key, and nothing else: modules are named by digest and
-// compared with it on every use, wherever they came from.
+// compared with it whenever they are read, wherever they come from.
 package node
 
 import (
@@ -71,6 +71,8 @@ type Node struct {
 	cfg   Config
 	gate  *turnstile
 	tally *tally
+
+	modules moduleCache
 }
 
 // New checks cfg. It starts nothing.
@@ -92,7 +94,8 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Node{cfg: cfg, gate: newTurnstile(cfg.MaxConcurrent, cfg.MaxQueued, cfg.MaxPerSubmitter, cfg.Now), tally: newTally()}, nil
+	return &Node{cfg: cfg, gate: newTurnstile(cfg.MaxConcurrent, cfg.MaxQueued, cfg.MaxPerSubmitter, cfg.Now), tally: newTally(),
+		modules: moduleCache{most: cachedBytes}}, nil
 }
 
 // Public is the key against which this node's receipts verify.
@@ -225,8 +228,11 @@ func (n *Node) fetching(ctx context.Context, t task) (context.Context, context.C
 	return context.WithTimeoutCause(ctx, most, fmt.Errorf("not within the %s that a job has for it", most))
 }
 
-// module gets the bytes and compares them with their name.
+// module gets the bytes and compares them with their name, unless that was done lately.
 func (n *Node) module(ctx context.Context, d blob.Digest) ([]byte, error) {
+	if module := n.modules.get(d, n.cfg.Now()); module != nil {
+		return module, nil
+	}
 	module, err := n.cfg.Module(ctx, d)
 	if err != nil {
 		return nil, notHad(ctx, "module", err)
@@ -239,6 +245,7 @@ func (n *Node) module(ctx context.Context, d blob.Digest) ([]byte, error) {
 			Want: d, Got: got, WantSize: int64(len(module)), GotSize: int64(len(module)),
 		}}
 	}
+	n.modules.put(d, module, n.cfg.Now())
 	return module, nil
 }
 
