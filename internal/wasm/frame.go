@@ -10,7 +10,8 @@ import (
 
 // A frame is what the two processes say to each other over pipes: one byte
 // of kind, the length as four big-endian bytes, the body. The node sends
-// configure, then spec and module, in this order; the runner answers configure
+// configure, then spec and module, in this order, where a module that is that of the job
+// before is not sent again; the runner answers configure
 // with ready, and the other two with any number of stdout and stderr frames
 // and one outcome. Then the node may send another spec and module, or close its
 // end.
@@ -21,6 +22,7 @@ const (
 	frameReady     frameKind = 'R' // readyMessage: jailed, waiting for work
 	frameSpec      frameKind = 'J' // the job's canonical payload
 	frameModule    frameKind = 'M' // the module
+	frameSame      frameKind = 'S' // in its place: that of the job before; empty
 	frameStdout    frameKind = 'O' // what the guest wrote
 	frameStderr    frameKind = 'E'
 	frameOutcome   frameKind = 'Z' // outcomeMessage

@@ -8,7 +8,7 @@ import (
 )
 
 // protocol counts up when frames or messages between node and runner change.
-const protocol = 2
+const protocol = 3
 
 // ProtocolCommand is the argument that makes a runner's program print Protocol and end.
 const ProtocolCommand = "protocol"

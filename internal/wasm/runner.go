@@ -99,9 +99,9 @@ func ServeRunner(in io.Reader, out io.Writer) error {
 	if err := writeJSON(out, frameReady, readyMessage{Tried: tried}); err != nil {
 		return err
 	}
-	reader := bufio.NewReaderSize(in, readAhead)
+	w := worker{shops: shops, in: bufio.NewReaderSize(in, readAhead), out: out, inputs: inputs}
 	for {
-		msg, err := shops.runOne(reader, out, inputs)
+		msg, err := w.runOne()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil // no more jobs
@@ -134,9 +134,18 @@ func (w workshops) warmUp() {
 	})
 }
 
+// worker is a runner in its jail.
+type worker struct {
+	shops  workshops
+	in     io.Reader
+	out    io.Writer
+	inputs [][]byte
+	module []byte // of the last job
+}
+
 // runOne reads a job and its module, and executes it.
-func (w workshops) runOne(in io.Reader, out io.Writer, inputs [][]byte) (outcomeMessage, error) {
-	_, payload, err := readFrame(in, only(frameSpec, job.MaxSpecBytes))
+func (w *worker) runOne() (outcomeMessage, error) {
+	_, payload, err := readFrame(w.in, only(frameSpec, job.MaxSpecBytes))
 	if err != nil {
 		return outcomeMessage{}, fmt.Errorf("reading the job: %w", err)
 	}
@@ -144,15 +153,34 @@ func (w workshops) runOne(in io.Reader, out io.Writer, inputs [][]byte) (outcome
 	if err != nil {
 		return refusalMessage(err), nil
 	}
-	_, module, err := readFrame(in, only(frameModule, job.MaxModuleBytes))
-	if err != nil {
+	if err := w.readModule(); err != nil {
 		return outcomeMessage{}, fmt.Errorf("reading the module: %w", err)
 	}
-	files, err := inputFiles(j, inputs)
+	files, err := inputFiles(j, w.inputs)
 	if err != nil {
 		return refusalMessage(err), nil
 	}
-	return w.execute(j, module, files, out), nil
+	return w.shops.execute(j, w.module, files, w.out), nil
+}
+
+// readModule reads the module of the next job, which may be that of the last.
+func (w *worker) readModule() error {
+	kind, module, err := readFrame(w.in, moduleLimit)
+	if err == nil && kind == frameModule {
+		w.module = module
+	}
+	return err
+}
+
+// moduleLimit bounds what stands for a module.
+func moduleLimit(k frameKind) int64 {
+	switch k {
+	case frameModule:
+		return job.MaxModuleBytes
+	case frameSame:
+		return 0
+	}
+	return -1
 }
 
 // inputFiles gives the contents that the process was born with their names.

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/job"
 )
 
@@ -170,10 +171,11 @@ type runner struct {
 	born    gift
 	must    []string // walls without which it gets no job
 	walls   []string
-	jobs    int    // that it was given
-	gone    func() // called once it has ended
-	replace func() // makes another spare jail in its place; nil: it was none
-	served  bool   // Serve waits for its end
+	jobs    int         // that it was given
+	module  blob.Digest // of the last of them
+	gone    func()      // called once it has ended
+	replace func()      // makes another spare jail in its place; nil: it was none
+	served  bool        // Serve waits for its end
 
 	ended  sync.Once
 	died   error
@@ -443,9 +445,14 @@ func (r *runner) killAfter(ctx context.Context, d time.Duration) (stop func() (k
 func (r *runner) work(ctx context.Context, j *job.Job, module []byte) (job.Result, error) {
 	start := time.Now()
 	r.jobs++
+	kind := frameModule
+	if r.module == j.Module() {
+		kind, module = frameSame, nil
+	}
+	r.module = j.Module()
 	limits := j.Limits()
 	stop := r.killAfter(ctx, limits.Deadline())
-	go r.feed(j, module)
+	go r.feed(j, kind, module)
 	c := newCollector(limits)
 	msg, err := c.collect(r.out)
 	killed := stop()
@@ -467,9 +474,9 @@ func (r *runner) work(ctx context.Context, j *job.Job, module []byte) (job.Resul
 
 // feed writes job and module. If the runner dies meanwhile, the write fails
 // and the reading side tells why.
-func (r *runner) feed(j *job.Job, module []byte) {
+func (r *runner) feed(j *job.Job, kind frameKind, module []byte) {
 	if writeFrame(r.in, frameSpec, j.Payload()) == nil {
-		_ = writeFrame(r.in, frameModule, module)
+		_ = writeFrame(r.in, kind, module)
 	}
 }
 
