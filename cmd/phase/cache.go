@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -212,9 +211,9 @@ func (o *cacheOptions) verify(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	progress := newVerifyProgress()
-	report, err := s.VerifyAll(ctx, progress.set)
-	progress.end()
+	bar := newLateBar(newConsole(os.Stderr), "verify")
+	report, err := s.VerifyAll(ctx, bar.set)
+	bar.end()
 	if err != nil {
 		return err
 	}
@@ -284,18 +283,4 @@ func (o *cacheOptions) collect(ctx context.Context, out io.Writer, limit int64) 
 		show = func(w io.Writer) error { return writeJSON(w, c) }
 	}
 	return errors.Join(show(out), gcErr)
-}
-
-// verifyPatience is how long verifying goes on in silence.
-const verifyPatience = 2 * time.Second
-
-// verifyProgress shows on standard error how far a long verification is.
-type verifyProgress struct {
-	begun   time.Time
-	console *term.Console
-	bar     *term.Progress
-}
-
-func newVerifyProgress() *verifyProgress {
-	return &verifyProgress{begun: time.Now(), console: newConsole(os.Stderr)}
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/phasebased/phase/blob"
 	"github.com/phasebased/phase/internal/store"
-	"github.com/phasebased/phase/internal/term"
 )
 
 // TestCachePageIsRun: what docs/cache.md tells people to type is what the script
@@ -74,24 +73,6 @@ func TestCacheWords(t *testing.T) {
 	l.addPart(store.PartialInfo{Digest: blob.Of(nil), Size: 1e6, OnDisk: 5e5, Used: time.Unix(0, 0), Writing: true}, []string{"x\x1b"})
 	if err := l.text(&out); err != nil || strings.Contains(out.String(), "\x1b") || !strings.Contains(out.String(), "500.0 kB of 1.0 MB  1970-01-01 00:00:00  (arriving)") {
 		t.Errorf("%q, %v", out.String(), err)
-	}
-}
-
-// TestVerifyProgress is silent at first, and counts then.
-func TestVerifyProgress(t *testing.T) {
-	var out bytes.Buffer
-	console := term.New(term.Config{Out: &out, Now: func() time.Duration { return 0 }})
-	p := &verifyProgress{begun: time.Now().Add(time.Hour), console: console}
-	p.set(50, 100)
-	p.end()
-	if out.Len() != 0 {
-		t.Errorf("%q", out.String())
-	}
-	p = &verifyProgress{begun: time.Now().Add(-verifyPatience), console: console}
-	p.set(50, 100)
-	p.end()
-	if got := out.String(); !strings.Contains(got, "verify") || !strings.Contains(got, "50 %") {
-		t.Errorf("%q", got)
 	}
 }
 

@@ -188,19 +188,3 @@ func writeJSON(w io.Writer, v any) error {
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(v)
 }
-
-func (p *verifyProgress) set(done, total int64) {
-	if time.Since(p.begun) < verifyPatience {
-		return
-	}
-	if p.bar == nil {
-		p.bar = p.console.Progress("verify", total)
-	}
-	p.bar.Set(done)
-}
-
-func (p *verifyProgress) end() {
-	if p.bar != nil {
-		p.bar.End()
-	}
-}

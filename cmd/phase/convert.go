@@ -177,9 +177,6 @@ func (c *conversion) run(ctx context.Context, path string) (written []string, er
 	return written, nil
 }
 
-// unshown is how long something may take before its progress is shown.
-const unshown = 2 * time.Second
-
 // endings are those of file names.
 var endings = map[string]string{
 	diskformat.QCOW2: ".qcow2", diskformat.VMDK: ".vmdk", diskformat.VMDKStream: ".stream.vmdk", diskformat.VHD: ".vhd",
@@ -237,14 +234,11 @@ func openRaw(path string) (*rawImage, error) {
 
 // write writes one format, and shows how far it is.
 func (r *rawImage) write(ctx context.Context, t target) error {
-	bar, begun := newConsole(os.Stderr).Progress(filepath.Base(t.Out), r.size), time.Now()
-	t.Progress = func(done, _ int64) {
-		if time.Since(begun) > unshown {
-			bar.Set(done)
-		}
-	}
+	bar := newLateBar(newConsole(os.Stderr), filepath.Base(t.Out))
+	bar.set(0, r.size)
+	t.Progress = func(done, _ int64) { bar.set(done, r.size) }
 	err := r.convert(ctx, t)
-	bar.End()
+	bar.end()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -138,7 +139,7 @@ func (s *specFlags) add(cmd *cobra.Command) {
 
 // make reads the module and makes the job. It has a nonce, as a node runs a
 // job once.
-func (s *specFlags) make(cmd *cobra.Command, args []string) (*job.Job, []byte, error) {
+func (s *specFlags) make(cmd *cobra.Command, console *phaseterm.Console, args []string) (*job.Job, []byte, error) {
 	module, err := durable.ReadSmall(args[0], job.MaxModuleBytes, durable.FollowLinks)
 	if err != nil {
 		return nil, nil, err
@@ -162,7 +163,7 @@ func (s *specFlags) make(cmd *cobra.Command, args []string) (*job.Job, []byte, e
 			return nil, nil, err
 		}
 	}
-	if spec.Inputs, s.files, err = openInputs(s.inputs); err != nil {
+	if spec.Inputs, s.files, err = openInputs(cmd.Context(), console, s.inputs); err != nil {
 		return nil, nil, err
 	}
 	j, err := job.New(spec)
@@ -170,7 +171,7 @@ func (s *specFlags) make(cmd *cobra.Command, args []string) (*job.Job, []byte, e
 }
 
 // bring gives the node what the job needs, and returns the job as it is handed in.
-func (s *specFlags) bring(ctx context.Context, c *jobapi.Client, j *job.Job, module []byte) (kind string, document []byte, err error) {
+func (s *specFlags) bring(ctx context.Context, c *jobapi.Client, console *phaseterm.Console, j *job.Job, module []byte) (kind string, document []byte, err error) {
 	kind, document = jobapi.TypeSpec, j.Payload()
 	if s.key != "" {
 		kind = jobapi.TypeEnvelope
@@ -188,10 +189,8 @@ func (s *specFlags) bring(ctx context.Context, c *jobapi.Client, j *job.Job, mod
 			return "", nil, err
 		}
 	}
-	if err := c.Upload(ctx, module); err != nil {
-		return "", nil, err
-	}
-	return kind, document, s.files.upload(ctx, c)
+	list := uploads{{"", job.Input{Digest: j.Module(), Size: int64(len(module))}, bytes.NewReader(module)}}
+	return kind, document, append(list, s.files.uploads()...).bring(ctx, c, console)
 }
 
 func newJobSubmit(f *jobFlags) *cobra.Command {
@@ -227,11 +226,12 @@ none, and the message says what happened at each node; 2 wrong usage.`,
 				}
 				return d.show(cmd, f, a)
 			}
-			j, module, err := s.make(cmd, args)
+			console := jobConsole()
+			j, module, err := s.make(cmd, console, args)
 			if err != nil {
 				return err
 			}
-			kind, document, err := s.bring(cmd.Context(), c, j, module)
+			kind, document, err := s.bring(cmd.Context(), c, console, j, module)
 			if err != nil {
 				return err
 			}
@@ -391,7 +391,10 @@ func newJobLogs(f *jobFlags) *cobra.Command {
 			get := c.Get
 			if follow {
 				get = func(ctx context.Context, id blob.Digest) (job.Status, error) {
-					return c.Watch(ctx, id, stageTeller())
+					stages := stages{console: jobConsole()}
+					status, err := c.Watch(ctx, id, stages.tell)
+					stages.end(status.End)
+					return status, err
 				}
 			}
 			status, err := get(cmd.Context(), id)
@@ -449,19 +452,39 @@ counts fuel, and whether it runs jobs of the submitter that --key or --submitter
 	return cmd
 }
 
-// stageTeller shows a job's stages on a terminal, and nothing elsewhere.
-func stageTeller() func(job.Status) {
+// jobConsole is a terminal on standard error. Elsewhere nothing is shown: what the
+// module writes there is for somebody else to read.
+func jobConsole() *phaseterm.Console {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return func(job.Status) {}
+		return phaseterm.New(phaseterm.Config{Out: io.Discard, Now: func() time.Duration { return 0 }})
 	}
-	console := newConsole(os.Stderr)
-	var open *phaseterm.Step
-	return func(s job.Status) {
-		if open != nil {
-			open.Done("")
-		}
-		if open = nil; s.Stage != job.Ended {
-			open = console.Step(string(s.Stage))
-		}
+	return newConsole(os.Stderr)
+}
+
+// stages shows how far a job is.
+type stages struct {
+	console *phaseterm.Console
+	open    *phaseterm.Step
+}
+
+func (s *stages) tell(now job.Status) {
+	if now.Stage == job.Ended {
+		return // end knows more
+	}
+	if s.open != nil {
+		s.open.Done("")
+	}
+	s.open = s.console.Step(string(now.Stage))
+}
+
+// end ends the last line: the job came to its end by itself, or not; nil: it is not
+// known to have ended.
+func (s *stages) end(end *job.End) {
+	switch {
+	case s.open == nil:
+	case end == nil || end.Failure != nil || end.State != job.Exited:
+		s.open.Fail("")
+	default:
+		s.open.Done("")
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/phasebased/phase/internal/dispatch"
 	"github.com/phasebased/phase/internal/durable"
@@ -166,7 +165,8 @@ func (d *dispatchFlags) send(cmd *cobra.Command, f *jobFlags, s *specFlags, c *j
 	if err != nil {
 		return nil, err
 	}
-	j, module, err := s.make(cmd, args)
+	console := jobConsole()
+	j, module, err := s.make(cmd, console, args)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (d *dispatchFlags) send(cmd *cobra.Command, f *jobFlags, s *specFlags, c *j
 	}
 	o := dispatch.Options{
 		Nodes: at.nodes, Search: d.searchFor(at, remote), Replicas: d.replicas, Quorum: d.quorum, MaxNodes: d.nodes,
-		SearchTime: d.search, Grace: d.patience, Valid: s.valid, Tell: nodeTeller(),
+		SearchTime: d.search, Grace: d.patience, Valid: s.valid, Tell: nodeTeller(console),
 		Operator: known.operator, Beacon: beacon,
 	}
 	var peers dispatch.Peers = remote
@@ -201,6 +201,13 @@ func (d *dispatchFlags) send(cmd *cobra.Command, f *jobFlags, s *specFlags, c *j
 	o.Known = known.with(at, o.Nodes)
 	if at.local && d.replicas == 1 {
 		peers = withOwn{remote, c, own, module}
+	}
+	if err := o.Check(); err != nil {
+		return nil, usageError{err} // before anything is sent
+	}
+	// Others get the inputs by way of this machine's node. Here one sees how far they are.
+	if err := s.files.uploads().bring(cmd.Context(), c, console); err != nil {
+		return nil, err
 	}
 	a, err := dispatch.Run(cmd.Context(), peers, dispatch.Job{Job: j, Module: module, Inputs: s.files.contents(), Key: key}, o)
 	var failure *dispatch.Failure
@@ -275,12 +282,8 @@ func proofsOf(list []dispatch.Fraud) (out []rawJSON) {
 	return out
 }
 
-// nodeTeller shows on a terminal what happens with each node.
-func nodeTeller() func(dispatch.Event) {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return nil
-	}
-	console := newConsole(os.Stderr)
+// nodeTeller shows what happens with each node.
+func nodeTeller(console *phaseterm.Console) func(dispatch.Event) {
 	return func(e dispatch.Event) {
 		console.Line(fmt.Sprintf("%.20s…  %s", e.Node, phaseterm.Clean(e.What)))
 	}

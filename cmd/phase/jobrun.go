@@ -94,15 +94,18 @@ func (r rawJSON) MarshalJSON() ([]byte, error) {
 // runJob runs the job on this machine's node, and keeps its receipt in a file if one is
 // named.
 func runJob(cmd *cobra.Command, f *jobFlags, s *specFlags, c *jobapi.Client, file string, args []string) error {
-	j, module, err := s.make(cmd, args)
+	console := jobConsole()
+	j, module, err := s.make(cmd, console, args)
 	if err != nil {
 		return err
 	}
-	kind, document, err := s.bring(cmd.Context(), c, j, module)
+	kind, document, err := s.bring(cmd.Context(), c, console, j, module)
 	if err != nil {
 		return err
 	}
-	done, err := c.Run(cmd.Context(), kind, document, stageTeller())
+	stages := stages{console: console}
+	done, err := c.Run(cmd.Context(), kind, document, stages.tell)
+	stages.end(done.Status.End)
 	if err != nil {
 		return cancelled(cmd.Context(), c, j.ID(), err)
 	}

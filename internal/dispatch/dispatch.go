@@ -197,6 +197,9 @@ func (j Job) check() error {
 	return nil
 }
 
+// Check says what Run would say to o alone.
+func (o Options) Check() error { return o.fill() }
+
 // fill puts defaults into the fields that are zero.
 func (o *Options) fill() error {
 	o.Replicas = max(o.Replicas, 1)
