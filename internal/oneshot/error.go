@@ -12,7 +12,7 @@ type Error = failure.Error
 type kind failure.Kind
 
 var (
-	kindLoader   = kind{"KEXEC-060", "Start this medium in UEFI mode, by its own boot loader."}
+	kindLoader   = kind{"KEXEC-060", "Start this medium in UEFI mode, by its own boot loader. One built with --chain uki has none: use a medium of another chain, or another machine."}
 	kindMedium   = kind{"KEXEC-061", "Start the machine from this medium itself, and unplug other boot media."}
 	kindMount    = kind{"KEXEC-062", "Write the medium anew: its boot partition cannot be read."}
 	kindFull     = kind{"KEXEC-063", "Make the boot partition of the medium larger, delete what was added to it, or boot a smaller system."}
