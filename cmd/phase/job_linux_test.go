@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -31,6 +32,14 @@ func TestJobScripts(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	beside := filepath.Join(filepath.Dir(plasmd), "phase")
+	self, err := os.Executable()
+	if err == nil {
+		err = copyFile(self, beside) // a link would be followed
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/job",
 		Setup: func(env *testscript.Env) error {
@@ -43,6 +52,7 @@ func TestJobScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("SOCKET", filepath.Join(dir, "s"))
 			env.Setenv("PLASMD", plasmd)
+			env.Setenv("PHASE", beside)
 			hello, err := os.ReadFile("../../examples/hello/hello.wasm")
 			if err != nil {
 				return err
@@ -82,6 +92,20 @@ func TestJobScripts(t *testing.T) {
 			"node": cmdNode, "town": cmdTown, "awaitnodes": cmdAwaitNodes, "nodekey": cmdNodeKey, "known": cmdKnown, "killnode": cmdKillNode, "status": cmdStatus, "forge": cmdForge, "crowd": cmdCrowd, "submitmany": cmdSubmitMany, "receipts": cmdReceipts,
 		},
 	})
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // Modules as bytes: (module (func (export "_start") loop br 0 end)) and the same

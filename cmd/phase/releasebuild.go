@@ -181,7 +181,7 @@ func readNodeConfig(ctx context.Context, path string) ([]byte, error) {
 	}
 	plasmd, err := beside("plasmd")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--node-config: %w", err)
 	}
 	said, err := exec.CommandContext(ctx, plasmd, "doctor", "--config-only", "--config", path, "--format", "json").Output()
 	if err == nil {
