@@ -40,12 +40,12 @@ const convertHelp = `Writes a raw image, as "phase image build" makes it, in the
 or as a disc. The image stays as it is. The same image gives the same file.
 
   qcow2   QEMU, libvirt, UTM
-  vmdk    VMware Workstation and Fusion, VirtualBox, Parallels (ESXi: see the guide)
+  vmdk    VMware Workstation and Fusion, VirtualBox, Parallels; not ESXi
   vhd     Azure
   vhdx    Hyper-V generation 2
   iso     discs, and the remote consoles of servers; without a cache
   utm     a zipped machine for UTM on Macs, of --arch
-  vmdk-stream  compressed and read-only: what appliances and uploads to ESXi take
+  vmdk-stream  compressed and read-only: for appliances and uploads to ESXi
 
 docs/virtual-machines.md says how each of them is started.
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,7 +141,16 @@ func (s *specFlags) add(cmd *cobra.Command) {
 // make reads the module and makes the job. It has a nonce, as a node runs a
 // job once.
 func (s *specFlags) make(cmd *cobra.Command, console *phaseterm.Console, args []string) (*job.Job, []byte, error) {
+	if s.valid <= 0 || s.valid > job.MaxValidity {
+		return nil, nil, usageError{fmt.Errorf("--valid %s: choose more than none and at most %s", s.valid, job.MaxValidity)}
+	}
 	module, err := durable.ReadSmall(args[0], job.MaxModuleBytes, durable.FollowLinks)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &job.Refusal{
+			Reason: job.Unavailable, Detail: "there is no such module", Err: err,
+			Directions: "Name a file; flags for the node come before it, arguments for the module behind it.",
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -208,7 +218,7 @@ to agree; the quorum's statement (--receipt) names those who did not.
 
 Exit status with --on: 0 there is a verified answer, however the module ended; 1 there is
 none, and the message says what happened at each node; 2 wrong usage.`,
-		Example: "  phase job submit --key me.pem --on network --replicas 3 --receipt proof.json FILE.wasm",
+		Example: "  phase job submit --key me.pem --on network --replicas 3 --receipt proof.json \\\n    FILE.wasm",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {

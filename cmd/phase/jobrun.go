@@ -28,7 +28,7 @@ Exit status: the module's; 125 where there is none to pass on: the node cannot b
 reached or refuses, the job was cancelled, trapped or killed by a limit. 2 is wrong
 usage; a module's status above 255 ends as 255.`,
 		Example: "  phase job run examples/hello/hello.wasm \"Hello, World\"\n  phase job run --deadline 1m --memory 64MiB --receipt receipt.json FILE.wasm\n" +
-			"  phase job run --key me.pem --on network --replicas 3 --receipt proof.json FILE.wasm",
+			"  phase job run --key me.pem --on network --replicas 3 --receipt proof.json \\\n    FILE.wasm",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.client()
 			if err != nil {

@@ -53,6 +53,7 @@ say so.`
 	})
 	root.AddCommand(newDemo(), newImage(), newRelease(), newPolicy(), newCache(), newVM(), newJob(), newDeb(), newDoctor(), newVersion())
 	manual.Complete(root)
+	manual.Fit(root)
 	return root
 }
 

@@ -62,8 +62,8 @@ The machine's serial port is on this terminal. There, Ctrl-A is a prefix:
   Ctrl-A X  pull the plug          Ctrl-A P  press the power button
   Ctrl-A R  press reset            Ctrl-A H  show these keys
   Ctrl-A A  type Ctrl-A
-With several machines, or where standard input is no terminal, their consoles are
-shown line by line and Ctrl-C ends them.
+With several machines, or where standard input is no terminal, their consoles
+are shown line by line and Ctrl-C ends them.
 
 Each machine has a name, and with it an address on the network, a UUID and a file
 of firmware variables, kept from run to run in the state folder. Runs at the same

@@ -100,6 +100,7 @@ Exit status: 0 done, 1 failed or refused, 2 wrong usage; run exits with the modu
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{typo.Flag(cmd, err)} })
 	root.AddCommand(newInit(), newStart(), newRun(), newExecuteJob(), newServe(), newProvider(), newVersion(), newDoctor(), manual.Command(sourcesTime))
 	manual.Complete(root)
+	manual.Fit(root)
 	return root
 }
 

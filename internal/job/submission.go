@@ -236,7 +236,9 @@ func (a Authority) checkExpiry(text string) (time.Time, error) {
 		return time.Time{}, refuse(Expired, "the submission was to be accepted before %s", text)
 	}
 	if expires.After(a.Now.Add(MaxValidity + clockSkew)) {
-		return time.Time{}, refuse(TooBig, "the submission expires %s, more than %s ahead", text, MaxValidity)
+		r := refuse(TooBig, "the submission expires %s, more than %s ahead", text, MaxValidity)
+		r.Directions = "Sign the job again with an earlier expiry, and check both clocks."
+		return time.Time{}, r
 	}
 	return expires, nil
 }

@@ -113,6 +113,8 @@ func TestSubmissions(t *testing.T) {
 			t.Errorf("%s: %v, want %s", c.name, err, c.want)
 		case c.want != "" && (refusal.Code() == "NODE-000" || refusal.Hint() == ""):
 			t.Errorf("%s: code %s, hint %q", c.name, refusal.Code(), refusal.Hint())
+		case c.name == "too far ahead" && !strings.Contains(refusal.Hint(), "earlier expiry"):
+			t.Errorf("%s: hint %q", c.name, refusal.Hint())
 		case c.want == "" && (s.Job.ID() != simpleJob(t).ID() || !s.Submitter.Equal(public("alice")) || len(s.Nonce) < MinNonceBytes):
 			t.Errorf("%s: %+v", c.name, s)
 		}

@@ -83,7 +83,13 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 func (*UnreachableError) Code() string { return "NODE-050" }
 
 // Hint says what to do next.
-func (*UnreachableError) Hint() string {
+func (e *UnreachableError) Hint() string {
+	switch {
+	case errors.Is(e.Err, syscall.EACCES):
+		return "Have yourself added to the socket's group, which ls -l names, and log in again; or ask as the user who runs plasmd."
+	case errors.Is(e.Err, syscall.ENOENT), errors.Is(e.Err, syscall.ECONNREFUSED):
+		return "Start plasmd, or name the socket of one that runs with --socket."
+	}
 	return "Start plasmd, name its socket with --socket, or have yourself added to the socket's group."
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -522,5 +523,18 @@ func TestUnknownCallersAreRefused(t *testing.T) {
 	}
 	if _, err := NewClient(filepath.Join(t.TempDir(), "none")).List(context.Background()); !errors.As(err, new(*UnreachableError)) {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// TestUnreachableHints: whoever may not go in need not start a node, and the other way
+// round.
+func TestUnreachableHints(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{
+		syscall.EACCES: "group", syscall.ENOENT: "Start plasmd, or", syscall.ECONNREFUSED: "Start plasmd, or", syscall.EIO: "Start plasmd, name",
+	} {
+		err := &UnreachableError{"/s", os.NewSyscallError("connect", errno)}
+		if hint := err.Hint(); !strings.Contains(hint, want) {
+			t.Errorf("%v: %q", err, hint)
+		}
 	}
 }

@@ -31,6 +31,9 @@ func Faults(root *cobra.Command) (faults []string) {
 		if shown(c) == nil && c.Example == "" {
 			fault(c, "there is no example")
 		}
+		if line := laidOutTooWide(c); line != "" {
+			fault(c, "a line of its text is wider than %d columns: %q", columns, line)
+		}
 		for _, words := range calls(root.Name(), c.Example) {
 			if problem := misuse(root, words); problem != "" {
 				fault(c, "the example %q: %s", strings.Join(words, " "), problem)

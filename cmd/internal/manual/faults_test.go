@@ -30,6 +30,7 @@ func TestFaults(t *testing.T) {
 	for want, spoil := range map[string]func(root, leaf *cobra.Command){
 		"tool: its text does not say what its exit status means": func(root, _ *cobra.Command) { root.Long = "Does things." },
 		"begins with a capital":                                  func(_, leaf *cobra.Command) { leaf.Short = "short" },
+		"wider than 80 columns":                                  func(root, _ *cobra.Command) { root.Long += "\n\n  " + strings.Repeat("x", 79) },
 		"has no stop at its end":                                 func(_, leaf *cobra.Command) { leaf.Short = "Short." },
 		"there is no example":                                    func(_, leaf *cobra.Command) { leaf.Example = "" },
 		"unknown flag: --force":                                  func(_, leaf *cobra.Command) { leaf.Example = "  tool group leaf x --force" },

@@ -59,6 +59,7 @@ func finish(cmd *cobra.Command) *cobra.Command {
 	cmd.SetVersionTemplate(provenance(cmd.Name()))
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{typo.Flag(cmd, err)} })
 	manual.Complete(cmd)
+	manual.Fit(cmd)
 	return cmd
 }
 
