@@ -248,7 +248,7 @@ func TestProbeRefuses(t *testing.T) {
 			m.T = t
 			tt.change(m)
 			fails(t, m.Probe(), tt.kind, tt.text)
-			if tt.kind == kindLoader && !strings.Contains(tt.kind.hint, "--chain uki has none") {
+			if tt.kind == kindLoader && !strings.Contains(tt.kind.Hint, "--chain uki has none") {
 				t.Error("not every medium has a boot loader")
 			}
 			if err := m.Prepare(m.kernel, m.initrd, ""); err == nil || len(m.mounts) != 0 {
